@@ -1,0 +1,83 @@
+//! Who an enclave is: three public keys made inside it, bound to its code by attestation.
+
+use crate::bls::PublicKey;
+use crate::bytes::byte_newtype;
+use crate::codec;
+use crate::hash::Transcriber;
+use crate::ids::{Digest, MemberId};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+byte_newtype!(
+    /// An Ed25519 public key.
+    SigningKey, 32
+);
+byte_newtype!(
+    /// An Ed25519 signature.
+    IdentitySignature, 64
+);
+byte_newtype!(
+    /// An X25519 public key, for envelopes (HPKE).
+    AgreementKey, 32
+);
+
+/// The public keys of one member's enclave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Whose enclave this is.
+    pub member: MemberId,
+    /// Signs broadcasts.
+    pub signing: SigningKey,
+    /// Opens envelopes.
+    pub agreement: AgreementKey,
+    /// Opens the member's part of a deal. In G1, so that a bad deal can be opened to everybody with a proof that the
+    /// key is the right one.
+    pub dealing: PublicKey,
+}
+
+/// The identities that take part in a ceremony, by ascending member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster(Vec<Identity>);
+
+impl Identity {
+    /// The bytes that attestation binds.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Whether `signature` is this enclave's over `message`. Strict: no small-order keys, no malleable signatures.
+    pub fn verify(&self, message: &[u8], signature: &IdentitySignature) -> bool {
+        ed25519_dalek::VerifyingKey::from_bytes(&self.signing.0).is_ok_and(|key| {
+            key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
+        })
+    }
+}
+
+impl Roster {
+    /// Sorts identities by member; of two of one member the first counts.
+    pub fn new(mut identities: Vec<Identity>) -> Self {
+        identities.sort_by_key(|identity| identity.member);
+        identities.dedup_by_key(|identity| identity.member);
+        Self(identities)
+    }
+
+    /// The identity of a member.
+    pub fn get(&self, member: MemberId) -> Option<&Identity> {
+        self.0.iter().find(|identity| identity.member == member)
+    }
+
+    /// All members, ascending.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.0.iter().map(|identity| identity.member)
+    }
+
+    /// All identities, ascending.
+    pub fn identities(&self) -> &[Identity] {
+        &self.0
+    }
+
+    /// Which identities these are.
+    pub fn digest(&self) -> Digest {
+        Transcriber::new("postern-roster-v1").bytes(&codec::encode(self)).finish()
+    }
+}

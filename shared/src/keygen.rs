@@ -1,0 +1,230 @@
+//! Keygen in public: its terms, its statements, and every check of them that needs no secret.
+//!
+//! Broadcast-everything Joint-Feldman: commit, open, confirm, all or blame. Each operator
+//! 1. signs a hash of its deal ([`Commit`]), so that nobody can choose a polynomial after seeing the others';
+//! 2. opens it ([`Deal`]): commitments, proof of possession, encrypted shares, the same bytes for everybody;
+//! 3. says whether all deals are good ([`Verdict`]); a refusal carries a proof that anybody can check;
+//! 4. confirms with its new share ([`Confirm`]). All n confirmations make the key; fewer make nothing;
+//! 5. signs the deposit with its share ([`PartialDeposit`]).
+
+use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G1, G2, PublicKey, Scalar, Signature};
+use crate::codec;
+use crate::ethereum::{DepositMessage, Network, VALIDATOR_STAKE_GWEI};
+use crate::events::DepositRequest;
+use crate::fault::Fault;
+use crate::hash::Transcriber;
+use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId};
+use crate::message::SignedDigest;
+use crate::pairwise::{EncryptedShare, TAG_SIZE};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Hash-to-curve domain of proofs of possession: no other message is ever hashed under it.
+const POSSESSION_DST: &[u8] = b"POSTERN_V1_POSSESSION_BLS12381G2_XMD:SHA-256_SSWU_RO_";
+/// Hash-to-curve domain of confirmations: what they sign can't be a deposit or an exit.
+const CONFIRM_DST: &[u8] = b"POSTERN_V1_CONFIRM_BLS12381G2_XMD:SHA-256_SSWU_RO_";
+
+/// Size of a share of the key.
+pub const SHARE_SIZE: usize = 32;
+
+/// What all operators must agree on before they start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeygenTerms {
+    /// The DAO.
+    pub manifest: ManifestHash,
+    /// The operators' enclaves.
+    pub roster: Digest,
+    /// The chain that the deposit is for.
+    pub network: Network,
+    /// What the key is for.
+    pub request: DepositRequest,
+    /// Who gets a share, ascending.
+    pub operators: Vec<MemberId>,
+    /// How many shares sign.
+    pub threshold: u16,
+    /// Counts attempts after aborted ones, from 0.
+    pub attempt: u32,
+}
+
+/// The hash of the deal to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// [`crate::message::Broadcast::digest_of`] the deal's body.
+    pub deal: Digest,
+}
+
+/// One operator's polynomial, in public and in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deal {
+    /// `a_k·G`, exactly as many as the threshold.
+    pub commitments: Vec<PublicKey>,
+    /// Signature with `a_0` over ceremony, dealer and `a_0·G`.
+    pub possession: Signature,
+    /// The dealer's ephemeral key for encrypting shares.
+    pub ephemeral: PublicKey,
+    /// `f(i)` for each operator i, in the order of the terms.
+    pub shares: Vec<EncryptedShare>,
+}
+
+/// What an operator thinks of all deals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// These deals, in the order of the terms, are good.
+    Accept(Vec<SignedDigest>),
+    /// Somebody cheated, and this proves it.
+    Reject(Fault),
+}
+
+/// The new share works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirm {
+    /// Digest of the certificate.
+    pub certificate: Digest,
+    /// Signature with the share over the certificate's digest.
+    pub partial: Signature,
+}
+
+/// A partial signature over the deposit message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialDeposit {
+    /// With the share, over the signing root.
+    pub partial: Signature,
+}
+
+/// What keygen made: the public side of a validator's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeygenCertificate {
+    /// The ceremony.
+    pub ceremony: CeremonyId,
+    /// Hash over all deals, in the order of the terms.
+    pub deals: Digest,
+    /// The shared polynomial in the exponent; the first is the validator's public key.
+    pub commitments: Vec<PublicKey>,
+}
+
+/// A deal that passes every check that needs no secret.
+#[derive(Debug, Clone)]
+pub struct OpenDeal {
+    /// Decoded commitments.
+    pub commitments: Commitments,
+    /// Decoded ephemeral key.
+    pub ephemeral: G1,
+    /// Encrypted shares, as many as operators.
+    pub shares: Vec<EncryptedShare>,
+}
+
+/// Why a deal is refused.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DealError {
+    /// Not the encoding of a deal.
+    #[error("the deal does not decode")]
+    Malformed,
+    /// The commitments are none to a polynomial of the threshold's degree.
+    #[error(transparent)]
+    Commitments(#[from] CommitmentsError),
+    /// The proof of possession does not hold: a rogue key.
+    #[error("the proof of possession does not hold")]
+    Possession,
+    /// The ephemeral key is no usable point.
+    #[error("the ephemeral key is not a usable point")]
+    Ephemeral,
+    /// Not one ciphertext for each operator, or one of a wrong size.
+    #[error("the deal has {found} well-formed ciphertexts, not {expected}")]
+    Shares {
+        /// Operators.
+        expected: usize,
+        /// Ciphertexts of the right size.
+        found: usize,
+    },
+}
+
+impl KeygenTerms {
+    /// The ceremony's id: the hash of its terms.
+    pub fn ceremony(&self) -> CeremonyId {
+        CeremonyId(Transcriber::new("postern-keygen-v1").bytes(&codec::encode(self)).finish().0)
+    }
+
+    /// The place of a member among the operators.
+    pub fn position(&self, member: MemberId) -> Option<usize> {
+        self.operators.iter().position(|operator| *operator == member)
+    }
+
+    /// What the new key shall sign first.
+    pub fn deposit_message(&self, pubkey: PublicKey) -> DepositMessage {
+        DepositMessage {
+            pubkey,
+            withdrawal_credentials: self.request.withdrawal_credentials,
+            amount: VALIDATOR_STAKE_GWEI,
+        }
+    }
+
+    /// The deposit's signing root, hashed to the curve.
+    pub fn deposit_hash(&self, pubkey: PublicKey) -> G2 {
+        let root = self.deposit_message(pubkey).signing_root(self.network.genesis_fork_version);
+        G2::hash(&root.0, ETHEREUM_DST)
+    }
+
+    /// Checks a deal's body in every way that needs no secret.
+    pub fn check_deal(&self, dealer: MemberId, body: &[u8]) -> Result<OpenDeal, DealError> {
+        let deal: Deal = codec::decode(body).map_err(|_| DealError::Malformed)?;
+        let commitments = Commitments::decode(&deal.commitments, usize::from(self.threshold))?;
+        let constant = commitments.constant();
+        let hashed = possession_message(self.ceremony(), dealer, &constant);
+        let possession = deal.possession.decode().map_err(|_| DealError::Possession)?;
+        bls::verify_point(&constant, &hashed, &possession).map_err(|_| DealError::Possession)?;
+        let ephemeral = deal.ephemeral.decode().map_err(|_| DealError::Ephemeral)?;
+        let found = deal.shares.iter().filter(|share| share.0.len() == SHARE_SIZE + TAG_SIZE).count();
+        let expected = self.operators.len();
+        if found != expected || deal.shares.len() != expected {
+            return Err(DealError::Shares { expected, found });
+        }
+        Ok(OpenDeal { commitments, ephemeral, shares: deal.shares })
+    }
+
+    /// The certificate that a full set of deals makes. `deals` in the order of the operators.
+    pub fn certificate(&self, deals: &[(Digest, &Commitments)]) -> KeygenCertificate {
+        let start = Transcriber::new("postern-keygen-deals-v1");
+        let digest = deals.iter().fold(start, |hash, (digest, _)| hash.bytes(&digest.0)).finish();
+        let sum = Commitments::sum(deals.iter().map(|(_, commitments)| *commitments));
+        KeygenCertificate { ceremony: self.ceremony(), deals: digest, commitments: sum.encode() }
+    }
+}
+
+impl KeygenCertificate {
+    /// Identifies the certificate; confirmations sign it.
+    pub fn digest(&self) -> Digest {
+        Transcriber::new("postern-keygen-certificate-v1").bytes(&codec::encode(self)).finish()
+    }
+
+    /// The validator's public key: the first commitment.
+    pub fn pubkey(&self) -> PublicKey {
+        self.commitments.first().copied().unwrap_or(PublicKey([0; 48]))
+    }
+
+    /// Decodes the polynomial.
+    pub fn polynomial(&self) -> Result<Commitments, CommitmentsError> {
+        Commitments::decode(&self.commitments, self.commitments.len())
+    }
+
+    /// What confirmations sign, hashed to the curve under a domain of its own.
+    pub fn confirm_message(&self) -> G2 {
+        G2::hash(&self.digest().0, CONFIRM_DST)
+    }
+}
+
+/// What a proof of possession signs, hashed to the curve: bound to ceremony and dealer, so it can't be replayed.
+pub fn possession_message(ceremony: CeremonyId, dealer: MemberId, constant: &G1) -> G2 {
+    let message = Transcriber::new("postern-possession-v1")
+        .bytes(&ceremony.0)
+        .number(dealer.0.into())
+        .bytes(&constant.encode().0)
+        .finish();
+    G2::hash(&message.0, POSSESSION_DST)
+}
+
+/// Whether a decrypted share lies on the dealer's polynomial, given what it opened to.
+pub fn share_is_good(plaintext: &[u8], recipient: MemberId, commitments: &Commitments) -> Option<Scalar> {
+    let share = Scalar::from_bytes(plaintext.try_into().ok()?)?;
+    (!share.is_zero() && G1::generator() * &share == commitments.evaluate(recipient)).then_some(share)
+}

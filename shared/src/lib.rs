@@ -1,0 +1,27 @@
+//! What both sides of Postern speak: names, the manifest, the wire between host and enclave, the messages between
+//! enclaves, Ethereum's signing roots, and the public transcripts of ceremonies with their verification.
+//!
+//! No I/O, no clock, no secret of its own. Everything here decodes hostile bytes, so nothing here panics.
+#![no_std]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+extern crate alloc;
+
+pub mod bls;
+pub mod bytes;
+pub mod codec;
+pub mod ethereum;
+pub mod events;
+pub mod fault;
+pub mod hash;
+pub mod identity;
+pub mod ids;
+pub mod keygen;
+pub mod lagrange;
+pub mod manifest;
+pub mod message;
+pub mod pairwise;
+pub mod presign;
+pub mod release;
+pub mod transcript;
+pub mod wire;

@@ -1,0 +1,288 @@
+//! The DAO's constitution: members, thresholds, chain, contracts, and which enclaves are acceptable.
+//!
+//! People write it in TOML; its identity is the SHA-256 of its canonical `postcard` form.
+
+use crate::bytes::byte_newtype;
+use crate::codec::{self, DecodeError};
+use crate::ethereum::Network;
+use crate::hash::Transcriber;
+use crate::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId};
+use alloc::{format, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// The only version of the format that this build reads.
+pub const MANIFEST_VERSION: u16 = 1;
+/// Most members that a DAO can have.
+pub const MAX_MEMBERS: usize = 100;
+/// Most measurements that a manifest can list.
+pub const MAX_MEASUREMENTS: usize = 64;
+/// Longest name, in bytes.
+pub const MAX_NAME: usize = 64;
+
+byte_newtype!(
+    /// The Ed25519 public key by which a member's host is known to other hosts.
+    HostKey, 32
+);
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format.
+    pub version: u16,
+    /// What people call the DAO.
+    pub name: String,
+    /// Counts changes of the manifest, from 0.
+    pub epoch: u64,
+    /// The member whose host sends transactions and whose enclave combines releases.
+    pub leader: MemberId,
+    /// The chain.
+    pub network: Network,
+    /// The DAO's contracts on it.
+    pub contracts: Contracts,
+    /// How many must agree.
+    pub thresholds: Thresholds,
+    /// Which enclaves are acceptable.
+    pub attestation: AttestationRules,
+    /// The members, with ids 1, 2, …
+    pub members: Vec<Member>,
+}
+
+/// The contracts that Postern serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contracts {
+    /// Emits pool events, takes deposits.
+    pub pool_manager: Address,
+    /// The beacon chain's deposit contract.
+    pub deposit: Address,
+}
+
+/// How many of each role must agree. At least 2: one alone would hold the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// Operators that sign together.
+    pub operator: u16,
+    /// Guardians that release together.
+    pub guardian: u16,
+}
+
+/// By whom and over what an enclave's report must speak.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttestationRules {
+    /// Whose root signs the reports.
+    pub trust: Trust,
+    /// The enclave images that may take part.
+    pub measurements: Vec<Measurement>,
+}
+
+/// Whose root signs reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// AMD's, pinned in the code.
+    Amd,
+    /// A software secure processor's, by the SHA-256 of its root certificate. It protects nothing.
+    Simulation {
+        /// SHA-256 of the root certificate's DER form.
+        root: Digest,
+    },
+}
+
+/// One organisation of the DAO.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its number, which is its Shamir index too.
+    pub id: MemberId,
+    /// What people call it.
+    pub name: String,
+    /// Its account on the execution layer.
+    pub wallet: Address,
+    /// Its host's key.
+    pub host_key: HostKey,
+    /// The chip of its server.
+    pub chip_id: ChipId,
+    /// Holds shares of validators' keys.
+    #[serde(default = "yes")]
+    pub operator: bool,
+    /// Holds shares of presigned exits.
+    #[serde(default = "yes")]
+    pub guardian: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Why a manifest is not one. Names the field.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Not the canonical form of any manifest.
+    #[error("manifest: {0}")]
+    Decode(DecodeError),
+    /// Not TOML, or not the fields of a manifest.
+    #[error("manifest: {0}")]
+    Text(String),
+    /// A field with a value that can't be.
+    #[error("manifest field `{field}`: {reason}")]
+    Field {
+        /// Path of the field, as in TOML.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn field<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, ManifestError> {
+    Err(ManifestError::Field { field: field.into(), reason: reason.into() })
+}
+
+impl Manifest {
+    /// Reads the canonical form and checks it.
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = codec::decode(bytes).map_err(ManifestError::Decode)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Reads TOML and checks it.
+    #[cfg(feature = "toml")]
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Text(format!("{error}")))?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Writes TOML.
+    #[cfg(feature = "toml")]
+    pub fn to_toml(&self) -> Result<String, ManifestError> {
+        toml::to_string(self).map_err(|error| ManifestError::Text(format!("{error}")))
+    }
+
+    /// The canonical form.
+    pub fn to_canonical(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// The manifest's identity: what `HOST_DATA` of an enclave's launch says.
+    pub fn hash(&self) -> ManifestHash {
+        ManifestHash(Transcriber::new("postern-manifest-v1").bytes(&self.to_canonical()).finish().0)
+    }
+
+    /// A member's entry.
+    pub fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// Who holds key shares, ascending.
+    pub fn operators(&self) -> Vec<MemberId> {
+        self.members.iter().filter(|member| member.operator).map(|member| member.id).collect()
+    }
+
+    /// Who holds exit shares, ascending.
+    pub fn guardians(&self) -> Vec<MemberId> {
+        self.members.iter().filter(|member| member.guardian).map(|member| member.id).collect()
+    }
+
+    /// Checks everything that can be checked without asking anybody.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        if self.version != MANIFEST_VERSION {
+            return field(
+                "version",
+                format!("this build reads version {MANIFEST_VERSION}, not {}", self.version),
+            );
+        }
+        check_name("name", &self.name)?;
+        self.validate_members()?;
+        self.validate_threshold(
+            "thresholds.operator",
+            self.thresholds.operator,
+            self.operators().len(),
+            "operators",
+        )?;
+        self.validate_threshold(
+            "thresholds.guardian",
+            self.thresholds.guardian,
+            self.guardians().len(),
+            "guardians",
+        )?;
+        if self.member(self.leader).is_none() {
+            return field("leader", format!("{} is not a member", self.leader));
+        }
+        let measurements = &self.attestation.measurements;
+        if measurements.is_empty() || measurements.len() > MAX_MEASUREMENTS {
+            let found = measurements.len();
+            return field(
+                "attestation.measurements",
+                format!("1 to {MAX_MEASUREMENTS} wanted, {found} found"),
+            );
+        }
+        if self.contracts.pool_manager == self.contracts.deposit {
+            return field("contracts.pool_manager", "the same as contracts.deposit");
+        }
+        Ok(())
+    }
+
+    fn validate_threshold(
+        &self,
+        name: &str,
+        threshold: u16,
+        count: usize,
+        role: &str,
+    ) -> Result<(), ManifestError> {
+        if threshold < 2 {
+            return field(name, format!("{threshold} is below 2: one alone would hold the secret"));
+        }
+        if usize::from(threshold) > count {
+            return field(name, format!("{threshold} of only {count} {role}"));
+        }
+        Ok(())
+    }
+
+    fn validate_members(&self) -> Result<(), ManifestError> {
+        if self.members.len() < 2 || self.members.len() > MAX_MEMBERS {
+            return field("members", format!("2 to {MAX_MEMBERS} wanted, {} found", self.members.len()));
+        }
+        for (position, member) in self.members.iter().enumerate() {
+            let path = |name: &str| format!("members[{position}].{name}");
+            if usize::from(member.id.0) != position + 1 {
+                return field(
+                    path("id"),
+                    format!("{} where {} is due: ids count from 1", member.id.0, position + 1),
+                );
+            }
+            check_name(&path("name"), &member.name)?;
+            if member.chip_id.0 == [0; 64] {
+                return field(path("chip_id"), "a masked chip identity names no chip");
+            }
+            if !member.operator && !member.guardian {
+                return field(path("operator"), "neither operator nor guardian");
+            }
+            let earlier = || self.members.iter().take(position);
+            let duplicates = [
+                ("name", earlier().any(|other| other.name == member.name)),
+                ("wallet", earlier().any(|other| other.wallet == member.wallet)),
+                ("host_key", earlier().any(|other| other.host_key == member.host_key)),
+                ("chip_id", earlier().any(|other| other.chip_id == member.chip_id)),
+            ];
+            if let Some((name, _)) = duplicates.iter().find(|(_, duplicate)| *duplicate) {
+                return field(path(name), "another member has the same");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_name(path: &str, name: &str) -> Result<(), ManifestError> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return field(path, format!("1 to {MAX_NAME} bytes wanted, {} found", name.len()));
+    }
+    if name.chars().any(char::is_control) {
+        return field(path, "control characters");
+    }
+    Ok(())
+}

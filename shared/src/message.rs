@@ -1,0 +1,181 @@
+//! What enclaves say to each other. Hosts carry it and can read broadcasts, never envelopes.
+
+use crate::bytes::{byte_newtype, variable};
+use crate::codec;
+use crate::hash::Transcriber;
+use crate::identity::{Identity, IdentitySignature};
+use crate::ids::{CeremonyId, Digest, MemberId, Nonce};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+byte_newtype!(
+    /// HPKE's encapsulated key.
+    EncapsulatedKey, 32
+);
+
+/// A message from one enclave to others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// 'Prove to me who you are.'
+    Challenge(Challenge),
+    /// 'This is who I am.'
+    Evidence(EvidenceMessage),
+    /// A signed public statement within a ceremony.
+    Broadcast(Broadcast),
+    /// A secret for one enclave.
+    Envelope(Envelope),
+}
+
+/// Asks a peer for evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Who asks.
+    pub from: MemberId,
+    /// Who is asked.
+    pub to: MemberId,
+    /// To be bound into the report.
+    pub nonce: Nonce,
+}
+
+/// Answers a challenge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceMessage {
+    /// Who asked.
+    pub to: MemberId,
+    /// The challenge that is answered.
+    pub nonce: Nonce,
+    /// Who answers.
+    pub identity: Identity,
+    /// Proof.
+    pub evidence: Evidence,
+}
+
+/// An SNP report with the certificates that vouch for it. Untrusted bytes until `postern-attestation` has checked them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The attestation report as the secure processor gave it.
+    #[serde(with = "variable")]
+    pub report: Vec<u8>,
+    /// The chain.
+    pub certificates: Certificates,
+}
+
+/// A chip's certificate chain, each in DER.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// AMD's root key.
+    #[serde(with = "variable")]
+    pub ark: Vec<u8>,
+    /// AMD's intermediate key.
+    #[serde(with = "variable")]
+    pub ask: Vec<u8>,
+    /// The chip's key.
+    #[serde(with = "variable")]
+    pub vcek: Vec<u8>,
+}
+
+/// The kinds of statement that ceremonies make. The number is part of what is signed: never renumber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// Keygen: hash of the deal to come.
+    Commit,
+    /// Keygen: commitments and encrypted shares.
+    Deal,
+    /// Keygen: all deals are good, or which is not.
+    Verdict,
+    /// Keygen: the new share works, and everybody has the same transcript.
+    Confirm,
+    /// Keygen: partial signature over the deposit.
+    Deposit,
+    /// Presign: an operator's partial exit signature, split among the guardians.
+    Split,
+    /// Presign: a guardian's share of one operator's split is good, or is not.
+    Acknowledge,
+    /// Release: the leader asks.
+    Request,
+    /// Release: a guardian agrees.
+    Authorise,
+}
+
+/// Where a broadcast belongs. An honest enclave fills each slot once; two different fillings prove that it cheated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot {
+    /// Which run of which protocol.
+    pub ceremony: CeremonyId,
+    /// Who speaks.
+    pub from: MemberId,
+    /// What about.
+    pub step: Step,
+    /// Which of several, where a step has several (the operator that an acknowledgement is about); else 0.
+    pub item: u16,
+}
+
+/// A signed public statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// Where it belongs.
+    pub slot: Slot,
+    /// The statement, as its step's type encodes it.
+    #[serde(with = "variable")]
+    pub body: Vec<u8>,
+    /// By the speaker's enclave over slot and body digest.
+    pub signature: IdentitySignature,
+}
+
+/// A broadcast without its body: enough to prove what its speaker said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedDigest {
+    /// Where it belongs.
+    pub slot: Slot,
+    /// SHA-256 of the body.
+    pub digest: Digest,
+    /// By the speaker's enclave over slot and digest.
+    pub signature: IdentitySignature,
+}
+
+/// A secret for one enclave: HPKE (RFC 9180) in authenticated mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Authenticated, not encrypted.
+    pub header: EnvelopeHeader,
+    /// HPKE's `enc`.
+    pub encapsulated: EncapsulatedKey,
+    /// HPKE's `ct`.
+    #[serde(with = "variable")]
+    pub ciphertext: Vec<u8>,
+}
+
+/// The associated data of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopeHeader {
+    /// The sender's place in the ceremony.
+    pub slot: Slot,
+    /// The recipient.
+    pub to: MemberId,
+}
+
+impl SignedDigest {
+    /// What the signature is over.
+    pub fn signed_bytes(slot: &Slot, digest: &Digest) -> [u8; 32] {
+        Transcriber::new("postern-broadcast-v1").bytes(&codec::encode(slot)).bytes(&digest.0).finish().0
+    }
+
+    /// Whether the speaker signed this.
+    pub fn verify(&self, speaker: &Identity) -> bool {
+        self.slot.from == speaker.member
+            && speaker.verify(&Self::signed_bytes(&self.slot, &self.digest), &self.signature)
+    }
+}
+
+impl Broadcast {
+    /// SHA-256 of a body.
+    pub fn digest_of(body: &[u8]) -> Digest {
+        Digest(sha2::Sha256::digest(body).into())
+    }
+
+    /// The statement's digest and signature.
+    pub fn signed_digest(&self) -> SignedDigest {
+        SignedDigest { slot: self.slot, digest: Self::digest_of(&self.body), signature: self.signature }
+    }
+}

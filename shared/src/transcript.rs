@@ -1,0 +1,436 @@
+//! The public record of a ceremony, which anybody can check offline, knowing nothing secret.
+//!
+//! A transcript holds its manifest, the attested identities of its participants, and their signed statements.
+//! [`Transcript::verify`] checks all but the attestation evidence itself, which is `postern-attestation`'s matter:
+//! [`Transcript::roster`] hands it out. What a verifier must bring is the manifest's hash; everything else follows.
+
+use crate::bytes::variable;
+use crate::codec;
+use crate::ethereum::{DepositData, SignedVoluntaryExit, VoluntaryExit};
+use crate::fault::{Court, Fault, TermsRef, partial_is_good};
+use crate::identity::{Identity, Roster};
+use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
+use crate::keygen::{Commit, Confirm, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict};
+use crate::manifest::{Manifest, ManifestError};
+use crate::message::{Broadcast, Evidence, SignedDigest, Step};
+use crate::presign::{Acknowledge, PresignTerms, combine_polynomials};
+use crate::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use crate::{bls, bls::PublicKey};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The record of one ceremony.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transcript {
+    /// Canonical form of the manifest in force.
+    #[serde(with = "variable")]
+    pub manifest: Vec<u8>,
+    /// The participants.
+    pub roster: Vec<AttestedIdentity>,
+    /// What they did.
+    pub record: Record,
+}
+
+/// An identity with the evidence by which another enclave admitted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestedIdentity {
+    /// Whose.
+    pub identity: Identity,
+    /// Who had asked for the evidence.
+    pub verifier: MemberId,
+    /// With this challenge.
+    pub nonce: Nonce,
+    /// The answer.
+    pub evidence: Evidence,
+}
+
+/// What the participants did, by protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// A key was made and its deposit signed.
+    Keygen {
+        /// What they had agreed on.
+        terms: KeygenTerms,
+        /// Every operator's commit, deal, verdict and confirmation, and partial deposit signatures.
+        statements: Vec<Broadcast>,
+        /// The result.
+        deposit: DepositData,
+    },
+    /// An exit was signed and split.
+    Presign {
+        /// What they had agreed on.
+        terms: PresignTerms,
+        /// Operators whose splits count.
+        operators: Vec<MemberId>,
+        /// Their splits, and guardians' acknowledgements.
+        statements: Vec<Broadcast>,
+    },
+    /// An exit was released.
+    Release {
+        /// What they had agreed on.
+        terms: ReleaseTerms,
+        /// The request, and guardians' authorisations.
+        statements: Vec<Broadcast>,
+        /// The result.
+        exit: SignedVoluntaryExit,
+    },
+    /// A keygen ended because somebody cheated.
+    KeygenFault {
+        /// What they had agreed on.
+        terms: KeygenTerms,
+        /// Who, and the proof.
+        fault: Fault,
+    },
+    /// Somebody cheated in a presign.
+    PresignFault {
+        /// What they had agreed on.
+        terms: PresignTerms,
+        /// Who, and the proof.
+        fault: Fault,
+    },
+}
+
+/// What a transcript proves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// These operators made this key together; t of them are needed to use it.
+    Key {
+        /// The pool.
+        pool: PoolId,
+        /// The key.
+        certificate: KeygenCertificate,
+        /// Who has shares.
+        operators: Vec<MemberId>,
+        /// How many sign.
+        threshold: u16,
+        /// The signed deposit.
+        deposit: DepositData,
+    },
+    /// These guardians hold good shares of this exit.
+    Presigned {
+        /// The pool.
+        pool: PoolId,
+        /// The key that signed, as keygen certified it.
+        certificate: KeygenCertificate,
+        /// The exit.
+        exit: VoluntaryExit,
+        /// Who said that its share is good.
+        guardians: Vec<MemberId>,
+        /// How many release.
+        threshold: u16,
+    },
+    /// This exit was released and is valid.
+    Released {
+        /// The pool.
+        pool: PoolId,
+        /// The validator's key.
+        pubkey: PublicKey,
+        /// The exit.
+        exit: SignedVoluntaryExit,
+        /// Who authorised it.
+        guardians: Vec<MemberId>,
+    },
+    /// This member cheated.
+    Cheated {
+        /// The pool.
+        pool: PoolId,
+        /// Who.
+        culprit: MemberId,
+    },
+}
+
+/// Why a transcript proves nothing.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TranscriptError {
+    /// The manifest inside is none.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest inside is another than the one expected.
+    #[error("the transcript is of the DAO {found}, not {expected}")]
+    OtherManifest {
+        /// The verifier's.
+        expected: ManifestHash,
+        /// The transcript's.
+        found: ManifestHash,
+    },
+    /// Terms that the manifest or the roster does not give.
+    #[error("the terms do not follow from manifest and roster: {what}")]
+    Terms {
+        /// Which part.
+        what: &'static str,
+    },
+    /// A statement that is not there.
+    #[error("{step:?} of {member} is missing")]
+    Missing {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A statement that its speaker did not sign, or that is wrong.
+    #[error("{step:?} of {member} is invalid")]
+    Invalid {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// Fewer than the threshold.
+    #[error("{found} members took part where {expected} are needed")]
+    TooFew {
+        /// The threshold.
+        expected: usize,
+        /// Members found.
+        found: usize,
+    },
+    /// The result does not verify under the validator's key.
+    #[error("the result's signature is invalid")]
+    Result,
+    /// The accusation does not hold.
+    #[error(transparent)]
+    Unproved(#[from] crate::fault::Unproved),
+}
+
+impl Transcript {
+    /// The manifest inside.
+    pub fn manifest(&self) -> Result<Manifest, TranscriptError> {
+        Ok(Manifest::from_canonical(&self.manifest)?)
+    }
+
+    /// The participants, to check their evidence.
+    pub fn roster(&self) -> &[AttestedIdentity] {
+        &self.roster
+    }
+
+    /// Checks everything but attestation evidence. With `expected`, the manifest must be that one.
+    pub fn verify(&self, expected: Option<ManifestHash>) -> Result<Claim, TranscriptError> {
+        let manifest = self.manifest()?;
+        let found = manifest.hash();
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(TranscriptError::OtherManifest { expected, found });
+        }
+        let roster = Roster::new(self.roster.iter().map(|attested| attested.identity).collect());
+        let check = Check { manifest: &manifest, roster: &roster };
+        match &self.record {
+            Record::Keygen { terms, statements, deposit } => check.keygen(terms, statements, deposit),
+            Record::Presign { terms, operators, statements } => check.presign(terms, operators, statements),
+            Record::Release { terms, statements, exit } => check.release(terms, statements, exit),
+            Record::KeygenFault { terms, fault } => {
+                check.keygen_terms(terms)?;
+                fault.verify(&check.court(terms.ceremony(), TermsRef::Keygen(terms)))?;
+                Ok(Claim::Cheated { pool: terms.request.pool, culprit: fault.culprit })
+            }
+            Record::PresignFault { terms, fault } => {
+                check.presign_terms(terms)?;
+                fault.verify(&check.court(terms.ceremony(), TermsRef::Presign(terms)))?;
+                Ok(Claim::Cheated { pool: terms.pool, culprit: fault.culprit })
+            }
+        }
+    }
+}
+
+/// What a transcript is checked against.
+struct Check<'a> {
+    manifest: &'a Manifest,
+    roster: &'a Roster,
+}
+
+fn require(holds: bool, what: &'static str) -> Result<(), TranscriptError> {
+    if holds { Ok(()) } else { Err(TranscriptError::Terms { what }) }
+}
+
+impl Check<'_> {
+    fn court<'b>(&'b self, ceremony: CeremonyId, terms: TermsRef<'b>) -> Court<'b> {
+        Court { ceremony, terms, roster: self.roster }
+    }
+
+    fn keygen_terms(&self, terms: &KeygenTerms) -> Result<(), TranscriptError> {
+        require(terms.manifest == self.manifest.hash(), "manifest")?;
+        require(terms.network == self.manifest.network, "network")?;
+        require(terms.roster == self.roster.digest(), "roster")?;
+        require(terms.operators == self.manifest.operators(), "operators")?;
+        require(self.roster.members().eq(terms.operators.iter().copied()), "participants")?;
+        require(terms.threshold == self.manifest.thresholds.operator, "operator threshold")
+    }
+
+    fn presign_terms(&self, terms: &PresignTerms) -> Result<(), TranscriptError> {
+        require(terms.manifest == self.manifest.hash(), "manifest")?;
+        require(terms.network == self.manifest.network, "network")?;
+        require(terms.roster == self.roster.digest(), "roster")?;
+        require(terms.operators == self.manifest.operators(), "operators")?;
+        require(terms.guardians == self.manifest.guardians(), "guardians")?;
+        require(terms.guardian_threshold == self.manifest.thresholds.guardian, "guardian threshold")?;
+        let threshold = usize::from(self.manifest.thresholds.operator);
+        require(terms.certificate.commitments.len() == threshold, "operator threshold")
+    }
+
+    /// The authentic statement of a member at a step.
+    fn statement<'b>(
+        &self,
+        statements: &'b [Broadcast],
+        court: &Court<'_>,
+        member: MemberId,
+        step: Step,
+        item: u16,
+    ) -> Result<&'b Broadcast, TranscriptError> {
+        let slot = crate::message::Slot { ceremony: court.ceremony, from: member, step, item };
+        let statement = statements
+            .iter()
+            .find(|statement| statement.slot == slot)
+            .ok_or(TranscriptError::Missing { step, member })?;
+        let authentic =
+            self.roster.get(member).is_some_and(|speaker| statement.signed_digest().verify(speaker));
+        if authentic { Ok(statement) } else { Err(TranscriptError::Invalid { step, member }) }
+    }
+
+    fn keygen(
+        &self,
+        terms: &KeygenTerms,
+        statements: &[Broadcast],
+        deposit: &DepositData,
+    ) -> Result<Claim, TranscriptError> {
+        self.keygen_terms(terms)?;
+        let court = self.court(terms.ceremony(), TermsRef::Keygen(terms));
+        let mut deals = Vec::new();
+        for member in &terms.operators {
+            let find = |step| self.statement(statements, &court, *member, step, 0);
+            let invalid = |step| TranscriptError::Invalid { step, member: *member };
+            let deal = find(Step::Deal)?;
+            let open = terms.check_deal(*member, &deal.body).map_err(|_| invalid(Step::Deal))?;
+            let commit: Commit =
+                codec::decode(&find(Step::Commit)?.body).map_err(|_| invalid(Step::Commit))?;
+            if commit.deal != deal.signed_digest().digest {
+                return Err(invalid(Step::Commit));
+            }
+            deals.push((deal.signed_digest(), open));
+        }
+        let digests: Vec<_> = deals.iter().map(|(signed, open)| (signed.digest, &open.commitments)).collect();
+        let certificate = terms.certificate(&digests);
+        let polynomial = bls::Commitments::sum(deals.iter().map(|(_, open)| &open.commitments));
+        let accepted =
+            Verdict::Accept(deals.iter().map(|(signed, _)| *signed).collect::<Vec<SignedDigest>>());
+        let (message, digest) = (certificate.confirm_message(), certificate.digest());
+        for member in &terms.operators {
+            let find = |step| self.statement(statements, &court, *member, step, 0);
+            let invalid = |step| TranscriptError::Invalid { step, member: *member };
+            if codec::decode::<Verdict>(&find(Step::Verdict)?.body) != Ok(accepted.clone()) {
+                return Err(invalid(Step::Verdict));
+            }
+            let confirm: Confirm =
+                codec::decode(&find(Step::Confirm)?.body).map_err(|_| invalid(Step::Confirm))?;
+            let good = partial_is_good(&polynomial.evaluate(*member), &message, &confirm.partial);
+            if confirm.certificate != digest || !good {
+                return Err(invalid(Step::Confirm));
+            }
+        }
+        self.deposit(terms, &certificate, &polynomial, statements, deposit)?;
+        Ok(Claim::Key {
+            pool: terms.request.pool,
+            certificate,
+            operators: terms.operators.clone(),
+            threshold: terms.threshold,
+            deposit: *deposit,
+        })
+    }
+
+    /// The deposit is the one of the terms, signed by the new key and by at least a threshold of operators.
+    fn deposit(
+        &self,
+        terms: &KeygenTerms,
+        certificate: &KeygenCertificate,
+        polynomial: &bls::Commitments,
+        statements: &[Broadcast],
+        deposit: &DepositData,
+    ) -> Result<(), TranscriptError> {
+        let court = self.court(terms.ceremony(), TermsRef::Keygen(terms));
+        let hashed = terms.deposit_hash(certificate.pubkey());
+        let signed = |member: &&MemberId| {
+            self.statement(statements, &court, **member, Step::Deposit, 0)
+                .ok()
+                .and_then(|statement| codec::decode::<PartialDeposit>(&statement.body).ok())
+                .is_some_and(|said| partial_is_good(&polynomial.evaluate(**member), &hashed, &said.partial))
+        };
+        let (found, expected) = (terms.operators.iter().filter(signed).count(), usize::from(terms.threshold));
+        if found < expected {
+            return Err(TranscriptError::TooFew { expected, found });
+        }
+        let good = deposit.message == terms.deposit_message(certificate.pubkey())
+            && partial_is_good(&polynomial.constant(), &hashed, &deposit.signature);
+        if good { Ok(()) } else { Err(TranscriptError::Result) }
+    }
+
+    fn presign(
+        &self,
+        terms: &PresignTerms,
+        operators: &[MemberId],
+        statements: &[Broadcast],
+    ) -> Result<Claim, TranscriptError> {
+        self.presign_terms(terms)?;
+        let court = self.court(terms.ceremony(), TermsRef::Presign(terms));
+        require(ReleaseRequest { operators: operators.to_vec() }.fits(terms), "operators of the splits")?;
+        let mut splits = Vec::new();
+        let mut guardians = terms.guardians.clone();
+        for operator in operators {
+            let split = self.statement(statements, &court, *operator, Step::Split, 0)?;
+            let invalid = TranscriptError::Invalid { step: Step::Split, member: *operator };
+            splits.push((*operator, terms.check_split(*operator, &split.body).map_err(|_| invalid)?));
+            let good = Acknowledge::Good(split.signed_digest().digest);
+            guardians.retain(|guardian| {
+                self.statement(statements, &court, *guardian, Step::Acknowledge, operator.0)
+                    .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Acknowledge| said == good))
+            });
+        }
+        // The operators' keys must combine to the validator's: what the guardians hold is a split of its exit.
+        let polynomials: Vec<_> = splits.iter().map(|(member, split)| (*member, &split.polynomial)).collect();
+        let key = combine_polynomials(&polynomials).map(|combined| combined.constant().encode());
+        require(key == Some(terms.certificate.pubkey()), "validator's key")?;
+        let expected = usize::from(terms.guardian_threshold);
+        if guardians.len() < expected {
+            return Err(TranscriptError::TooFew { expected, found: guardians.len() });
+        }
+        Ok(Claim::Presigned {
+            pool: terms.pool,
+            certificate: terms.certificate.clone(),
+            exit: terms.exit,
+            guardians,
+            threshold: terms.guardian_threshold,
+        })
+    }
+
+    fn release(
+        &self,
+        terms: &ReleaseTerms,
+        statements: &[Broadcast],
+        exit: &SignedVoluntaryExit,
+    ) -> Result<Claim, TranscriptError> {
+        let presign = &terms.presign;
+        self.presign_terms(presign)?;
+        require(terms.leader == self.manifest.leader, "leader")?;
+        let court = self.court(terms.ceremony(), TermsRef::Presign(presign));
+        let request = self.statement(statements, &court, terms.leader, Step::Request, 0)?;
+        let fits = codec::decode::<ReleaseRequest>(&request.body).is_ok_and(|said| said.fits(presign));
+        if !fits {
+            return Err(TranscriptError::Invalid { step: Step::Request, member: terms.leader });
+        }
+        let authorised = Authorise { request: request.signed_digest().digest };
+        let mut guardians = presign.guardians.clone();
+        guardians.retain(|guardian| {
+            self.statement(statements, &court, *guardian, Step::Authorise, 0)
+                .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Authorise| said == authorised))
+        });
+        let expected = usize::from(presign.guardian_threshold);
+        if guardians.len() < expected {
+            return Err(TranscriptError::TooFew { expected, found: guardians.len() });
+        }
+        let pubkey = presign.certificate.pubkey();
+        let network = &presign.network;
+        let root = exit.message.signing_root(network.capella_fork_version, network.genesis_validators_root);
+        if exit.message != presign.exit || pubkey.verify(&root.0, &exit.signature).is_err() {
+            return Err(TranscriptError::Result);
+        }
+        Ok(Claim::Released { pool: presign.pool, pubkey, exit: *exit, guardians })
+    }
+}

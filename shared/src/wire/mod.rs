@@ -1,0 +1,297 @@
+//! The protocol between a host and its own enclave.
+//!
+//! The host connects and sends a [`Hello`]; the enclave answers with its own, and both sides refuse a version that they
+//! don't speak. Then strictly one [`Request`], one [`Response`], in frames (see [`frame`]) of `postcard`.
+//!
+//! # State and restart
+//! Every [`Output`] has a sequence number and is repeated (`Request::Resume`) until the host has acknowledged it, which
+//! it must do only after it has stored it durably. Every request is idempotent, so a broken link costs a retry.
+
+mod frame;
+mod hello;
+
+pub use frame::{FrameDecoder, FrameError, MAX_FRAME, MAX_WRITE, encode_frame};
+pub use hello::{Hello, HelloError, PROTOCOL_VERSION};
+
+use crate::bytes::variable;
+use crate::ethereum::{DepositData, SignedVoluntaryExit};
+use crate::events::ChainEvent;
+use crate::identity::Identity;
+use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
+use crate::message::{Broadcast, Certificates, Step};
+use crate::transcript::Transcript;
+use alloc::{boxed::Box, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// What a host asks of its enclave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Where do you stand? Changes nothing.
+    Status,
+    /// Take part in the DAO of this manifest as this member. Repeating it with the same content is harmless.
+    Start {
+        /// Canonical form.
+        #[serde(with = "variable")]
+        manifest: Vec<u8>,
+        /// Which member this enclave serves.
+        member: MemberId,
+        /// The chip's chain: untrusted, handed on with evidence.
+        certificates: Certificates,
+    },
+    /// A claim about the chains.
+    Observe(ChainEvent),
+    /// A message from another enclave: the encoding of a [`crate::message::PeerMessage`].
+    Deliver(#[serde(with = "variable")] Vec<u8>),
+    /// Some time has passed: ask again for what is missing.
+    Tick,
+    /// Make a new attempt at a pool's keygen after one that was aborted.
+    Retry(PoolId),
+    /// Repeat every output that was not acknowledged.
+    Resume,
+    /// Outputs up to this sequence number are stored.
+    Acknowledge(u64),
+}
+
+/// An enclave's answer: the reply, then the outputs that the request caused, to be acted on in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// To the request itself.
+    pub reply: Reply,
+    /// Numbered, ascending: first all [`Output::Store`], then [`Output::Send`], then the rest.
+    pub outputs: Vec<NumberedOutput>,
+}
+
+/// To a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done, or already done.
+    Done,
+    /// To [`Request::Status`].
+    Status(Status),
+    /// Refused; nothing has changed.
+    Rejected(Rejection),
+}
+
+/// Where an enclave stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its identity, once started.
+    pub identity: Option<Identity>,
+    /// Its manifest, once started.
+    pub manifest: Option<ManifestHash>,
+    /// Peers whose evidence it has accepted.
+    pub admitted: Vec<MemberId>,
+    /// Sequence number of its newest output, 0 before the first. Numbers start again when the enclave does.
+    pub newest_output: u64,
+}
+
+/// An output and its place in the order of all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberedOutput {
+    /// Counts from 1, without gaps.
+    pub sequence: u64,
+    /// What to do.
+    pub output: Output,
+}
+
+/// What an enclave wants done. The host must not act on one before it has stored those that come before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Keep this durably, and give it to peers' hosts that lack it.
+    Store(Record),
+    /// Carry a message to other enclaves.
+    Send {
+        /// To whom.
+        to: Recipient,
+        /// The encoding of a [`crate::message::PeerMessage`].
+        #[serde(with = "variable")]
+        message: Vec<u8>,
+    },
+    /// A public result.
+    Publish(Artifact),
+    /// Something to show people.
+    Notice(Notice),
+}
+
+/// What the host keeps for its enclave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A broadcast, this enclave's own or one that it has accepted: any member's host can serve it to one whose copy
+    /// was lost, so that no relay can make it look as if the speaker had been silent.
+    Broadcast(Broadcast),
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recipient {
+    /// Every other member.
+    Everyone,
+    /// One member.
+    One(MemberId),
+}
+
+/// A public result of a ceremony.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Artifact {
+    /// The record of a ceremony that ended well.
+    Transcript(Box<Transcript>),
+    /// A signed deposit, for the pool manager.
+    Deposit {
+        /// The pool.
+        pool: PoolId,
+        /// To hand in.
+        data: DepositData,
+        /// Who holds shares of the key, ascending.
+        operators: Vec<MemberId>,
+    },
+    /// A released exit, for the beacon chain.
+    Exit {
+        /// The pool.
+        pool: PoolId,
+        /// To post.
+        exit: SignedVoluntaryExit,
+    },
+}
+
+/// Which protocol a ceremony runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CeremonyKind {
+    /// Makes a validator's key and signs its deposit.
+    Keygen,
+    /// Splits the validator's exit among the guardians.
+    Presign,
+    /// Puts it together again.
+    Release,
+}
+
+/// News for people and dashboards. A closed list without free text, so that nothing can hide in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// A peer's evidence is accepted.
+    Admitted(MemberId),
+    /// A peer's evidence is refused.
+    Refused(MemberId, Rejection),
+    /// A ceremony has heard `have` of the `of` statements of a step.
+    Progress {
+        /// Which run.
+        ceremony: CeremonyId,
+        /// Of which protocol.
+        kind: CeremonyKind,
+        /// For which pool.
+        pool: PoolId,
+        /// Which step.
+        step: Step,
+        /// Statements heard.
+        have: u16,
+        /// Statements wanted.
+        of: u16,
+    },
+    /// A ceremony lacks a member's statement (said at each tick).
+    Missing {
+        /// Which run.
+        ceremony: CeremonyId,
+        /// Which step.
+        step: Step,
+        /// Whose statement.
+        member: MemberId,
+    },
+    /// A ceremony has ended well.
+    Finished {
+        /// Which run.
+        ceremony: CeremonyId,
+        /// Of which protocol.
+        kind: CeremonyKind,
+        /// For which pool.
+        pool: PoolId,
+    },
+    /// A member was caught cheating; the proof is in the transcript.
+    Fault {
+        /// Where.
+        ceremony: CeremonyId,
+        /// Of which protocol.
+        kind: CeremonyKind,
+        /// For which pool.
+        pool: PoolId,
+        /// By whom.
+        culprit: MemberId,
+        /// Whether the ceremony ended because of it.
+        aborted: bool,
+    },
+}
+
+/// Why a request was refused.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// The enclave has no manifest yet.
+    #[error("the enclave has not been started")]
+    NotStarted,
+    /// It was started with other content before.
+    #[error("the enclave was started already, with another manifest or member")]
+    StartedOtherwise,
+    /// The manifest does not decode or validate.
+    #[error("the manifest is invalid")]
+    InvalidManifest,
+    /// The manifest is not the one that the machine was launched for.
+    #[error("the manifest is not the one in the launch's HOST_DATA")]
+    WrongManifest,
+    /// The manifest trusts another root than the platform's.
+    #[error("the manifest's root of trust is not this platform's")]
+    WrongTrust,
+    /// No such member, or not in the role that this needs.
+    #[error("{0} is not in the manifest, or not in the role that this needs")]
+    NotAMember(MemberId),
+    /// The enclave's own evidence would not satisfy its peers.
+    #[error("the enclave's own report does not satisfy the manifest")]
+    OwnEvidence,
+    /// The platform failed.
+    #[error("the platform gave no report or no randomness")]
+    Platform,
+    /// Bytes that are no message.
+    #[error("the message does not decode")]
+    Malformed,
+    /// A message for somebody else.
+    #[error("the message is for another member")]
+    Misdirected,
+    /// The evidence does not hold.
+    #[error("the evidence was refused")]
+    Evidence,
+    /// The evidence answers no open challenge of ours.
+    #[error("the evidence answers no open challenge")]
+    StaleEvidence,
+    /// The sender is not admitted (yet).
+    #[error("{0} is not admitted")]
+    NotAdmitted(MemberId),
+    /// A signature or an envelope's authentication does not hold.
+    #[error("the message is not authentic")]
+    NotAuthentic,
+    /// A ceremony that this enclave does not know (yet).
+    #[error("unknown ceremony")]
+    UnknownCeremony,
+    /// The ceremony is not at that step yet.
+    #[error("too early for this step of the ceremony")]
+    TooEarly,
+    /// The ceremony was aborted.
+    #[error("the ceremony was aborted")]
+    Aborted,
+    /// The statement is wrong; its speaker is named in a notice.
+    #[error("the statement is invalid")]
+    Invalid,
+    /// A claim that contradicts an earlier one.
+    #[error("the event contradicts an earlier one")]
+    ContradictoryEvent,
+    /// There is no aborted ceremony to retry.
+    #[error("nothing to retry")]
+    NothingToRetry,
+    /// Too much is open: acknowledge outputs first.
+    #[error("too many open outputs or ceremonies")]
+    Busy,
+}
+
+impl Rejection {
+    /// Whether the same message may be accepted later, so that its carrier should keep it.
+    pub fn is_transient(self) -> bool {
+        use Rejection::*;
+        matches!(self, NotStarted | Platform | NotAdmitted(_) | UnknownCeremony | TooEarly | Busy)
+    }
+}
