@@ -30,8 +30,8 @@ pub enum PeerMessage {
 /// Asks a peer for evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// Who asks.
-    pub from: MemberId,
+    /// Who asks, by its own unproved word: lets the asked one notice that a peer has new keys.
+    pub from: Identity,
     /// Who is asked.
     pub to: MemberId,
     /// To be bound into the report.

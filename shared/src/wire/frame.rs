@@ -44,6 +44,11 @@ impl FrameDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Takes the next whole body, if there is one. An announced length that is too long is refused before its bytes
     /// are waited for.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {

@@ -1,0 +1,90 @@
+//! The ceremonies: each a small state machine in its own file, all of the same shape.
+//!
+//! `start` begins with terms that all participants must share (their hash is the ceremony's id), `on_statement` takes an
+//! authentic statement, `on_tick` says what is missing, and the result is read from the machine. A driver MUST hand in
+//! only statements whose signature it has verified under the ceremony's roster, MAY hand them in any order and any
+//! number of times, and MUST deliver the collected effects in their order.
+
+pub mod keygen;
+pub mod presign;
+pub mod release;
+
+use crate::coins::Coins;
+use crate::effects::Effects;
+use crate::keys::IdentityKeys;
+use crate::statements::Statements;
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::message::{Broadcast, Slot, Step};
+use postern_shared::transcript::AttestedIdentity;
+use postern_shared::wire::{CeremonyKind, Notice, Rejection};
+use serde::Serialize;
+
+/// This enclave's secrets, lent to a ceremony.
+pub(crate) struct Me<'a> {
+    pub(crate) keys: &'a IdentityKeys,
+    pub(crate) coins: &'a Coins,
+}
+
+impl Me<'_> {
+    pub(crate) fn id(&self) -> MemberId {
+        self.keys.identity().member
+    }
+
+    /// Signs a statement for a slot of its own.
+    pub(crate) fn state<T: Serialize>(
+        &self,
+        ceremony: CeremonyId,
+        step: Step,
+        item: u16,
+        body: &T,
+    ) -> Broadcast {
+        let slot = Slot { ceremony, from: self.id(), step, item };
+        self.keys.sign(slot, postern_shared::codec::encode(body))
+    }
+}
+
+/// What every transcript begins with.
+pub(crate) struct Setting<'a> {
+    pub(crate) manifest: &'a [u8],
+    pub(crate) attested: &'a dyn Fn(&postern_shared::identity::Roster) -> Vec<AttestedIdentity>,
+}
+
+/// Which ceremony of what kind for which pool: what notices say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) ceremony: CeremonyId,
+    pub(crate) kind: CeremonyKind,
+    pub(crate) pool: PoolId,
+}
+
+impl Label {
+    pub(crate) fn progress(&self, step: Step, have: usize, of: usize) -> Notice {
+        let Self { ceremony, kind, pool } = *self;
+        // Members number at most 100.
+        Notice::Progress { ceremony, kind, pool, step, have: have as u16, of: of as u16 }
+    }
+
+    pub(crate) fn finished(&self) -> Notice {
+        Notice::Finished { ceremony: self.ceremony, kind: self.kind, pool: self.pool }
+    }
+
+    pub(crate) fn fault(&self, culprit: MemberId, aborted: bool) -> Notice {
+        Notice::Fault { ceremony: self.ceremony, kind: self.kind, pool: self.pool, culprit, aborted }
+    }
+}
+
+/// Says which statements a step lacks.
+pub(crate) fn report_missing(
+    label: &Label,
+    statements: &Statements,
+    step: Step,
+    members: &[MemberId],
+    effects: &mut Effects,
+) {
+    for member in statements.missing(step, members) {
+        effects.notice(Notice::Missing { ceremony: label.ceremony, step, member });
+    }
+}
+
+/// What a ceremony makes of a statement.
+pub(crate) type Taken = Result<(), Rejection>;

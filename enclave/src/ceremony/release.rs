@@ -1,0 +1,254 @@
+//! Release: guardians give their shares of an exit to one enclave, which puts it together and makes it public.
+//!
+//! The leader names operators whose splits it has finished with ([`ReleaseRequest`]). Each guardian whose own host saw
+//! the DAO's wish on chain combines its shares over those operators, seals the result to the leader's enclave, and says
+//! so in public ([`Authorise`]). The leader checks every share under its public key, combines exactly a threshold, and
+//! verifies the exit under the validator's key before anything leaves.
+//!
+//! # State and restart
+//! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
+//! own wish are kept; a share that fails is dropped and its sender named.
+
+use super::{Label, Me, Setting, Taken, report_missing};
+use crate::ceremony::presign::{ExitShare, Presign};
+use crate::effects::Effects;
+use crate::sharing;
+use crate::statements::{Inserted, Statements};
+use postern_shared::bls::{self, Commitments, G2, Signature};
+use postern_shared::codec;
+use postern_shared::ethereum::SignedVoluntaryExit;
+use postern_shared::ids::MemberId;
+use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
+use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use postern_shared::transcript::{Record, Transcript};
+use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+/// One run.
+pub struct Release {
+    label: Label,
+    terms: ReleaseTerms,
+    statements: Statements,
+    /// Only the leader's: verified shares by guardian.
+    shares: BTreeMap<MemberId, ExitShare>,
+    finished: bool,
+}
+
+impl Release {
+    /// Begins; the leader asks at once.
+    pub(crate) fn start(terms: ReleaseTerms, presign: &Presign, me: &Me<'_>, effects: &mut Effects) -> Self {
+        let label =
+            Label { ceremony: terms.ceremony(), kind: CeremonyKind::Release, pool: terms.presign.pool };
+        let mut release = Self {
+            label,
+            terms,
+            statements: Statements::default(),
+            shares: BTreeMap::new(),
+            finished: false,
+        };
+        if release.terms.leader == me.id()
+            && let Some(operators) = presign.finished()
+        {
+            let request = ReleaseRequest { operators: operators.to_vec() };
+            release.say(me.state(label.ceremony, Step::Request, 0, &request), effects);
+            release.authorise(presign, me, effects);
+        }
+        release
+    }
+
+    /// What was agreed on.
+    pub fn terms(&self) -> &ReleaseTerms {
+        &self.terms
+    }
+
+    /// Takes an authentic statement.
+    pub(crate) fn on_statement(
+        &mut self,
+        statement: Broadcast,
+        presign: &Presign,
+        me: &Me<'_>,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) -> Taken {
+        let slot = statement.slot;
+        let good = slot.item == 0
+            && match slot.step {
+                Step::Request => {
+                    slot.from == self.terms.leader
+                        && codec::decode::<ReleaseRequest>(&statement.body)
+                            .is_ok_and(|request| request.fits(&self.terms.presign))
+                }
+                Step::Authorise => {
+                    self.terms.presign.guardians.contains(&slot.from)
+                        && codec::decode::<Authorise>(&statement.body).is_ok()
+                }
+                _ => false,
+            };
+        if !good {
+            effects.notice(self.label.fault(slot.from, false));
+            return Err(Rejection::Invalid);
+        }
+        match self.statements.insert(statement.clone()) {
+            Inserted::Same => return Ok(()),
+            Inserted::Conflict(fault) => {
+                effects.notice(self.label.fault(fault.culprit, false));
+                return Err(Rejection::Invalid);
+            }
+            Inserted::New => effects.store(&statement),
+        }
+        if slot.step == Step::Request {
+            self.authorise(presign, me, effects);
+        }
+        self.progress(effects);
+        self.combine(presign, me, setting, effects);
+        Ok(())
+    }
+
+    /// Takes a guardian's share, opened and authentic. Only the leader gets any.
+    pub(crate) fn on_share(
+        &mut self,
+        from: MemberId,
+        plaintext: &[u8],
+        presign: &Presign,
+        me: &Me<'_>,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) -> Taken {
+        if self.terms.leader != me.id() || !self.terms.presign.guardians.contains(&from) {
+            return Err(Rejection::NotAMember(from));
+        }
+        let (_, polynomial) = self.request(presign).ok_or(Rejection::TooEarly)?;
+        let share =
+            plaintext.try_into().ok().and_then(|bytes| Signature(bytes).decode().ok()).filter(|share| {
+                bls::verify_point(&polynomial.evaluate(from), presign.message(), share).is_ok()
+            });
+        let Some(share) = share else {
+            effects.notice(self.label.fault(from, false));
+            return Err(Rejection::Invalid);
+        };
+        self.shares.entry(from).or_insert_with(|| ExitShare::new(share));
+        self.combine(presign, me, setting, effects);
+        Ok(())
+    }
+
+    /// Says what is missing. The leader asks when it had to wait for the presign.
+    pub(crate) fn on_tick(&mut self, presign: &Presign, me: &Me<'_>, effects: &mut Effects) {
+        if self.finished {
+            return;
+        }
+        if self.terms.leader == me.id()
+            && self.statements.get(Step::Request, me.id(), 0).is_none()
+            && let Some(operators) = presign.finished()
+        {
+            let request = ReleaseRequest { operators: operators.to_vec() };
+            self.say(me.state(self.label.ceremony, Step::Request, 0, &request), effects);
+        }
+        // The own shares may have been incomplete when the request came.
+        self.authorise(presign, me, effects);
+        report_missing(&self.label, &self.statements, Step::Request, &[self.terms.leader], effects);
+        report_missing(
+            &self.label,
+            &self.statements,
+            Step::Authorise,
+            &self.terms.presign.guardians,
+            effects,
+        );
+    }
+
+    fn say(&mut self, statement: Broadcast, effects: &mut Effects) {
+        effects.broadcast(&statement);
+        self.statements.insert(statement);
+    }
+
+    fn progress(&self, effects: &mut Effects) {
+        let guardians = &self.terms.presign.guardians;
+        let have = guardians.len() - self.statements.missing(Step::Authorise, guardians).len();
+        effects.notice(self.label.progress(Step::Authorise, have, guardians.len()));
+    }
+
+    /// The request, and the public keys of the shares that it asks for.
+    fn request(&self, presign: &Presign) -> Option<(ReleaseRequest, Commitments)> {
+        let statement = self.statements.get(Step::Request, self.terms.leader, 0)?;
+        let request: ReleaseRequest = codec::decode(&statement.body).ok()?;
+        let polynomial = presign.exit_polynomial(&request)?;
+        Some((request, polynomial))
+    }
+
+    /// Gives the own share, once, if this enclave is a guardian and has it.
+    fn authorise(&mut self, presign: &Presign, me: &Me<'_>, effects: &mut Effects) {
+        let (leader, ceremony) = (self.terms.leader, self.label.ceremony);
+        if self.statements.get(Step::Authorise, me.id(), 0).is_some() {
+            return;
+        }
+        let Some(asked) = self.statements.get(Step::Request, leader, 0) else { return };
+        let digest = Broadcast::digest_of(&asked.body);
+        let Some(share) =
+            codec::decode(&asked.body).ok().and_then(|request: ReleaseRequest| presign.exit_share(&request))
+        else {
+            return;
+        };
+        let statement = me.state(ceremony, Step::Authorise, 0, &Authorise { request: digest });
+        if leader == me.id() {
+            self.shares.insert(leader, share);
+        } else {
+            let slot = Slot { ceremony, from: me.id(), step: Step::Authorise, item: 0 };
+            let plaintext = Zeroizing::new(share.point().encode().0);
+            let Some(recipient) = presign.roster().get(leader) else { return };
+            let header = EnvelopeHeader { slot, to: leader };
+            let Some(envelope) = me.keys.seal(me.coins, header, recipient, &plaintext[..]) else { return };
+            effects.send_to(leader, &PeerMessage::Envelope(envelope));
+        }
+        self.say(statement, effects);
+        self.progress(effects);
+    }
+
+    /// Whether a guardian has said in public that it answers this request.
+    fn authorised(&self, guardian: MemberId) -> bool {
+        let Some(request) = self.statements.get(Step::Request, self.terms.leader, 0) else { return false };
+        let wanted = Authorise { request: Broadcast::digest_of(&request.body) };
+        self.statements
+            .get(Step::Authorise, guardian, 0)
+            .is_some_and(|said| codec::decode(&said.body) == Ok(wanted))
+    }
+
+    /// With a threshold of good shares and public words: the exit.
+    fn combine(&mut self, presign: &Presign, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+        let threshold = usize::from(self.terms.presign.guardian_threshold);
+        if self.finished || self.terms.leader != me.id() {
+            return;
+        }
+        let shares: Vec<(MemberId, G2)> = self
+            .shares
+            .iter()
+            .filter(|(guardian, _)| self.authorised(**guardian))
+            .map(|(guardian, share)| (*guardian, *share.point()))
+            .take(threshold)
+            .collect();
+        let Ok(signature) = sharing::combine(&shares, threshold) else { return };
+        let pubkey = self.terms.presign.certificate.pubkey();
+        let good =
+            pubkey.decode().is_ok_and(|key| bls::verify_point(&key, presign.message(), &signature).is_ok());
+        if !good {
+            return;
+        }
+        let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: signature.encode() };
+        self.finished = true;
+        let record = Record::Release {
+            terms: self.terms.clone(),
+            statements: self.statements.iter().cloned().collect(),
+            exit,
+        };
+        let roster = (setting.attested)(presign.roster());
+        let transcript = Transcript { manifest: setting.manifest.to_vec(), roster, record };
+        effects.publish(Artifact::Transcript(Box::new(transcript)));
+        effects.publish(Artifact::Exit { pool: self.terms.presign.pool, exit });
+        effects.notice(self.label.finished());
+    }
+
+    /// An envelope's place in this ceremony is right.
+    pub(crate) fn expects(&self, envelope: &Envelope) -> bool {
+        let slot = envelope.header.slot;
+        slot.step == Step::Authorise && slot.item == 0 && slot.ceremony == self.label.ceremony
+    }
+}

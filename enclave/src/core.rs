@@ -1,0 +1,355 @@
+//! The one door: a request in, a response out.
+//!
+//! Whoever drives the core MUST store the outputs of a response durably before it acts on them, MUST act on them in
+//! their order, and MAY repeat any request at any time. A refusal changes nothing but what it says in a notice.
+
+use crate::admission::Admission;
+use crate::ceremony::keygen::Keygen;
+use crate::ceremony::presign::Presign;
+use crate::ceremony::release::Release;
+use crate::ceremony::{Me, Setting};
+use crate::coins::Coins;
+use crate::effects::{Effects, OutputQueue};
+use crate::keys::IdentityKeys;
+use crate::ledger::Ledger;
+use crate::platform::Platform;
+use postern_shared::codec;
+use postern_shared::ethereum::VoluntaryExit;
+use postern_shared::identity::Roster;
+use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
+use postern_shared::keygen::KeygenTerms;
+use postern_shared::manifest::{Manifest, Trust};
+use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
+use postern_shared::presign::PresignTerms;
+use postern_shared::release::ReleaseTerms;
+use postern_shared::wire::{MAX_FRAME, Rejection, Reply, Request, Response, Status};
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+/// Most presigns and releases that are kept.
+const MAX_CEREMONIES: usize = 100_000;
+
+/// Longest message from a peer, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// Presigned exits are valid from the first epoch on, so that they are ripe whenever they are needed.
+const EXIT_EPOCH: u64 = 0;
+
+/// An enclave's whole state.
+pub struct Core<P> {
+    platform: P,
+    session: Option<Session>,
+    outputs: OutputQueue,
+}
+
+/// An enclave that has been started.
+struct Session {
+    manifest: Manifest,
+    canonical: Vec<u8>,
+    certificates: Certificates,
+    keys: IdentityKeys,
+    coins: Coins,
+    admission: Admission,
+    ledger: Ledger,
+    attempts: BTreeMap<PoolId, u32>,
+    keygens: BTreeMap<PoolId, Keygen>,
+    presigns: BTreeMap<CeremonyId, Presign>,
+    releases: BTreeMap<CeremonyId, Release>,
+}
+
+impl<P: Platform> Core<P> {
+    /// A core that waits to be started.
+    pub fn new(platform: P) -> Self {
+        Self { platform, session: None, outputs: OutputQueue::default() }
+    }
+
+    /// Applies one request. Never blocks, never panics; bounded work, bounded output.
+    pub fn handle(&mut self, request: Request) -> Response {
+        let repeats = matches!(request, Request::Resume);
+        let mut effects = Effects::default();
+        let reply = match self.apply(request, &mut effects) {
+            Ok(reply) => reply,
+            Err(rejection) => Reply::Rejected(rejection),
+        };
+        let outputs = if repeats {
+            // Half a frame leaves room for everything else in it.
+            self.outputs.repeat(MAX_FRAME / 2)
+        } else {
+            self.outputs.append(effects)
+        };
+        Response { reply, outputs }
+    }
+
+    /// The keygen of a pool, to look at.
+    pub fn keygen(&self, pool: PoolId) -> Option<&Keygen> {
+        self.session.as_ref()?.keygens.get(&pool)
+    }
+
+    fn apply(&mut self, request: Request, effects: &mut Effects) -> Result<Reply, Rejection> {
+        match request {
+            Request::Status => return Ok(Reply::Status(self.status())),
+            Request::Resume => return Ok(Reply::Done),
+            Request::Acknowledge(through) => {
+                self.outputs.acknowledge(through);
+                return Ok(Reply::Done);
+            }
+            _ if !self.outputs.has_room() => return Err(Rejection::Busy),
+            Request::Start { manifest, member, certificates } => {
+                return self.start(manifest, member, certificates, effects);
+            }
+            _ => {}
+        }
+        let session = self.session.as_mut().ok_or(Rejection::NotStarted)?;
+        let result = match request {
+            Request::Observe(event) => session.ledger.observe(event),
+            Request::Deliver(bytes) => session.on_message(&bytes, &mut self.platform, effects),
+            Request::Retry(pool) => session.retry(pool, effects),
+            _ => session.on_tick(&mut self.platform, effects),
+        };
+        session.advance(effects);
+        result.map(|()| Reply::Done)
+    }
+
+    fn status(&self) -> Status {
+        let session = self.session.as_ref();
+        Status {
+            identity: session.map(|session| *session.keys.identity()),
+            manifest: session.map(|session| session.manifest.hash()),
+            admitted: session.map(|session| session.admission.members().collect()).unwrap_or_default(),
+            newest_output: self.outputs.newest(),
+        }
+    }
+
+    fn start(
+        &mut self,
+        canonical: Vec<u8>,
+        member: MemberId,
+        certificates: Certificates,
+        effects: &mut Effects,
+    ) -> Result<Reply, Rejection> {
+        if let Some(session) = &self.session {
+            let same = session.canonical == canonical
+                && session.keys.identity().member == member
+                && session.certificates == certificates;
+            return if same { Ok(Reply::Done) } else { Err(Rejection::StartedOtherwise) };
+        }
+        let manifest = Manifest::from_canonical(&canonical).map_err(|_| Rejection::InvalidManifest)?;
+        manifest.member(member).ok_or(Rejection::NotAMember(member))?;
+        let anchor = self.platform.trust_anchor();
+        let trusted = match manifest.attestation.trust {
+            Trust::Amd => anchor.is_amd(),
+            Trust::Simulation { root } => !anchor.is_amd() && Digest(anchor.fingerprint()) == root,
+        };
+        if !trusted {
+            return Err(Rejection::WrongTrust);
+        }
+        let mut seed = Zeroizing::new([0; 32]);
+        self.platform.fill_random(&mut seed[..]).map_err(|_| Rejection::Platform)?;
+        let coins = Coins::new(seed);
+        let keys = IdentityKeys::derive(&coins, member);
+        let admission = Admission::start(&manifest, certificates.clone(), &keys, &mut self.platform)?;
+        let mut session = Session {
+            manifest,
+            canonical,
+            certificates,
+            keys,
+            coins,
+            admission,
+            ledger: Ledger::default(),
+            attempts: BTreeMap::new(),
+            keygens: BTreeMap::new(),
+            presigns: BTreeMap::new(),
+            releases: BTreeMap::new(),
+        };
+        session.admission.challenge_missing(&session.manifest, &session.keys, &mut self.platform, effects)?;
+        self.session = Some(session);
+        Ok(Reply::Done)
+    }
+}
+
+/// Lends the parts of a session that every ceremony needs, beside the ceremony itself.
+macro_rules! lend {
+    ($session:ident, |$me:ident, $setting:ident| $body:expr) => {{
+        let $me = Me { keys: &$session.keys, coins: &$session.coins };
+        let attested = |roster: &Roster| $session.admission.attested(roster);
+        let $setting = Setting { manifest: &$session.canonical, attested: &attested };
+        $body
+    }};
+}
+
+impl Session {
+    fn on_tick(&mut self, platform: &mut impl Platform, effects: &mut Effects) -> Result<(), Rejection> {
+        self.admission.challenge_missing(&self.manifest, &self.keys, platform, effects)?;
+        self.keygens.values().for_each(|keygen| keygen.on_tick(effects));
+        lend!(self, |me, setting| {
+            self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
+            for release in self.releases.values_mut() {
+                if let Some(presign) = self.presigns.get(&release.terms().presign.ceremony()) {
+                    release.on_tick(presign, &me, effects);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn on_message(
+        &mut self,
+        bytes: &[u8],
+        platform: &mut impl Platform,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(Rejection::Malformed);
+        }
+        let own = self.keys.identity().member;
+        match codec::decode(bytes).map_err(|_| Rejection::Malformed)? {
+            PeerMessage::Challenge(challenge) => {
+                let asker = challenge.from.member;
+                if challenge.to != own || asker == own {
+                    return Err(Rejection::Misdirected);
+                }
+                self.manifest.member(asker).ok_or(Rejection::NotAMember(asker))?;
+                self.admission.on_challenge(&challenge, &self.keys, platform, effects)
+            }
+            PeerMessage::Evidence(answer) => {
+                if answer.to != own || answer.identity.member == own {
+                    return Err(Rejection::Misdirected);
+                }
+                self.admission.on_evidence(&self.manifest, answer, platform, effects)
+            }
+            PeerMessage::Broadcast(statement) => self.on_statement(statement, effects),
+            PeerMessage::Envelope(envelope) => self.on_envelope(&envelope, effects),
+        }
+    }
+
+    /// Routes an authentic statement to its ceremony. Who speaks is told by the ceremony's own roster.
+    fn on_statement(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
+        let from = statement.slot.from;
+        let ceremony = statement.slot.ceremony;
+        let authentic = |roster: &Roster| match roster.get(from) {
+            None => Err(Rejection::NotAMember(from)),
+            Some(speaker) if statement.signed_digest().verify(speaker) => Ok(()),
+            Some(_) => Err(Rejection::NotAuthentic),
+        };
+        lend!(self, |me, setting| {
+            if let Some(keygen) = self.keygens.values_mut().find(|keygen| keygen.id() == ceremony) {
+                authentic(keygen.roster())?;
+                return keygen.on_statement(statement, &me, &setting, effects);
+            }
+            if let Some(presign) = self.presigns.get_mut(&ceremony) {
+                authentic(presign.roster())?;
+                return presign.on_statement(statement, &me, &setting, effects);
+            }
+            let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
+            let presign =
+                self.presigns.get(&release.terms().presign.ceremony()).ok_or(Rejection::UnknownCeremony)?;
+            authentic(presign.roster())?;
+            release.on_statement(statement, presign, &me, &setting, effects)
+        })
+    }
+
+    fn on_envelope(&mut self, envelope: &Envelope, effects: &mut Effects) -> Result<(), Rejection> {
+        let slot = envelope.header.slot;
+        if envelope.header.to != self.keys.identity().member {
+            return Err(Rejection::Misdirected);
+        }
+        lend!(self, |me, setting| {
+            let release = self.releases.get_mut(&slot.ceremony).ok_or(Rejection::UnknownCeremony)?;
+            let presign =
+                self.presigns.get(&release.terms().presign.ceremony()).ok_or(Rejection::UnknownCeremony)?;
+            if !release.expects(envelope) {
+                return Err(Rejection::Invalid);
+            }
+            let sender = presign.roster().get(slot.from).ok_or(Rejection::NotAMember(slot.from))?;
+            let plaintext = self.keys.open(sender, envelope).ok_or(Rejection::NotAuthentic)?;
+            release.on_share(slot.from, &plaintext, presign, &me, &setting, effects)
+        })
+    }
+
+    fn retry(&mut self, pool: PoolId, effects: &mut Effects) -> Result<(), Rejection> {
+        if !self.keygens.get(&pool).is_some_and(Keygen::is_retryable) {
+            return Err(Rejection::NothingToRetry);
+        }
+        let attempt = self.attempts.entry(pool).or_default();
+        *attempt = attempt.saturating_add(1);
+        self.keygens.remove(&pool);
+        self.start_keygens(effects);
+        Ok(())
+    }
+
+    /// Starts every ceremony whose cause is known and whose participants are admitted.
+    fn advance(&mut self, effects: &mut Effects) {
+        self.start_keygens(effects);
+        self.start_presigns(effects);
+        self.start_releases(effects);
+    }
+
+    fn start_keygens(&mut self, effects: &mut Effects) {
+        let operators = self.manifest.operators();
+        let Some(roster) = self.admission.roster(&operators) else { return };
+        let digest = roster.digest();
+        let me = Me { keys: &self.keys, coins: &self.coins };
+        for request in self.ledger.deposits() {
+            // A key that counts is never replaced; an unfinished run of enclaves that are gone is.
+            let keep = |keygen: &Keygen| keygen.key().is_some() || keygen.terms().roster == digest;
+            if self.keygens.get(&request.pool).is_some_and(keep) {
+                continue;
+            }
+            let terms = KeygenTerms {
+                manifest: self.manifest.hash(),
+                network: self.manifest.network,
+                roster: digest,
+                request: *request,
+                operators: operators.clone(),
+                threshold: self.manifest.thresholds.operator,
+                attempt: self.attempts.get(&request.pool).copied().unwrap_or_default(),
+            };
+            self.keygens.insert(request.pool, Keygen::start(terms, roster.clone(), &me, effects));
+        }
+    }
+
+    fn start_presigns(&mut self, effects: &mut Effects) {
+        let (operators, guardians) = (self.manifest.operators(), self.manifest.guardians());
+        let all: Vec<MemberId> = operators.iter().chain(&guardians).copied().collect();
+        let Some(roster) = self.admission.roster(&all) else { return };
+        lend!(self, |me, setting| {
+            for (pool, pubkey, validator_index) in self.ledger.validators() {
+                let Some(key) = self.keygens.get(&pool).and_then(Keygen::key) else { continue };
+                let of_pool = |presign: &&Presign| presign.terms().pool == pool;
+                let done = self.presigns.values().filter(of_pool).any(|presign| presign.finished().is_some());
+                if key.certificate.pubkey() != pubkey || done || self.presigns.len() >= MAX_CEREMONIES {
+                    continue;
+                }
+                let terms = PresignTerms {
+                    manifest: self.manifest.hash(),
+                    roster: roster.digest(),
+                    network: self.manifest.network,
+                    pool,
+                    certificate: key.certificate.clone(),
+                    operators: operators.clone(),
+                    guardians: guardians.clone(),
+                    guardian_threshold: self.manifest.thresholds.guardian,
+                    exit: VoluntaryExit { epoch: EXIT_EPOCH, validator_index },
+                };
+                let ceremony = terms.ceremony();
+                if !self.presigns.contains_key(&ceremony) {
+                    let presign = Presign::start(terms, roster.clone(), key, &me, &setting, effects);
+                    self.presigns.insert(ceremony, presign);
+                }
+            }
+        });
+    }
+
+    fn start_releases(&mut self, effects: &mut Effects) {
+        let me = Me { keys: &self.keys, coins: &self.coins };
+        for presign in self.presigns.values() {
+            let Some(source) = self.ledger.exit(presign.terms().pool) else { continue };
+            let terms =
+                ReleaseTerms { presign: presign.terms().clone(), source, leader: self.manifest.leader };
+            let ceremony = terms.ceremony();
+            if !self.releases.contains_key(&ceremony) {
+                self.releases.insert(ceremony, Release::start(terms, presign, &me, effects));
+            }
+        }
+    }
+}

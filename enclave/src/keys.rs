@@ -1,0 +1,151 @@
+//! The identity's secret keys, and the four things that are done with them.
+
+use crate::coins::Coins;
+use ed25519_dalek::Signer;
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use postern_shared::bls::{G1, Scalar};
+use postern_shared::codec;
+use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
+use postern_shared::ids::MemberId;
+use postern_shared::message::{Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot};
+use postern_shared::pairwise::{Opening, Pair};
+use zeroize::Zeroizing;
+
+/// HPKE's `info`: separates our envelopes from any other use of the keys.
+const ENVELOPE_INFO: &[u8] = b"postern-envelope-v1";
+
+/// The secret side of an [`Identity`].
+pub struct IdentityKeys {
+    signing: ed25519_dalek::SigningKey,
+    agreement: (<X25519HkdfSha256 as Kem>::PrivateKey, <X25519HkdfSha256 as Kem>::PublicKey),
+    dealing: Scalar,
+    identity: Identity,
+}
+
+impl IdentityKeys {
+    /// The keys that these coins give this member.
+    pub fn derive(coins: &Coins, member: MemberId) -> Self {
+        let signing = ed25519_dalek::SigningKey::from_bytes(&coins.bytes("postern-key-signing-v1", b""));
+        let agreement = X25519HkdfSha256::derive_keypair(&coins.bytes("postern-key-agreement-v1", b"")[..]);
+        let dealing = coins.scalar("postern-key-dealing-v1", b"");
+        let identity = Identity {
+            member,
+            signing: SigningKey(signing.verifying_key().to_bytes()),
+            agreement: AgreementKey(agreement.1.to_bytes().into()),
+            dealing: (G1::generator() * &dealing).encode(),
+        };
+        Self { signing, agreement, dealing, identity }
+    }
+
+    /// The public side.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Signs a public statement.
+    pub fn sign(&self, slot: Slot, body: Vec<u8>) -> Broadcast {
+        let signed = SignedDigest::signed_bytes(&slot, &Broadcast::digest_of(&body));
+        Broadcast { slot, body, signature: IdentitySignature(self.signing.sign(&signed).to_bytes()) }
+    }
+
+    /// Seals a secret for one enclave. `None` if its key is no usable point.
+    pub fn seal(
+        &self,
+        coins: &Coins,
+        header: EnvelopeHeader,
+        recipient: &Identity,
+        plaintext: &[u8],
+    ) -> Option<Envelope> {
+        let recipient = Deserializable::from_bytes(&recipient.agreement.0).ok()?;
+        let associated = codec::encode(&header);
+        // The ephemeral key depends on all that it encrypts: never one key for two messages.
+        let context = Zeroizing::new(codec::encode(&(&associated, plaintext)));
+        let (encapsulated, ciphertext) =
+            hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+                &OpModeS::Auth(self.agreement.clone()),
+                &recipient,
+                ENVELOPE_INFO,
+                plaintext,
+                &associated,
+                &mut coins.stream("postern-envelope-v1", &context),
+            )
+            .ok()?;
+        Some(Envelope { header, encapsulated: EncapsulatedKey(encapsulated.to_bytes().into()), ciphertext })
+    }
+
+    /// Opens an envelope from `sender`. `None` if it is not authentic.
+    pub fn open(&self, sender: &Identity, envelope: &Envelope) -> Option<Zeroizing<Vec<u8>>> {
+        let sender = Deserializable::from_bytes(&sender.agreement.0).ok()?;
+        let encapsulated = Deserializable::from_bytes(&envelope.encapsulated.0).ok()?;
+        hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+            &OpModeR::Auth(sender),
+            &self.agreement.0,
+            &encapsulated,
+            ENVELOPE_INFO,
+            &envelope.ciphertext,
+            &codec::encode(&envelope.header),
+        )
+        .ok()
+        .map(Zeroizing::new)
+    }
+
+    /// The point shared with a dealer that published this ephemeral key.
+    pub fn dealt_to_me(&self, ephemeral: &G1) -> G1 {
+        *ephemeral * &self.dealing
+    }
+
+    /// Makes the key of one bad deal public.
+    pub fn disclose(&self, coins: &Coins, pair: &Pair, ephemeral: &G1) -> Opening {
+        let context = codec::encode(&(pair, ephemeral.encode()));
+        pair.disclose(&self.dealing, ephemeral, &coins.scalar("postern-disclose-v1", &context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::ids::CeremonyId;
+    use postern_shared::message::Step;
+
+    fn member(id: u16) -> (Coins, IdentityKeys) {
+        let coins = Coins::new(Zeroizing::new([id as u8; 32]));
+        let keys = IdentityKeys::derive(&coins, MemberId(id));
+        (coins, keys)
+    }
+
+    fn header(from: u16, to: u16) -> EnvelopeHeader {
+        let slot =
+            Slot { ceremony: CeremonyId([9; 32]), from: MemberId(from), step: Step::Authorise, item: 0 };
+        EnvelopeHeader { slot, to: MemberId(to) }
+    }
+
+    #[test]
+    fn an_envelope_opens_for_its_recipient_from_its_sender_and_under_its_header_only() {
+        let ((coins, one), (_, two), (_, three)) = (member(1), member(2), member(3));
+        let sealed = one.seal(&coins, header(1, 2), two.identity(), b"share").unwrap();
+        assert_eq!(two.open(one.identity(), &sealed).unwrap()[..], b"share"[..]);
+        assert!(three.open(one.identity(), &sealed).is_none(), "another recipient");
+        assert!(two.open(three.identity(), &sealed).is_none(), "another sender");
+        assert!(two.open(one.identity(), &Envelope { header: header(1, 3), ..sealed.clone() }).is_none());
+        let mut altered = sealed;
+        altered.ciphertext[0] ^= 1;
+        assert!(two.open(one.identity(), &altered).is_none(), "altered");
+    }
+
+    #[test]
+    fn a_statement_verifies_for_its_speaker_and_slot_only() {
+        let ((_, one), (_, two)) = (member(1), member(2));
+        let statement = one.sign(header(1, 2).slot, b"body".to_vec());
+        assert!(statement.signed_digest().verify(one.identity()));
+        assert!(!statement.signed_digest().verify(two.identity()));
+        let mut other = statement.clone();
+        other.slot.step = Step::Deal;
+        assert!(!other.signed_digest().verify(one.identity()));
+        let mut altered = statement;
+        altered.body.push(0);
+        assert!(!altered.signed_digest().verify(one.identity()));
+    }
+}

@@ -1,0 +1,27 @@
+//! Postern's trusted core.
+//!
+//! [`core::Core`] is a pure state machine: one [`postern_shared::wire::Request`] in, one
+//! [`postern_shared::wire::Response`] out. It has no sockets, files, threads or clocks; what it needs of the machine is
+//! [`platform::Platform`]. [`shell`] is the thin loop around it that reads and writes frames.
+//!
+//! # Where the secrets are
+//! - [`coins`]: the seed of all randomness; everything below derives from it.
+//! - [`keys`]: the identity's three secret keys.
+//! - [`sharing`]: polynomials and key shares while a ceremony needs them.
+//! - [`ceremony`]: each ceremony's own state: a key share, shares of exits.
+//!
+//! All are wiped on drop, none has a `Debug` or `Serialize` that shows it, and the only types that leave the core are
+//! those of `postern-shared`, which has no type for a secret in clear.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod admission;
+pub mod ceremony;
+pub mod coins;
+pub mod core;
+mod effects;
+pub mod keys;
+mod ledger;
+pub mod platform;
+pub mod sharing;
+pub mod shell;
+mod statements;

@@ -1,0 +1,62 @@
+//! A software stand-in for the AMD secure processor: **PROVIDES NO SECURITY**.
+//!
+//! Every key in here is public: the simulation's root and intermediate are committed in `keys/`, chip keys
+//! are derived from seeds that tests choose. Nothing that this crate signs means anything. It is for tests,
+//! simulations and devnets, and its name and its certificates (`… SIMULATION NO SECURITY`) say so wherever
+//! they turn up.
+//!
+//! # Why it is safe to have
+//!
+//! There is no simulation mode in `postern-attestation` or `postern-enclave`. A simulated machine differs
+//! from a real one only by the root that its platform names ([`trust_anchor`]); its evidence takes the whole
+//! production path, and an enclave on real hardware, whose platform names AMD's roots, refuses it like any
+//! stranger's.
+//!
+//! # Use
+//!
+//! ```
+//! use postern_attestation::{Expected, Measurement, ReportData, verify};
+//! use postern_enclave::platform::Platform;
+//! use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
+//!
+//! let mut psp = SoftwarePsp::new(Machine { chip_seed: [7; 32], ..Machine::default() }).seeded([1; 32]);
+//! let report_data = ReportData([3; 64]);
+//! let report = psp.report(&report_data)?;
+//!
+//! let measurements = [Measurement(psp.machine().measurement)];
+//! let expected =
+//!     Expected { report_data, measurements: &measurements, host_data: [0; 32], chip_id: psp.chip_id() };
+//! verify(&report, &psp.certificate_chain(), &trust_anchor(), &expected, None)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! To misbehave: [`SoftwarePsp::tamper`] changes the fields of reports before they are signed, [`Vcek`] makes
+//! leaf certificates as wrong as one likes.
+//!
+//! # Speed
+//!
+//! Signing with the intermediate (RSA-4096) is slow, so chains are cached for the life of the process, by
+//! chip seed and TCB. Ten thousand enclaves on ten chips cost ten of them. A report costs one P-384
+//! signature.
+//!
+//! # Determinism
+//!
+//! Same machine, same report data: same report, same chain, byte for byte. Randomness is the operating
+//! system's, unless the processor is [`SoftwarePsp::seeded`].
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod der;
+mod fields;
+mod keys;
+mod machine;
+mod psp;
+mod randomness;
+mod vcek;
+
+pub use fields::ReportFields;
+pub use keys::trust_anchor;
+pub use machine::Machine;
+pub use psp::SoftwarePsp;
+pub use vcek::{TcbParts, Vcek};
