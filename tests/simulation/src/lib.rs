@@ -51,6 +51,7 @@ mod der;
 mod fields;
 mod keys;
 mod machine;
+pub mod process;
 mod psp;
 mod randomness;
 mod vcek;

@@ -1,0 +1,344 @@
+//! Cores on simulated machines, and what their hosts would see.
+
+use postern_attestation::ReportData;
+use postern_enclave::coins::Coins;
+use postern_enclave::core::Core;
+use postern_enclave::keys::IdentityKeys;
+use postern_enclave::platform::{Platform, PlatformError};
+use postern_shared::bls::PublicKey;
+use postern_shared::codec;
+use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
+use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
+use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId, PoolId};
+use postern_shared::manifest::{
+    AttestationRules, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds, Trust,
+};
+use postern_shared::message::Certificates;
+use postern_shared::transcript::{Claim, Record, Transcript};
+use postern_shared::wire::{Artifact, Notice, Output, Recipient, Rejection, Reply, Request, Response};
+use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
+use std::collections::VecDeque;
+use zeroize::Zeroizing;
+
+/// The launch measurement of all simulated enclaves.
+pub const MEASUREMENT: [u8; 48] = [0x5a; 48];
+
+/// A simulated machine that lets the test know what randomness it gave: the test can then compute every secret.
+pub struct SpiedMachine {
+    psp: SoftwarePsp,
+    /// What was given, in order; the first is the seed of all coins.
+    pub given: std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>,
+}
+
+impl Platform for SpiedMachine {
+    fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
+        self.psp.report(data)
+    }
+
+    fn fill_random(&mut self, out: &mut [u8]) -> Result<(), PlatformError> {
+        self.psp.fill_random(out)?;
+        self.given.borrow_mut().push(out.to_vec());
+        Ok(())
+    }
+
+    fn trust_anchor(&self) -> &postern_attestation::TrustAnchor {
+        self.psp.trust_anchor()
+    }
+}
+
+/// One member: its enclave, and what its host keeps.
+pub struct Node {
+    /// Which member.
+    pub id: MemberId,
+    /// The enclave.
+    pub core: Core<SpiedMachine>,
+    /// The chip.
+    pub machine: Machine,
+    given: std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>,
+    /// Everything that the enclave published.
+    pub artifacts: Vec<Artifact>,
+    /// Everything that it noticed.
+    pub notices: Vec<Notice>,
+}
+
+/// A message on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// From whose host.
+    pub from: MemberId,
+    /// To whose enclave.
+    pub to: MemberId,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+/// A DAO of simulated enclaves.
+pub struct Cluster {
+    /// Its constitution.
+    pub manifest: Manifest,
+    /// Its members, in order.
+    pub nodes: Vec<Node>,
+    /// Messages on their way.
+    pub packets: VecDeque<Packet>,
+    /// Every byte that any host has seen, if recording.
+    pub seen: Option<Vec<Vec<u8>>>,
+    seed: u64,
+}
+
+/// A manifest of `members` members on simulated machines.
+pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
+    Manifest {
+        version: MANIFEST_VERSION,
+        name: "test".into(),
+        epoch: 0,
+        leader: MemberId(1),
+        network: Network {
+            chain_id: 31337,
+            genesis_fork_version: ForkVersion([0x10, 0, 0, 0x38]),
+            capella_fork_version: ForkVersion([0x40, 0, 0, 0x38]),
+            genesis_validators_root: Root([0x77; 32]),
+        },
+        contracts: Contracts { pool_manager: Address([0xaa; 20]), deposit: Address([0xdd; 20]) },
+        thresholds: Thresholds { operator, guardian },
+        attestation: AttestationRules {
+            trust: Trust::Simulation { root: Digest(trust_anchor().fingerprint()) },
+            measurements: vec![Measurement(MEASUREMENT)],
+        },
+        members: (1..=members)
+            .map(|id| Member {
+                id: MemberId(id),
+                name: format!("member {id}"),
+                wallet: Address([id as u8; 20]),
+                host_key: HostKey([id as u8; 32]),
+                chip_id: ChipId(SoftwarePsp::new(machine(id)).chip_id()),
+                operator: true,
+                guardian: true,
+            })
+            .collect(),
+    }
+}
+
+fn machine(id: u16) -> Machine {
+    Machine { chip_seed: [id as u8; 32], measurement: MEASUREMENT, ..Machine::default() }
+}
+
+impl Node {
+    fn launch(id: MemberId, host_data: [u8; 32], seed: [u8; 32]) -> Self {
+        let machine = Machine { host_data, ..machine(id.0) };
+        let given = std::rc::Rc::default();
+        let psp = SoftwarePsp::new(machine).seeded(seed);
+        let core = Core::new(SpiedMachine { psp, given: std::rc::Rc::clone(&given) });
+        Self { id, core, machine, given, artifacts: Vec::new(), notices: Vec::new() }
+    }
+
+    /// The chip's chain.
+    pub fn certificates(&self) -> Certificates {
+        let chain = SoftwarePsp::new(self.machine).certificate_chain();
+        Certificates { ark: chain.ark, ask: chain.ask, vcek: chain.vcek }
+    }
+
+    /// All of the enclave's coins: knowing them is knowing all its secrets.
+    pub fn coins(&self) -> Coins {
+        let seed: [u8; 32] = self.given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
+        Coins::new(Zeroizing::new(seed))
+    }
+
+    /// The enclave's identity keys.
+    pub fn keys(&self) -> IdentityKeys {
+        IdentityKeys::derive(&self.coins(), self.id)
+    }
+
+    /// The transcripts that the enclave published.
+    pub fn transcripts(&self) -> impl Iterator<Item = &Transcript> {
+        self.artifacts.iter().filter_map(|artifact| match artifact {
+            Artifact::Transcript(transcript) => Some(&**transcript),
+            _ => None,
+        })
+    }
+}
+
+impl Cluster {
+    /// Launches and starts all enclaves; nothing is delivered yet.
+    pub fn launch(manifest: Manifest, seed: u64) -> Self {
+        let ids: Vec<MemberId> = manifest.members.iter().map(|member| member.id).collect();
+        let mut cluster = Self { manifest, nodes: Vec::new(), packets: VecDeque::new(), seen: None, seed };
+        for id in ids {
+            let node = cluster.fresh(id, 0);
+            cluster.nodes.push(node);
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    fn fresh(&self, id: MemberId, incarnation: u64) -> Node {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&incarnation.to_le_bytes());
+        seed[16..18].copy_from_slice(&id.0.to_le_bytes());
+        Node::launch(id, self.manifest.hash().0, seed)
+    }
+
+    /// An enclave loses all its memory and starts again.
+    pub fn crash(&mut self, id: MemberId, incarnation: u64) {
+        let node = self.fresh(id, incarnation);
+        *self.node_mut(id) = node;
+        self.start(id);
+    }
+
+    fn start(&mut self, id: MemberId) {
+        let certificates = self.node(id).certificates();
+        let manifest = self.manifest.to_canonical();
+        assert_eq!(self.ask(id, Request::Start { manifest, member: id, certificates }), Reply::Done);
+    }
+
+    /// A member.
+    pub fn node(&self, id: MemberId) -> &Node {
+        &self.nodes[usize::from(id.0) - 1]
+    }
+
+    /// A member.
+    pub fn node_mut(&mut self, id: MemberId) -> &mut Node {
+        &mut self.nodes[usize::from(id.0) - 1]
+    }
+
+    /// All members.
+    pub fn ids(&self) -> Vec<MemberId> {
+        self.manifest.members.iter().map(|member| member.id).collect()
+    }
+
+    /// Asks an enclave as its host would, and sends what it wants sent.
+    pub fn ask(&mut self, id: MemberId, request: Request) -> Reply {
+        if let Some(seen) = &mut self.seen {
+            seen.push(codec::encode(&request));
+        }
+        let response: Response = self.node_mut(id).core.handle(request);
+        if let Some(seen) = &mut self.seen {
+            seen.push(codec::encode(&response));
+        }
+        self.ask_ack(id, &response);
+        let everyone = self.ids();
+        for numbered in response.outputs {
+            match numbered.output {
+                Output::Store(_) => {}
+                Output::Publish(artifact) => self.node_mut(id).artifacts.push(artifact),
+                Output::Notice(notice) => self.node_mut(id).notices.push(notice),
+                Output::Send { to, message } => {
+                    let recipients = match to {
+                        Recipient::One(member) => vec![member],
+                        Recipient::Everyone => {
+                            everyone.iter().copied().filter(|other| *other != id).collect()
+                        }
+                    };
+                    for to in recipients {
+                        self.packets.push_back(Packet { from: id, to, bytes: message.clone() });
+                    }
+                }
+            }
+        }
+        response.reply
+    }
+
+    fn ask_ack(&mut self, id: MemberId, response: &Response) {
+        if let Some(last) = response.outputs.last() {
+            self.node_mut(id).core.handle(Request::Acknowledge(last.sequence));
+        }
+    }
+
+    /// Delivers one packet; one that may be accepted later goes to the end of the line.
+    pub fn deliver(&mut self, packet: Packet) -> Reply {
+        let reply = self.ask(packet.to, Request::Deliver(packet.bytes.clone()));
+        if matches!(reply, Reply::Rejected(rejection) if rejection.is_transient()) {
+            self.packets.push_back(packet);
+        }
+        reply
+    }
+
+    /// Honest hosts: delivers everything until nothing moves, and ticks `ticks` times.
+    pub fn run(&mut self, ticks: usize) {
+        for tick in 0..=ticks {
+            let mut idle = 0;
+            while idle <= self.packets.len() {
+                let Some(packet) = self.packets.pop_front() else { break };
+                match self.deliver(packet) {
+                    Reply::Rejected(
+                        Rejection::UnknownCeremony | Rejection::NotAdmitted(_) | Rejection::TooEarly,
+                    ) => {
+                        idle += 1;
+                    }
+                    _ => idle = 0,
+                }
+            }
+            if tick < ticks {
+                for id in self.ids() {
+                    self.ask(id, Request::Tick);
+                }
+            }
+        }
+    }
+
+    /// Every host tells its enclave.
+    pub fn observe(&mut self, event: ChainEvent) {
+        for id in self.ids() {
+            self.ask(id, Request::Observe(event));
+        }
+    }
+
+    /// The first key that any enclave published for a pool.
+    pub fn pubkey(&self, pool: PoolId) -> Option<PublicKey> {
+        self.nodes.iter().find_map(|node| pubkey(node, pool))
+    }
+
+    /// Checks every transcript that was published.
+    pub fn claims(&self) -> Vec<Claim> {
+        let expected = Some(self.manifest.hash());
+        let transcripts = self.nodes.iter().flat_map(Node::transcripts);
+        transcripts
+            .map(|transcript| transcript.verify(expected).expect("published transcripts verify"))
+            .collect()
+    }
+
+    /// The exits that were released for a pool.
+    pub fn exits(&self, wanted: PoolId) -> Vec<SignedVoluntaryExit> {
+        let artifacts = self.nodes.iter().flat_map(|node| &node.artifacts);
+        artifacts
+            .filter_map(|artifact| match artifact {
+                Artifact::Exit { pool, exit } if *pool == wanted => Some(*exit),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// The key that an enclave signed a deposit for.
+pub fn pubkey(node: &Node, wanted: PoolId) -> Option<PublicKey> {
+    node.artifacts.iter().find_map(|artifact| match artifact {
+        Artifact::Deposit { pool, data, .. } if *pool == wanted => Some(data.message.pubkey),
+        _ => None,
+    })
+}
+
+/// `PoolDepositRequested` of a pool.
+pub fn deposit_requested(pool: u32) -> ChainEvent {
+    ChainEvent::DepositRequested(DepositRequest {
+        source: EventSource { block: Digest([pool as u8; 32]), log_index: 0 },
+        pool: PoolId(pool),
+        withdrawal_credentials: WithdrawalCredentials::execution(Address([pool as u8; 20])),
+    })
+}
+
+/// `PoolExitRequested` of a pool.
+pub fn exit_requested(pool: u32) -> ChainEvent {
+    let source = EventSource { block: Digest([0x80 | pool as u8; 32]), log_index: 1 };
+    ChainEvent::ExitRequested { source, pool: PoolId(pool) }
+}
+
+/// Which protocol a transcript is of, for assertions.
+pub fn kind(transcript: &Transcript) -> &'static str {
+    match transcript.record {
+        Record::Keygen { .. } => "keygen",
+        Record::Presign { .. } => "presign",
+        Record::Release { .. } => "release",
+        Record::KeygenFault { .. } => "keygen fault",
+        Record::PresignFault { .. } => "presign fault",
+    }
+}
