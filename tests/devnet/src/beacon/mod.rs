@@ -1,0 +1,13 @@
+//! The beacon chain: Electra's rules for deposits, activations, exits and finality, and a node's REST interface.
+
+pub mod api;
+mod api_error;
+pub mod chain;
+pub mod deposits;
+pub mod exits;
+mod identifiers;
+pub mod registry;
+mod ssz;
+pub mod state;
+pub mod transition;
+mod views;
