@@ -332,10 +332,9 @@ impl Session {
                     exit: VoluntaryExit { epoch: EXIT_EPOCH, validator_index },
                 };
                 let ceremony = terms.ceremony();
-                if !self.presigns.contains_key(&ceremony) {
-                    let presign = Presign::start(terms, roster.clone(), key, &me, &setting, effects);
-                    self.presigns.insert(ceremony, presign);
-                }
+                self.presigns
+                    .entry(ceremony)
+                    .or_insert_with(|| Presign::start(terms, roster.clone(), key, &me, &setting, effects));
             }
         });
     }
@@ -347,9 +346,7 @@ impl Session {
             let terms =
                 ReleaseTerms { presign: presign.terms().clone(), source, leader: self.manifest.leader };
             let ceremony = terms.ceremony();
-            if !self.releases.contains_key(&ceremony) {
-                self.releases.insert(ceremony, Release::start(terms, presign, &me, effects));
-            }
+            self.releases.entry(ceremony).or_insert_with(|| Release::start(terms, presign, &me, effects));
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Inserted {
     /// It was there already.
     Same,
     /// Its speaker has said something else in this slot before.
-    Conflict(Fault),
+    Conflict(Box<Fault>),
 }
 
 impl Statements {
@@ -32,10 +32,10 @@ impl Statements {
                 Inserted::New
             }
             Some(known) if known.body == statement.body => Inserted::Same,
-            Some(known) => Inserted::Conflict(Fault {
+            Some(known) => Inserted::Conflict(Box::new(Fault {
                 culprit: slot.from,
                 proof: Proof::Equivocation(known.signed_digest(), statement.signed_digest()),
-            }),
+            })),
         }
     }
 

@@ -245,11 +245,11 @@ pub fn partial_is_good(key: &bls::G1, message: &bls::G2, partial: &bls::Signatur
 pub fn accused(statement: &Broadcast) -> Option<Fault> {
     match statement.slot.step {
         Step::Verdict => match codec::decode(&statement.body).ok()? {
-            Verdict::Reject(fault) => Some(fault),
+            Verdict::Reject(fault) => Some(*fault),
             Verdict::Accept(_) => None,
         },
         Step::Acknowledge => match codec::decode(&statement.body).ok()? {
-            Acknowledge::Bad(fault) => Some(fault),
+            Acknowledge::Bad(fault) => Some(*fault),
             Acknowledge::Good(_) => None,
         },
         _ => None,

@@ -16,7 +16,7 @@ use crate::hash::Transcriber;
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId};
 use crate::message::SignedDigest;
 use crate::pairwise::{EncryptedShare, TAG_SIZE};
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Hash-to-curve domain of proofs of possession: no other message is ever hashed under it.
@@ -72,7 +72,7 @@ pub enum Verdict {
     /// These deals, in the order of the terms, are good.
     Accept(Vec<SignedDigest>),
     /// Somebody cheated, and this proves it.
-    Reject(Fault),
+    Reject(Box<Fault>),
 }
 
 /// The new share works.

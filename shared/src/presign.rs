@@ -15,7 +15,7 @@ use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
 use crate::keygen::KeygenCertificate;
 use crate::lagrange;
 use crate::pairwise::{EncryptedShare, TAG_SIZE};
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Size of a share of an exit signature.
@@ -61,7 +61,7 @@ pub enum Acknowledge {
     /// It holds a good share of the split with this digest.
     Good(Digest),
     /// The operator cheated, and this proves it.
-    Bad(Fault),
+    Bad(Box<Fault>),
 }
 
 /// A split that passes every check that needs no secret.

@@ -35,6 +35,7 @@ use postern_shared::message::{Broadcast, SignedDigest, Step};
 use postern_shared::pairwise::{EncryptedShare, Pair};
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// A validator's key as this enclave knows it, once all operators have confirmed it.
@@ -53,6 +54,8 @@ pub struct Keygen {
     terms: KeygenTerms,
     roster: Roster,
     statements: Statements,
+    /// The deals among them, checked.
+    open_deals: BTreeMap<MemberId, OpenDeal>,
     phase: Phase,
     /// The first cheat that was proved.
     fault: Option<Fault>,
@@ -84,6 +87,7 @@ impl Keygen {
             terms,
             roster,
             statements: Statements::default(),
+            open_deals: BTreeMap::new(),
             phase: Phase::Committing,
             fault: None,
         };
@@ -136,19 +140,25 @@ impl Keygen {
         if statement.slot.item != 0 || statement.slot.step > Step::Deposit {
             return Err(Rejection::Invalid);
         }
-        if self.court().is_invalid(&statement) {
-            let culprit = statement.slot.from;
+        let culprit = statement.slot.from;
+        let open = match statement.slot.step {
+            // Costs a pairing: checked once, kept.
+            Step::Deal => self.terms.check_deal(culprit, &statement.body).ok().map(Some),
+            _ => (!self.court().is_invalid(&statement)).then_some(None),
+        };
+        let Some(open) = open else {
             self.accuse(Fault { culprit, proof: Proof::InvalidStatement(statement) }, me, setting, effects);
             return Err(Rejection::Invalid);
-        }
+        };
         match self.statements.insert(statement.clone()) {
             Inserted::Same => return Ok(()),
             Inserted::Conflict(fault) => {
-                self.accuse(fault, me, setting, effects);
+                self.accuse(*fault, me, setting, effects);
                 return Err(Rejection::Invalid);
             }
             Inserted::New => effects.store(&statement),
         }
+        self.open_deals.extend(open.map(|open| (culprit, open)));
         if statement.slot.step == Step::Verdict {
             self.judge_verdict(&statement, me, setting, effects);
         }
@@ -184,6 +194,11 @@ impl Keygen {
 
     fn say(&mut self, statement: Broadcast, effects: &mut Effects) {
         effects.broadcast(&statement);
+        if statement.slot.step == Step::Deal
+            && let Ok(open) = self.terms.check_deal(statement.slot.from, &statement.body)
+        {
+            self.open_deals.insert(statement.slot.from, open);
+        }
         let step = statement.slot.step;
         self.statements.insert(statement);
         self.progress(step, effects);
@@ -299,10 +314,8 @@ impl Keygen {
         if promised != Ok(Broadcast::digest_of(&deal.body)) {
             return Err(fault(Proof::BrokenCommitment { commit: commit.clone(), deal: deal.clone() }));
         }
-        let open = self
-            .terms
-            .check_deal(culprit, &deal.body)
-            .map_err(|_| fault(Proof::InvalidStatement(deal.clone())))?;
+        let open = self.open_deals.get(&culprit).cloned();
+        let open = open.ok_or_else(|| fault(Proof::InvalidStatement(deal.clone())))?;
         let Some(position) = self.terms.position(me.id()) else {
             return Ok((open, None));
         };
@@ -332,7 +345,7 @@ impl Keygen {
     ) {
         let Ok(Verdict::Reject(fault)) = codec::decode(&verdict.body) else { return };
         let fault = match fault.verify(&self.court()) {
-            Ok(()) => fault,
+            Ok(()) => *fault,
             Err(_) => {
                 Fault { culprit: verdict.slot.from, proof: Proof::FalseAccusation(Box::new(verdict.clone())) }
             }
@@ -478,7 +491,10 @@ impl Keygen {
         self.convict(fault.clone(), aborts, setting, effects);
         if aborts {
             if self.takes_part(me) && self.statements.get(Step::Verdict, me.id(), 0).is_none() {
-                self.say(me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(fault)), effects);
+                self.say(
+                    me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(Box::new(fault))),
+                    effects,
+                );
             }
             self.phase = Phase::Aborted;
         }

@@ -168,7 +168,7 @@ impl Presign {
         match self.statements.insert(statement.clone()) {
             Inserted::Same => return Ok(()),
             Inserted::Conflict(fault) => {
-                self.convict(fault, setting, effects);
+                self.convict(*fault, setting, effects);
                 return Err(Rejection::Invalid);
             }
             Inserted::New => effects.store(&statement),
@@ -273,7 +273,7 @@ impl Presign {
                     let proof = Proof::BadShare { statement, recipient: me.id(), opening };
                     let fault = Fault { culprit: operator, proof };
                     self.convict(fault.clone(), setting, effects);
-                    Acknowledge::Bad(fault)
+                    Acknowledge::Bad(Box::new(fault))
                 }
             };
             self.say(me.state(self.label.ceremony, Step::Acknowledge, operator.0, &judgement), effects);
@@ -287,7 +287,7 @@ impl Presign {
     fn judge_acknowledgement(&mut self, statement: &Broadcast, setting: &Setting<'_>, effects: &mut Effects) {
         let Ok(Acknowledge::Bad(fault)) = codec::decode(&statement.body) else { return };
         let fault = match fault.verify(&self.court()) {
-            Ok(()) => fault,
+            Ok(()) => *fault,
             Err(_) => {
                 let culprit = statement.slot.from;
                 Fault { culprit, proof: Proof::FalseAccusation(Box::new(statement.clone())) }
