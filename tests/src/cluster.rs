@@ -9,7 +9,7 @@ use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
-use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId, PoolId};
+use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
 use postern_shared::manifest::{
     AttestationRules, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds, Trust,
 };
@@ -340,5 +340,14 @@ pub fn kind(transcript: &Transcript) -> &'static str {
         Record::Release { .. } => "release",
         Record::KeygenFault { .. } => "keygen fault",
         Record::PresignFault { .. } => "presign fault",
+    }
+}
+
+/// Which run a transcript is of.
+pub fn ceremony(transcript: &Transcript) -> CeremonyId {
+    match &transcript.record {
+        Record::Keygen { terms, .. } | Record::KeygenFault { terms, .. } => terms.ceremony(),
+        Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => terms.ceremony(),
+        Record::Release { terms, .. } => terms.ceremony(),
     }
 }

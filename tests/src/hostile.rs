@@ -3,13 +3,13 @@
 //!
 //! After every step the blueprint's invariants I1 to I5 are checked on what the enclaves have said.
 
-use crate::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pubkey};
+use crate::cluster::{Cluster, Packet, ceremony, deposit_requested, exit_requested, kind, manifest, pubkey};
 use crate::corruption::Corrupt;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::Identity;
-use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::message::{Broadcast, PeerMessage, Step};
 use postern_shared::transcript::Claim;
 use postern_shared::wire::{Artifact, Request};
@@ -58,6 +58,8 @@ struct World {
     checked: BTreeMap<MemberId, usize>,
     keys: BTreeMap<PoolId, (MemberId, postern_shared::bls::PublicKey)>,
     culprits: BTreeSet<MemberId>,
+    /// Ceremonies of which a transcript was verified.
+    verified: BTreeSet<(&'static str, CeremonyId)>,
     trace: Digest,
     indexed: bool,
     wanted: bool,
@@ -116,6 +118,7 @@ impl World {
             checked: BTreeMap::new(),
             keys: BTreeMap::new(),
             culprits: BTreeSet::new(),
+            verified: BTreeSet::new(),
             trace: Digest([0; 32]),
             indexed: false,
             wanted: false,
@@ -375,6 +378,11 @@ impl World {
                     .map_err(|_| format!("I3: {pool}'s exit does not verify"))?;
             }
             Artifact::Transcript(transcript) => {
+                // Verifying costs as much as the ceremony: always the first of a ceremony, then one in four.
+                let first = self.verified.insert((kind(transcript), ceremony(transcript)));
+                if !first && self.rng.u8(..4) != 0 {
+                    return Ok(());
+                }
                 let claim = transcript.verify(Some(self.cluster.manifest.hash())).map_err(|error| {
                     format!("I5: {id} published a transcript that does not verify: {error}")
                 })?;

@@ -1,0 +1,344 @@
+//! Pool events from finalised blocks of the execution layer.
+//!
+//! # State and restart
+//! [`Execution::poll`] is a function of its cursor. The caller stores the events and the new cursor together (one
+//! database transaction); then every event arrives exactly once, whatever crashes in between.
+
+use super::profile::{self, LogError, PoolEventKind, PoolManager, Profile};
+use alloy::eips::BlockNumberOrTag;
+use alloy::network::Ethereum;
+use alloy::providers::{DynProvider, Provider, ProviderBuilder};
+use alloy::rpc::client::RpcClient;
+use alloy::rpc::types::{Filter, Log};
+use alloy::transports::http::Http;
+use postern_shared::bls::PublicKey;
+use postern_shared::ethereum::WithdrawalCredentials;
+use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
+use postern_shared::ids::{Address, Digest, PoolId};
+use postern_shared::manifest::Manifest;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Most blocks that one request for logs spans: public nodes refuse wider ones.
+const MAX_SPAN: u64 = 1_000;
+/// Most spans that one call of [`Execution::poll`] walks, so that a host far behind makes progress in stored steps.
+const MAX_SPANS_PER_POLL: u64 = 20;
+/// How long a node may take to answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The last finalised block whose events were all processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Its number.
+    pub block: u64,
+    /// Its hash.
+    pub hash: Digest,
+}
+
+/// An event of the pool manager in a finalised block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolEvent {
+    /// The log.
+    pub source: EventSource,
+    /// The block's number.
+    pub block_number: u64,
+    /// The pool.
+    pub pool: PoolId,
+    /// What happened.
+    pub kind: PoolEventKind,
+    /// The pool contract's address as credentials; with [`PoolEventKind::DepositRequested`] only.
+    pub withdrawal_credentials: Option<WithdrawalCredentials>,
+}
+
+/// What the pool manager says about a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The pool contract; `None` when there is no such pool.
+    pub address: Option<Address>,
+    /// Where it is in its life.
+    pub status: PoolStatus,
+    /// Its validator, once deposited.
+    pub pubkey: Option<PublicKey>,
+}
+
+/// Where a pool is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PoolStatus {
+    /// There is no such pool.
+    None,
+    /// Full, without a validator.
+    Ready,
+    /// Its deposit was made.
+    Deposited,
+    /// The DAO wants its validator out.
+    ExitRequested,
+    /// Its validator has left.
+    Exited,
+}
+
+/// Why the execution layer could not be read.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The URL is none.
+    #[error("execution node URL `{url}`: {reason}")]
+    Url {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The node serves another chain.
+    #[error("the execution node is of chain {found}, the manifest of chain {expected}")]
+    WrongChain {
+        /// The manifest's chain id.
+        expected: u64,
+        /// The node's.
+        found: u64,
+    },
+    /// The node can't be reached, or refused.
+    #[error("execution node, {request}: {reason}")]
+    Node {
+        /// What was asked.
+        request: &'static str,
+        /// What came instead of an answer.
+        reason: String,
+    },
+    /// The node has no block that it says it has.
+    #[error("the execution node does not have block {0}")]
+    MissingBlock(String),
+    /// A block that was final has changed: the node lies, or finality was broken. A person must look.
+    #[error("finalised block changed: block {block} was {expected}, the node now says {found}")]
+    FinalisedBlockChanged {
+        /// The cursor's block.
+        block: u64,
+        /// The hash stored with the cursor.
+        expected: Digest,
+        /// The node's.
+        found: Digest,
+    },
+    /// The node's newest finalised block is before the cursor: it is behind, ask again later.
+    #[error("the execution node's finalised block {finalised} is before the cursor's block {cursor}")]
+    Behind {
+        /// The node's newest finalised block.
+        finalised: u64,
+        /// The cursor's.
+        cursor: u64,
+    },
+    /// The node's answer contradicts itself or the request.
+    #[error("inconsistent answer of the execution node: {0}")]
+    Inconsistent(String),
+    /// A log of the pool manager that is not what its topic says.
+    #[error("pool manager log in block {block}: {error}")]
+    Log {
+        /// Where.
+        block: u64,
+        /// What is wrong.
+        error: LogError,
+    },
+}
+
+impl ChainError {
+    /// Whether the same question may be answered later, by the same node.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Node { .. } | Self::MissingBlock(_) | Self::Behind { .. } | Self::Inconsistent(_))
+    }
+}
+
+/// A connection to an execution node.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    provider: DynProvider,
+    pool_manager: alloy::primitives::Address,
+    profile: Profile,
+}
+
+impl PoolEvent {
+    /// The claim to make to the enclave; `None` for events that enclaves have no use for.
+    pub fn claim(&self) -> Option<ChainEvent> {
+        match (self.kind, self.withdrawal_credentials) {
+            (PoolEventKind::DepositRequested, Some(withdrawal_credentials)) => {
+                let request = DepositRequest { source: self.source, pool: self.pool, withdrawal_credentials };
+                Some(ChainEvent::DepositRequested(request))
+            }
+            (PoolEventKind::ExitRequested, _) => {
+                Some(ChainEvent::ExitRequested { source: self.source, pool: self.pool })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Execution {
+    /// Connects with the `documents` profile. Refuses a node of another chain than the manifest's.
+    pub async fn connect(url: &str, manifest: &Manifest) -> Result<Self, ChainError> {
+        Self::connect_with(url, manifest, Profile::default()).await
+    }
+
+    /// Connects with another contract profile.
+    pub async fn connect_with(url: &str, manifest: &Manifest, profile: Profile) -> Result<Self, ChainError> {
+        let provider = connect_provider(url, manifest.network.chain_id).await?;
+        Ok(Self { provider, pool_manager: profile::to_alloy(manifest.contracts.pool_manager), profile })
+    }
+
+    /// The connection, for [`super::transactions::Transactions`].
+    pub fn provider(&self) -> &DynProvider {
+        &self.provider
+    }
+
+    /// The contract profile.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Where to begin when nothing was processed yet: after `block` (0: from the chain's start).
+    pub async fn cursor_at(&self, block: u64) -> Result<Cursor, ChainError> {
+        let hash = self.block_hash(block).await?;
+        Ok(Cursor { block, hash })
+    }
+
+    /// Events of finalised blocks after the cursor, in the chain's order, and the new cursor.
+    ///
+    /// Far behind, it returns after a bounded number of requests; call again until the cursor stays.
+    pub async fn poll(&self, cursor: Cursor) -> Result<(Vec<PoolEvent>, Cursor), ChainError> {
+        let found = self.block_hash(cursor.block).await?;
+        if found != cursor.hash {
+            return Err(ChainError::FinalisedBlockChanged { block: cursor.block, expected: cursor.hash, found });
+        }
+        let finalised = self.finalised().await?;
+        if finalised.block < cursor.block {
+            return Err(ChainError::Behind { finalised: finalised.block, cursor: cursor.block });
+        }
+        let mut events = Vec::new();
+        let mut reached = cursor;
+        for _ in 0..MAX_SPANS_PER_POLL {
+            if reached.block >= finalised.block {
+                break;
+            }
+            let last = finalised.block.min(reached.block.saturating_add(MAX_SPAN));
+            let next = if last == finalised.block { finalised } else { self.cursor_at(last).await? };
+            events.extend(self.events(reached.block + 1, last).await?);
+            reached = next;
+        }
+        Ok((events, reached))
+    }
+
+    /// The newest finalised block.
+    pub async fn finalised(&self) -> Result<Cursor, ChainError> {
+        let block = self.provider.get_block_by_number(BlockNumberOrTag::Finalized).await;
+        let block = block.map_err(|error| node("newest finalised block", error))?;
+        let header = block.ok_or_else(|| ChainError::MissingBlock("`finalized`".to_owned()))?.header;
+        Ok(Cursor { block: header.number, hash: Digest(header.hash.0) })
+    }
+
+    /// What the pool manager says about a pool, at the newest finalised block (`finalised`) or at the head.
+    pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
+        let tag = if finalised { BlockNumberOrTag::Finalized } else { BlockNumberOrTag::Latest };
+        let manager = PoolManager::new(self.pool_manager, &self.provider);
+        let answer = manager.getPool(pool.0).block(tag.into()).call().await.map_err(|error| node("getPool", error))?;
+        let status = match answer.status {
+            0 => PoolStatus::None,
+            1 => PoolStatus::Ready,
+            2 => PoolStatus::Deposited,
+            3 => PoolStatus::ExitRequested,
+            4 => PoolStatus::Exited,
+            other => return Err(ChainError::Inconsistent(format!("status {other} of {pool}"))),
+        };
+        let pubkey = match answer.publicKey.as_ref() {
+            [] => None,
+            bytes => {
+                let length = bytes.len();
+                let wrong = |_| ChainError::Inconsistent(format!("public key of {length} bytes for {pool}"));
+                Some(PublicKey(bytes.try_into().map_err(wrong)?))
+            }
+        };
+        let address = (!answer.pool.is_zero()).then_some(Address(answer.pool.into_array()));
+        Ok(Pool { address, status, pubkey })
+    }
+
+    async fn block_hash(&self, number: u64) -> Result<Digest, ChainError> {
+        let block = self.provider.get_block_by_number(number.into()).await;
+        let block = block.map_err(|error| node("block by number", error))?;
+        let header = block.ok_or_else(|| ChainError::MissingBlock(number.to_string()))?.header;
+        if header.number != number {
+            let text = format!("block {} where {number} was asked", header.number);
+            return Err(ChainError::Inconsistent(text));
+        }
+        Ok(Digest(header.hash.0))
+    }
+
+    async fn events(&self, first: u64, last: u64) -> Result<Vec<PoolEvent>, ChainError> {
+        let filter = Filter::new()
+            .address(self.pool_manager)
+            .event_signature(self.profile.topics())
+            .from_block(first)
+            .to_block(last);
+        let mut logs = self.provider.get_logs(&filter).await.map_err(|error| node("logs", error))?;
+        logs.sort_by_key(|log| (log.block_number, log.log_index));
+        let mut events = Vec::with_capacity(logs.len());
+        for log in &logs {
+            events.extend(self.event(log, first, last).await?);
+        }
+        Ok(events)
+    }
+
+    async fn event(&self, log: &Log, first: u64, last: u64) -> Result<Option<PoolEvent>, ChainError> {
+        let (Some(block_number), Some(block), Some(log_index)) = (log.block_number, log.block_hash, log.log_index)
+        else {
+            return Err(ChainError::Inconsistent("a log without its place in a finalised block".to_owned()));
+        };
+        if log.removed || log.address() != self.pool_manager || !(first..=last).contains(&block_number) {
+            let text = format!("a log of block {block_number} that was not asked for ({first} to {last})");
+            return Err(ChainError::Inconsistent(text));
+        }
+        let decoded = self.profile.decode(log.data());
+        let Some((kind, pool)) = decoded.map_err(|error| ChainError::Log { block: block_number, error })? else {
+            return Ok(None);
+        };
+        if kind == PoolEventKind::ReshareRequested {
+            tracing::warn!(%pool, block_number, "the pool asks for a reshare, which is not supported yet");
+        }
+        let withdrawal_credentials = match kind {
+            PoolEventKind::DepositRequested => Some(self.withdrawal_credentials(pool).await?),
+            _ => None,
+        };
+        let source = EventSource { block: Digest(block.0), log_index };
+        Ok(Some(PoolEvent { source, block_number, pool, kind, withdrawal_credentials }))
+    }
+
+    /// Asked at the newest finalised block: nodes keep no old state, and a pool's address never changes.
+    async fn withdrawal_credentials(&self, pool: PoolId) -> Result<WithdrawalCredentials, ChainError> {
+        let manager = PoolManager::new(self.pool_manager, &self.provider);
+        let call = manager.getPoolAddress(pool.0).block(BlockNumberOrTag::Finalized.into());
+        let address = call.call().await.map_err(|error| node("getPoolAddress", error))?;
+        if address.is_zero() {
+            return Err(ChainError::Inconsistent(format!("{pool} asks for a deposit and has no address")));
+        }
+        Ok(WithdrawalCredentials::execution(Address(address.into_array())))
+    }
+}
+
+/// Connects to a node and checks that it is of the right chain.
+pub(crate) async fn connect_provider(url: &str, chain_id: u64) -> Result<DynProvider, ChainError> {
+    let invalid = |reason: String| ChainError::Url { url: url.to_owned(), reason };
+    let parsed: reqwest::Url = url.parse().map_err(|error| invalid(format!("{error}")))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(invalid(format!("scheme `{}`, not http or https", parsed.scheme())));
+    }
+    let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build();
+    let client = client.map_err(|error| invalid(format!("{error}")))?;
+    let rpc = RpcClient::new(Http::with_client(client, parsed), false);
+    let provider = ProviderBuilder::new_with_network::<Ethereum>().connect_client(rpc).erased();
+    let found = provider.get_chain_id().await.map_err(|error| node("chain id", error))?;
+    if found != chain_id {
+        return Err(ChainError::WrongChain { expected: chain_id, found });
+    }
+    Ok(provider)
+}
+
+fn node(request: &'static str, error: impl std::fmt::Display) -> ChainError {
+    ChainError::Node { request, reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Against a node that says what the test wants.
+
+use super::*;
+use crate::chain::test_server::TestServer;
+use alloy::primitives::{B256, U256};
+use postern_shared::ethereum::{ForkVersion, Network, Root};
+use postern_shared::ids::{ChipId, Measurement, MemberId};
+use postern_shared::manifest::{AttestationRules, Contracts, HostKey, Member, Thresholds, Trust};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+
+const CHAIN_ID: u64 = 70_700;
+const MANAGER: Address = Address([0x77; 20]);
+const POOL_ADDRESS: [u8; 20] = [0x99; 20];
+
+/// What the node says.
+#[derive(Clone)]
+struct Script {
+    chain_id: u64,
+    finalised: u64,
+    /// Mixed into every block's hash.
+    fork: u8,
+    logs: Vec<Value>,
+}
+
+impl Script {
+    fn hash(&self, number: u64) -> B256 {
+        let mut hash = B256::from(U256::from(number));
+        hash[0] = self.fork;
+        hash
+    }
+
+    fn block(&self, number: u64) -> Value {
+        let zero = B256::ZERO;
+        json!({
+            "number": format!("{number:#x}"), "hash": self.hash(number), "parentHash": zero, "sha3Uncles": zero,
+            "miner": alloy::primitives::Address::ZERO, "stateRoot": zero, "transactionsRoot": zero,
+            "receiptsRoot": zero, "logsBloom": alloy::primitives::Bloom::ZERO, "difficulty": "0x0",
+            "gasLimit": "0x0", "gasUsed": "0x0", "timestamp": "0x0", "extraData": "0x", "mixHash": zero,
+            "nonce": "0x0000000000000000", "baseFeePerGas": "0x7", "size": "0x0", "uncles": [],
+            "transactions": [],
+        })
+    }
+
+    fn log(&self, block: u64, index: u64, topic: B256, pool: u64) -> Value {
+        json!({
+            "address": profile::to_alloy(MANAGER), "topics": [topic], "data": B256::from(U256::from(pool)),
+            "blockNumber": format!("{block:#x}"), "blockHash": self.hash(block),
+            "transactionHash": B256::ZERO, "transactionIndex": "0x0", "logIndex": format!("{index:#x}"),
+            "removed": false,
+        })
+    }
+
+    fn answer(&self, method: &str, params: &Value) -> Value {
+        let number = |value: &Value| {
+            let text = value.as_str().unwrap_or_default();
+            u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_default()
+        };
+        match method {
+            "eth_chainId" => json!(format!("{:#x}", self.chain_id)),
+            "eth_getBlockByNumber" if params[0] == "finalized" => self.block(self.finalised),
+            "eth_getBlockByNumber" => self.block(number(&params[0])),
+            "eth_call" => {
+                assert_eq!(params[1], "finalized");
+                json!(alloy::primitives::Address::from(POOL_ADDRESS).into_word())
+            }
+            "eth_getLogs" => {
+                let (first, last) = (number(&params[0]["fromBlock"]), number(&params[0]["toBlock"]));
+                assert!(last - first < MAX_SPAN, "the span is bounded");
+                let inside = |log: &&Value| (first..=last).contains(&number(&log["blockNumber"]));
+                json!(self.logs.iter().filter(inside).collect::<Vec<_>>())
+            }
+            _ => Value::Null,
+        }
+    }
+}
+
+/// A node whose script a test can change.
+async fn node(script: Script) -> (TestServer, Arc<Mutex<Script>>) {
+    let script = Arc::new(Mutex::new(script));
+    let shared = Arc::clone(&script);
+    let server = TestServer::start(move |request| {
+        let call: Value = serde_json::from_str(&request.body).unwrap();
+        let result = shared.lock().unwrap().answer(call["method"].as_str().unwrap(), &call["params"]);
+        (200, json!({"jsonrpc": "2.0", "id": call["id"], "result": result}).to_string())
+    });
+    (server.await, script)
+}
+
+fn script() -> Script {
+    Script { chain_id: CHAIN_ID, finalised: 0, fork: 0, logs: vec![] }
+}
+
+fn manifest() -> Manifest {
+    let member = |id: u8| Member {
+        id: MemberId(id.into()),
+        name: format!("member-{id}"),
+        wallet: Address([id; 20]),
+        host_key: HostKey([id; 32]),
+        chip_id: ChipId([id; 64]),
+        operator: true,
+        guardian: true,
+    };
+    let manifest = Manifest {
+        version: 1,
+        name: "test".to_owned(),
+        epoch: 0,
+        leader: MemberId(1),
+        network: Network {
+            chain_id: CHAIN_ID,
+            genesis_fork_version: ForkVersion([0; 4]),
+            capella_fork_version: ForkVersion([3; 4]),
+            genesis_validators_root: Root([1; 32]),
+        },
+        contracts: Contracts { pool_manager: MANAGER, deposit: Address([2; 20]) },
+        thresholds: Thresholds { operator: 2, guardian: 2 },
+        attestation: AttestationRules { trust: Trust::Amd, measurements: vec![Measurement([1; 48])] },
+        members: vec![member(1), member(2)],
+    };
+    manifest.validate().unwrap();
+    manifest
+}
+
+fn topic(kind: PoolEventKind) -> B256 {
+    let signature = match kind {
+        PoolEventKind::DepositRequested => "PoolDepositRequested(uint32)",
+        PoolEventKind::Deposited => "PoolDeposited(uint32)",
+        PoolEventKind::ReshareRequested => "PoolReshareRequested(uint32)",
+        PoolEventKind::ExitRequested => "PoolExitRequested(uint32)",
+    };
+    alloy::primitives::keccak256(signature)
+}
+
+#[tokio::test]
+async fn a_node_of_another_chain_is_refused_with_both_named() {
+    let (server, _) = node(Script { chain_id: 1, ..script() }).await;
+    let error = Execution::connect(&server.url, &manifest()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the execution node is of chain 1, the manifest of chain 70700");
+    let error = Execution::connect("ws://x", &manifest()).await.unwrap_err();
+    assert!(matches!(error, ChainError::Url { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn events_of_one_block_arrive_all_and_in_order() {
+    let (server, shared) = node(script()).await;
+    {
+        let mut script = shared.lock().unwrap();
+        script.finalised = 6;
+        let mut logs = vec![
+            script.log(5, 9, topic(PoolEventKind::ExitRequested), 1),
+            script.log(5, 8, topic(PoolEventKind::DepositRequested), 3),
+            script.log(5, 7, topic(PoolEventKind::DepositRequested), 2),
+            script.log(7, 0, topic(PoolEventKind::DepositRequested), 4),
+            script.log(3, 1, topic(PoolEventKind::ReshareRequested), 1),
+        ];
+        script.logs.append(&mut logs);
+    }
+    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let start = execution.cursor_at(0).await.unwrap();
+    let (events, cursor) = execution.poll(start).await.unwrap();
+    let seen: Vec<_> = events.iter().map(|event| (event.block_number, event.source.log_index, event.pool.0)).collect();
+    assert_eq!(seen, [(3, 1, 1), (5, 7, 2), (5, 8, 3), (5, 9, 1)], "block 7 is not final");
+    let credentials = WithdrawalCredentials::execution(Address(POOL_ADDRESS));
+    assert_eq!(events[1].withdrawal_credentials, Some(credentials));
+    assert!(matches!(events[1].claim(), Some(ChainEvent::DepositRequested(_))));
+    assert!(matches!(events[3].claim(), Some(ChainEvent::ExitRequested { pool: PoolId(1), .. })));
+    assert_eq!(events[0].claim(), None);
+    assert_eq!(cursor.block, 6);
+
+    let (events, cursor) = execution.poll(cursor).await.unwrap();
+    assert!(events.is_empty(), "nothing twice");
+    shared.lock().unwrap().finalised = 8;
+    let (events, _) = execution.poll(cursor).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.pool.0).collect::<Vec<_>>(), [4], "nothing skipped");
+}
+
+#[tokio::test]
+async fn a_changed_final_block_is_an_error_and_not_skipped() {
+    let (server, shared) = node(Script { finalised: 5, ..script() }).await;
+    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let (_, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();
+    shared.lock().unwrap().fork = 1;
+    let error = execution.poll(cursor).await.unwrap_err();
+    assert!(matches!(error, ChainError::FinalisedBlockChanged { block: 5, .. }), "{error}");
+    assert!(error.to_string().starts_with("finalised block changed: block 5 was 0x00"), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_is_told_from_one_that_lies() {
+    let (server, shared) = node(Script { finalised: 5, ..script() }).await;
+    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let (_, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();
+    shared.lock().unwrap().finalised = 4;
+    let error = execution.poll(cursor).await.unwrap_err();
+    assert!(matches!(error, ChainError::Behind { finalised: 4, cursor: 5 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_far_behind_catches_up_in_bounded_steps() {
+    let finalised = MAX_SPAN * MAX_SPANS_PER_POLL + 500;
+    let (server, shared) = node(Script { finalised, ..script() }).await;
+    {
+        let mut script = shared.lock().unwrap();
+        let edges = [1, MAX_SPAN, MAX_SPAN + 1, finalised];
+        script.logs = edges.map(|block| script.log(block, 0, topic(PoolEventKind::Deposited), block)).to_vec();
+    }
+    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let (mut events, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();
+    assert_eq!(cursor.block, MAX_SPAN * MAX_SPANS_PER_POLL);
+    let (more, cursor) = execution.poll(cursor).await.unwrap();
+    events.extend(more);
+    assert_eq!(cursor.block, finalised);
+    assert_eq!(events.len(), 4);
+}
+
+#[tokio::test]
+async fn impossible_logs_are_errors() {
+    let (server, shared) = node(Script { finalised: 5, ..script() }).await;
+    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let start = execution.cursor_at(0).await.unwrap();
+    let good = shared.lock().unwrap().log(4, 0, topic(PoolEventKind::Deposited), 1);
+    let altered = |field: &str, value: Value| {
+        let mut log = good.clone();
+        log[field] = value;
+        log
+    };
+    for log in [
+        altered("removed", json!(true)),
+        altered("address", json!(alloy::primitives::Address::ZERO)),
+        altered("blockHash", Value::Null),
+    ] {
+        shared.lock().unwrap().logs = vec![log];
+        let error = execution.poll(start).await.unwrap_err();
+        assert!(matches!(error, ChainError::Inconsistent(_)), "{error}");
+    }
+    shared.lock().unwrap().logs = vec![altered("data", json!("0x01"))];
+    let error = execution.poll(start).await.unwrap_err();
+    assert!(matches!(error, ChainError::Log { block: 4, .. }), "{error}");
+}

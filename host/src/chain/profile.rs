@@ -1,0 +1,287 @@
+//! Contract profiles: how the pool manager words its events and calls.
+//!
+//! The same flow exists in several vocabularies. The rest of the host speaks of [`PoolEventKind`] only; everything that
+//! depends on a contract's wording is in this file. Topic 0 is the same whether an argument is indexed or not, so the
+//! decoder takes both forms.
+
+use alloy::primitives::{Address, B256, Bytes, FixedBytes, LogData, U256, keccak256};
+use alloy::sol;
+use alloy::sol_types::SolCall;
+use postern_shared::ethereum::DepositData;
+use postern_shared::ids::{MemberId, PoolId};
+use serde::{Deserialize, Serialize};
+
+sol! {
+    /// The pool manager of the `documents` profile.
+    #[allow(missing_docs)]
+    #[sol(rpc)]
+    #[derive(Debug)]
+    interface PoolManager {
+        struct Cluster {
+            uint32 validatorCount;
+            uint64 networkFeeIndex;
+            uint64 index;
+            bool active;
+            uint256 balance;
+        }
+
+        error OnlyOwner(address caller);
+        error OnlyLeader(address caller);
+        error ZeroAddress();
+        error NothingStaked();
+        error TooManyPools();
+        error UnknownPool(uint32 poolId);
+        error UnknownPoolAddress(address pool);
+        error WrongStatus(uint32 poolId, uint8 expected, uint8 actual);
+        error WithdrawalCredentialsMalformed(bytes withdrawalCredentials);
+        error PublicKeyLength(uint256 length);
+        error PublicKeyAlreadyUsed(bytes publicKey);
+        error TransferFailed();
+
+        function stake() external payable;
+        function initiatePoolDeposit(
+            bytes32 depositDataRoot,
+            bytes calldata publicKey,
+            bytes calldata signature,
+            bytes calldata withdrawalCredentials,
+            uint64[] calldata operatorIds,
+            bytes calldata shares,
+            Cluster calldata cluster,
+            uint256 feeAmount
+        ) external;
+        function requestPoolExit(uint32 poolId) external;
+        function reportPoolExited(uint32 poolId) external;
+        function getPoolAddress(uint32 poolId) external view returns (address);
+        function getPool(uint32 poolId) external view returns (address pool, uint8 status, bytes memory publicKey);
+    }
+}
+
+/// The vocabulary of the pool manager that a host serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Profile {
+    /// The product documents' names, and our own pool manager's.
+    #[default]
+    #[serde(rename = "documents")]
+    Documents,
+    /// The contracts released in January 2024. Events only; its calls are not served yet.
+    #[serde(rename = "casimir-v1")]
+    CasimirV1,
+}
+
+/// What a pool event says, in whatever words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PoolEventKind {
+    /// A pool is full: make a validator for it.
+    DepositRequested,
+    /// The pool's deposit was made.
+    Deposited,
+    /// The pool's operators are to change. Not supported yet.
+    ReshareRequested,
+    /// The DAO wants the pool's validator out.
+    ExitRequested,
+}
+
+/// A log of the pool manager that can't be what its topic says.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// Neither one indexed argument without data nor one word of data.
+    #[error("{event:?} log with {topics} topics and {data} bytes of data")]
+    Shape {
+        /// What topic 0 says.
+        event: PoolEventKind,
+        /// Topics found.
+        topics: usize,
+        /// Bytes of data found.
+        data: usize,
+    },
+    /// A pool number above 32 bits.
+    #[error("{event:?} log whose pool number exceeds 32 bits")]
+    PoolNumber {
+        /// What topic 0 says.
+        event: PoolEventKind,
+    },
+}
+
+/// A call that the profile does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("contract profile {profile:?} does not serve {call}")]
+pub struct UnsupportedCall {
+    /// The configured profile.
+    pub profile: Profile,
+    /// The call wanted.
+    pub call: &'static str,
+}
+
+impl Profile {
+    /// The profile's events: signature and meaning.
+    fn events(self) -> &'static [(&'static str, PoolEventKind)] {
+        match self {
+            Self::Documents => &[
+                ("PoolDepositRequested(uint32)", PoolEventKind::DepositRequested),
+                ("PoolDeposited(uint32)", PoolEventKind::Deposited),
+                ("PoolReshareRequested(uint32)", PoolEventKind::ReshareRequested),
+                ("PoolExitRequested(uint32)", PoolEventKind::ExitRequested),
+            ],
+            Self::CasimirV1 => &[
+                ("InitiationRequested(uint32)", PoolEventKind::DepositRequested),
+                ("PoolActivated(uint32)", PoolEventKind::Deposited),
+                ("ExitRequested(uint32)", PoolEventKind::ExitRequested),
+            ],
+        }
+    }
+
+    /// Topic 0 of every event to ask nodes for.
+    pub fn topics(self) -> Vec<B256> {
+        self.events().iter().map(|(signature, _)| keccak256(signature)).collect()
+    }
+
+    /// Reads a log of the pool manager. `None` for an event that is none of ours.
+    pub fn decode(self, log: &LogData) -> Result<Option<(PoolEventKind, PoolId)>, LogError> {
+        let Some(topic) = log.topics().first() else { return Ok(None) };
+        let known = self.events().iter().find(|(signature, _)| keccak256(signature) == *topic);
+        let Some((_, event)) = known else { return Ok(None) };
+        let event = *event;
+        let word = match (log.topics(), log.data.as_ref()) {
+            ([_, indexed], []) => *indexed,
+            ([_], data) if data.len() == 32 => B256::from_slice(data),
+            (topics, data) => return Err(LogError::Shape { event, topics: topics.len(), data: data.len() }),
+        };
+        let number = u32::try_from(U256::from_be_bytes(word.0)).map_err(|_| LogError::PoolNumber { event })?;
+        Ok(Some((event, PoolId(number))))
+    }
+
+    /// Calldata by which the leader hands a pool's signed deposit in.
+    ///
+    /// There is no SSV network behind the `documents` manager, so shares and cluster are empty.
+    pub fn deposit_call(self, deposit: &DepositData, operators: &[MemberId]) -> Result<Vec<u8>, UnsupportedCall> {
+        self.documents_only("initiatePoolDeposit")?;
+        let call = PoolManager::initiatePoolDepositCall {
+            depositDataRoot: FixedBytes(deposit.hash_tree_root().0),
+            publicKey: Bytes::copy_from_slice(&deposit.message.pubkey.0),
+            signature: Bytes::copy_from_slice(&deposit.signature.0),
+            withdrawalCredentials: Bytes::copy_from_slice(&deposit.message.withdrawal_credentials.0),
+            operatorIds: operators.iter().map(|operator| u64::from(operator.0)).collect(),
+            shares: Bytes::new(),
+            cluster: PoolManager::Cluster {
+                validatorCount: 0,
+                networkFeeIndex: 0,
+                index: 0,
+                active: true,
+                balance: U256::ZERO,
+            },
+            feeAmount: U256::ZERO,
+        };
+        Ok(call.abi_encode())
+    }
+
+    /// Calldata by which the leader reports that a pool's validator has left.
+    pub fn report_exited_call(self, pool: PoolId) -> Result<Vec<u8>, UnsupportedCall> {
+        self.documents_only("reportPoolExited")?;
+        Ok(PoolManager::reportPoolExitedCall { poolId: pool.0 }.abi_encode())
+    }
+
+    fn documents_only(self, call: &'static str) -> Result<(), UnsupportedCall> {
+        match self {
+            Self::Documents => Ok(()),
+            Self::CasimirV1 => Err(UnsupportedCall { profile: self, call }),
+        }
+    }
+}
+
+/// Puts a reverted call's data into words: our contracts' errors by name, Solidity's own, else hexadecimal.
+pub fn describe_revert(data: &[u8]) -> String {
+    use alloy::sol_types::{ContractError, SolInterface};
+    if data.is_empty() {
+        return "no reason given".to_owned();
+    }
+    match ContractError::<PoolManager::PoolManagerErrors>::abi_decode(data) {
+        Ok(ContractError::CustomError(error)) => describe_own(&error),
+        Ok(ContractError::Revert(revert)) => revert.reason,
+        Ok(ContractError::Panic(panic)) => panic.to_string(),
+        Err(_) => Bytes::copy_from_slice(data).to_string(),
+    }
+}
+
+fn describe_own(error: &PoolManager::PoolManagerErrors) -> String {
+    // `Debug` of a generated variant reads `Name(Name { field: value })`; people need the inner part only.
+    let text = format!("{error:?}");
+    let inner = text.split_once('(').map_or(text.as_str(), |(_, inner)| inner.strip_suffix(')').unwrap_or(inner));
+    inner.to_owned()
+}
+
+/// Our address type as alloy's.
+pub fn to_alloy(address: postern_shared::ids::Address) -> Address {
+    Address::from(address.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::primitives::hex;
+
+    fn log(topics: Vec<B256>, data: &[u8]) -> LogData {
+        LogData::new_unchecked(topics, Bytes::copy_from_slice(data))
+    }
+
+    fn word(number: u64) -> B256 {
+        B256::from(U256::from(number))
+    }
+
+    #[test]
+    fn topics_are_those_of_the_facts() {
+        let topics = Profile::Documents.topics();
+        let expected = [
+            hex!("9c4fa875061af0612b826bf054911923fe2290caad360c3f362731c00260699d"),
+            hex!("01576f705b4878299c14505859c064516ad75371331883a70152b056ffc0a06e"),
+            hex!("a45dc830b54ec9c4274f9f8eb7dc56eba1fae173ab91b27beaaa0808c279e4c6"),
+        ];
+        assert!(expected.iter().all(|topic| topics.contains(&B256::from(*topic))));
+    }
+
+    #[test]
+    fn indexed_and_plain_arguments_read_the_same() {
+        for profile in [Profile::Documents, Profile::CasimirV1] {
+            let topic = profile.topics()[0];
+            let plain = profile.decode(&log(vec![topic], &word(7).0));
+            let indexed = profile.decode(&log(vec![topic, word(7)], &[]));
+            assert_eq!(plain, Ok(Some((PoolEventKind::DepositRequested, PoolId(7)))));
+            assert_eq!(plain, indexed);
+        }
+    }
+
+    #[test]
+    fn a_log_of_another_shape_is_refused() {
+        let topic = Profile::Documents.topics()[0];
+        let event = PoolEventKind::DepositRequested;
+        for (topics, data) in [(vec![topic], vec![0; 31]), (vec![topic, word(1)], vec![0; 32]), (vec![topic], vec![])] {
+            let expected = LogError::Shape { event, topics: topics.len(), data: data.len() };
+            assert_eq!(Profile::Documents.decode(&log(topics, &data)), Err(expected));
+        }
+        let large = log(vec![topic], &word(1 << 32).0);
+        assert_eq!(Profile::Documents.decode(&large), Err(LogError::PoolNumber { event }));
+    }
+
+    #[test]
+    fn other_events_are_nobodys_business() {
+        assert_eq!(Profile::Documents.decode(&log(vec![word(1)], &[])), Ok(None));
+        assert_eq!(Profile::Documents.decode(&log(vec![], &[])), Ok(None));
+        let foreign = Profile::CasimirV1.topics()[0];
+        assert_eq!(Profile::Documents.decode(&log(vec![foreign], &word(1).0)), Ok(None));
+    }
+
+    #[test]
+    fn reverts_are_put_into_words() {
+        use alloy::sol_types::{Revert, SolError};
+        let own = PoolManager::WrongStatus { poolId: 3, expected: 1, actual: 2 }.abi_encode();
+        assert_eq!(describe_revert(&own), "WrongStatus { poolId: 3, expected: 1, actual: 2 }");
+        assert_eq!(describe_revert(&Revert::from("DepositContract: no").abi_encode()), "DepositContract: no");
+        assert_eq!(describe_revert(&[]), "no reason given");
+        assert_eq!(describe_revert(&[1, 2, 3, 4]), "0x01020304");
+    }
+
+    #[test]
+    fn the_deposit_call_has_the_selector_that_the_contract_documents() {
+        assert_eq!(PoolManager::initiatePoolDepositCall::SELECTOR, hex!("ab175e06"));
+    }
+}

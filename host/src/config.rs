@@ -1,0 +1,258 @@
+//! What `postern run --config FILE` reads: one TOML file, paths in it relative to its folder.
+
+use crate::link::EnclaveAddress;
+use libp2p::Multiaddr;
+use libp2p::identity::{Keypair, ed25519};
+use postern_shared::bytes::from_hex;
+use postern_shared::ids::MemberId;
+use postern_shared::manifest::{Manifest, ManifestError, Member};
+use postern_shared::message::Certificates;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The file, as written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// The DAO's manifest, TOML.
+    pub manifest: PathBuf,
+    /// Which member this host serves.
+    pub member: u16,
+    /// Where the host keeps its state.
+    pub data_dir: PathBuf,
+    /// `vsock:CID:PORT`, `unix:PATH` or `unix-connect:PATH:PORT`.
+    pub enclave: String,
+    /// Directory with `ark`, `ask` and `vcek`, each `.der` or `.pem`, as `snpguest fetch` leaves them.
+    pub certificates: PathBuf,
+    /// File with the host's Ed25519 seed, 32 bytes in hexadecimal.
+    pub host_key: PathBuf,
+    /// File with the wallet's secp256k1 secret key, 32 bytes in hexadecimal.
+    pub wallet_key: PathBuf,
+    /// The multiaddr to listen on for other members' hosts.
+    pub listen: String,
+    /// Where the other members' hosts are: member number to multiaddr.
+    pub peers: BTreeMap<String, String>,
+    /// The execution node.
+    pub execution: ExecutionConfig,
+    /// The beacon nodes.
+    pub beacon: BeaconConfig,
+    /// How often to ask the chains, in milliseconds.
+    #[serde(default = "default_poll_ms")]
+    pub poll_ms: u64,
+    /// How often to let the enclave look for what it misses, in milliseconds.
+    #[serde(default = "default_tick_ms")]
+    pub tick_ms: u64,
+}
+
+/// The execution node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutionConfig {
+    /// Its JSON-RPC endpoint.
+    pub url: String,
+}
+
+/// The beacon nodes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeaconConfig {
+    /// Their Beacon API endpoints, at least one.
+    pub urls: Vec<String>,
+}
+
+fn default_poll_ms() -> u64 {
+    6_000
+}
+
+fn default_tick_ms() -> u64 {
+    5_000
+}
+
+/// Everything that the daemon needs, read and checked.
+pub struct Config {
+    /// The DAO.
+    pub manifest: Manifest,
+    /// Which member.
+    pub member: MemberId,
+    /// Existing or to be made.
+    pub data_dir: PathBuf,
+    /// How to reach the enclave.
+    pub enclave: EnclaveAddress,
+    /// The chip's chain.
+    pub certificates: Certificates,
+    /// The host's network identity.
+    pub host_key: Keypair,
+    /// The wallet's secret key.
+    pub wallet_key: [u8; 32],
+    /// For other hosts.
+    pub listen: Multiaddr,
+    /// Other hosts.
+    pub peers: BTreeMap<MemberId, Multiaddr>,
+    /// JSON-RPC.
+    pub execution_url: String,
+    /// Beacon API.
+    pub beacon_urls: Vec<String>,
+    /// Between looks at the chains.
+    pub poll: std::time::Duration,
+    /// Between ticks.
+    pub tick: std::time::Duration,
+}
+
+/// Why a configuration can't be used.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file can't be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has not the right fields.
+    #[error("{path}: {reason}", path = path.display())]
+    Text {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        reason: String,
+    },
+    /// The manifest can't be used.
+    #[error("{path}: {source}", path = path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// A field with a value that can't be.
+    #[error("config field `{field}`: {reason}")]
+    Field {
+        /// Which.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn field<T>(field: &str, reason: impl std::fmt::Display) -> Result<T, ConfigError> {
+    Err(ConfigError::Field { field: field.to_owned(), reason: reason.to_string() })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let reason = "not UTF-8 text".to_owned();
+    String::from_utf8(read(path)?).map_err(|_| ConfigError::Text { path: path.to_owned(), reason })
+}
+
+/// Reads and checks a manifest in TOML.
+pub fn read_manifest(path: &Path) -> Result<Manifest, ConfigError> {
+    Manifest::from_toml(&read_text(path)?)
+        .map_err(|source| ConfigError::Manifest { path: path.to_owned(), source })
+}
+
+impl Config {
+    /// Reads the file and everything that it names.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let file: ConfigFile = toml::from_str(&read_text(path)?)
+            .map_err(|error| ConfigError::Text { path: path.to_owned(), reason: error.to_string() })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let manifest = read_manifest(&folder.join(&file.manifest))?;
+        let member = MemberId(file.member);
+        let Some(entry) = manifest.member(member) else {
+            return field("member", format_args!("the manifest has no {member}"));
+        };
+        let host_key = host_key(&folder.join(&file.host_key), entry)?;
+        if file.beacon.urls.is_empty() {
+            return field("beacon.urls", "at least one is needed");
+        }
+        for (name, value) in [("poll_ms", file.poll_ms), ("tick_ms", file.tick_ms)] {
+            if value == 0 {
+                return field(name, "must not be 0");
+            }
+        }
+        Ok(Self {
+            member,
+            data_dir: folder.join(&file.data_dir),
+            enclave: EnclaveAddress::parse(&file.enclave, folder)
+                .or_else(|error| field("enclave", error))?,
+            certificates: certificates(&folder.join(&file.certificates))?,
+            host_key,
+            wallet_key: secret("wallet_key", &folder.join(&file.wallet_key))?,
+            listen: multiaddr("listen", &file.listen)?,
+            peers: peers(&file.peers, &manifest, member)?,
+            execution_url: file.execution.url,
+            beacon_urls: file.beacon.urls,
+            poll: std::time::Duration::from_millis(file.poll_ms),
+            tick: std::time::Duration::from_millis(file.tick_ms),
+            manifest,
+        })
+    }
+}
+
+fn multiaddr(name: &str, text: &str) -> Result<Multiaddr, ConfigError> {
+    text.parse().or_else(|error| field(name, format_args!("`{text}` is no multiaddr: {error}")))
+}
+
+fn peers(
+    listed: &BTreeMap<String, String>,
+    manifest: &Manifest,
+    own: MemberId,
+) -> Result<BTreeMap<MemberId, Multiaddr>, ConfigError> {
+    let mut peers = BTreeMap::new();
+    for (number, address) in listed {
+        let name = format!("peers.{number}");
+        let id = number.parse().map(MemberId).or_else(|_| field(&name, "not a member's number"))?;
+        if manifest.member(id).is_none() {
+            return field(&name, format_args!("the manifest has no {id}"));
+        }
+        if id == own {
+            return field(&name, "that is this member itself");
+        }
+        peers.insert(id, multiaddr(&name, address)?);
+    }
+    Ok(peers)
+}
+
+/// Reads 32 secret bytes; the error never shows what was read.
+fn secret(name: &str, path: &Path) -> Result<[u8; 32], ConfigError> {
+    let bytes = from_hex(read_text(path)?.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or_else(|| field(name, format_args!("{} does not hold 32 bytes in hexadecimal", path.display())), Ok)
+}
+
+fn host_key(path: &Path, entry: &Member) -> Result<Keypair, ConfigError> {
+    let mut seed = secret("host_key", path)?;
+    let secret = ed25519::SecretKey::try_from_bytes(&mut seed).or_else(|error| field("host_key", error))?;
+    let pair = ed25519::Keypair::from(secret);
+    if pair.public().to_bytes() != entry.host_key.0 {
+        return field("host_key", format_args!("not the key that the manifest names for {}", entry.id));
+    }
+    Ok(pair.into())
+}
+
+fn certificates(folder: &Path) -> Result<Certificates, ConfigError> {
+    let read_one = |name: &str| {
+        let der = folder.join(format!("{name}.der"));
+        if der.exists() { read(&der) } else { pem_to_der(&folder.join(format!("{name}.pem"))) }
+    };
+    Ok(Certificates { ark: read_one("ark")?, ask: read_one("ask")?, vcek: read_one("vcek")? })
+}
+
+/// The first certificate of a PEM file.
+fn pem_to_der(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let text = read_text(path)?;
+    let body = text
+        .split_once("-----BEGIN CERTIFICATE-----")
+        .and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"))
+        .map(|(body, _)| body.split_whitespace().collect::<String>());
+    body.and_then(|body| {
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.decode(body).ok()
+    })
+    .ok_or_else(|| ConfigError::Text { path: path.to_owned(), reason: "no PEM certificate".to_owned() })
+}

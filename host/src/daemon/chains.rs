@@ -1,0 +1,123 @@
+//! What happens on the chains: written down in order, then told to the enclave.
+
+use super::{DaemonError, RETRY, Shared, is_fatal};
+use crate::chain::execution::{ChainError, Cursor};
+use crate::store::{StoreError, StoredEvent};
+use postern_shared::events::ChainEvent;
+use postern_shared::wire::{Reply, Request};
+use std::sync::Arc;
+
+/// Looks at the chains for ever.
+pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
+    loop {
+        match look(&shared).await {
+            Ok(()) => {}
+            Err(LookError::Store(error)) => return error.into(),
+            Err(LookError::Chain(error)) if !error.is_transient() => return DaemonError::Chain(error),
+            Err(LookError::Chain(error)) => tracing::warn!(%error, "the execution layer can't be read"),
+        }
+        if let Err(error) = validators(&shared).await {
+            return error.into();
+        }
+        tokio::time::sleep(shared.poll).await;
+    }
+}
+
+enum LookError {
+    Store(StoreError),
+    Chain(ChainError),
+}
+
+impl From<StoreError> for LookError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ChainError> for LookError {
+    fn from(error: ChainError) -> Self {
+        Self::Chain(error)
+    }
+}
+
+/// Stores the events of newly finalised blocks with the cursor behind them.
+async fn look(shared: &Shared) -> Result<(), LookError> {
+    let cursor: Cursor = match shared.store.cursor()? {
+        Some(cursor) => cursor,
+        None => shared.execution.cursor_at(0).await?,
+    };
+    let (events, next) = shared.execution.poll(cursor).await?;
+    if next == cursor {
+        return Ok(());
+    }
+    for event in &events {
+        tracing::info!(pool = %event.pool, kind = ?event.kind, block = event.block_number, "pool event");
+    }
+    let claims: Vec<ChainEvent> = events.iter().filter_map(|event| event.claim()).collect();
+    Ok(shared.store.keep_events(&claims, Some(next))?)
+}
+
+/// Looks for the pools' validators on the beacon chain: their index once final, and how they are.
+async fn validators(shared: &Shared) -> Result<(), StoreError> {
+    for pool in shared.store.pools()? {
+        let Some(pubkey) = pool.pubkey else { continue };
+        if pool.validator_index.is_none() {
+            match shared.beacon.finalized_validator(&pubkey).await {
+                Ok(Some(validator)) => {
+                    let validator_index = validator.index;
+                    let event = ChainEvent::ValidatorIndexed { pool: pool.pool_id, pubkey, validator_index };
+                    tracing::info!(pool = %pool.pool_id, validator_index, "the validator has its index");
+                    shared.store.keep_events(&[event], None)?;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the beacon chain can't be read"),
+            }
+        }
+        match shared.beacon.head_validator(&pubkey).await {
+            Ok(Some(validator)) => shared.store.change_pool(pool.pool_id, |status| {
+                status.beacon_status = Some(validator.status.to_string());
+            })?,
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the beacon chain can't be read"),
+        }
+    }
+    Ok(())
+}
+
+/// Tells the enclave every event, in order; all again whenever the connection was made anew.
+pub(super) async fn tell(shared: Arc<Shared>) -> DaemonError {
+    let mut connections = shared.enclave.connections();
+    let mut told = 0;
+    loop {
+        let mut changed = std::pin::pin!(shared.store.changed.notified());
+        changed.as_mut().enable();
+        let untold = match shared.store.events_after(told) {
+            Ok(untold) => untold,
+            Err(error) => return error.into(),
+        };
+        for StoredEvent { id, event } in untold {
+            match shared.enclave.ask(&Request::Observe(event)).await {
+                Ok(Reply::Rejected(rejection)) if rejection.is_transient() => {
+                    tokio::time::sleep(RETRY).await;
+                    break;
+                }
+                Ok(reply) => {
+                    if let Reply::Rejected(rejection) = reply {
+                        tracing::error!(%rejection, ?event, "the enclave does not take an event");
+                    }
+                    told = id;
+                }
+                Err(error) if is_fatal(&error) => return DaemonError::Enclave(error),
+                Err(_) => {
+                    tokio::time::sleep(RETRY).await;
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            () = changed => {}
+            Ok(()) = connections.changed() => told = 0,
+            () = tokio::time::sleep(shared.tick) => {}
+        }
+    }
+}

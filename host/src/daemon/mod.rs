@@ -1,0 +1,171 @@
+//! `postern run`: serves one member's enclave until it is told to stop.
+//!
+//! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
+//! - [`chains`] looks at the chains, writes down what has happened, and tells the enclave;
+//! - [`results`] acts on what the enclave published: files, the leader's transactions, exits;
+//! - one task for each other member carries messages to it; [`peers`] answers theirs;
+//! - a ticker lets the enclave look for what it misses; [`report`] writes the status file.
+//!
+//! # State and restart
+//! Everything follows from the store. A task that starts again repeats what was not marked as done; the enclave, the
+//! contract and the beacon chain each take a repetition for what it is.
+
+mod chains;
+mod peers;
+mod report;
+mod results;
+
+use crate::chain::beacon::{BeaconError, BeaconNodes};
+use crate::chain::execution::{ChainError, Execution};
+use crate::chain::transactions::{TransactionError, Transactions};
+use crate::config::Config;
+use crate::link::{Enclave, EnclaveError};
+use crate::network::{self, Network, NetworkError};
+use crate::store::{Store, StoreError};
+use postern_shared::ids::MemberId;
+use postern_shared::manifest::Manifest;
+use postern_shared::wire::Request;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Wait before the enclave or a chain node is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Why the daemon could not start, or had to end.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The store failed: without it nothing is safe to do.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network could not be set up.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The enclave refuses to serve.
+    #[error(transparent)]
+    Enclave(EnclaveError),
+    /// The execution node is unusable.
+    #[error(transparent)]
+    Chain(ChainError),
+    /// The beacon nodes are unusable.
+    #[error(transparent)]
+    Beacon(BeaconError),
+    /// The wallet is unusable.
+    #[error(transparent)]
+    Transactions(#[from] TransactionError),
+    /// A task ended that must not.
+    #[error("a task ended: {0}")]
+    Task(String),
+}
+
+/// What all tasks share.
+pub(crate) struct Shared {
+    manifest: Manifest,
+    member: MemberId,
+    data_dir: PathBuf,
+    store: Arc<Store>,
+    enclave: Enclave,
+    network: Network,
+    execution: Execution,
+    beacon: BeaconNodes,
+    transactions: Transactions,
+    poll: Duration,
+    tick: Duration,
+}
+
+impl Shared {
+    fn is_leader(&self) -> bool {
+        self.manifest.leader == self.member
+    }
+}
+
+/// Runs until something fails for good, or the future is dropped.
+pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let store = Arc::new(Store::open(&config.data_dir)?);
+    let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
+    store.set_members(config.member, &members)?;
+    let start = Request::Start {
+        manifest: config.manifest.to_canonical(),
+        member: config.member,
+        certificates: config.certificates,
+    };
+    let execution = connect_execution(&config.execution_url, &config.manifest).await?;
+    let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
+    check_beacon(&beacon, &config.manifest).await?;
+    let transactions = Transactions::open(
+        execution.provider().clone(),
+        config.manifest.network.chain_id,
+        &config.wallet_key,
+        Arc::clone(&store) as _,
+    )?;
+    let (network, questions) =
+        Network::start(&config.manifest, config.host_key, config.listen, config.peers).await?;
+    let shared = Arc::new(Shared {
+        enclave: Enclave::new(config.enclave, start, Arc::clone(&store)),
+        manifest: config.manifest,
+        member: config.member,
+        data_dir: config.data_dir,
+        store,
+        network,
+        execution,
+        beacon,
+        transactions,
+        poll: config.poll,
+        tick: config.tick,
+    });
+    tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
+
+    let mut tasks = JoinSet::new();
+    for member in members.into_iter().filter(|member| *member != shared.member) {
+        let (store, network) = (Arc::clone(&shared.store), shared.network.clone());
+        tasks.spawn(async move { DaemonError::Store(network::carry(store, network, member).await) });
+    }
+    tasks.spawn(peers::answer(Arc::clone(&shared), questions));
+    tasks.spawn(peers::tick(Arc::clone(&shared)));
+    tasks.spawn(chains::follow(Arc::clone(&shared)));
+    tasks.spawn(chains::tell(Arc::clone(&shared)));
+    tasks.spawn(results::act(Arc::clone(&shared)));
+    tasks.spawn(report::write(Arc::clone(&shared)));
+    // Tasks end only when something failed for good; the others are ended with this one.
+    match tasks.join_next().await {
+        Some(Ok(error)) => Err(error),
+        Some(Err(error)) => Err(DaemonError::Task(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Waits for a node that is down; gives up on one of another chain.
+async fn connect_execution(url: &str, manifest: &Manifest) -> Result<Execution, DaemonError> {
+    loop {
+        match Execution::connect(url, manifest).await {
+            Ok(execution) => return Ok(execution),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the execution node does not answer; waiting");
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => return Err(DaemonError::Chain(error)),
+        }
+    }
+}
+
+/// Waits for beacon nodes that are down; gives up on one of another network.
+async fn check_beacon(beacon: &BeaconNodes, manifest: &Manifest) -> Result<(), DaemonError> {
+    loop {
+        match beacon.check_network(&manifest.network).await {
+            Ok(()) => return Ok(()),
+            Err(error @ BeaconError::AllDown(_)) => {
+                tracing::warn!(%error, "waiting for a beacon node");
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => return Err(DaemonError::Beacon(error)),
+        }
+    }
+}
+
+/// Whether the enclave can't be expected to answer better later.
+fn is_fatal(error: &EnclaveError) -> bool {
+    matches!(error, EnclaveError::Start(rejection) if !rejection.is_transient())
+        || matches!(error, EnclaveError::Store(_))
+}

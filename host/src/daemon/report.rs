@@ -1,0 +1,52 @@
+//! The status file.
+
+use super::results::write_whole;
+use super::{DaemonError, Shared};
+use crate::status::{HostStatus, STATUS_FILE};
+use crate::store::StoreError;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Shortest time between two versions of the file.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest time without a look.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Writes whenever something has changed, for ever.
+pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
+    let path = shared.data_dir.join(STATUS_FILE);
+    let mut written = None;
+    loop {
+        let mut changed = std::pin::pin!(shared.store.changed.notified());
+        changed.as_mut().enable();
+        let status = match status(&shared).await {
+            Ok(status) => status,
+            Err(error) => return error.into(),
+        };
+        if written.as_ref() != Some(&status) {
+            let text = serde_json::to_vec_pretty(&status).unwrap_or_default();
+            match write_whole(&path, &text) {
+                Ok(()) => written = Some(status),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "the status can't be written"),
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(LONGEST) => {}
+        }
+    }
+}
+
+async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
+    let mut pools = shared.store.pools()?;
+    let news = shared.store.news();
+    for pool in &mut pools {
+        pool.progress = news.progress.get(&pool.pool_id).cloned();
+        pool.faults = news.faults.get(&pool.pool_id).cloned().unwrap_or_default();
+    }
+    // An enclave that can't be asked has admitted nobody that we know of.
+    let admitted = shared.enclave.status().await.map(|status| status.admitted).unwrap_or_default();
+    Ok(HostStatus { member: shared.member.0, admitted, pools })
+}

@@ -1,0 +1,248 @@
+//! The demo's DAO: keys, manifest, and each member's directory.
+
+use super::{DemoArguments, DemoError, write_file};
+use crate::config::{BeaconConfig, ConfigFile, ExecutionConfig};
+use alloy::primitives::Address as AlloyAddress;
+use alloy::signers::local::PrivateKeySigner;
+use libp2p::identity::ed25519;
+use postern_shared::ethereum::Network;
+use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
+use postern_shared::manifest::{
+    AttestationRules, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds, Trust,
+};
+use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+/// The launch digest that simulated enclaves report.
+const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security...";
+
+/// How often hosts look at the chains: blocks come every fraction of a second.
+const POLL_MS: u64 = 150;
+/// How often enclaves look for what they miss.
+const TICK_MS: u64 = 1_000;
+
+/// Everything secret of one member, made for this run.
+pub(super) struct MemberKeys {
+    /// Makes the chip of its server.
+    chip_seed: [u8; 32],
+    /// Ed25519 seed of its host.
+    host_seed: [u8; 32],
+    /// Secret key of its account.
+    wallet: [u8; 32],
+}
+
+/// Where a member's files are.
+#[derive(Debug, Clone)]
+pub(super) struct MemberFiles {
+    /// Which member.
+    pub(super) id: MemberId,
+    /// All of them.
+    pub(super) directory: PathBuf,
+    /// The host's configuration.
+    pub(super) config: PathBuf,
+    /// The host's data.
+    pub(super) data: PathBuf,
+    /// Between host and enclave.
+    pub(super) socket: PathBuf,
+    /// Describes the simulated machine.
+    pub(super) machine: PathBuf,
+    /// What the host says.
+    pub(super) host_log: PathBuf,
+    /// What the enclave says.
+    pub(super) enclave_log: PathBuf,
+}
+
+impl MemberKeys {
+    /// For every member.
+    pub(super) fn make(members: u16) -> Result<Vec<Self>, DemoError> {
+        (0..members)
+            .map(|_| Ok(Self { chip_seed: random()?, host_seed: random()?, wallet: wallet_key()? }))
+            .collect()
+    }
+
+    /// The account's address.
+    pub(super) fn wallet_address(&self) -> Result<AlloyAddress, DemoError> {
+        Ok(signer(&self.wallet)?.address())
+    }
+
+    fn host_key(&self) -> Result<HostKey, DemoError> {
+        let mut seed = self.host_seed;
+        let secret = ed25519::SecretKey::try_from_bytes(&mut seed);
+        let secret = secret.map_err(|error| DemoError::Randomness(error.to_string()))?;
+        Ok(HostKey(ed25519::Keypair::from(secret).public().to_bytes()))
+    }
+
+    fn machine(&self, manifest: Option<&Manifest>) -> Machine {
+        let host_data = manifest.map_or([0; 32], |manifest| manifest.hash().0);
+        Machine { chip_seed: self.chip_seed, measurement: MEASUREMENT, host_data, ..Machine::default() }
+    }
+}
+
+/// Writes the DAO's constitution.
+pub(super) fn manifest(
+    arguments: &DemoArguments,
+    network: Network,
+    contracts: Contracts,
+    keys: &[MemberKeys],
+) -> Result<Manifest, DemoError> {
+    let mut members = Vec::with_capacity(keys.len());
+    for (id, keys) in (1u16..).zip(keys) {
+        members.push(Member {
+            id: MemberId(id),
+            name: format!("member-{id}"),
+            wallet: Address(keys.wallet_address()?.into_array()),
+            host_key: keys.host_key()?,
+            chip_id: ChipId(keys.machine(None).chip_id()),
+            operator: true,
+            guardian: true,
+        });
+    }
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        name: "postern demo".to_owned(),
+        epoch: 0,
+        leader: MemberId(1),
+        network,
+        contracts,
+        thresholds: Thresholds {
+            operator: arguments.operator_threshold,
+            guardian: arguments.guardian_threshold,
+        },
+        attestation: AttestationRules {
+            trust: Trust::Simulation { root: Digest(trust_anchor().fingerprint()) },
+            measurements: vec![Measurement(MEASUREMENT)],
+        },
+        members,
+    };
+    manifest.validate()?;
+    Ok(manifest)
+}
+
+/// A fresh account.
+pub(super) fn fresh_signer() -> Result<PrivateKeySigner, DemoError> {
+    signer(&wallet_key()?)
+}
+
+fn signer(key: &[u8; 32]) -> Result<PrivateKeySigner, DemoError> {
+    PrivateKeySigner::from_slice(key).map_err(|error| DemoError::Randomness(error.to_string()))
+}
+
+fn random() -> Result<[u8; 32], DemoError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| DemoError::Randomness(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// A random scalar of secp256k1.
+fn wallet_key() -> Result<[u8; 32], DemoError> {
+    let mut key = random()?;
+    // Below the group's order, which begins with ones, and not zero.
+    key[0] &= 0x7f;
+    key[31] |= 1;
+    Ok(key)
+}
+
+/// Where the chains' nodes are.
+pub(super) struct Urls {
+    /// JSON-RPC.
+    pub(super) execution: String,
+    /// Beacon API.
+    pub(super) beacon: String,
+}
+
+/// Makes every member's directory.
+pub(super) fn write_members(
+    data_dir: &Path,
+    manifest: &Manifest,
+    keys: &[MemberKeys],
+    urls: &Urls,
+) -> Result<Vec<MemberFiles>, DemoError> {
+    let ports = free_ports(keys.len())?;
+    (1u16..)
+        .zip(keys)
+        .map(|(id, keys)| write_member(data_dir, manifest, MemberId(id), keys, urls, &ports))
+        .collect()
+}
+
+fn write_member(
+    data_dir: &Path,
+    manifest: &Manifest,
+    id: MemberId,
+    keys: &MemberKeys,
+    urls: &Urls,
+    ports: &[u16],
+) -> Result<MemberFiles, DemoError> {
+    let directory = data_dir.join(format!("member-{}", id.0));
+    let files = MemberFiles {
+        id,
+        config: directory.join("config.toml"),
+        data: directory.join("data"),
+        socket: directory.join("enclave.sock"),
+        machine: directory.join("machine.txt"),
+        host_log: directory.join("host.log"),
+        enclave_log: directory.join("enclave.log"),
+        directory,
+    };
+    std::fs::create_dir(&files.directory)
+        .map_err(|source| DemoError::File { path: files.directory.clone(), source })?;
+    let machine = keys.machine(Some(manifest));
+    write_file(&files.machine, postern_simulation::process::describe(&machine))?;
+    let chain = SoftwarePsp::new(machine).certificate_chain();
+    let certificates = files.directory.join("certificates");
+    std::fs::create_dir(&certificates)
+        .map_err(|source| DemoError::File { path: certificates.clone(), source })?;
+    for (name, der) in [("ark", chain.ark), ("ask", chain.ask), ("vcek", chain.vcek)] {
+        write_file(&certificates.join(format!("{name}.der")), der)?;
+    }
+    write_secret(&files.directory.join("host.key"), &keys.host_seed)?;
+    write_secret(&files.directory.join("wallet.key"), &keys.wallet)?;
+    let config = ConfigFile {
+        manifest: "../manifest.toml".into(),
+        member: id.0,
+        data_dir: "data".into(),
+        enclave: "unix:enclave.sock".to_owned(),
+        certificates: "certificates".into(),
+        host_key: "host.key".into(),
+        wallet_key: "wallet.key".into(),
+        listen: address(ports, id)?,
+        peers: manifest
+            .members
+            .iter()
+            .filter(|member| member.id != id)
+            .map(|member| Ok((member.id.0.to_string(), address(ports, member.id)?)))
+            .collect::<Result<_, DemoError>>()?,
+        execution: ExecutionConfig { url: urls.execution.clone() },
+        beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
+        poll_ms: POLL_MS,
+        tick_ms: TICK_MS,
+    };
+    let text = toml::to_string(&config).map_err(|error| DemoError::Unproved {
+        what: files.config.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    write_file(&files.config, text)?;
+    Ok(files)
+}
+
+fn address(ports: &[u16], id: MemberId) -> Result<String, DemoError> {
+    let port = ports.get(usize::from(id.0).wrapping_sub(1));
+    let port = port.ok_or_else(|| DemoError::Randomness(format!("no port for {id}")))?;
+    Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
+}
+
+/// Readable by nobody else.
+fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), DemoError> {
+    use std::os::unix::fs::PermissionsExt;
+    write_file(path, hex::encode(secret))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|source| DemoError::File { path: path.to_owned(), source })
+}
+
+/// Ports that were free a moment ago, one for each member: all are held until all are known.
+fn free_ports(count: usize) -> Result<Vec<u16>, DemoError> {
+    let failed = |source| DemoError::Process { what: "finding free ports".to_owned(), source };
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().map_err(failed)?;
+    listeners.iter().map(|listener| Ok(listener.local_addr().map_err(failed)?.port())).collect()
+}

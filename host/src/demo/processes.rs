@@ -1,0 +1,197 @@
+//! Starts, watches, restarts and ends the members' processes.
+
+use super::dao::MemberFiles;
+use super::{DemoError, write_file};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// Most restarts of one host: beyond, something is wrong that a restart does not mend.
+const MAX_RESTARTS: u32 = 20;
+/// How long children may take to end when asked to.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// All members' processes. Dropping it kills them.
+pub(super) struct Processes {
+    members: Vec<MemberProcesses>,
+    pids_file: PathBuf,
+    /// Highest resident size seen, by process id, in KiB.
+    peaks: BTreeMap<u32, u64>,
+}
+
+struct MemberProcesses {
+    files: MemberFiles,
+    host: Child,
+    enclave: Child,
+    restarts: u32,
+}
+
+#[derive(serde::Serialize)]
+struct Pids {
+    demo: u32,
+    members: Vec<MemberPids>,
+}
+
+#[derive(serde::Serialize)]
+struct MemberPids {
+    member: u16,
+    host: Option<u32>,
+    enclave: Option<u32>,
+}
+
+impl Processes {
+    /// Starts every enclave, then every host. MUST be called on the main thread: see [`super::run`].
+    pub(super) fn start(members: &[MemberFiles], pids_file: PathBuf) -> Result<Self, DemoError> {
+        let enclaves = members.iter().map(start_enclave).collect::<Result<Vec<_>, _>>()?;
+        let mut started = Vec::with_capacity(members.len());
+        for (files, enclave) in members.iter().zip(enclaves) {
+            let host = start_host(files)?;
+            started.push(MemberProcesses { files: files.clone(), host, enclave, restarts: 0 });
+        }
+        let processes = Self { members: started, pids_file, peaks: BTreeMap::new() };
+        processes.write_pids()?;
+        Ok(processes)
+    }
+
+    /// Starts dead hosts again (gives the members whose it was); a dead enclave is an error. Samples memory.
+    pub(super) fn look_after(&mut self) -> Result<Vec<u16>, DemoError> {
+        self.sample_memory();
+        let mut restarted = Vec::new();
+        for member in &mut self.members {
+            let id = member.files.id.0;
+            if let Some(status) = ended(&mut member.enclave, "an enclave")? {
+                let log = member.files.enclave_log.clone();
+                return Err(DemoError::EnclaveDied { member: id, status, log });
+            }
+            if let Some(status) = ended(&mut member.host, "a host")? {
+                member.restarts += 1;
+                if member.restarts > MAX_RESTARTS {
+                    let log = member.files.host_log.clone();
+                    return Err(DemoError::HostKeepsDying { member: id, times: member.restarts, status, log });
+                }
+                member.host = start_host(&member.files)?;
+                restarted.push(id);
+            }
+        }
+        if !restarted.is_empty() {
+            self.write_pids()?;
+        }
+        Ok(restarted)
+    }
+
+    /// Sum of the highest resident sizes of this process and all children so far, in KiB.
+    pub(super) fn peak_memory(&mut self) -> u64 {
+        self.sample_memory();
+        self.peaks.values().sum()
+    }
+
+    /// Asks all to end, waits, kills the rest, reaps all.
+    pub(super) async fn stop(mut self) {
+        self.sample_memory();
+        for member in &mut self.members {
+            terminate(&member.host);
+        }
+        let deadline = tokio::time::Instant::now() + GRACE;
+        for member in &mut self.members {
+            // Its listener loop knows no end; it holds nothing that could be left half done.
+            let _ = member.enclave.kill().await;
+            if tokio::time::timeout_at(deadline, member.host.wait()).await.is_err() {
+                let _ = member.host.kill().await;
+            }
+        }
+    }
+
+    fn sample_memory(&mut self) {
+        let children = self.members.iter().flat_map(|member| [member.host.id(), member.enclave.id()]).flatten();
+        let pids: Vec<u32> = children.chain([std::process::id()]).collect();
+        // A restarted host counts once, as its latest process.
+        self.peaks.retain(|pid, _| pids.contains(pid));
+        for pid in pids {
+            if let Some(peak) = peak_resident_kib(pid) {
+                self.peaks.insert(pid, peak);
+            }
+        }
+    }
+
+    fn write_pids(&self) -> Result<(), DemoError> {
+        let members = self.members.iter().map(|member| MemberPids {
+            member: member.files.id.0,
+            host: member.host.id(),
+            enclave: member.enclave.id(),
+        });
+        let pids = Pids { demo: std::process::id(), members: members.collect() };
+        // Whole or not at all: tests read it while the demo runs.
+        let partial = self.pids_file.with_extension("json.partial");
+        write_file(&partial, serde_json::to_vec_pretty(&pids).unwrap_or_default())?;
+        std::fs::rename(&partial, &self.pids_file)
+            .map_err(|source| DemoError::File { path: self.pids_file.clone(), source })
+    }
+}
+
+fn start_enclave(files: &MemberFiles) -> Result<Child, DemoError> {
+    let arguments: [&Path; 5] = [
+        "simulated-enclave".as_ref(),
+        "--socket".as_ref(),
+        &files.socket,
+        "--machine".as_ref(),
+        &files.machine,
+    ];
+    start(&arguments, &files.directory, &files.enclave_log)
+}
+
+fn start_host(files: &MemberFiles) -> Result<Child, DemoError> {
+    start(&["run".as_ref(), "--config".as_ref(), &files.config], &files.directory, &files.host_log)
+}
+
+fn start(arguments: &[&Path], directory: &Path, log: &Path) -> Result<Child, DemoError> {
+    let process = |source| DemoError::Process { what: format!("starting `{}`", arguments[0].display()), source };
+    let open = || File::options().create(true).append(true).open(log);
+    let file = |source| DemoError::File { path: log.to_owned(), source };
+    Command::new(std::env::current_exe().map_err(process)?)
+        .args(["demo", "--child-of", &std::process::id().to_string(), "--"])
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(open().map_err(file)?)
+        .stderr(open().map_err(file)?)
+        // So that Ctrl-C reaches the demo only, which ends the children in order.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(process)
+}
+
+fn ended(child: &mut Child, what: &str) -> Result<Option<String>, DemoError> {
+    let status = child.try_wait();
+    let status = status.map_err(|source| DemoError::Process { what: format!("waiting for {what}"), source })?;
+    Ok(status.map(|status| status.to_string()))
+}
+
+fn terminate(child: &Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended meanwhile; it is not reaped yet, so the id is still its own.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+/// `VmHWM` of a process.
+fn peak_resident_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_process_has_a_peak() {
+        assert!(peak_resident_kib(std::process::id()).unwrap() > 100);
+        assert_eq!(peak_resident_kib(u32::MAX), None);
+    }
+}

@@ -1,0 +1,24 @@
+//! Postern's untrusted side: the daemon that serves a member's enclave, and the command line.
+//!
+//! Nothing in here is trusted with anything: it holds no secret of a ceremony, and every lie that it could tell ends in
+//! a refusal by some enclave. What it must be is robust: it may be killed at any moment and goes on where it was.
+//!
+//! - [`config`]: what `postern run` reads.
+//! - [`link`]: to the own enclave.
+//! - [`store`]: what survives.
+//! - [`network`]: to the other members' hosts.
+//! - [`chain`]: execution layer and beacon nodes.
+//! - [`daemon`]: ties them together.
+//! - [`status`]: what it shows.
+//! - [`verify`]: checks transcripts offline.
+
+pub mod chain;
+pub mod config;
+pub mod daemon;
+#[cfg(feature = "devnet")]
+pub mod demo;
+pub mod link;
+pub mod network;
+pub mod status;
+pub mod store;
+pub mod verify;

@@ -1,0 +1,151 @@
+//! The link to the member's own enclave: connects, says hello, starts it, and keeps what it says.
+//!
+//! # State and restart
+//! Every output of the enclave is stored, in one transaction, before anything is done about it, and only then
+//! acknowledged. After any break of the connection the link asks the enclave to repeat what was not acknowledged; what
+//! was stored already is recognised by its number. So nothing is lost when this process is killed, and nothing doubles.
+
+mod address;
+mod connection;
+
+pub use address::{AddressError, EnclaveAddress};
+pub use connection::{Connection, LinkError};
+
+use crate::store::{Store, StoreError};
+use postern_shared::identity::SigningKey;
+use postern_shared::wire::{NumberedOutput, Output, Reply, Request, Response, Status};
+use std::sync::Arc;
+use tokio::sync::{Mutex, watch};
+
+/// Rounds of asking for repeats after which the enclave is taken for broken.
+const MAX_REPEATS: usize = 10_000;
+
+/// The enclave, as the rest of the host sees it.
+pub struct Enclave {
+    address: EnclaveAddress,
+    start: Request,
+    store: Arc<Store>,
+    session: Mutex<Option<Session>>,
+    /// Counts connections: whoever waits learns that the enclave may have forgotten what it was told.
+    connections: watch::Sender<u64>,
+}
+
+/// An open connection to a started enclave.
+struct Session {
+    connection: Connection,
+    incarnation: SigningKey,
+}
+
+/// Why the enclave could not be asked.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum EnclaveError {
+    /// The connection failed.
+    #[error("enclave at {address}: {source}")]
+    Link {
+        /// Where.
+        address: String,
+        /// How.
+        source: LinkError,
+    },
+    /// The enclave refuses to serve this member under this manifest.
+    #[error("the enclave refuses to start: {0}")]
+    Start(postern_shared::wire::Rejection),
+    /// The enclave breaks the protocol.
+    #[error("the enclave does not keep to the protocol: {0}")]
+    Protocol(&'static str),
+    /// What it said could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Enclave {
+    /// Does not connect yet. `start` is the request that makes the enclave this member's.
+    pub fn new(address: EnclaveAddress, start: Request, store: Arc<Store>) -> Self {
+        Self { address, start, store, session: Mutex::new(None), connections: watch::Sender::new(0) }
+    }
+
+    /// Changes whenever a connection was made anew.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
+    }
+
+    /// Asks the enclave; connects first if need be. What it wants done is stored when this returns.
+    pub async fn ask(&self, request: &Request) -> Result<Reply, EnclaveError> {
+        let mut slot = self.session.lock().await;
+        // Taken out while in use: a call that is cancelled half-way must not leave a connection out of step.
+        let mut session = match slot.take() {
+            Some(session) => session,
+            None => self.connect().await?,
+        };
+        let reply = self.exchange(&mut session, request).await?;
+        *slot = Some(session);
+        Ok(reply)
+    }
+
+    /// Connects now, to fail early.
+    pub async fn status(&self) -> Result<Status, EnclaveError> {
+        match self.ask(&Request::Status).await? {
+            Reply::Status(status) => Ok(status),
+            _ => Err(EnclaveError::Protocol("no status in answer to a status request")),
+        }
+    }
+
+    async fn connect(&self) -> Result<Session, EnclaveError> {
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        let mut connection = Connection::open(&self.address).await.map_err(link)?;
+        let started = connection.call(&self.start).await.map_err(link)?;
+        if let Reply::Rejected(rejection) = started.reply {
+            return Err(EnclaveError::Start(rejection));
+        }
+        let status = connection.call(&Request::Status).await.map_err(link)?;
+        let Reply::Status(Status { identity: Some(identity), .. }) = status.reply else {
+            return Err(EnclaveError::Protocol("no identity after its start"));
+        };
+        let incarnation = identity.signing;
+        if self.store.begin_incarnation(&incarnation)? {
+            tracing::warn!(%incarnation, "the enclave has a new identity");
+        }
+        let mut session = Session { connection, incarnation };
+        self.resume(&mut session).await?;
+        self.connections.send_modify(|count| *count += 1);
+        Ok(session)
+    }
+
+    /// Fetches everything that was said but not acknowledged, `started`'s own outputs included.
+    async fn resume(&self, session: &mut Session) -> Result<(), EnclaveError> {
+        for _ in 0..MAX_REPEATS {
+            let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+            let response = session.connection.call(&Request::Resume).await.map_err(link)?;
+            if response.outputs.is_empty() {
+                return Ok(());
+            }
+            self.keep(session, response.outputs).await?;
+        }
+        Err(EnclaveError::Protocol("it repeats outputs for ever"))
+    }
+
+    async fn exchange(&self, session: &mut Session, request: &Request) -> Result<Reply, EnclaveError> {
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        let Response { reply, outputs } = session.connection.call(request).await.map_err(link)?;
+        self.keep(session, outputs).await?;
+        Ok(reply)
+    }
+
+    /// Stores outputs, then acknowledges them.
+    async fn keep(&self, session: &mut Session, outputs: Vec<NumberedOutput>) -> Result<(), EnclaveError> {
+        let Some(last) = outputs.last().map(|output| output.sequence) else { return Ok(()) };
+        if outputs.iter().zip(outputs.iter().skip(1)).any(|(one, next)| next.sequence != one.sequence + 1) {
+            return Err(EnclaveError::Protocol("gaps between the numbers of outputs"));
+        }
+        // Notices are for people: worth no wait for the disk.
+        if outputs.iter().all(|numbered| matches!(numbered.output, Output::Notice(_))) {
+            self.store.note(&outputs);
+        } else {
+            self.store.keep_outputs(&session.incarnation, &outputs)?;
+        }
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        session.connection.call(&Request::Acknowledge(last)).await.map_err(link)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! The command line: `postern`.
+
+use clap::{Parser, Subcommand};
+use postern_host::config::{Config, read_manifest};
+use postern_host::{daemon, verify};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// The guarded way out of a staked Ethereum validator.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a member's enclave: relay its messages, watch the chains, send transactions.
+    Run {
+        /// The configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check transcripts of ceremonies offline, and against each other.
+    Verify {
+        /// Transcripts, JSON.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The DAO's manifest: the transcripts must be of this DAO.
+        #[arg(long)]
+        manifest: Option<PathBuf>,
+        /// Print one JSON array instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Work with manifests.
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Watch a DAO take validators from deposit to exit, on embedded chains with simulated enclaves.
+    #[cfg(feature = "devnet")]
+    Demo(postern_host::demo::DemoArguments),
+    /// A simulated enclave, which protects nothing.
+    #[cfg(feature = "devnet")]
+    #[command(hide = true)]
+    SimulatedEnclave(postern_host::demo::SimulatedEnclaveArguments),
+}
+
+#[derive(Subcommand)]
+enum ManifestCommand {
+    /// Check a manifest and print its hash.
+    Check {
+        /// The manifest, TOML.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,postern_host=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match execute(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postern: {}", one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes, each said once.
+fn one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
+fn execute(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Run { config } => serve(Config::read(&config)?),
+        Command::Verify { files, manifest, json } => {
+            let expected = manifest.map(|path| read_manifest(&path)).transpose()?.map(|manifest| manifest.hash());
+            let verified = verify::verify_files(&files, expected)?;
+            if json {
+                let claims: Vec<_> = verified.iter().map(|verified| &verified.claim).collect();
+                println!("{}", serde_json::to_string(&claims)?);
+            } else {
+                for verified in &verified {
+                    println!("{}: {}", verified.path.display(), verify::describe(&verified.claim));
+                }
+                if verified.iter().any(|verified| verified.simulated) {
+                    println!("The enclaves were SIMULATED: nothing was protected.");
+                }
+            }
+            Ok(())
+        }
+        Command::Manifest(ManifestCommand::Check { file }) => {
+            println!("{}", read_manifest(&file)?.hash());
+            Ok(())
+        }
+        #[cfg(feature = "devnet")]
+        Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),
+        #[cfg(feature = "devnet")]
+        Command::SimulatedEnclave(arguments) => Ok(arguments.run()?),
+    }
+}
+
+/// Serves until the process is told to stop. Nothing needs to be tidied up: it may be killed at any moment.
+fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    runtime()?.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            ended = daemon::run(config) => Ok(ended?),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        }
+    })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}

@@ -1,0 +1,64 @@
+use super::*;
+use postern_shared::ids::CeremonyId;
+use postern_shared::message::Step;
+
+/// A manifest whose host keys are those of `keys`; nothing else of it matters here.
+fn manifest(keys: &[&Keypair]) -> Manifest {
+    let toml = keys.iter().enumerate().fold(
+        "version = 1\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+         genesis_fork_version = \"0x00000000\"\ncapella_fork_version = \"0x03000000\"\n\
+         genesis_validators_root = \"0x0000000000000000000000000000000000000000000000000000000000000000\"\n\
+         [contracts]\npool_manager = \"0x0101010101010101010101010101010101010101\"\n\
+         deposit = \"0x0202020202020202020202020202020202020202\"\n[thresholds]\noperator = 2\nguardian = 2\n\
+         [attestation]\ntrust = \"amd\"\nmeasurements = [\"0x"
+            .to_owned()
+            + &"11".repeat(48)
+            + "\"]\n",
+        |text, (index, key)| {
+            let id = index + 1;
+            let public = key.public().try_into_ed25519().unwrap().to_bytes();
+            format!(
+                "{text}[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"0x{:040x}\"\nhost_key = \"0x{}\"\n\
+                 chip_id = \"0x{:0128x}\"\n",
+                id,
+                hex::encode(public),
+                id
+            )
+        },
+    );
+    Manifest::from_toml(&toml).unwrap()
+}
+
+fn free_address() -> Multiaddr {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+}
+
+#[tokio::test]
+async fn members_answer_each_other_and_strangers_get_nothing() {
+    let (one, two, stranger) =
+        (Keypair::generate_ed25519(), Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (first, second) = (free_address(), free_address());
+    let (_one, mut questions) =
+        Network::start(&manifest, one, first.clone(), BTreeMap::new()).await.unwrap();
+    let addresses = BTreeMap::from([(MemberId(1), first)]);
+    let (two, _questions) = Network::start(&manifest, two, second, addresses.clone()).await.unwrap();
+
+    let question =
+        Question::FetchRecords { ceremony: CeremonyId([1; 32]), step: Step::Deal, speaker: MemberId(2) };
+    let answering = tokio::spawn(async move {
+        let incoming = questions.recv().await.unwrap();
+        assert_eq!(incoming.from, MemberId(2));
+        incoming.answer.send(Answer::Records(Vec::new())).unwrap();
+        questions
+    });
+    assert_eq!(two.ask(MemberId(1), question.clone()).await, Ok(Answer::Records(Vec::new())));
+    let mut questions = answering.await.unwrap();
+    assert_eq!(two.ask(MemberId(7), question.clone()).await, Err(AskError::NoAddress(MemberId(7))));
+
+    let (outsider, _none) = Network::start(&manifest, stranger, free_address(), addresses).await.unwrap();
+    let answer = outsider.ask(MemberId(1), question).await;
+    assert!(matches!(answer, Err(AskError::Failed(_))), "{answer:?}");
+    assert!(questions.try_recv().is_err(), "a stranger's question is not even seen");
+}

@@ -1,0 +1,123 @@
+//! What survives: one SQLite file, written through to the disk before anything depends on it.
+//!
+//! The store is the host's only memory. Everything that the host does is driven by what is in here, so that after a
+//! `kill -9` at any moment it goes on where it was.
+
+mod chain;
+mod outputs;
+mod schema;
+
+pub use chain::StoredEvent;
+pub use outputs::{Outgoing, StoredArtifact};
+
+use crate::status::Progress;
+use postern_shared::ids::{MemberId, PoolId};
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Why the store failed.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite failed.
+    #[error("store: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The directory can't be made.
+    #[error("store {path}: {source}", path = path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file was written by another version of Postern.
+    #[error("store: its schema has version {found}, this build reads version {expected}")]
+    Schema {
+        /// This build's.
+        expected: i64,
+        /// The file's.
+        found: i64,
+    },
+    /// A row that does not decode: the file is damaged, or not ours.
+    #[error("store: a row of `{table}` does not decode")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+    },
+}
+
+/// See the module.
+pub struct Store {
+    connection: Mutex<Connection>,
+    /// News of no consequence, for people; not kept.
+    news: Mutex<News>,
+    /// Wakes whoever waits for work.
+    pub changed: Notify,
+}
+
+/// What the enclave said lately.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// The latest step of each pool.
+    pub progress: BTreeMap<PoolId, Progress>,
+    /// Statements that ceremonies miss.
+    pub missing: Vec<(postern_shared::ids::CeremonyId, postern_shared::message::Step, MemberId)>,
+    /// Members caught cheating, by pool.
+    pub faults: BTreeMap<PoolId, Vec<MemberId>>,
+}
+
+impl Store {
+    /// Opens or makes the file `postern.sqlite` in a directory.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(directory)
+            .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
+        Self::prepare(Connection::open(directory.join("postern.sqlite"))?)
+    }
+
+    fn prepare(connection: Connection) -> Result<Self, StoreError> {
+        schema::prepare(&connection)?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            news: Mutex::new(News::default()),
+            changed: Notify::new(),
+        })
+    }
+
+    /// What the enclave said lately.
+    pub fn news(&self) -> News {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the statements that ceremonies miss.
+    pub fn take_missing(
+        &self,
+    ) -> Vec<(postern_shared::ids::CeremonyId, postern_shared::message::Step, MemberId)> {
+        std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner).missing)
+    }
+
+    /// A panic elsewhere leaves SQLite's own state consistent: an open transaction is rolled back.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn decode<T: serde::Serialize + serde::de::DeserializeOwned>(
+    table: &'static str,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    postern_shared::codec::decode(bytes).map_err(|_| StoreError::Damaged { table })
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Damaged { table })
+}
+
+fn to_json<T: serde::Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|_| StoreError::Damaged { table })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! What the enclave wants done.
+
+use super::{News, Store, StoreError, decode};
+use crate::status::Progress;
+use postern_shared::codec;
+use postern_shared::identity::SigningKey;
+use postern_shared::ids::{CeremonyId, MemberId};
+use postern_shared::message::{Broadcast, Step};
+use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record};
+use rusqlite::{OptionalExtension, Transaction, params};
+use std::sync::PoisonError;
+
+/// A message to carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its row.
+    pub id: i64,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// The message.
+    pub message: Vec<u8>,
+}
+
+/// A result, with its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredArtifact {
+    /// Its row.
+    pub id: i64,
+    /// The result.
+    pub artifact: Artifact,
+}
+
+impl Store {
+    /// Notes which incarnation of the enclave speaks from now on; whether it is another than before.
+    pub fn begin_incarnation(&self, incarnation: &SigningKey) -> Result<bool, StoreError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let known: Option<Vec<u8>> = meta(&transaction, "incarnation")?;
+        if known.as_deref() == Some(&incarnation.0[..]) {
+            return Ok(false);
+        }
+        set_meta(&transaction, "incarnation", &incarnation.0)?;
+        set_meta(&transaction, "sequence", &0u64.to_le_bytes())?;
+        transaction.commit()?;
+        Ok(known.is_some())
+    }
+
+    /// Who the other members are: a message for everyone goes to each of them.
+    pub fn set_members(&self, own: MemberId, members: &[MemberId]) -> Result<(), StoreError> {
+        let others: Vec<MemberId> = members.iter().copied().filter(|member| *member != own).collect();
+        set_meta(&*self.lock(), "others", &codec::encode(&others))
+    }
+
+    /// Stores outputs, all or none, each once: numbers that were stored before are passed over.
+    pub fn keep_outputs(
+        &self,
+        incarnation: &SigningKey,
+        outputs: &[NumberedOutput],
+    ) -> Result<(), StoreError> {
+        {
+            let mut connection = self.lock();
+            let transaction = connection.transaction()?;
+            if meta(&transaction, "incarnation")?.as_deref() != Some(&incarnation.0[..]) {
+                return Err(StoreError::Damaged { table: "meta" });
+            }
+            let newest = meta(&transaction, "sequence")?.and_then(|bytes| bytes.try_into().ok());
+            let newest = newest.map_or(0, u64::from_le_bytes);
+            let others: Vec<MemberId> = match meta(&transaction, "others")? {
+                Some(bytes) => decode("meta", &bytes)?,
+                None => Vec::new(),
+            };
+            for numbered in outputs.iter().filter(|numbered| numbered.sequence > newest) {
+                keep(&transaction, &numbered.output, &others)?;
+            }
+            if let Some(last) = outputs.last().filter(|last| last.sequence > newest) {
+                set_meta(&transaction, "sequence", &last.sequence.to_le_bytes())?;
+            }
+            transaction.commit()?;
+        }
+        self.note(outputs);
+        Ok(())
+    }
+
+    /// Takes the notices among outputs to heart, without keeping them.
+    pub fn note(&self, outputs: &[NumberedOutput]) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        for numbered in outputs {
+            if let Output::Notice(notice) = &numbered.output {
+                news.take(notice);
+            }
+        }
+        drop(news);
+        self.changed.notify_waiters();
+    }
+
+    /// The oldest messages for a member that are due at `now` (milliseconds), at most `limit`.
+    pub fn due(&self, member: MemberId, now: i64, limit: usize) -> Result<Vec<Outgoing>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, attempts, message FROM outbox WHERE member = ?1 AND next_at <= ?2 ORDER BY id LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![member.0, now, limit as i64], |row| {
+            Ok(Outgoing { id: row.get(0)?, attempts: row.get(1)?, message: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// When the next message for a member is due, if there is one.
+    pub fn next_due(&self, member: MemberId) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT min(next_at) FROM outbox WHERE member = ?1";
+        Ok(self.lock().query_row(sql, params![member.0], |row| row.get(0))?)
+    }
+
+    /// Forgets messages that arrived (or never will be accepted), and puts others off.
+    pub fn settle(&self, delivered: &[i64], postponed: &[(i64, i64)]) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for id in delivered {
+            transaction.execute("DELETE FROM outbox WHERE id = ?1", params![id])?;
+        }
+        for (id, next_at) in postponed {
+            let sql = "UPDATE outbox SET attempts = attempts + 1, next_at = ?2 WHERE id = ?1";
+            transaction.execute(sql, params![id, next_at])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Statements of a speaker at a step, for a host that lacks them.
+    pub fn records(
+        &self,
+        ceremony: CeremonyId,
+        step: Step,
+        speaker: MemberId,
+    ) -> Result<Vec<Broadcast>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT statement FROM records WHERE ceremony = ?1 AND step = ?2 AND speaker = ?3 ORDER BY item",
+        )?;
+        let rows = statement.query_map(params![&ceremony.0[..], codec::encode(&step), speaker.0], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })?;
+        rows.map(|row| decode("records", &row?)).collect()
+    }
+
+    /// Results that something is still to be done about, oldest first.
+    pub fn open_artifacts(&self) -> Result<Vec<StoredArtifact>, StoreError> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT id, artifact FROM artifacts WHERE done = 0 ORDER BY id")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        rows.map(|row| {
+            let (id, bytes) = row?;
+            Ok(StoredArtifact { id, artifact: decode("artifacts", &bytes)? })
+        })
+        .collect()
+    }
+
+    /// Nothing more is to be done about a result.
+    pub fn close_artifact(&self, id: i64) -> Result<(), StoreError> {
+        self.lock().execute("UPDATE artifacts SET done = 1 WHERE id = ?1", params![id])?;
+        Ok(())
+    }
+}
+
+impl News {
+    fn take(&mut self, notice: &Notice) {
+        match *notice {
+            Notice::Progress { kind, pool, step, have, of, .. } => {
+                let (kind, step) = (format!("{kind:?}").to_lowercase(), format!("{step:?}").to_lowercase());
+                self.progress.insert(pool, Progress { kind, step, have, of });
+            }
+            Notice::Missing { ceremony, step, member } => {
+                // A tick says all again; what was not asked for since is not worth keeping.
+                if self.missing.len() < 1024 && !self.missing.contains(&(ceremony, step, member)) {
+                    self.missing.push((ceremony, step, member));
+                }
+            }
+            Notice::Fault { pool, culprit, aborted, ceremony, kind } => {
+                tracing::warn!(%pool, %culprit, ?kind, %ceremony, aborted, "a member was caught cheating");
+                let faults = self.faults.entry(pool).or_default();
+                if !faults.contains(&culprit) {
+                    faults.push(culprit);
+                }
+            }
+            Notice::Finished { kind, pool, ceremony } => {
+                tracing::info!(%pool, ?kind, %ceremony, "ceremony finished");
+            }
+            Notice::Admitted(member) => tracing::info!(%member, "admitted"),
+            Notice::Refused(member, rejection) => tracing::warn!(%member, %rejection, "refused"),
+        }
+    }
+}
+
+fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> Result<(), StoreError> {
+    match output {
+        Output::Store(Record::Broadcast(statement)) => {
+            let slot = statement.slot;
+            transaction.execute(
+                "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    &slot.ceremony.0[..],
+                    codec::encode(&slot.step),
+                    slot.from.0,
+                    slot.item,
+                    codec::encode(statement)
+                ],
+            )?;
+        }
+        Output::Send { to, message } => {
+            let recipients = match to {
+                Recipient::Everyone => others,
+                Recipient::One(member) => std::slice::from_ref(member),
+            };
+            for member in recipients {
+                let sql = "INSERT INTO outbox (member, message) VALUES (?1, ?2)";
+                transaction.execute(sql, params![member.0, message])?;
+            }
+        }
+        Output::Publish(artifact) => {
+            let sql = "INSERT INTO artifacts (artifact) VALUES (?1)";
+            transaction.execute(sql, params![codec::encode(artifact)])?;
+        }
+        Output::Notice(_) => {}
+    }
+    Ok(())
+}
+
+fn meta(connection: &rusqlite::Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT value FROM meta WHERE key = ?1";
+    Ok(connection.query_row(sql, params![key], |row| row.get(0)).optional()?)
+}
+
+fn set_meta(connection: &rusqlite::Connection, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+    connection.execute(sql, params![key, value])?;
+    Ok(())
+}

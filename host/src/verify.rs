@@ -1,0 +1,212 @@
+//! `postern verify`: checks transcripts offline, evidence included.
+
+use postern_attestation::{Binding, CertificateChain, EvidenceError, Expected, Measurement, TrustAnchor, verify};
+use postern_shared::ids::{Digest, ManifestHash, MemberId};
+use postern_shared::manifest::{Manifest, Trust};
+use postern_shared::transcript::{AttestedIdentity, Claim, Transcript, TranscriptError};
+use std::path::{Path, PathBuf};
+
+/// Why a transcript is not accepted.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The file can't be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is no transcript.
+    #[error("{path}: not a transcript: {source}", path = path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_json::Error,
+    },
+    /// The transcript proves nothing.
+    #[error("{path}: {source}", path = path.display())]
+    Transcript {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TranscriptError,
+    },
+    /// A participant's evidence does not hold.
+    #[error("{path}: evidence of {member}: {source}", path = path.display())]
+    Evidence {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        member: MemberId,
+        /// What is wrong.
+        source: EvidenceError,
+    },
+    /// A participant that the manifest does not know.
+    #[error("{path}: {member} is not in the manifest", path = path.display())]
+    Stranger {
+        /// Which file.
+        path: PathBuf,
+        /// Who.
+        member: MemberId,
+    },
+    /// The manifest trusts a simulated root, and this build knows none, or another.
+    #[error("{path}: the manifest trusts the simulated root {root}, which this build does not know", path = path.display())]
+    UnknownRoot {
+        /// Which file.
+        path: PathBuf,
+        /// SHA-256 of the root certificate.
+        root: Digest,
+    },
+    /// Two of the files contradict each other.
+    #[error("{path}: {what}", path = path.display())]
+    Contradiction {
+        /// The later file.
+        path: PathBuf,
+        /// In what.
+        what: &'static str,
+    },
+}
+
+/// One file's result.
+#[derive(Debug)]
+pub struct Verified {
+    /// Which file.
+    pub path: PathBuf,
+    /// What it proves.
+    pub claim: Claim,
+    /// The DAO.
+    pub manifest: ManifestHash,
+    /// Whether the enclaves were simulated: then nothing was protected.
+    pub simulated: bool,
+}
+
+/// Verifies files, in their order, and against each other: a presign's key must be the one that the keygen certified,
+/// a released exit the one that was presigned.
+pub fn verify_files(paths: &[PathBuf], expected: Option<ManifestHash>) -> Result<Vec<Verified>, VerifyError> {
+    let mut results: Vec<Verified> = Vec::new();
+    for path in paths {
+        let verified = verify_file(path, expected)?;
+        if let Some(what) = results.iter().find_map(|earlier| contradiction(earlier, &verified)) {
+            return Err(VerifyError::Contradiction { path: path.clone(), what });
+        }
+        results.push(verified);
+    }
+    Ok(results)
+}
+
+fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, VerifyError> {
+    let path = path.to_owned();
+    let text = std::fs::read(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
+    let transcript: Transcript =
+        serde_json::from_slice(&text).map_err(|source| VerifyError::Format { path: path.clone(), source })?;
+    let broken = |source| VerifyError::Transcript { path: path.clone(), source };
+    let claim = transcript.verify(expected).map_err(broken)?;
+    let manifest = transcript.manifest().map_err(broken)?;
+    let anchor = match manifest.attestation.trust {
+        Trust::Amd => TrustAnchor::amd(),
+        Trust::Simulation { root } => {
+            simulated_anchor(root).ok_or_else(|| VerifyError::UnknownRoot { path: path.clone(), root })?
+        }
+    };
+    for attested in transcript.roster() {
+        verify_evidence(&path, &manifest, &anchor, attested)?;
+    }
+    let simulated = !anchor.is_amd();
+    Ok(Verified { path, claim, manifest: manifest.hash(), simulated })
+}
+
+fn verify_evidence(
+    path: &Path,
+    manifest: &Manifest,
+    anchor: &TrustAnchor,
+    attested: &AttestedIdentity,
+) -> Result<(), VerifyError> {
+    let member = attested.identity.member;
+    let entry = manifest
+        .member(member)
+        .ok_or_else(|| VerifyError::Stranger { path: path.to_owned(), member })?;
+    let measurements: Vec<Measurement> =
+        manifest.attestation.measurements.iter().map(|listed| Measurement(listed.0)).collect();
+    let binding = Binding {
+        identity: &attested.identity.to_bytes(),
+        prover: member.0,
+        verifier: attested.verifier.0,
+        manifest_hash: manifest.hash().0,
+        nonce: attested.nonce.0,
+    };
+    let expected = Expected {
+        report_data: binding.report_data(),
+        measurements: &measurements,
+        host_data: manifest.hash().0,
+        chip_id: entry.chip_id.0,
+    };
+    let certificates = &attested.evidence.certificates;
+    let chain = CertificateChain {
+        ark: certificates.ark.clone(),
+        ask: certificates.ask.clone(),
+        vcek: certificates.vcek.clone(),
+    };
+    // A transcript is older than its verification; certificates may have expired since.
+    verify(&attested.evidence.report, &chain, anchor, &expected, None)
+        .map(|_| ())
+        .map_err(|source| VerifyError::Evidence { path: path.to_owned(), member, source })
+}
+
+#[cfg(feature = "devnet")]
+fn simulated_anchor(root: Digest) -> Option<TrustAnchor> {
+    let anchor = postern_simulation::trust_anchor();
+    (anchor.fingerprint() == root.0).then_some(anchor)
+}
+
+#[cfg(not(feature = "devnet"))]
+fn simulated_anchor(_root: Digest) -> Option<TrustAnchor> {
+    None
+}
+
+/// In what two transcripts of one pool contradict each other.
+fn contradiction(earlier: &Verified, later: &Verified) -> Option<&'static str> {
+    if earlier.manifest != later.manifest {
+        return None;
+    }
+    match (&earlier.claim, &later.claim) {
+        (Claim::Key { pool, certificate, .. }, Claim::Presigned { pool: of, certificate: used, .. }) => {
+            (pool == of && certificate != used).then_some("presigned with another key than keygen certified")
+        }
+        (Claim::Key { pool, certificate, .. }, Claim::Released { pool: of, pubkey, .. }) => (pool == of
+            && certificate.pubkey() != *pubkey)
+            .then_some("released for another key than keygen certified"),
+        (Claim::Presigned { pool, exit, .. }, Claim::Released { pool: of, exit: released, .. }) => {
+            (pool == of && *exit != released.message).then_some("released another exit than was presigned")
+        }
+        _ => None,
+    }
+}
+
+/// What a claim says, for people.
+pub fn describe(claim: &Claim) -> String {
+    let names = |members: &[MemberId]| {
+        members.iter().map(|member| member.0.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    match claim {
+        Claim::Key { pool, certificate, operators, threshold, .. } => format!(
+            "{pool}: validator key {} was made by members {} together; {threshold} of them are needed to use it, and its \
+             deposit is signed",
+            certificate.pubkey(),
+            names(operators)
+        ),
+        Claim::Presigned { pool, exit, guardians, threshold, .. } => format!(
+            "{pool}: the exit of validator {} is presigned; members {} hold good shares, {threshold} release it",
+            exit.validator_index,
+            names(guardians)
+        ),
+        Claim::Released { pool, exit, guardians, .. } => format!(
+            "{pool}: the exit of validator {} was released by members {} and is valid",
+            exit.message.validator_index,
+            names(guardians)
+        ),
+        Claim::Cheated { pool, culprit } => format!("{pool}: {culprit} cheated, and this proves it"),
+    }
+}
