@@ -179,8 +179,7 @@ impl Config {
         Ok(Self {
             member,
             data_dir: folder.join(&file.data_dir),
-            enclave: EnclaveAddress::parse(&file.enclave, folder)
-                .or_else(|error| field("enclave", error))?,
+            enclave: EnclaveAddress::parse(&file.enclave, folder).or_else(|error| field("enclave", error))?,
             certificates: certificates(&folder.join(&file.certificates))?,
             host_key,
             wallet_key: secret("wallet_key", &folder.join(&file.wallet_key))?,
@@ -222,7 +221,10 @@ fn peers(
 /// Reads 32 secret bytes; the error never shows what was read.
 fn secret(name: &str, path: &Path) -> Result<[u8; 32], ConfigError> {
     let bytes = from_hex(read_text(path)?.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or_else(|| field(name, format_args!("{} does not hold 32 bytes in hexadecimal", path.display())), Ok)
+    bytes.map_or_else(
+        || field(name, format_args!("{} does not hold 32 bytes in hexadecimal", path.display())),
+        Ok,
+    )
 }
 
 fn host_key(path: &Path, entry: &Member) -> Result<Keypair, ConfigError> {

@@ -58,7 +58,8 @@ enum ManifestCommand {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,postern_host=info"));
+    let filter =
+        EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,postern_host=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match execute(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +88,8 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Run { config } => serve(Config::read(&config)?),
         Command::Verify { files, manifest, json } => {
-            let expected = manifest.map(|path| read_manifest(&path)).transpose()?.map(|manifest| manifest.hash());
+            let expected =
+                manifest.map(|path| read_manifest(&path)).transpose()?.map(|manifest| manifest.hash());
             let verified = verify::verify_files(&files, expected)?;
             if json {
                 let claims: Vec<_> = verified.iter().map(|verified| &verified.claim).collect();

@@ -1,6 +1,8 @@
 //! `postern verify`: checks transcripts offline, evidence included.
 
-use postern_attestation::{Binding, CertificateChain, EvidenceError, Expected, Measurement, TrustAnchor, verify};
+use postern_attestation::{
+    Binding, CertificateChain, EvidenceError, Expected, Measurement, TrustAnchor, verify,
+};
 use postern_shared::ids::{Digest, ManifestHash, MemberId};
 use postern_shared::manifest::{Manifest, Trust};
 use postern_shared::transcript::{AttestedIdentity, Claim, Transcript, TranscriptError};
@@ -125,9 +127,8 @@ fn verify_evidence(
     attested: &AttestedIdentity,
 ) -> Result<(), VerifyError> {
     let member = attested.identity.member;
-    let entry = manifest
-        .member(member)
-        .ok_or_else(|| VerifyError::Stranger { path: path.to_owned(), member })?;
+    let entry =
+        manifest.member(member).ok_or_else(|| VerifyError::Stranger { path: path.to_owned(), member })?;
     let measurements: Vec<Measurement> =
         manifest.attestation.measurements.iter().map(|listed| Measurement(listed.0)).collect();
     let binding = Binding {

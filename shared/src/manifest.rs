@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// The only version of the format that this build reads.
 pub const MANIFEST_VERSION: u16 = 1;
-/// Most members that a DAO can have.
-pub const MAX_MEMBERS: usize = 100;
+/// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.
+pub const MAX_MEMBERS: usize = 40;
 /// Most measurements that a manifest can list.
 pub const MAX_MEASUREMENTS: usize = 64;
 /// Longest name, in bytes.

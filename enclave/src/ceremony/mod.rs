@@ -60,7 +60,7 @@ pub(crate) struct Label {
 impl Label {
     pub(crate) fn progress(&self, step: Step, have: usize, of: usize) -> Notice {
         let Self { ceremony, kind, pool } = *self;
-        // Members number at most 100.
+        // Members are few: `postern_shared::manifest::MAX_MEMBERS`.
         Notice::Progress { ceremony, kind, pool, step, have: have as u16, of: of as u16 }
     }
 

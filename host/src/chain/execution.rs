@@ -141,7 +141,10 @@ pub enum ChainError {
 impl ChainError {
     /// Whether the same question may be answered later, by the same node.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Node { .. } | Self::MissingBlock(_) | Self::Behind { .. } | Self::Inconsistent(_))
+        matches!(
+            self,
+            Self::Node { .. } | Self::MissingBlock(_) | Self::Behind { .. } | Self::Inconsistent(_)
+        )
     }
 }
 
@@ -203,7 +206,11 @@ impl Execution {
     pub async fn poll(&self, cursor: Cursor) -> Result<(Vec<PoolEvent>, Cursor), ChainError> {
         let found = self.block_hash(cursor.block).await?;
         if found != cursor.hash {
-            return Err(ChainError::FinalisedBlockChanged { block: cursor.block, expected: cursor.hash, found });
+            return Err(ChainError::FinalisedBlockChanged {
+                block: cursor.block,
+                expected: cursor.hash,
+                found,
+            });
         }
         let finalised = self.finalised().await?;
         if finalised.block < cursor.block {
@@ -235,7 +242,8 @@ impl Execution {
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
         let tag = if finalised { BlockNumberOrTag::Finalized } else { BlockNumberOrTag::Latest };
         let manager = PoolManager::new(self.pool_manager, &self.provider);
-        let answer = manager.getPool(pool.0).block(tag.into()).call().await.map_err(|error| node("getPool", error))?;
+        let answer =
+            manager.getPool(pool.0).block(tag.into()).call().await.map_err(|error| node("getPool", error))?;
         let status = match answer.status {
             0 => PoolStatus::None,
             1 => PoolStatus::Ready,
@@ -283,7 +291,8 @@ impl Execution {
     }
 
     async fn event(&self, log: &Log, first: u64, last: u64) -> Result<Option<PoolEvent>, ChainError> {
-        let (Some(block_number), Some(block), Some(log_index)) = (log.block_number, log.block_hash, log.log_index)
+        let (Some(block_number), Some(block), Some(log_index)) =
+            (log.block_number, log.block_hash, log.log_index)
         else {
             return Err(ChainError::Inconsistent("a log without its place in a finalised block".to_owned()));
         };
@@ -292,7 +301,8 @@ impl Execution {
             return Err(ChainError::Inconsistent(text));
         }
         let decoded = self.profile.decode(log.data());
-        let Some((kind, pool)) = decoded.map_err(|error| ChainError::Log { block: block_number, error })? else {
+        let Some((kind, pool)) = decoded.map_err(|error| ChainError::Log { block: block_number, error })?
+        else {
             return Ok(None);
         };
         if kind == PoolEventKind::ReshareRequested {

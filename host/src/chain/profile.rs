@@ -5,54 +5,60 @@
 //! decoder takes both forms.
 
 use alloy::primitives::{Address, B256, Bytes, FixedBytes, LogData, U256, keccak256};
-use alloy::sol;
 use alloy::sol_types::SolCall;
 use postern_shared::ethereum::DepositData;
 use postern_shared::ids::{MemberId, PoolId};
 use serde::{Deserialize, Serialize};
 
-sol! {
-    /// The pool manager of the `documents` profile.
-    #[allow(missing_docs)]
-    #[sol(rpc)]
-    #[derive(Debug)]
-    interface PoolManager {
-        struct Cluster {
-            uint32 validatorCount;
-            uint64 networkFeeIndex;
-            uint64 index;
-            bool active;
-            uint256 balance;
+pub use contract::PoolManager;
+
+// The macro writes what it is told: a call with eight arguments is a function with eight arguments.
+#[allow(clippy::too_many_arguments, missing_docs)]
+mod contract {
+    use alloy::sol;
+
+    sol! {
+        /// The pool manager of the `documents` profile.
+        #[sol(rpc)]
+        #[derive(Debug)]
+        interface PoolManager {
+            struct Cluster {
+                uint32 validatorCount;
+                uint64 networkFeeIndex;
+                uint64 index;
+                bool active;
+                uint256 balance;
+            }
+
+            error OnlyOwner(address caller);
+            error OnlyLeader(address caller);
+            error ZeroAddress();
+            error NothingStaked();
+            error TooManyPools();
+            error UnknownPool(uint32 poolId);
+            error UnknownPoolAddress(address pool);
+            error WrongStatus(uint32 poolId, uint8 expected, uint8 actual);
+            error WithdrawalCredentialsMalformed(bytes withdrawalCredentials);
+            error PublicKeyLength(uint256 length);
+            error PublicKeyAlreadyUsed(bytes publicKey);
+            error TransferFailed();
+
+            function stake() external payable;
+            function initiatePoolDeposit(
+                bytes32 depositDataRoot,
+                bytes calldata publicKey,
+                bytes calldata signature,
+                bytes calldata withdrawalCredentials,
+                uint64[] calldata operatorIds,
+                bytes calldata shares,
+                Cluster calldata cluster,
+                uint256 feeAmount
+            ) external;
+            function requestPoolExit(uint32 poolId) external;
+            function reportPoolExited(uint32 poolId) external;
+            function getPoolAddress(uint32 poolId) external view returns (address);
+            function getPool(uint32 poolId) external view returns (address pool, uint8 status, bytes memory publicKey);
         }
-
-        error OnlyOwner(address caller);
-        error OnlyLeader(address caller);
-        error ZeroAddress();
-        error NothingStaked();
-        error TooManyPools();
-        error UnknownPool(uint32 poolId);
-        error UnknownPoolAddress(address pool);
-        error WrongStatus(uint32 poolId, uint8 expected, uint8 actual);
-        error WithdrawalCredentialsMalformed(bytes withdrawalCredentials);
-        error PublicKeyLength(uint256 length);
-        error PublicKeyAlreadyUsed(bytes publicKey);
-        error TransferFailed();
-
-        function stake() external payable;
-        function initiatePoolDeposit(
-            bytes32 depositDataRoot,
-            bytes calldata publicKey,
-            bytes calldata signature,
-            bytes calldata withdrawalCredentials,
-            uint64[] calldata operatorIds,
-            bytes calldata shares,
-            Cluster calldata cluster,
-            uint256 feeAmount
-        ) external;
-        function requestPoolExit(uint32 poolId) external;
-        function reportPoolExited(uint32 poolId) external;
-        function getPoolAddress(uint32 poolId) external view returns (address);
-        function getPool(uint32 poolId) external view returns (address pool, uint8 status, bytes memory publicKey);
     }
 }
 
@@ -147,14 +153,19 @@ impl Profile {
             ([_], data) if data.len() == 32 => B256::from_slice(data),
             (topics, data) => return Err(LogError::Shape { event, topics: topics.len(), data: data.len() }),
         };
-        let number = u32::try_from(U256::from_be_bytes(word.0)).map_err(|_| LogError::PoolNumber { event })?;
+        let number =
+            u32::try_from(U256::from_be_bytes(word.0)).map_err(|_| LogError::PoolNumber { event })?;
         Ok(Some((event, PoolId(number))))
     }
 
     /// Calldata by which the leader hands a pool's signed deposit in.
     ///
     /// There is no SSV network behind the `documents` manager, so shares and cluster are empty.
-    pub fn deposit_call(self, deposit: &DepositData, operators: &[MemberId]) -> Result<Vec<u8>, UnsupportedCall> {
+    pub fn deposit_call(
+        self,
+        deposit: &DepositData,
+        operators: &[MemberId],
+    ) -> Result<Vec<u8>, UnsupportedCall> {
         self.documents_only("initiatePoolDeposit")?;
         let call = PoolManager::initiatePoolDepositCall {
             depositDataRoot: FixedBytes(deposit.hash_tree_root().0),
@@ -206,7 +217,8 @@ pub fn describe_revert(data: &[u8]) -> String {
 fn describe_own(error: &PoolManager::PoolManagerErrors) -> String {
     // `Debug` of a generated variant reads `Name(Name { field: value })`; people need the inner part only.
     let text = format!("{error:?}");
-    let inner = text.split_once('(').map_or(text.as_str(), |(_, inner)| inner.strip_suffix(')').unwrap_or(inner));
+    let inner =
+        text.split_once('(').map_or(text.as_str(), |(_, inner)| inner.strip_suffix(')').unwrap_or(inner));
     inner.to_owned()
 }
 
@@ -254,7 +266,9 @@ mod tests {
     fn a_log_of_another_shape_is_refused() {
         let topic = Profile::Documents.topics()[0];
         let event = PoolEventKind::DepositRequested;
-        for (topics, data) in [(vec![topic], vec![0; 31]), (vec![topic, word(1)], vec![0; 32]), (vec![topic], vec![])] {
+        for (topics, data) in
+            [(vec![topic], vec![0; 31]), (vec![topic, word(1)], vec![0; 32]), (vec![topic], vec![])]
+        {
             let expected = LogError::Shape { event, topics: topics.len(), data: data.len() };
             assert_eq!(Profile::Documents.decode(&log(topics, &data)), Err(expected));
         }

@@ -27,7 +27,9 @@ type Answer = dyn Fn(&TestRequest) -> (u16, String) + Send + Sync;
 
 impl TestServer {
     /// Answers every request by what the closure says.
-    pub(crate) async fn start(answer: impl Fn(&TestRequest) -> (u16, String) + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        answer: impl Fn(&TestRequest) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));

@@ -71,7 +71,12 @@ pub(super) async fn tick(shared: Arc<Shared>) -> DaemonError {
 }
 
 /// Asks other hosts for statements until one has them.
-async fn fetch(shared: &Shared, ceremony: CeremonyId, step: Step, speaker: MemberId) -> Result<(), DaemonError> {
+async fn fetch(
+    shared: &Shared,
+    ceremony: CeremonyId,
+    step: Step,
+    speaker: MemberId,
+) -> Result<(), DaemonError> {
     let others = shared.manifest.members.iter().map(|member| member.id).filter(|id| *id != shared.member);
     for member in others {
         let question = Question::FetchRecords { ceremony, step, speaker };

@@ -104,7 +104,11 @@ fn fresh_directory() -> Result<PathBuf, DemoError> {
     Ok(path)
 }
 
-fn flag<T>(flag: &'static str, value: impl std::fmt::Display, reason: impl Into<String>) -> Result<T, DemoError> {
+fn flag<T>(
+    flag: &'static str,
+    value: impl std::fmt::Display,
+    reason: impl Into<String>,
+) -> Result<T, DemoError> {
     Err(DemoError::Flag { flag, value: value.to_string(), reason: reason.into() })
 }
 

@@ -52,7 +52,8 @@ impl Treasury {
         code.extend((deposit_contract, leader).abi_encode_params());
         let mut treasury = Self { provider, chain_id, signer, pool_manager: Address::ZERO };
         let receipt = treasury.send(WHAT, TxKind::Create, code, U256::ZERO).await?;
-        treasury.pool_manager = receipt.contract_address.ok_or_else(|| failed(WHAT, "no contract address"))?;
+        treasury.pool_manager =
+            receipt.contract_address.ok_or_else(|| failed(WHAT, "no contract address"))?;
         Ok(treasury)
     }
 
@@ -64,7 +65,8 @@ impl Treasury {
     /// Stakes for this many pools in one transaction, so that their events share a block.
     pub(super) async fn stake(&self, pools: u32) -> Result<(), DemoError> {
         let value = U256::from(STAKE_ETHER) * U256::from(pools) * U256::from(10).pow(U256::from(18));
-        self.send("staking", TxKind::Call(self.pool_manager), PoolManager::stakeCall {}.abi_encode(), value).await?;
+        self.send("staking", TxKind::Call(self.pool_manager), PoolManager::stakeCall {}.abi_encode(), value)
+            .await?;
         Ok(())
     }
 
@@ -98,7 +100,8 @@ impl Treasury {
             access_list: Default::default(),
             input: input.into(),
         };
-        let signature = self.signer.sign_transaction_sync(&mut transaction).map_err(|error| failed(what, error))?;
+        let signature =
+            self.signer.sign_transaction_sync(&mut transaction).map_err(|error| failed(what, error))?;
         let envelope = TxEnvelope::from(transaction.into_signed(signature));
         let raw = envelope.encoded_2718();
         let _pending = self.provider.send_raw_transaction(&raw).await.map_err(|error| failed(what, error))?;

@@ -70,7 +70,12 @@ impl Processes {
                 member.restarts += 1;
                 if member.restarts > MAX_RESTARTS {
                     let log = member.files.host_log.clone();
-                    return Err(DemoError::HostKeepsDying { member: id, times: member.restarts, status, log });
+                    return Err(DemoError::HostKeepsDying {
+                        member: id,
+                        times: member.restarts,
+                        status,
+                        log,
+                    });
                 }
                 member.host = start_host(&member.files)?;
                 restarted.push(id);
@@ -105,7 +110,8 @@ impl Processes {
     }
 
     fn sample_memory(&mut self) {
-        let children = self.members.iter().flat_map(|member| [member.host.id(), member.enclave.id()]).flatten();
+        let children =
+            self.members.iter().flat_map(|member| [member.host.id(), member.enclave.id()]).flatten();
         let pids: Vec<u32> = children.chain([std::process::id()]).collect();
         // A restarted host counts once, as its latest process.
         self.peaks.retain(|pid, _| pids.contains(pid));
@@ -147,7 +153,8 @@ fn start_host(files: &MemberFiles) -> Result<Child, DemoError> {
 }
 
 fn start(arguments: &[&Path], directory: &Path, log: &Path) -> Result<Child, DemoError> {
-    let process = |source| DemoError::Process { what: format!("starting `{}`", arguments[0].display()), source };
+    let process =
+        |source| DemoError::Process { what: format!("starting `{}`", arguments[0].display()), source };
     let open = || File::options().create(true).append(true).open(log);
     let file = |source| DemoError::File { path: log.to_owned(), source };
     Command::new(std::env::current_exe().map_err(process)?)
@@ -166,7 +173,8 @@ fn start(arguments: &[&Path], directory: &Path, log: &Path) -> Result<Child, Dem
 
 fn ended(child: &mut Child, what: &str) -> Result<Option<String>, DemoError> {
     let status = child.try_wait();
-    let status = status.map_err(|source| DemoError::Process { what: format!("waiting for {what}"), source })?;
+    let status =
+        status.map_err(|source| DemoError::Process { what: format!("waiting for {what}"), source })?;
     Ok(status.map(|status| status.to_string()))
 }
 

@@ -107,9 +107,9 @@ pub struct TranscriptPaths {
 pub struct Timings {
     /// From the stake to the signed deposit.
     pub keygen: u64,
-    /// From there to an active validator.
+    /// From there to the deposit on chain.
     pub deposit: u64,
-    /// From there to the presigned exit; it may well be presigned before.
+    /// From there to the presigned exit: most of it is waiting for the validator's index.
     pub presign: u64,
     /// From the request to the validator's leaving.
     pub release: u64,
@@ -140,7 +140,8 @@ pub(super) fn prove(
     };
     require(of == pool && presigned == certificate, "the presign transcript is of another key")?;
 
-    let Claim::Released { pool: of, pubkey: released, exit, .. } = claim(manifest, &transcripts.release)? else {
+    let Claim::Released { pool: of, pubkey: released, exit, .. } = claim(manifest, &transcripts.release)?
+    else {
         return Err(unproved("the release transcript proves something else".to_owned()));
     };
     require(of == pool && released == pubkey, "the release transcript is of another key")?;
@@ -188,7 +189,8 @@ fn check_signatures(
 fn claim(manifest: &Manifest, path: &Path) -> Result<Claim, DemoError> {
     let unproved = |reason: String| DemoError::Unproved { what: path.display().to_string(), reason };
     let text = std::fs::read(path).map_err(|source| DemoError::File { path: path.to_owned(), source })?;
-    let transcript: Transcript = serde_json::from_slice(&text).map_err(|error| unproved(error.to_string()))?;
+    let transcript: Transcript =
+        serde_json::from_slice(&text).map_err(|error| unproved(error.to_string()))?;
     let claim = transcript.verify(Some(manifest.hash())).map_err(|error| unproved(error.to_string()))?;
     check_evidence(manifest, &transcript).map_err(unproved)?;
     Ok(claim)

@@ -202,7 +202,8 @@ impl<'a> Play<'a> {
             if self.observe().await? {
                 deadline = Instant::now() + patience;
             }
-            let missing = wanted.iter().find(|milestone| !self.tracks.iter().all(|track| track.has(**milestone)));
+            let missing =
+                wanted.iter().find(|milestone| !self.tracks.iter().all(|track| track.has(**milestone)));
             let Some(missing) = missing else { return Ok(()) };
             if Instant::now() > deadline {
                 return Err(DemoError::TooSlow {
@@ -266,8 +267,8 @@ impl<'a> Play<'a> {
             pools,
             timings_ms: Timings {
                 keygen: between(Milestone::Staked, Milestone::KeyMade),
-                deposit: between(Milestone::KeyMade, Milestone::Active),
-                presign: between(Milestone::Active, Milestone::Presigned),
+                deposit: between(Milestone::KeyMade, Milestone::Deposited),
+                presign: between(Milestone::Deposited, Milestone::Presigned),
                 release: between(Milestone::ExitRequested, Milestone::Exiting),
                 total: millis(self.timeline.elapsed()),
             },
@@ -276,7 +277,8 @@ impl<'a> Play<'a> {
     }
 
     fn prove_pool(&self, pool: &Pool) -> Result<PoolReport, DemoError> {
-        let unproved = |reason: &str| DemoError::Unproved { what: pool.id.to_string(), reason: reason.to_owned() };
+        let unproved =
+            |reason: &str| DemoError::Unproved { what: pool.id.to_string(), reason: reason.to_owned() };
         let (Some(keygen), Some(presign), Some(release)) =
             (pool.keygen.clone(), pool.presign.clone(), pool.release.clone())
         else {
@@ -295,7 +297,8 @@ impl<'a> Play<'a> {
         let timings = &report.timings_ms;
         self.timeline.print("");
         for pool in &report.pools {
-            self.timeline.print(&format!("pool {}: validator {} {}", pool.pool_id, pool.validator_index, pool.pubkey));
+            self.timeline
+                .print(&format!("pool {}: validator {} {}", pool.pool_id, pool.validator_index, pool.pubkey));
             self.timeline.print("  verified offline, from transcripts and attestation evidence alone:");
             self.timeline.print(&format!(
                 "    the key was made by {} attested enclaves, any {} of which can sign: {}",
@@ -309,10 +312,8 @@ impl<'a> Play<'a> {
                 report.guardian_threshold,
                 pool.transcripts.presign.display()
             ));
-            self.timeline.print(&format!(
-                "    the guardians released it: {}",
-                pool.transcripts.release.display()
-            ));
+            self.timeline
+                .print(&format!("    the guardians released it: {}", pool.transcripts.release.display()));
             self.timeline.print(&format!(
                 "  the deposit's and the exit's signatures verify; the validator is {} on the beacon chain",
                 pool.beacon_status

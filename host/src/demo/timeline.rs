@@ -18,8 +18,7 @@ pub(super) struct Timeline {
 impl Timeline {
     /// From now on.
     pub(super) fn new(json: bool) -> Self {
-        let terminal =
-            if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+        let terminal = if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
         let target = if json { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::stdout() };
         let bars = terminal.then(|| MultiProgress::with_draw_target(target));
         Self { started: Instant::now(), to_stderr: json, bars, pools: Vec::new() }

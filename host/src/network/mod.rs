@@ -200,7 +200,9 @@ impl Driver {
                 let _ = self.swarm.disconnect_peer_id(peer_id);
             }
             SwarmEvent::Behaviour(Event::Message { peer, message, .. }) => match message {
-                Message::Request { request, channel, .. } => self.on_question(peer, request, channel, answers),
+                Message::Request { request, channel, .. } => {
+                    self.on_question(peer, request, channel, answers)
+                }
                 Message::Response { request_id, response } => {
                     if let Some(asker) = self.waiting.remove(&request_id) {
                         let _ = asker.send(Ok(response));

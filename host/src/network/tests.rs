@@ -40,8 +40,7 @@ async fn members_answer_each_other_and_strangers_get_nothing() {
         (Keypair::generate_ed25519(), Keypair::generate_ed25519(), Keypair::generate_ed25519());
     let manifest = manifest(&[&one, &two]);
     let (first, second) = (free_address(), free_address());
-    let (_one, mut questions) =
-        Network::start(&manifest, one, first.clone(), BTreeMap::new()).await.unwrap();
+    let (_one, mut questions) = Network::start(&manifest, one, first.clone(), BTreeMap::new()).await.unwrap();
     let addresses = BTreeMap::from([(MemberId(1), first)]);
     let (two, _questions) = Network::start(&manifest, two, second, addresses.clone()).await.unwrap();
 

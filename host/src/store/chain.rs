@@ -32,11 +32,15 @@ impl Store {
             let mut connection = self.lock();
             let transaction = connection.transaction()?;
             for event in events {
-                transaction
-                    .execute("INSERT OR IGNORE INTO events (event) VALUES (?1)", params![codec::encode(event)])?;
+                transaction.execute(
+                    "INSERT OR IGNORE INTO events (event) VALUES (?1)",
+                    params![codec::encode(event)],
+                )?;
                 let pool = match event {
                     ChainEvent::DepositRequested(request) => request.pool,
-                    ChainEvent::ValidatorIndexed { pool, .. } | ChainEvent::ExitRequested { pool, .. } => *pool,
+                    ChainEvent::ValidatorIndexed { pool, .. } | ChainEvent::ExitRequested { pool, .. } => {
+                        *pool
+                    }
                 };
                 change(&transaction, pool, |status| match event {
                     ChainEvent::DepositRequested(_) => {}
@@ -59,8 +63,10 @@ impl Store {
     /// Events after a row, oldest first.
     pub fn events_after(&self, id: i64) -> Result<Vec<StoredEvent>, StoreError> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT id, event FROM events WHERE id > ?1 ORDER BY id")?;
-        let rows = statement.query_map(params![id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let mut statement =
+            connection.prepare_cached("SELECT id, event FROM events WHERE id > ?1 ORDER BY id")?;
+        let rows =
+            statement.query_map(params![id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
         rows.map(|row| {
             let (id, bytes) = row?;
             Ok(StoredEvent { id, event: decode("events", &bytes)? })
@@ -77,7 +83,11 @@ impl Store {
     }
 
     /// Changes what is known of a pool.
-    pub fn change_pool(&self, pool: PoolId, change_to: impl FnOnce(&mut PoolStatus)) -> Result<(), StoreError> {
+    pub fn change_pool(
+        &self,
+        pool: PoolId,
+        change_to: impl FnOnce(&mut PoolStatus),
+    ) -> Result<(), StoreError> {
         let changed = {
             let mut connection = self.lock();
             let transaction = connection.transaction()?;

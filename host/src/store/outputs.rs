@@ -48,7 +48,7 @@ impl Store {
     /// Who the other members are: a message for everyone goes to each of them.
     pub fn set_members(&self, own: MemberId, members: &[MemberId]) -> Result<(), StoreError> {
         let others: Vec<MemberId> = members.iter().copied().filter(|member| *member != own).collect();
-        set_meta(&*self.lock(), "others", &codec::encode(&others))
+        set_meta(&self.lock(), "others", &codec::encode(&others))
     }
 
     /// Stores outputs, all or none, each once: numbers that were stored before are passed over.

@@ -43,13 +43,15 @@ CREATE TABLE transactions (key TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 /// Makes the tables in a new file; refuses another version's.
 pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
     // FULL: a commit that returned survives a power cut, not only a kill.
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;",
-    )?;
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;")?;
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match found {
         VERSION => Ok(()),
-        0 => Ok(connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?),
+        0 => {
+            Ok(connection
+                .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?)
+        }
         found => Err(StoreError::Schema { expected: VERSION, found }),
     }
 }

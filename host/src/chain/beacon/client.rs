@@ -114,7 +114,8 @@ impl BeaconNodes {
                 Ok(answer)
             }
             Verdict::Split => {
-                let parts = answers.iter().map(|(node, answer)| format!("{node}: {}", describe(answer.as_ref())));
+                let parts =
+                    answers.iter().map(|(node, answer)| format!("{node}: {}", describe(answer.as_ref())));
                 let answers = parts.collect::<Vec<_>>().join("; ");
                 Err(BeaconError::Disagreement { subject: format!("validator {pubkey}"), answers })
             }
@@ -198,7 +199,9 @@ impl Node {
         let spec: Data<HashMap<String, serde_json::Value>> = self.get("eth/v1/config/spec").await?;
         let capella = spec.data.get("CAPELLA_FORK_VERSION").and_then(serde_json::Value::as_str);
         let capella = capella.ok_or_else(|| NodeError::Unreadable("no CAPELLA_FORK_VERSION".to_owned()))?;
-        let capella = capella.parse().map_err(|error| NodeError::Unreadable(format!("CAPELLA_FORK_VERSION: {error}")))?;
+        let capella = capella
+            .parse()
+            .map_err(|error| NodeError::Unreadable(format!("CAPELLA_FORK_VERSION: {error}")))?;
         Ok((genesis.data, capella))
     }
 
@@ -210,7 +213,10 @@ impl Node {
             Err(error) => return Err(error),
         };
         if answer.data.validator.pubkey != *pubkey {
-            return Err(NodeError::Unreadable(format!("validator {} was not asked", answer.data.validator.pubkey)));
+            return Err(NodeError::Unreadable(format!(
+                "validator {} was not asked",
+                answer.data.validator.pubkey
+            )));
         }
         let index = answer.data.index.parse();
         let index = index.map_err(|_| NodeError::Unreadable(format!("index `{}`", answer.data.index)))?;
@@ -292,7 +298,10 @@ pub(crate) fn exit_json(exit: &SignedVoluntaryExit) -> serde_json::Value {
 }
 
 fn describe(validator: Option<&Validator>) -> String {
-    validator.map_or_else(|| "unknown".to_owned(), |validator| format!("index {} {}", validator.index, validator.status))
+    validator.map_or_else(
+        || "unknown".to_owned(),
+        |validator| format!("index {} {}", validator.index, validator.status),
+    )
 }
 
 #[cfg(test)]
@@ -368,7 +377,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lying_node_is_outvoted() {
-        let (first, liar) = (validator_node(5, "active_ongoing").await, validator_node(6, "active_ongoing").await);
+        let (first, liar) =
+            (validator_node(5, "active_ongoing").await, validator_node(6, "active_ongoing").await);
         let second = validator_node(5, "active_ongoing").await;
         let found = nodes(&[&first, &liar, &second]).finalized_validator(&PUBKEY).await.unwrap();
         assert_eq!(found, Some(Validator { index: 5, status: ValidatorStatus::ActiveOngoing }));
@@ -379,7 +389,8 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_majority_nothing_is_believed() {
-        let (first, second) = (validator_node(5, "active_ongoing").await, validator_node(6, "active_ongoing").await);
+        let (first, second) =
+            (validator_node(5, "active_ongoing").await, validator_node(6, "active_ongoing").await);
         let error = nodes(&[&first, &second]).finalized_validator(&PUBKEY).await.unwrap_err();
         let BeaconError::Disagreement { answers, .. } = &error else { panic!("{error}") };
         assert!(answers.contains(&format!("{}: index 5", first.url)), "{answers}");
@@ -400,7 +411,8 @@ mod tests {
         let found = nodes(&[&garbage, &huge, &good]).finalized_validator(&PUBKEY).await.unwrap();
         assert_eq!(found.map(|validator| validator.index), Some(5));
 
-        let error = nodes(&[&garbage, &huge, &good]).finalized_validator(&PublicKey([1; 48])).await.unwrap_err();
+        let error =
+            nodes(&[&garbage, &huge, &good]).finalized_validator(&PublicKey([1; 48])).await.unwrap_err();
         let BeaconError::AllDown(errors) = &error else { panic!("{error}") };
         assert!(matches!(errors[0].1, NodeError::Unreadable(_)));
         assert_eq!(errors[1].1, NodeError::TooLarge(MAX_ANSWER));
@@ -417,7 +429,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_head_is_the_furthest_that_any_node_knows() {
-        let (first, second) = (validator_node(5, "active_ongoing").await, validator_node(5, "active_exiting").await);
+        let (first, second) =
+            (validator_node(5, "active_ongoing").await, validator_node(5, "active_exiting").await);
         let found = nodes(&[&first, &second]).head_validator(&PUBKEY).await.unwrap().unwrap();
         assert_eq!(found.status, ValidatorStatus::ActiveExiting);
         assert!(found.status.is_leaving() && !found.status.has_exited());
@@ -427,7 +440,7 @@ mod tests {
     async fn one_accepting_node_is_enough_and_the_others_are_named() {
         let (good, bad) = (exit_node(200, "").await, exit_node(400, "Invalid(FutureEpoch { … })").await);
         let posted = nodes(&[&bad, &good]).post_exit(&exit()).await.unwrap();
-        assert_eq!(posted.accepted, [good.url.clone()]);
+        assert_eq!(posted.accepted, std::slice::from_ref(&good.url));
         assert_eq!(posted.refused, [(bad.url.clone(), ExitRefusal::FutureEpoch)]);
         let request = &good.requests()[0];
         assert_eq!(request.path, "/eth/v1/beacon/pool/voluntary_exits");
@@ -445,7 +458,10 @@ mod tests {
             assert_eq!((refusal, name), (ExitRefusal::InvalidSignature, node.url.clone()));
 
             let known = exit_node(status, "VOLUNTARY_EXIT_ERROR_ALREADY_EXISTS").await;
-            assert_eq!(nodes(&[&known]).post_exit(&exit()).await.unwrap().accepted, [known.url.clone()]);
+            assert_eq!(
+                nodes(&[&known]).post_exit(&exit()).await.unwrap().accepted,
+                std::slice::from_ref(&known.url)
+            );
         }
     }
 

@@ -85,8 +85,11 @@ const MAX_TEXT: usize = 300;
 impl ExitRefusal {
     /// Reads a node's message.
     pub fn from_message(message: &str) -> Self {
-        let plain: String =
-            message.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+        let plain: String = message
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|letter| letter.to_ascii_lowercase())
+            .collect();
         let known = WORDINGS.iter().find(|(wording, _)| plain.contains(wording));
         known.map_or_else(
             || Self::Other(message.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect()),
@@ -132,7 +135,10 @@ mod tests {
                 ExitRefusal::NotActive,
             ),
             ("BAD_REQUEST: … Invalid(AlreadyInitiatedExit(7))", ExitRefusal::AlreadyExiting),
-            ("BAD_REQUEST: … Invalid(TooYoungToExit { current_epoch: 1, … })", ExitRefusal::NotActiveLongEnough),
+            (
+                "BAD_REQUEST: … Invalid(TooYoungToExit { current_epoch: 1, … })",
+                ExitRefusal::NotActiveLongEnough,
+            ),
             ("BAD_REQUEST: … Invalid(FutureEpoch { state: 1, exit: 9 })", ExitRefusal::FutureEpoch),
             ("BAD_REQUEST: … Invalid(BadSignature)", ExitRefusal::InvalidSignature),
             ("BAD_REQUEST: … Invalid(ValidatorUnknown(9))", ExitRefusal::UnknownValidator),
@@ -140,7 +146,10 @@ mod tests {
                 "Invalid exit: validator has not been active long enough to exit: 182 of 256 epochs.",
                 ExitRefusal::NotActiveLongEnough,
             ),
-            ("validator with index 0 has already submitted an exit, which will …", ExitRefusal::AlreadyExiting),
+            (
+                "validator with index 0 has already submitted an exit, which will …",
+                ExitRefusal::AlreadyExiting,
+            ),
             ("Invalid exit: expected current epoch >= exit epoch, received 3 < 9", ExitRefusal::FutureEpoch),
             ("non-active validator cannot exit", ExitRefusal::NotActive),
             ("Invalid exit: signature did not verify", ExitRefusal::InvalidSignature),

@@ -158,7 +158,8 @@ async fn events_of_one_block_arrive_all_and_in_order() {
     let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
     let start = execution.cursor_at(0).await.unwrap();
     let (events, cursor) = execution.poll(start).await.unwrap();
-    let seen: Vec<_> = events.iter().map(|event| (event.block_number, event.source.log_index, event.pool.0)).collect();
+    let seen: Vec<_> =
+        events.iter().map(|event| (event.block_number, event.source.log_index, event.pool.0)).collect();
     assert_eq!(seen, [(3, 1, 1), (5, 7, 2), (5, 8, 3), (5, 9, 1)], "block 7 is not final");
     let credentials = WithdrawalCredentials::execution(Address(POOL_ADDRESS));
     assert_eq!(events[1].withdrawal_credentials, Some(credentials));
@@ -202,7 +203,8 @@ async fn a_host_far_behind_catches_up_in_bounded_steps() {
     {
         let mut script = shared.lock().unwrap();
         let edges = [1, MAX_SPAN, MAX_SPAN + 1, finalised];
-        script.logs = edges.map(|block| script.log(block, 0, topic(PoolEventKind::Deposited), block)).to_vec();
+        script.logs =
+            edges.map(|block| script.log(block, 0, topic(PoolEventKind::Deposited), block)).to_vec();
     }
     let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
     let (mut events, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();

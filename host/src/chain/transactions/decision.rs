@@ -101,7 +101,8 @@ mod tests {
     use super::*;
     use postern_shared::ids::Address;
 
-    const RULES: FeeRules = FeeRules { raise_after_blocks: 5, max_fee_per_gas: 1000, min_priority_fee_per_gas: 2 };
+    const RULES: FeeRules =
+        FeeRules { raise_after_blocks: 5, max_fee_per_gas: 1000, min_priority_fee_per_gas: 2 };
     const SEEN: Observation =
         Observation { head: 100, finalised: 90, receipt: None, displaced_for: None, sent_by_us: true };
 
@@ -174,8 +175,14 @@ mod tests {
         let old = Fees { max: 100, priority: 3 };
         let cheap = Fees { max: 50, priority: 1 };
         assert_eq!(raised_fees(old, cheap, &RULES), Some(Fees { max: 113, priority: 4 }));
-        assert_eq!(raised_fees(old, Fees { max: 400, priority: 9 }, &RULES), Some(Fees { max: 400, priority: 9 }));
+        assert_eq!(
+            raised_fees(old, Fees { max: 400, priority: 9 }, &RULES),
+            Some(Fees { max: 400, priority: 9 })
+        );
         assert_eq!(raised_fees(Fees { max: 950, priority: 3 }, cheap, &RULES), None);
-        assert_eq!(raised_fees(Fees { max: 0, priority: 0 }, cheap, &RULES), Some(Fees { max: 50, priority: 1 }));
+        assert_eq!(
+            raised_fees(Fees { max: 0, priority: 0 }, cheap, &RULES),
+            Some(Fees { max: 50, priority: 1 })
+        );
     }
 }

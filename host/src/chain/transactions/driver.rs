@@ -56,7 +56,8 @@ impl Transactions {
         wallet: &[u8; 32],
         store: Arc<dyn TransactionStore>,
     ) -> Result<Self, TransactionError> {
-        let wallet = PrivateKeySigner::from_bytes(&B256::from(*wallet)).map_err(|_| TransactionError::Wallet)?;
+        let wallet =
+            PrivateKeySigner::from_bytes(&B256::from(*wallet)).map_err(|_| TransactionError::Wallet)?;
         let rows = store.load().map_err(TransactionError::Store)?;
         let rows = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
         let session = Mutex::new(Session { rows, sent: HashSet::new(), displaced_at: HashMap::new() });
@@ -96,12 +97,15 @@ impl Transactions {
         let gas = match self.node.estimate(to, &calldata).await? {
             // The state may differ a little when it is mined.
             Estimate::Gas(gas) => gas.saturating_add(gas / 4),
-            Estimate::Reverts(reason) => return Err(TransactionError::WouldRevert { key: key.to_owned(), reason }),
+            Estimate::Reverts(reason) => {
+                return Err(TransactionError::WouldRevert { key: key.to_owned(), reason });
+            }
         };
         let fees = self.node.market_fees(&self.rules).await?;
         let nonce = self.next_nonce(&session).await?;
         let state = TransactionState::Prepared;
-        let mut row = TransactionRow { key: key.to_owned(), to, calldata, nonce, versions: Vec::new(), state };
+        let mut row =
+            TransactionRow { key: key.to_owned(), to, calldata, nonce, versions: Vec::new(), state };
         row.versions.push(self.sign(&row, gas, fees)?);
         self.save(&mut session, row)?;
         Ok(TransactionState::Prepared)
@@ -201,7 +205,9 @@ impl Transactions {
                 }
                 // Which of the two nonces it was shows in the receipts, or when the nonce is final.
                 SendRefusal::NonceTooLow => {}
-                refusal => tracing::warn!(key = row.key, %refusal, "the execution node refuses the transaction"),
+                refusal => {
+                    tracing::warn!(key = row.key, %refusal, "the execution node refuses the transaction")
+                }
             }
         }
         Ok(())
@@ -223,7 +229,9 @@ impl Transactions {
                 row.versions.push(self.sign(row, gas, fees)?);
                 self.save(session, row.clone())?;
             }
-            None => tracing::warn!(key = row.key, limit = self.rules.max_fee_per_gas, "the fee limit is reached"),
+            None => {
+                tracing::warn!(key = row.key, limit = self.rules.max_fee_per_gas, "the fee limit is reached")
+            }
         }
         if let Err(refusal) = self.send_newest(session, row, head).await? {
             tracing::warn!(key = row.key, %refusal, "the execution node refuses the transaction");
@@ -259,7 +267,12 @@ impl Transactions {
         Ok(chain.max(rows))
     }
 
-    fn sign(&self, row: &TransactionRow, gas_limit: u64, fees: Fees) -> Result<SignedVersion, TransactionError> {
+    fn sign(
+        &self,
+        row: &TransactionRow,
+        gas_limit: u64,
+        fees: Fees,
+    ) -> Result<SignedVersion, TransactionError> {
         let mut transaction = TxEip1559 {
             chain_id: self.chain_id,
             nonce: row.nonce,

@@ -57,9 +57,11 @@ impl Node {
     }
 
     pub(super) async fn market_fees(&self, rules: &FeeRules) -> Result<Fees, TransactionError> {
-        let history = self.provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]).await;
+        let history =
+            self.provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]).await;
         let history = history.map_err(|error| failed("fee history", &error))?;
-        let rewards: Vec<u128> = history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
+        let rewards: Vec<u128> =
+            history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
         // The last entry is the next block's.
         let base_fee = history.base_fee_per_gas.last().copied().unwrap_or_default();
         Ok(market_fees(base_fee, &rewards, rules))
@@ -68,7 +70,9 @@ impl Node {
     pub(super) async fn estimate(&self, to: Address, calldata: &[u8]) -> Result<Estimate, TransactionError> {
         match self.provider.estimate_gas(self.request(to, calldata)).await {
             Ok(gas) => Ok(Estimate::Gas(gas)),
-            Err(error) => revert_reason(&error).map(Estimate::Reverts).ok_or_else(|| failed("gas estimate", &error)),
+            Err(error) => {
+                revert_reason(&error).map(Estimate::Reverts).ok_or_else(|| failed("gas estimate", &error))
+            }
         }
     }
 
@@ -99,7 +103,8 @@ impl Node {
     /// Why a mined call reverted, by calling it again on the state before its block.
     pub(super) async fn replay(&self, row: &TransactionRow, block: u64) -> String {
         let request = self.request(row.to, &row.calldata);
-        let call = self.provider.call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
+        let call =
+            self.provider.call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
         match call.await {
             Ok(_) => "unknown: the call succeeds on the state before its block".to_owned(),
             Err(error) => revert_reason(&error).unwrap_or_else(|| format!("unknown: {error}")),
@@ -107,8 +112,10 @@ impl Node {
     }
 
     async fn block(&self, block: BlockNumberOrTag) -> Result<(u64, B256), TransactionError> {
-        let answer = self.provider.get_block_by_number(block).await.map_err(|error| failed("block", &error))?;
-        let missing = || TransactionError::Node { request: "block", reason: format!("the node has no block {block}") };
+        let answer =
+            self.provider.get_block_by_number(block).await.map_err(|error| failed("block", &error))?;
+        let missing =
+            || TransactionError::Node { request: "block", reason: format!("the node has no block {block}") };
         let header = answer.ok_or_else(missing)?.header;
         Ok((header.number, header.hash))
     }

@@ -26,18 +26,29 @@ pub(super) enum SendRefusal {
 impl SendRefusal {
     /// Reads a node's message. Geth, Nethermind, Besu, Erigon and Reth word it differently.
     pub(super) fn from_message(message: &str) -> Self {
-        let plain: String =
-            message.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+        let plain: String = message
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|letter| letter.to_ascii_lowercase())
+            .collect();
         let says = |wordings: &[&str]| wordings.iter().any(|wording| plain.contains(wording));
-        if says(&["alreadyknown", "knowntransaction", "alreadyimported", "alreadyexists", "alreadyinmempool"]) {
+        if says(&["alreadyknown", "knowntransaction", "alreadyimported", "alreadyexists", "alreadyinmempool"])
+        {
             Self::AlreadyKnown
         } else if says(&["noncetoolow", "oldnonce", "noncealreadyused", "nonceisbelow"]) {
             Self::NonceTooLow
-        } else if says(&["replacementtransactionunderpriced", "replacementnotallowed", "feetoolowtocompete"]) {
+        } else if says(&["replacementtransactionunderpriced", "replacementnotallowed", "feetoolowtocompete"])
+        {
             Self::ReplacementUnderpriced
         } else if says(&["insufficientfunds", "upfrontcostexceeds", "insufficientbalance"]) {
             Self::InsufficientFunds(message.to_owned())
-        } else if says(&["underpriced", "lessthanblockbasefee", "feetoolow", "gaspricebelow", "belowconfiguredminimum"]) {
+        } else if says(&[
+            "underpriced",
+            "lessthanblockbasefee",
+            "feetoolow",
+            "gaspricebelow",
+            "belowconfiguredminimum",
+        ]) {
             Self::FeesTooLow(message.to_owned())
         } else {
             Self::Other(message.to_owned())

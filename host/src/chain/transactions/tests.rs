@@ -76,7 +76,9 @@ async fn a_call_is_mined_once_and_reported_when_it_is_final() {
     assert_eq!(transactions.drive().await.unwrap(), [], "mined is not final");
     bench.devnet.advance(FINAL);
     let outcomes = transactions.drive().await.unwrap();
-    assert!(matches!(&outcomes[..], [Outcome { key, state: TransactionState::Mined { block: 2, .. } }] if key == "a"));
+    assert!(
+        matches!(&outcomes[..], [Outcome { key, state: TransactionState::Mined { block: 2, .. } }] if key == "a")
+    );
     assert_eq!(transactions.drive().await.unwrap(), []);
     assert_eq!(transactions.submit("a", NOBODY, vec![1]).await.unwrap(), outcomes[0].state);
     let other = transactions.submit("a", NOBODY, vec![2]).await;
