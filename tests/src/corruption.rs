@@ -85,6 +85,10 @@ impl Corrupt {
         let Verdict::Accept(mut deals) = codec::decode(&statement.body).ok()? else {
             return Some(Verdict::Accept(Vec::new()));
         };
+        // What was distorted before may have nothing left to distort.
+        if deals.is_empty() {
+            return None;
+        }
         let victim = rng.usize(..deals.len());
         Some(match rng.u8(..3) {
             0 => Verdict::Reject(Box::new(baseless(statement, deals[victim].slot.from))),
@@ -106,6 +110,9 @@ fn baseless(statement: &Broadcast, culprit: MemberId) -> Fault {
 }
 
 fn distort_envelope(mut envelope: Envelope, rng: &mut fastrand::Rng) -> Envelope {
+    if envelope.ciphertext.is_empty() {
+        return envelope;
+    }
     let position = rng.usize(..envelope.ciphertext.len());
     envelope.ciphertext[position] ^= 1 << rng.u8(..8);
     envelope
@@ -116,9 +123,9 @@ fn distort_deal(mut deal: Deal, rng: &mut fastrand::Rng) -> Deal {
     match rng.u8(..7) {
         0 => drop(deal.commitments.pop()),
         1 => deal.commitments.push(point(rng)),
-        2 => deal.commitments[0] = point(rng),
+        2 => set_first(&mut deal.commitments, point(rng)),
         3 => distort_shares(&mut deal.shares, rng),
-        4 => *deal.commitments.last_mut().expect("a deal has commitments") = G1::identity().encode(),
+        4 => deal.commitments.iter_mut().rev().take(1).for_each(|last| *last = G1::identity().encode()),
         5 => deal.possession = signature(rng),
         _ => deal.ephemeral = point(rng),
     }
@@ -129,7 +136,7 @@ fn distort_split(mut split: Split, rng: &mut fastrand::Rng) -> Split {
     match rng.u8(..5) {
         0 => drop(split.commitments.pop()),
         1 => split.commitments.push(point(rng)),
-        2 => split.commitments[0] = point(rng),
+        2 => set_first(&mut split.commitments, point(rng)),
         3 => split.ephemeral = point(rng),
         _ => distort_shares(&mut split.shares, rng),
     }
@@ -137,14 +144,21 @@ fn distort_split(mut split: Split, rng: &mut fastrand::Rng) -> Split {
 }
 
 fn distort_shares(shares: &mut Vec<EncryptedShare>, rng: &mut fastrand::Rng) {
+    if shares.is_empty() {
+        return;
+    }
     match rng.u8(..3) {
         0 => drop(shares.pop()),
         1 => shares.rotate_left(1),
         _ => {
             let victim = rng.usize(..shares.len());
-            shares[victim].0[0] ^= 1;
+            shares[victim].0.iter_mut().take(1).for_each(|byte| *byte ^= 1);
         }
     }
+}
+
+fn set_first(points: &mut [PublicKey], point: PublicKey) {
+    points.iter_mut().take(1).for_each(|first| *first = point);
 }
 
 fn digest(rng: &mut fastrand::Rng) -> Digest {

@@ -1,0 +1,398 @@
+//! The known attacks on presign and release.
+
+use postern_enclave::sharing::{self, SharingError};
+use postern_shared::bls::{G1, G2, Scalar, verify_point};
+use postern_shared::codec;
+use postern_shared::events::ChainEvent;
+use postern_shared::fault::{Fault, Proof};
+use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::message::{Broadcast, EnvelopeHeader, PeerMessage, Slot, Step};
+use postern_shared::pairwise::Pair;
+use postern_shared::presign::{Acknowledge, PresignTerms, Split};
+use postern_shared::release::{Authorise, ReleaseRequest};
+use postern_shared::transcript::{Claim, Record};
+use postern_shared::wire::{Notice, Rejection, Reply, Request};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest};
+use postern_tests::corruption::Corrupt;
+
+const LEADER: MemberId = MemberId(1);
+const CULPRIT: MemberId = MemberId(2);
+const POOL: PoolId = PoolId(1);
+
+/// A DAO whose validator is made and has index 9; nothing of the presign is delivered yet.
+fn before_presign() -> Cluster {
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 21);
+    cluster.run(0);
+    cluster.observe(deposit_requested(POOL.0));
+    cluster.run(0);
+    let pubkey = cluster.pubkey(POOL).unwrap();
+    cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
+    cluster
+}
+
+fn presigned() -> Cluster {
+    let mut cluster = before_presign();
+    cluster.run(0);
+    cluster
+}
+
+/// Delivers everything, the culprit's broadcasts through `attack`.
+fn deliver_through(cluster: &mut Cluster, attack: impl Fn(&Corrupt, &Broadcast) -> Option<Broadcast>) {
+    let corrupt = Corrupt::of(cluster.node(CULPRIT));
+    for _ in 0..10_000 {
+        let Some(mut packet) = cluster.packets.pop_front() else { return };
+        if packet.from == CULPRIT
+            && let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)
+            && let Some(other) = attack(&corrupt, &said)
+        {
+            packet.bytes = codec::encode(&PeerMessage::Broadcast(other));
+        }
+        cluster.deliver(packet);
+    }
+}
+
+fn terms(cluster: &Cluster) -> PresignTerms {
+    let presigned = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
+        Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => Some(terms.clone()),
+        _ => None,
+    });
+    presigned.expect("a presign has come to something")
+}
+
+fn culprits(cluster: &Cluster) -> Vec<MemberId> {
+    let mut named: Vec<MemberId> = cluster
+        .claims()
+        .into_iter()
+        .filter_map(|claim| match claim {
+            Claim::Cheated { culprit, .. } => Some(culprit),
+            _ => None,
+        })
+        .collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// The exit comes out although one operator cheated, and nobody else is accused.
+#[track_caller]
+fn assert_convicted_and_released(mut cluster: Cluster) {
+    assert_eq!(culprits(&cluster), [CULPRIT]);
+    // Some of the culprit's acknowledgements may be missing: a threshold of guardians is enough at a tick.
+    cluster.run(1);
+    cluster.observe(exit_requested(POOL.0));
+    cluster.run(2);
+    assert_eq!(cluster.exits(POOL).len(), 1);
+    let presign = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
+        Record::Presign { operators, .. } => Some(operators.clone()),
+        _ => None,
+    });
+    assert!(!presign.unwrap().contains(&CULPRIT), "the culprit's split does not count");
+}
+
+fn splitting(change: impl Fn(&Corrupt, &Broadcast, &mut Split)) -> Cluster {
+    let mut cluster = before_presign();
+    deliver_through(&mut cluster, |corrupt, said| {
+        (said.slot.step == Step::Split).then(|| {
+            let mut split: Split = codec::decode(&said.body).unwrap();
+            change(corrupt, said, &mut split);
+            corrupt.restate(said, &split)
+        })
+    });
+    cluster
+}
+
+/// The share that the culprit encrypts to everybody: an arbitrary point.
+fn encrypting(share: G2) -> Cluster {
+    let scene = before_presign();
+    let dealing: Vec<G1> =
+        scene.nodes.iter().map(|node| node.keys().identity().dealing.decode().unwrap()).collect();
+    splitting(move |_, said, split| {
+        let ephemeral = Scalar::from_u64(1234);
+        split.ephemeral = (G1::generator() * &ephemeral).encode();
+        for ((key, slot), id) in dealing.iter().zip(&mut split.shares).zip(1..) {
+            let pair = Pair { ceremony: said.slot.ceremony, dealer: CULPRIT, recipient: MemberId(id) };
+            *slot = pair.seal(&(*key * &ephemeral), &share.encode().0);
+        }
+    })
+}
+
+#[test]
+fn a_share_that_is_no_signature_under_its_key_convicts_the_operator() {
+    // Of another message, of another key, and the point at infinity.
+    assert_convicted_and_released(encrypting(G2::hash(b"another message", b"any") * &Scalar::from_u64(5)));
+    assert_convicted_and_released(encrypting(G2::identity()));
+}
+
+#[test]
+fn a_share_that_does_not_decrypt_convicts_the_operator() {
+    assert_convicted_and_released(splitting(|_, _, split| split.shares[3].0[0] ^= 1));
+    assert_convicted_and_released(splitting(|_, _, split| split.shares.rotate_left(1)));
+}
+
+#[test]
+fn commitments_of_another_split_or_degree_convict_the_operator() {
+    assert_convicted_and_released(splitting(|_, _, split| {
+        split.commitments[0] = (G1::generator() * &Scalar::from_u64(8)).encode();
+    }));
+    assert_convicted_and_released(splitting(|_, _, split| {
+        split.commitments.pop();
+    }));
+    assert_convicted_and_released(splitting(|_, _, split| split.commitments.push(G1::generator().encode())));
+    assert_convicted_and_released(splitting(|_, _, split| {
+        *split.commitments.last_mut().unwrap() = G1::identity().encode();
+    }));
+    assert_convicted_and_released(splitting(|_, _, split| drop(split.shares.pop())));
+}
+
+#[test]
+fn a_guardian_that_complains_of_a_good_share_is_convicted() {
+    let mut cluster = before_presign();
+    deliver_through(&mut cluster, |corrupt, said| {
+        if said.slot.step != Step::Acknowledge || said.slot.item == CULPRIT.0 {
+            return None;
+        }
+        let culprit = MemberId(said.slot.item);
+        let fault = Fault { culprit, proof: Proof::InvalidStatement(said.clone()) };
+        Some(corrupt.restate(said, &Acknowledge::Bad(Box::new(fault))))
+    });
+    assert_convicted_and_released(cluster);
+}
+
+#[test]
+fn silent_guardians_hold_up_nothing_once_a_threshold_has_acknowledged() {
+    let mut cluster = before_presign();
+    while let Some(packet) = cluster.packets.pop_front() {
+        // Members 4 and 5 hear and say nothing.
+        if packet.from.0 < 4 && packet.to.0 < 4 {
+            cluster.deliver(packet);
+        }
+    }
+    for id in [1, 2, 3].map(MemberId) {
+        cluster.ask(id, Request::Tick);
+    }
+    for id in [1, 2, 3].map(MemberId) {
+        cluster.ask(id, Request::Observe(exit_requested(POOL.0)));
+    }
+    while let Some(packet) = cluster.packets.pop_front() {
+        if packet.from.0 < 4 && packet.to.0 < 4 {
+            cluster.deliver(packet);
+        }
+    }
+    assert_eq!(cluster.exits(POOL).len(), 1);
+}
+
+#[test]
+fn one_guardian_fewer_than_the_threshold_releases_nothing() {
+    let mut cluster = presigned();
+    // The leader and one other: two of three.
+    for id in [LEADER, MemberId(3)] {
+        cluster.ask(id, Request::Observe(exit_requested(POOL.0)));
+    }
+    cluster.run(3);
+    // Whatever hosts repeat and send to whom.
+    let packets: Vec<Packet> = cluster.packets.drain(..).collect();
+    for packet in packets {
+        for to in cluster.ids() {
+            cluster.deliver(Packet { to, ..packet.clone() });
+        }
+    }
+    cluster.run(1);
+    assert!(cluster.exits(POOL).is_empty());
+    cluster.ask(MemberId(5), Request::Observe(exit_requested(POOL.0)));
+    cluster.run(1);
+    assert_eq!(cluster.exits(POOL).len(), 1, "the third makes it");
+}
+
+#[test]
+fn a_wrong_share_is_dropped_and_named_and_others_release() {
+    let mut cluster = presigned();
+    let corrupt = Corrupt::of(cluster.node(CULPRIT));
+    cluster.observe(exit_requested(POOL.0));
+    for _ in 0..10_000 {
+        let Some(mut packet) = cluster.packets.pop_front() else { break };
+        if packet.from == CULPRIT
+            && let Ok(PeerMessage::Envelope(sealed)) = codec::decode(&packet.bytes)
+        {
+            let header = sealed.header;
+            let recipient = *cluster.node(LEADER).keys().identity();
+            let wrong = G2::generator().encode().0;
+            let other = corrupt.keys.seal(&corrupt.coins, header, &recipient, &wrong).unwrap();
+            packet.bytes = codec::encode(&PeerMessage::Envelope(other));
+            assert_eq!(cluster.deliver(packet), Reply::Rejected(Rejection::Invalid));
+            continue;
+        }
+        cluster.deliver(packet);
+    }
+    let named =
+        cluster.node(LEADER).notices.iter().any(
+            |notice| matches!(notice, Notice::Fault { culprit, aborted: false, .. } if *culprit == CULPRIT),
+        );
+    assert!(named);
+    assert_eq!(cluster.exits(POOL).len(), 1);
+}
+
+#[test]
+fn envelopes_open_for_nobody_else_and_in_no_other_place() {
+    let mut cluster = presigned();
+    cluster.observe(exit_requested(POOL.0));
+    let mut sealed = Vec::new();
+    while let Some(packet) = cluster.packets.pop_front() {
+        if let Ok(PeerMessage::Envelope(envelope)) = codec::decode(&packet.bytes) {
+            sealed.push(envelope);
+        } else {
+            cluster.deliver(packet);
+        }
+    }
+    let envelope = sealed.first().expect("shares are sent").clone();
+    let ask = |cluster: &mut Cluster, to, envelope| {
+        cluster.ask(to, Request::Deliver(codec::encode(&PeerMessage::Envelope(envelope))))
+    };
+    assert_eq!(ask(&mut cluster, CULPRIT, envelope.clone()), Reply::Rejected(Rejection::Misdirected));
+    let mut redirected = envelope.clone();
+    redirected.header.to = CULPRIT;
+    assert_eq!(ask(&mut cluster, CULPRIT, redirected), Reply::Rejected(Rejection::NotAuthentic));
+    let mut another_sender = envelope.clone();
+    another_sender.header.slot.from =
+        cluster.ids().into_iter().find(|id| *id != envelope.header.slot.from && *id != LEADER).unwrap();
+    assert_eq!(ask(&mut cluster, LEADER, another_sender), Reply::Rejected(Rejection::NotAuthentic));
+    let mut altered = envelope.clone();
+    altered.ciphertext[3] ^= 4;
+    assert_eq!(ask(&mut cluster, LEADER, altered), Reply::Rejected(Rejection::NotAuthentic));
+    for envelope in sealed {
+        assert_eq!(ask(&mut cluster, LEADER, envelope), Reply::Done);
+    }
+    assert_eq!(cluster.exits(POOL).len(), 1);
+}
+
+#[test]
+fn a_request_by_another_or_for_other_operators_is_refused() {
+    let mut cluster = presigned();
+    for id in cluster.ids() {
+        cluster.ask(id, Request::Observe(exit_requested(POOL.0)));
+    }
+    let request = cluster.packets.iter().find_map(|packet| match codec::decode(&packet.bytes) {
+        Ok(PeerMessage::Broadcast(said)) if said.slot.step == Step::Request => Some(said),
+        _ => None,
+    });
+    let request = request.expect("the leader asks");
+    cluster.packets.clear();
+    let leader = Corrupt::of(cluster.node(LEADER));
+    let deliver = |cluster: &mut Cluster, said| {
+        cluster.ask(MemberId(4), Request::Deliver(codec::encode(&PeerMessage::Broadcast(said))))
+    };
+    let operators: ReleaseRequest = codec::decode(&request.body).unwrap();
+    let mut backwards = operators.operators.clone();
+    backwards.reverse();
+    for operators in [vec![], vec![MemberId(1), MemberId(2)], backwards, [1, 2, 9].map(MemberId).to_vec()] {
+        let wrong = leader.restate(&request, &ReleaseRequest { operators });
+        assert_eq!(deliver(&mut cluster, wrong), Reply::Rejected(Rejection::Invalid));
+    }
+    let usurper = Corrupt::of(cluster.node(CULPRIT));
+    let slot = Slot { from: CULPRIT, ..request.slot };
+    let usurped = usurper.keys.sign(slot, request.body.clone());
+    assert_eq!(deliver(&mut cluster, usurped), Reply::Rejected(Rejection::Invalid));
+    assert!(cluster.packets.is_empty(), "member 4 gives nothing for any of these");
+    assert_eq!(deliver(&mut cluster, request), Reply::Done);
+    assert!(!cluster.packets.is_empty());
+}
+
+#[test]
+fn a_guardian_answers_one_request_only() {
+    let mut cluster = presigned();
+    cluster.observe(exit_requested(POOL.0));
+    cluster.run(0);
+    let leader = Corrupt::of(cluster.node(LEADER));
+    let release = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
+        Record::Release { statements, .. } => {
+            statements.iter().find(|said| said.slot.step == Step::Request).cloned()
+        }
+        _ => None,
+    });
+    let other =
+        leader.restate(&release.unwrap(), &ReleaseRequest { operators: [2, 3, 4].map(MemberId).to_vec() });
+    let reply = cluster.ask(MemberId(4), Request::Deliver(codec::encode(&PeerMessage::Broadcast(other))));
+    assert_eq!(reply, Reply::Rejected(Rejection::Invalid));
+    assert!(cluster.packets.is_empty());
+}
+
+#[test]
+fn a_replayed_authorisation_counts_for_its_own_request_only() {
+    let mut cluster = presigned();
+    cluster.observe(exit_requested(POOL.0));
+    let mut authorised = None;
+    while let Some(packet) = cluster.packets.pop_front() {
+        if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)
+            && said.slot.step == Step::Authorise
+        {
+            authorised = Some(said);
+        }
+        cluster.deliver(packet);
+    }
+    let mut said: Broadcast = authorised.expect("guardians authorise");
+    said.body = codec::encode(&Authorise { request: Digest([1; 32]) });
+    let reply = cluster.ask(LEADER, Request::Deliver(codec::encode(&PeerMessage::Broadcast(said))));
+    assert_eq!(reply, Reply::Rejected(Rejection::NotAuthentic));
+}
+
+#[test]
+fn shares_of_two_splits_or_too_few_do_not_combine() {
+    // The mathematics alone: two splits of one signature with the same key and message.
+    let cluster = presigned();
+    let terms = terms(&cluster);
+    let message = terms.exit_message();
+    let secret = Scalar::from_u64(4242);
+    let key = G1::generator() * &secret;
+    let coins = cluster.node(LEADER).coins();
+    let split = |context: &[u8], secret: Scalar| {
+        let blinding = coins.stream("test", context);
+        let polynomial = sharing::Polynomial::sample(Scalar::zero(), 3, blinding).unwrap();
+        move |id: u16| (MemberId(id), message * &(polynomial.evaluate(MemberId(id)).unwrap() + &secret))
+    };
+    let (first, second) = (split(b"first", secret.clone()), split(b"second", secret.clone()));
+    let valid = |shares: &[(MemberId, G2)], threshold| {
+        sharing::combine(shares, threshold).map(|sum| verify_point(&key, &message, &sum).is_ok())
+    };
+    assert_eq!(message * &secret, sharing::combine(&[first(1), first(4), first(5)], 3).unwrap());
+    assert_eq!(valid(&[first(1), first(4), first(5)], 3), Ok(true));
+    assert_eq!(valid(&[first(1), first(4), second(5)], 3), Ok(false));
+    assert_eq!(valid(&[first(1), first(4)], 2), Ok(false));
+    assert_eq!(valid(&[first(1), first(4)], 3), Err(SharingError::Count { expected: 3, found: 2 }));
+}
+
+#[test]
+fn an_exit_of_another_index_is_another_ceremony() {
+    // Two hosts lie about the validator's index: their enclaves stand alone with it.
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 22);
+    cluster.run(0);
+    cluster.observe(deposit_requested(POOL.0));
+    cluster.run(0);
+    let pubkey = cluster.pubkey(POOL).unwrap();
+    for id in cluster.ids() {
+        let validator_index = if id.0 > 3 { 666 } else { 9 };
+        cluster
+            .ask(id, Request::Observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index }));
+    }
+    cluster.run(2);
+    cluster.observe(exit_requested(POOL.0));
+    cluster.run(2);
+    let exits = cluster.exits(POOL);
+    assert_eq!(exits.len(), 1);
+    assert_eq!(exits[0].message.validator_index, 9);
+    // And an index that contradicts what the own host said before is refused.
+    let lie = ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 10 };
+    assert_eq!(cluster.ask(LEADER, Request::Observe(lie)), Reply::Rejected(Rejection::ContradictoryEvent));
+}
+
+#[test]
+fn headers_are_part_of_what_is_sealed() {
+    let cluster = presigned();
+    let (one, two) = (Corrupt::of(cluster.node(LEADER)), cluster.node(CULPRIT).keys());
+    let ceremony = terms(&cluster).ceremony();
+    let slot = Slot { ceremony, from: LEADER, step: Step::Authorise, item: 0 };
+    let header = EnvelopeHeader { slot, to: CULPRIT };
+    let first = one.keys.seal(&one.coins, header, two.identity(), b"one").unwrap();
+    let again = one.keys.seal(&one.coins, header, two.identity(), b"one").unwrap();
+    let other = one.keys.seal(&one.coins, header, two.identity(), b"two").unwrap();
+    assert_eq!(first, again, "the same content gives the same bytes");
+    assert_ne!(first.encapsulated, other.encapsulated, "no ephemeral key is used for two contents");
+}
