@@ -12,6 +12,7 @@
 
 use super::{Label, Me, Setting, Taken, report_missing};
 use crate::ceremony::keygen::ValidatorKey;
+use crate::coins::Coins;
 use crate::effects::Effects;
 use crate::sharing::Polynomial;
 use crate::statements::{Inserted, Statements};
@@ -216,33 +217,9 @@ impl Presign {
         effects.notice(self.label.progress(step, have, all));
     }
 
-    /// The own partial exit signature, split: the same bytes whenever it is asked for.
     fn own_split(&self, share: &Scalar, me: &Me<'_>) -> Option<Broadcast> {
-        let ceremony = self.label.ceremony;
-        let polynomial = Polynomial::sample(
-            Scalar::zero(),
-            self.terms.guardian_threshold.into(),
-            me.coins.stream("postern-presign-polynomial-v1", &ceremony.0),
-        )
-        .ok()?;
-        let ephemeral = me.coins.scalar("postern-presign-ephemeral-v1", &ceremony.0);
-        let encrypt = |recipient: &MemberId| {
-            // S_ji = S_j + f(i)·H(m) = (x_j + f(i))·H(m), f(0) = 0: one multiplication for each guardian, and the
-            // partial signature itself is never computed.
-            let exponent = polynomial.evaluate(*recipient).ok()? + share;
-            let exit_share = ExitShare(self.message * &exponent);
-            let plaintext = Zeroizing::new(exit_share.point().encode().0);
-            let dealing = self.roster.get(*recipient)?.dealing.decode().ok()?;
-            let pair = Pair { ceremony, dealer: me.id(), recipient: *recipient };
-            Some(pair.seal(&(dealing * &ephemeral), &plaintext[..]))
-        };
-        let shares = self.terms.guardians.iter().map(encrypt).collect::<Option<_>>()?;
-        let split = Split {
-            commitments: polynomial.commitments().split_off(1),
-            ephemeral: (G1::generator() * &ephemeral).encode(),
-            shares,
-        };
-        Some(me.state(ceremony, Step::Split, 0, &split))
+        let split = split(&self.terms, &self.roster, &self.message, me.id(), share, me.coins)?;
+        Some(me.state(self.label.ceremony, Step::Split, 0, &split))
     }
 
     /// Takes the own share out of a split and says whether it is good.
@@ -367,4 +344,34 @@ impl Presign {
         let transcript = Transcript { manifest: setting.manifest.to_vec(), roster, record };
         effects.publish(Artifact::Transcript(Box::new(transcript)));
     }
+}
+
+/// An operator's partial exit signature, split among the guardians: a function of coins and terms, so the same bytes
+/// whenever it is asked for. `message` is the terms' exit, hashed to the curve. `None` if the roster lacks a guardian.
+pub fn split(
+    terms: &PresignTerms,
+    roster: &Roster,
+    message: &G2,
+    operator: MemberId,
+    share: &Scalar,
+    coins: &Coins,
+) -> Option<Split> {
+    let ceremony = terms.ceremony();
+    let blinding = coins.stream("postern-presign-polynomial-v1", &ceremony.0);
+    let polynomial = Polynomial::sample(Scalar::zero(), terms.guardian_threshold.into(), blinding).ok()?;
+    let ephemeral = coins.scalar("postern-presign-ephemeral-v1", &ceremony.0);
+    let encrypt = |recipient: &MemberId| {
+        // S_ji = S_j + f(i)·H(m) = (x_j + f(i))·H(m), f(0) = 0: one multiplication for each guardian, and the partial
+        // signature itself is never computed.
+        let exponent = polynomial.evaluate(*recipient).ok()? + share;
+        let exit_share = ExitShare(*message * &exponent);
+        let plaintext = Zeroizing::new(exit_share.point().encode().0);
+        let dealing = roster.get(*recipient)?.dealing.decode().ok()?;
+        let pair = Pair { ceremony, dealer: operator, recipient: *recipient };
+        Some(pair.seal(&(dealing * &ephemeral), &plaintext[..]))
+    };
+    let shares = terms.guardians.iter().map(encrypt).collect::<Option<_>>()?;
+    // The constant term is zero: its commitment is the identity and says nothing.
+    let commitments = polynomial.commitments().split_off(1);
+    Some(Split { commitments, ephemeral: (G1::generator() * &ephemeral).encode(), shares })
 }
