@@ -232,9 +232,6 @@ pub enum Rejection {
     /// The manifest does not decode or validate.
     #[error("the manifest is invalid")]
     InvalidManifest,
-    /// The manifest is not the one that the machine was launched for.
-    #[error("the manifest is not the one in the launch's HOST_DATA")]
-    WrongManifest,
     /// The manifest trusts another root than the platform's.
     #[error("the manifest's root of trust is not this platform's")]
     WrongTrust,
