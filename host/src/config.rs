@@ -1,6 +1,7 @@
 //! What `postern run --config FILE` reads: one TOML file, paths in it relative to its folder.
 
 use crate::link::EnclaveAddress;
+use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::bytes::from_hex;
@@ -182,7 +183,7 @@ impl Config {
             enclave: EnclaveAddress::parse(&file.enclave, folder).or_else(|error| field("enclave", error))?,
             certificates: certificates(&folder.join(&file.certificates))?,
             host_key,
-            wallet_key: secret("wallet_key", &folder.join(&file.wallet_key))?,
+            wallet_key: wallet_key(&folder.join(&file.wallet_key), entry)?,
             listen: multiaddr("listen", &file.listen)?,
             peers: peers(&file.peers, &manifest, member)?,
             execution_url: file.execution.url,
@@ -237,6 +238,21 @@ fn host_key(path: &Path, entry: &Member) -> Result<Keypair, ConfigError> {
     Ok(pair.into())
 }
 
+fn wallet_key(path: &Path, entry: &Member) -> Result<[u8; 32], ConfigError> {
+    let key = secret("wallet_key", path)?;
+    // The error never shows the key.
+    let wallet =
+        PrivateKeySigner::from_slice(&key).or_else(|_| field("wallet_key", "not a secp256k1 key"))?;
+    if wallet.address().into_array() != entry.wallet.0 {
+        let reason = format_args!(
+            "not the key of {}, the wallet that the manifest names for {}",
+            entry.wallet, entry.id
+        );
+        return field("wallet_key", reason);
+    }
+    Ok(key)
+}
+
 fn certificates(folder: &Path) -> Result<Certificates, ConfigError> {
     let read_one = |name: &str| {
         let der = folder.join(format!("{name}.der"));
@@ -258,3 +274,6 @@ fn pem_to_der(path: &Path) -> Result<Vec<u8>, ConfigError> {
     })
     .ok_or_else(|| ConfigError::Text { path: path.to_owned(), reason: "no PEM certificate".to_owned() })
 }
+
+#[cfg(test)]
+mod tests;

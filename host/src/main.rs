@@ -72,16 +72,26 @@ fn main() -> ExitCode {
 
 /// An error and its causes, each said once.
 fn one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
+    let mut line = flatten(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
+        let text = flatten(&error.to_string());
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }
         cause = error.source();
     }
     line
+}
+
+/// Leaves the quoted source out of an error about a TOML file (lines like `12 | …`); its position is said anyway.
+fn flatten(text: &str) -> String {
+    let is_quote = |line: &str| {
+        line.split_once('|')
+            .is_some_and(|(gutter, _)| gutter.trim().bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_quote(line));
+    lines.collect::<Vec<_>>().join(": ")
 }
 
 fn execute(command: Command) -> Result<(), Box<dyn Error>> {
@@ -129,4 +139,22 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_with_its_position() {
+        let error = "config.toml: TOML parse error at line 2, column 1\n   |\n 2 | x = 1\n   | ^\nunknown field `x`\n";
+        let expected = "config.toml: TOML parse error at line 2, column 1: unknown field `x`";
+        assert_eq!(flatten(error), expected);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
 }

@@ -1,6 +1,6 @@
 //! What happens on the chains: written down in order, then told to the enclave.
 
-use super::{DaemonError, RETRY, Shared, is_fatal};
+use super::{DaemonError, RETRY, Shared};
 use crate::chain::execution::{ChainError, Cursor};
 use crate::store::{StoreError, StoredEvent};
 use postern_shared::events::ChainEvent;
@@ -107,7 +107,7 @@ pub(super) async fn tell(shared: Arc<Shared>) -> DaemonError {
                     }
                     told = id;
                 }
-                Err(error) if is_fatal(&error) => return DaemonError::Enclave(error),
+                Err(error) if error.is_lasting() => return DaemonError::Enclave(error),
                 Err(_) => {
                     tokio::time::sleep(RETRY).await;
                     break;

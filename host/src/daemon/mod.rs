@@ -163,9 +163,3 @@ async fn check_beacon(beacon: &BeaconNodes, manifest: &Manifest) -> Result<(), D
         }
     }
 }
-
-/// Whether the enclave can't be expected to answer better later.
-fn is_fatal(error: &EnclaveError) -> bool {
-    matches!(error, EnclaveError::Start(rejection) if !rejection.is_transient())
-        || matches!(error, EnclaveError::Store(_))
-}

@@ -1,67 +1,112 @@
 //! Other members' hosts, and what the own enclave lacks of theirs.
 
-use super::{DaemonError, RETRY, Shared, is_fatal};
+use super::{DaemonError, RETRY, Shared};
 use crate::network::{Answer, Incoming, Question};
+use futures::StreamExt;
 use postern_shared::codec;
-use postern_shared::ids::{CeremonyId, MemberId};
-use postern_shared::message::{PeerMessage, Step};
+use postern_shared::ids::MemberId;
+use postern_shared::manifest::MAX_MEMBERS;
+use postern_shared::message::{Broadcast, PeerMessage, Slot};
 use postern_shared::wire::{Reply, Request};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Statements fetched from peers after one tick.
-const MAX_FETCHES: usize = 64;
+/// Messages handed to the enclave with one wait for the disk. Bounds what is held in memory, and how long others wait.
+const MAX_TOGETHER: usize = 32;
 
-/// Answers questions until the network ends.
+/// Missing statements looked for after one tick, and how many at a time.
+const MAX_LOOKUPS: usize = 64;
+const LOOKUPS_AT_ONCE: usize = 8;
+
+/// Members asked for one missing statement after one tick, beside its speaker. Others' turn comes at the next ticks.
+const ASKED: usize = 2;
+
+/// Longest time for all lookups after one tick: a peer that does not answer must not keep the ticker waiting.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most statements that a speaker makes at one step: one about each member.
+const MAX_STATEMENTS: usize = MAX_MEMBERS;
+
+/// Most bytes of statements that are taken from all answers after one tick.
+const MAX_FOUND: usize = 16 << 20;
+
+/// Answers questions until the network ends: those that wait at a time together.
 pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<Incoming>) -> DaemonError {
-    while let Some(Incoming { from, question, answer }) = questions.recv().await {
-        let answered = match question {
-            Question::Deliver(message) => match deliver(&shared, message).await {
-                Ok(answer) => answer,
-                Err(error) => return error,
-            },
-            Question::FetchRecords { ceremony, step, speaker } => {
-                match shared.store.records(ceremony, step, speaker) {
-                    Ok(records) => Answer::Records(records),
-                    Err(error) => return error.into(),
+    let mut waiting = Vec::with_capacity(MAX_TOGETHER);
+    while questions.recv_many(&mut waiting, MAX_TOGETHER).await > 0 {
+        let (mut messages, mut askers) = (Vec::new(), Vec::new());
+        for Incoming { from, question, answer } in waiting.drain(..) {
+            match question {
+                Question::Deliver(message) => {
+                    messages.push(message);
+                    askers.push((from, answer));
+                }
+                Question::FetchRecords { ceremony, step, speaker } => {
+                    match shared.store.records(ceremony, step, speaker) {
+                        // The asker may have gone; it asks again.
+                        Ok(records) => drop(answer.send(Answer::records(records))),
+                        Err(error) => return error.into(),
+                    }
                 }
             }
+        }
+        let answers = match deliver(&shared, messages).await {
+            Ok(answers) => answers,
+            Err(error) => return error,
         };
-        tracing::trace!(%from, ?answered, "answered");
-        // The asker may have gone; it asks again.
-        let _ = answer.send(answered);
+        for ((from, asker), answer) in askers.into_iter().zip(answers) {
+            tracing::trace!(%from, ?answer, "delivered");
+            drop(asker.send(answer));
+        }
     }
     DaemonError::Task("the network has ended".to_owned())
 }
 
-async fn deliver(shared: &Shared, message: Vec<u8>) -> Result<Answer, DaemonError> {
-    match shared.enclave.ask(&Request::Deliver(message)).await {
-        Ok(Reply::Rejected(rejection)) => {
-            tracing::debug!(%rejection, "the enclave refused a message");
-            Ok(Answer::Rejected { transient: rejection.is_transient() })
-        }
-        Ok(_) => Ok(Answer::Accepted),
-        Err(error) if is_fatal(&error) => Err(DaemonError::Enclave(error)),
+/// Hands messages to the enclave. When this returns, what they caused is stored: only then may their senders forget
+/// them.
+async fn deliver(shared: &Shared, messages: Vec<Vec<u8>>) -> Result<Vec<Answer>, DaemonError> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = messages.len();
+    let requests: Vec<Request> = messages.into_iter().map(Request::Deliver).collect();
+    match shared.enclave.ask_all(&requests).await {
+        Ok(replies) => Ok(replies
+            .into_iter()
+            .map(|reply| match reply {
+                Reply::Rejected(rejection) => {
+                    tracing::debug!(%rejection, "the enclave refused a message");
+                    Answer::Rejected(rejection)
+                }
+                _ => Answer::Accepted,
+            })
+            .collect()),
+        Err(error) if error.is_lasting() => Err(DaemonError::Enclave(error)),
         Err(error) => {
-            tracing::warn!(%error, "a message could not be handed to the enclave");
-            Ok(Answer::Rejected { transient: true })
+            tracing::warn!(%error, "messages could not be handed to the enclave");
+            Ok(vec![Answer::Unavailable; count])
         }
     }
 }
 
-/// Ticks for ever; after each tick fetches what the enclave says it misses.
+/// Ticks for ever; after each tick looks for what the enclave says it misses.
 pub(super) async fn tick(shared: Arc<Shared>) -> DaemonError {
+    let mut round = 0;
     loop {
         match shared.enclave.ask(&Request::Tick).await {
             Ok(_) => {
-                for (ceremony, step, speaker) in shared.store.take_missing().into_iter().take(MAX_FETCHES) {
-                    if let Err(error) = fetch(&shared, ceremony, step, speaker).await {
+                let found = find_missing(&shared, round).await.into_iter().map(PeerMessage::Broadcast);
+                let messages: Vec<_> = found.map(|message| codec::encode(&message)).collect();
+                for some in messages.chunks(MAX_TOGETHER) {
+                    if let Err(error) = deliver(&shared, some.to_vec()).await {
                         return error;
                     }
                 }
+                round += 1;
                 tokio::time::sleep(shared.tick).await;
             }
-            Err(error) if is_fatal(&error) => return DaemonError::Enclave(error),
+            Err(error) if error.is_lasting() => return DaemonError::Enclave(error),
             Err(error) => {
                 tracing::warn!(%error, "the enclave can't be reached");
                 tokio::time::sleep(RETRY).await;
@@ -70,24 +115,96 @@ pub(super) async fn tick(shared: Arc<Shared>) -> DaemonError {
     }
 }
 
-/// Asks other hosts for statements until one has them.
-async fn fetch(
-    shared: &Shared,
-    ceremony: CeremonyId,
-    step: Step,
-    speaker: MemberId,
-) -> Result<(), DaemonError> {
-    let others = shared.manifest.members.iter().map(|member| member.id).filter(|id| *id != shared.member);
-    for member in others {
-        let question = Question::FetchRecords { ceremony, step, speaker };
-        let Ok(Answer::Records(records)) = shared.network.ask(member, question).await else { continue };
-        if records.is_empty() {
-            continue;
-        }
-        for record in records {
-            deliver(shared, codec::encode(&PeerMessage::Broadcast(record))).await?;
-        }
-        return Ok(());
+/// Asks other hosts for statements that the own enclave misses.
+///
+/// Any of those hosts may answer nothing or nonsense, so none is relied on: with every round it is others' turn, and
+/// what any of them has is handed in. The enclave tells good from bad.
+async fn find_missing(shared: &Shared, round: usize) -> Vec<Broadcast> {
+    let mut missing = shared.store.take_missing();
+    if missing.is_empty() {
+        return Vec::new();
     }
-    Ok(())
+    let start = round.wrapping_mul(MAX_LOOKUPS) % missing.len();
+    missing.rotate_left(start);
+    missing.truncate(MAX_LOOKUPS);
+    let others: Vec<MemberId> =
+        shared.manifest.members.iter().map(|member| member.id).filter(|id| *id != shared.member).collect();
+    let lookups = missing.into_iter().flat_map(|(ceremony, step, speaker)| {
+        let question = Question::FetchRecords { ceremony, step, speaker };
+        turn(&others, speaker, round).into_iter().map(move |asked| (asked, question.clone()))
+    });
+    let mut answers = futures::stream::iter(lookups)
+        .map(|(asked, question)| async move {
+            let answer = shared.network.ask(asked, question.clone()).await;
+            (question, answer)
+        })
+        .buffer_unordered(LOOKUPS_AT_ONCE);
+    let mut found: Vec<Broadcast> = Vec::new();
+    let collect = async {
+        let mut left = MAX_FOUND;
+        while let Some((question, answer)) = answers.next().await {
+            if let Ok(Answer::Records(records)) = answer {
+                let wanted = records.into_iter().filter(|record| answers_question(record, &question));
+                for record in wanted.take(MAX_STATEMENTS) {
+                    if record.body.len() <= left && !found.contains(&record) {
+                        left -= record.body.len();
+                        found.push(record);
+                    }
+                }
+            }
+        }
+    };
+    // What has come by then is used; the rest is asked for again.
+    let _ = tokio::time::timeout(LOOKUP_PATIENCE, collect).await;
+    found
+}
+
+fn answers_question(record: &Broadcast, asked: &Question) -> bool {
+    let Slot { ceremony, from, step, .. } = record.slot;
+    *asked == Question::FetchRecords { ceremony, step, speaker: from }
+}
+
+/// Whom to ask in a round: the speaker itself, and some of the others in turn.
+fn turn(others: &[MemberId], speaker: MemberId, round: usize) -> Vec<MemberId> {
+    let rest: Vec<MemberId> = others.iter().copied().filter(|member| *member != speaker).collect();
+    // Beginning at another one for each speaker, so that not all questions of a round go to the same hosts.
+    let round = round.wrapping_add(usize::from(speaker.0));
+    let in_turn =
+        rest.iter().cycle().skip(round.wrapping_mul(ASKED) % rest.len().max(1)).take(ASKED.min(rest.len()));
+    others.iter().filter(|member| **member == speaker).chain(in_turn).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::identity::IdentitySignature;
+    use postern_shared::ids::CeremonyId;
+    use postern_shared::message::Step;
+
+    #[test]
+    fn everybody_has_a_turn_and_the_speaker_always() {
+        let others = [2, 3, 4, 5, 6].map(MemberId);
+        let mut asked = std::collections::BTreeSet::new();
+        for round in 0..3 {
+            let turn = turn(&others, MemberId(4), round);
+            assert_eq!(turn.len(), 1 + ASKED);
+            assert_eq!(turn[0], MemberId(4));
+            asked.extend(turn);
+        }
+        assert_eq!(asked.into_iter().collect::<Vec<_>>(), others);
+        assert_eq!(turn(&others[..1], MemberId(2), 7), [MemberId(2)]);
+        // The own statement, which an enclave that started anew may miss.
+        assert_eq!(turn(&others[..1], MemberId(1), 7), [MemberId(2)]);
+        assert!(turn(&[], MemberId(1), 7).is_empty());
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_not_handed_on() {
+        let slot = Slot { ceremony: CeremonyId([1; 32]), from: MemberId(2), step: Step::Deal, item: 0 };
+        let record = Broadcast { slot, body: vec![], signature: IdentitySignature([0; 64]) };
+        let asked = |step, speaker| Question::FetchRecords { ceremony: slot.ceremony, step, speaker };
+        assert!(answers_question(&record, &asked(Step::Deal, MemberId(2))));
+        assert!(!answers_question(&record, &asked(Step::Deal, MemberId(3))));
+        assert!(!answers_question(&record, &asked(Step::Commit, MemberId(2))));
+    }
 }

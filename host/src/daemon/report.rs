@@ -44,7 +44,9 @@ async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
     let news = shared.store.news();
     for pool in &mut pools {
         pool.progress = news.progress.get(&pool.pool_id).cloned();
-        pool.faults = news.faults.get(&pool.pool_id).cloned().unwrap_or_default();
+        pool.faults.extend(news.faults.get(&pool.pool_id).into_iter().flatten());
+        pool.faults.sort_unstable();
+        pool.faults.dedup();
     }
     // An enclave that can't be asked has admitted nobody that we know of.
     let admitted = shared.enclave.status().await.map(|status| status.admitted).unwrap_or_default();

@@ -72,13 +72,20 @@ fn publish(shared: &Shared, transcript: &Transcript) -> Result<bool, DaemonError
     let path = shared.data_dir.join("transcripts").join(format!("{kind}-pool-{}.json", pool.0));
     let write = || {
         let text = serde_json::to_string_pretty(transcript)?;
-        write_whole(&path, text.as_bytes())
+        write_whole(&path, text.as_bytes())?;
+        // The store forgets what is done, so the new name must survive a power cut too.
+        std::fs::File::open(shared.data_dir.join("transcripts"))?.sync_all()
     };
     if let Err(error) = write() {
         tracing::error!(path = %path.display(), %error, "a transcript can't be written; trying again");
         return Ok(false);
     }
+    let culprit = match &transcript.record {
+        Record::KeygenFault { fault, .. } | Record::PresignFault { fault, .. } => Some(fault.culprit),
+        _ => None,
+    };
     shared.store.change_pool(pool, |status| {
+        status.faults.extend(culprit.filter(|culprit| !status.faults.contains(culprit)));
         let place: &mut Option<PathBuf> = match kind {
             "keygen" => &mut status.transcripts.keygen,
             "presign" => &mut status.transcripts.presign,

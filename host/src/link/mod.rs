@@ -13,7 +13,7 @@ pub use connection::{Connection, LinkError};
 
 use crate::store::{Store, StoreError};
 use postern_shared::identity::SigningKey;
-use postern_shared::wire::{NumberedOutput, Output, Reply, Request, Response, Status};
+use postern_shared::wire::{HelloError, NumberedOutput, Output, Reply, Request, Response, Status};
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
@@ -34,6 +34,8 @@ pub struct Enclave {
 struct Session {
     connection: Connection,
     incarnation: SigningKey,
+    /// The newest output that came over it.
+    newest: Option<u64>,
 }
 
 /// Why the enclave could not be asked.
@@ -59,6 +61,18 @@ pub enum EnclaveError {
     Store(#[from] StoreError),
 }
 
+impl EnclaveError {
+    /// Whether the enclave can't be expected to answer better later: a person must look.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Start(rejection) => !rejection.is_transient(),
+            Self::Link { source, .. } => matches!(source, LinkError::Hello(HelloError::Version { .. })),
+            Self::Store(_) => true,
+            Self::Protocol(_) => false,
+        }
+    }
+}
+
 impl Enclave {
     /// Does not connect yet. `start` is the request that makes the enclave this member's.
     pub fn new(address: EnclaveAddress, start: Request, store: Arc<Store>) -> Self {
@@ -72,15 +86,30 @@ impl Enclave {
 
     /// Asks the enclave; connects first if need be. What it wants done is stored when this returns.
     pub async fn ask(&self, request: &Request) -> Result<Reply, EnclaveError> {
+        let replies = self.ask_all(std::slice::from_ref(request)).await?;
+        replies.into_iter().next().ok_or(EnclaveError::Protocol("no reply"))
+    }
+
+    /// Asks several things in order; what they cause is stored together, with one wait for the disk, when this returns.
+    ///
+    /// After an error none of them counts as answered: the enclave takes each again for what it is.
+    pub async fn ask_all(&self, requests: &[Request]) -> Result<Vec<Reply>, EnclaveError> {
         let mut slot = self.session.lock().await;
         // Taken out while in use: a call that is cancelled half-way must not leave a connection out of step.
         let mut session = match slot.take() {
             Some(session) => session,
             None => self.connect().await?,
         };
-        let reply = self.exchange(&mut session, request).await?;
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        let (mut replies, mut caused) = (Vec::with_capacity(requests.len()), Vec::new());
+        for request in requests {
+            let Response { reply, outputs } = session.connection.call(request).await.map_err(link)?;
+            replies.push(reply);
+            caused.extend(outputs);
+        }
+        self.keep(&mut session, caused).await?;
         *slot = Some(session);
-        Ok(reply)
+        Ok(replies)
     }
 
     /// Connects now, to fail early.
@@ -106,7 +135,7 @@ impl Enclave {
         if self.store.begin_incarnation(&incarnation)? {
             tracing::warn!(%incarnation, "the enclave has a new identity");
         }
-        let mut session = Session { connection, incarnation };
+        let mut session = Session { connection, incarnation, newest: None };
         self.resume(&mut session).await?;
         self.connections.send_modify(|count| *count += 1);
         Ok(session)
@@ -125,19 +154,11 @@ impl Enclave {
         Err(EnclaveError::Protocol("it repeats outputs for ever"))
     }
 
-    async fn exchange(&self, session: &mut Session, request: &Request) -> Result<Reply, EnclaveError> {
-        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
-        let Response { reply, outputs } = session.connection.call(request).await.map_err(link)?;
-        self.keep(session, outputs).await?;
-        Ok(reply)
-    }
-
     /// Stores outputs, then acknowledges them.
     async fn keep(&self, session: &mut Session, outputs: Vec<NumberedOutput>) -> Result<(), EnclaveError> {
         let Some(last) = outputs.last().map(|output| output.sequence) else { return Ok(()) };
-        if outputs.iter().zip(outputs.iter().skip(1)).any(|(one, next)| next.sequence != one.sequence + 1) {
-            return Err(EnclaveError::Protocol("gaps between the numbers of outputs"));
-        }
+        check_numbers(session.newest, &outputs)?;
+        session.newest = session.newest.max(Some(last));
         // Notices are for people: worth no wait for the disk.
         if outputs.iter().all(|numbered| matches!(numbered.output, Output::Notice(_))) {
             self.store.note(&outputs);
@@ -149,3 +170,18 @@ impl Enclave {
         Ok(())
     }
 }
+
+/// Outputs count without gaps; only what was not acknowledged may come again.
+fn check_numbers(newest: Option<u64>, outputs: &[NumberedOutput]) -> Result<(), EnclaveError> {
+    let numbers = outputs.iter().map(|numbered| numbered.sequence);
+    let within =
+        numbers.clone().zip(numbers.clone().skip(1)).all(|(one, next)| one.checked_add(1) == Some(next));
+    let begins = match (newest, numbers.clone().next()) {
+        (Some(newest), Some(first)) => first <= newest.saturating_add(1),
+        _ => true,
+    };
+    if within && begins { Ok(()) } else { Err(EnclaveError::Protocol("gaps between the numbers of outputs")) }
+}
+
+#[cfg(test)]
+mod tests;

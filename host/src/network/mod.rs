@@ -18,8 +18,9 @@ use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
 use protocol::PostcardCodec;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 const PROTOCOL: &str = "/postern/1";
 
@@ -31,6 +32,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Questions that may wait to be sent, and to be answered.
 const QUEUE: usize = 256;
+
+/// Questions of one member that may wait to be answered: a member that floods us takes nothing from the others.
+const MAX_OPEN_QUESTIONS: usize = 16;
+
+/// Streams that one connection may have open, and connections that one member may: they bound what is held in memory.
+const MAX_STREAMS: usize = 32;
+const MAX_CONNECTIONS: u32 = 4;
 
 type Behaviour = request_response::Behaviour<PostcardCodec>;
 
@@ -124,7 +132,9 @@ impl Network {
         }
         let (outgoing, to_send) = mpsc::channel(QUEUE);
         let (to_answer, incoming) = mpsc::channel(QUEUE);
-        let driver = Driver { swarm, peers, addresses, to_send, to_answer, waiting: HashMap::new() };
+        let open =
+            peers.keys().map(|member| (*member, Arc::new(Semaphore::new(MAX_OPEN_QUESTIONS)))).collect();
+        let driver = Driver { swarm, peers, addresses, open, to_send, to_answer, waiting: HashMap::new() };
         tokio::spawn(driver.run());
         Ok((Self { outgoing }, incoming))
     }
@@ -139,7 +149,9 @@ impl Network {
 
 fn build(key: Keypair) -> Result<Swarm<Behaviour>, NetworkError> {
     let transport = |error: &dyn std::fmt::Display| NetworkError::Transport(error.to_string());
-    let config = request_response::Config::default().with_request_timeout(REQUEST_TIMEOUT);
+    let config = request_response::Config::default()
+        .with_request_timeout(REQUEST_TIMEOUT)
+        .with_max_concurrent_streams(MAX_STREAMS);
     let protocols = [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)];
     Ok(SwarmBuilder::with_existing_identity(key)
         .with_tokio()
@@ -156,6 +168,8 @@ struct Driver {
     swarm: Swarm<Behaviour>,
     peers: BTreeMap<MemberId, PeerId>,
     addresses: BTreeMap<MemberId, Multiaddr>,
+    /// Room for each member's questions.
+    open: BTreeMap<MemberId, Arc<Semaphore>>,
     to_send: mpsc::Receiver<Outgoing>,
     to_answer: mpsc::Sender<Incoming>,
     waiting: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, AskError>>>,
@@ -180,12 +194,17 @@ impl Driver {
     }
 
     fn send(&mut self, Outgoing { to, question, answer }: Outgoing) {
-        let (Some(peer), Some(address)) = (self.peers.get(&to), self.addresses.get(&to)) else {
+        let Some(peer) = self.peers.get(&to) else {
             let _ = answer.send(Err(AskError::NoAddress(to)));
             return;
         };
-        let behaviour = self.swarm.behaviour_mut();
-        let id = behaviour.send_request_with_addresses(peer, question, vec![address.clone()]);
+        // A member whose address is not configured can still be asked while it is connected to us.
+        let addresses: Vec<Multiaddr> = self.addresses.get(&to).cloned().into_iter().collect();
+        if addresses.is_empty() && !self.swarm.is_connected(peer) {
+            let _ = answer.send(Err(AskError::NoAddress(to)));
+            return;
+        }
+        let id = self.swarm.behaviour_mut().send_request_with_addresses(peer, question, addresses);
         self.waiting.insert(id, answer);
     }
 
@@ -198,6 +217,11 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, .. } if self.member(&peer_id).is_none() => {
                 tracing::warn!(%peer_id, "a stranger connected; disconnecting");
                 let _ = self.swarm.disconnect_peer_id(peer_id);
+            }
+            SwarmEvent::ConnectionEstablished { connection_id, num_established, .. }
+                if num_established.get() > MAX_CONNECTIONS =>
+            {
+                self.swarm.close_connection(connection_id);
             }
             SwarmEvent::Behaviour(Event::Message { peer, message, .. }) => match message {
                 Message::Request { request, channel, .. } => {
@@ -226,8 +250,10 @@ impl Driver {
         answers: &mpsc::Sender<(ResponseChannel<Answer>, Answer)>,
     ) {
         let Some(from) = self.member(&peer) else { return };
-        let (answer, answered) = oneshot::channel();
         // When too many wait already the question is dropped; its asker asks again.
+        let room = self.open.get(&from).and_then(|open| Arc::clone(open).try_acquire_owned().ok());
+        let Some(room) = room else { return };
+        let (answer, answered) = oneshot::channel();
         if self.to_answer.try_send(Incoming { from, question, answer }).is_err() {
             return;
         }
@@ -236,6 +262,7 @@ impl Driver {
             if let Ok(answer) = answered.await {
                 let _ = answers.send((channel, answer)).await;
             }
+            drop(room);
         });
     }
 

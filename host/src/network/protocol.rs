@@ -7,11 +7,18 @@ use postern_shared::bytes::variable;
 use postern_shared::codec;
 use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::message::{Broadcast, Step};
+use postern_shared::wire::Rejection;
 use serde::{Deserialize, Serialize};
 use std::io;
 
-/// Longest question or answer, in bytes.
-const MAX_SIZE: u64 = 4 << 20;
+/// Longest question, in bytes. Enclaves refuse messages above 1 MiB, so there is no use in carrying one.
+const MAX_QUESTION: u64 = (1 << 20) + 1024;
+
+/// Longest answer, in bytes.
+const MAX_ANSWER: u64 = 4 << 20;
+
+/// Most bytes of statements in one answer.
+const MAX_RECORDS: usize = 3 << 20;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +41,28 @@ pub enum Question {
 pub enum Answer {
     /// The enclave took the message.
     Accepted,
-    /// It did not.
-    Rejected {
-        /// Whether it may later.
-        transient: bool,
-    },
+    /// The enclave did not.
+    Rejected(Rejection),
+    /// The enclave can't be reached now.
+    Unavailable,
     /// These.
     Records(Vec<Broadcast>),
+}
+
+impl Answer {
+    /// An answer with as many of the records as fit.
+    pub fn records(mut records: Vec<Broadcast>) -> Self {
+        let mut left = MAX_RECORDS;
+        let fitting = records.iter().take_while(|record| {
+            let size = codec::encode(*record).len();
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        });
+        let count = fitting.count();
+        records.truncate(count);
+        Self::Records(records)
+    }
 }
 
 /// The stream's codec.
@@ -56,14 +78,14 @@ impl Codec for PostcardCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io).await
+        read(io, MAX_QUESTION).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io).await
+        read(io, MAX_ANSWER).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, question: Question) -> io::Result<()>
@@ -82,15 +104,56 @@ impl Codec for PostcardCodec {
 }
 
 /// Reads to the end of the stream: the behaviour closes each direction after one value.
-async fn read<V, T>(io: &mut T) -> io::Result<V>
+async fn read<V, T>(io: &mut T, limit: u64) -> io::Result<V>
 where
     V: Serialize + serde::de::DeserializeOwned,
     T: AsyncRead + Unpin + Send,
 {
     let mut bytes = Vec::new();
-    io.take(MAX_SIZE + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() as u64 > MAX_SIZE {
+    io.take(limit + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
     }
     codec::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::identity::IdentitySignature;
+    use postern_shared::message::Slot;
+
+    async fn transfer(question: &Question) -> io::Result<Question> {
+        let protocol = StreamProtocol::new("/test");
+        let mut bytes = futures::io::Cursor::new(Vec::new());
+        PostcardCodec.write_request(&protocol, &mut bytes, question.clone()).await?;
+        bytes.set_position(0);
+        PostcardCodec.read_request(&protocol, &mut bytes).await
+    }
+
+    #[tokio::test]
+    async fn an_overlong_question_is_refused() {
+        let fitting = Question::Deliver(vec![7; 1 << 20]);
+        assert_eq!(transfer(&fitting).await.unwrap(), fitting);
+        let error = transfer(&Question::Deliver(vec![7; 2 << 20])).await.unwrap_err();
+        assert_eq!(error.to_string(), "message too long");
+    }
+
+    #[tokio::test]
+    async fn garbage_and_truncated_questions_are_refused() {
+        let whole = codec::encode(&Question::Deliver(vec![1, 2, 3]));
+        for bytes in [&whole[..3], &[][..], &[0xff; 9][..], &[&whole[..], &[0]].concat()[..]] {
+            let read = PostcardCodec.read_request(&StreamProtocol::new("/test"), &mut { bytes }).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn an_answer_holds_what_fits() {
+        let slot = Slot { ceremony: CeremonyId([1; 32]), from: MemberId(2), step: Step::Deal, item: 0 };
+        let record = Broadcast { slot, body: vec![0; 1 << 20], signature: IdentitySignature([0; 64]) };
+        let Answer::Records(records) = Answer::records(vec![record; 5]) else { panic!("no records") };
+        assert_eq!(records.len(), 2);
+        assert!((codec::encode(&Answer::Records(records)).len() as u64) < MAX_ANSWER);
+    }
 }

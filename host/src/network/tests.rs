@@ -61,3 +61,55 @@ async fn members_answer_each_other_and_strangers_get_nothing() {
     assert!(matches!(answer, Err(AskError::Failed(_))), "{answer:?}");
     assert!(questions.try_recv().is_err(), "a stranger's question is not even seen");
 }
+
+#[tokio::test]
+async fn a_member_that_floods_takes_nothing_from_the_others() {
+    let (one, two, three) =
+        (Keypair::generate_ed25519(), Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two, &three]);
+    let first = free_address();
+    let (_one, mut questions) = Network::start(&manifest, one, first.clone(), BTreeMap::new()).await.unwrap();
+    let addresses = BTreeMap::from([(MemberId(1), first)]);
+    let (two, _two) = Network::start(&manifest, two, free_address(), addresses.clone()).await.unwrap();
+    let (three, _three) = Network::start(&manifest, three, free_address(), addresses).await.unwrap();
+    for _ in 0..3 * MAX_OPEN_QUESTIONS {
+        let two = two.clone();
+        tokio::spawn(async move { two.ask(MemberId(1), Question::Deliver(vec![2])).await });
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let asked = tokio::spawn(async move { three.ask(MemberId(1), Question::Deliver(vec![3])).await });
+    let mut flood = Vec::new();
+    let other = loop {
+        let incoming = questions.recv().await.unwrap();
+        if incoming.from == MemberId(3) {
+            break incoming;
+        }
+        flood.push(incoming);
+    };
+    assert!(flood.len() <= MAX_OPEN_QUESTIONS, "{} questions of one member wait", flood.len());
+    other.answer.send(Answer::Accepted).unwrap();
+    assert_eq!(asked.await.unwrap(), Ok(Answer::Accepted));
+}
+
+#[tokio::test]
+async fn a_connected_member_can_be_asked_without_its_address() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let first = free_address();
+    let (one, mut of_one) = Network::start(&manifest, one, first.clone(), BTreeMap::new()).await.unwrap();
+    let addresses = BTreeMap::from([(MemberId(1), first)]);
+    let (two, mut of_two) = Network::start(&manifest, two, free_address(), addresses).await.unwrap();
+    let unknown = one.ask(MemberId(2), Question::Deliver(Vec::new())).await;
+    assert_eq!(unknown, Err(AskError::NoAddress(MemberId(2))));
+    tokio::spawn(async move {
+        loop {
+            let incoming = tokio::select! {
+                Some(incoming) = of_one.recv() => incoming,
+                Some(incoming) = of_two.recv() => incoming,
+            };
+            let _ = incoming.answer.send(Answer::Accepted);
+        }
+    });
+    assert_eq!(two.ask(MemberId(1), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
+    assert_eq!(one.ask(MemberId(2), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
+}

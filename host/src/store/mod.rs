@@ -14,6 +14,7 @@ use crate::status::Progress;
 use postern_shared::ids::{MemberId, PoolId};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -25,13 +26,19 @@ pub enum StoreError {
     /// SQLite failed.
     #[error("store: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The directory can't be made.
+    /// The directory can't be made or used.
     #[error("store {path}: {source}", path = path.display())]
     Directory {
         /// Which.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// Another process has the store open: two of them would spend the wallet's nonces twice.
+    #[error("store {path} is in use by another process", path = path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
     },
     /// The file was written by another version of Postern.
     #[error("store: its schema has version {found}, this build reads version {expected}")]
@@ -51,6 +58,8 @@ pub enum StoreError {
 
 /// See the module.
 pub struct Store {
+    /// Held for as long as the store is open; the operating system lets go of it when the process dies.
+    _lock: File,
     connection: Mutex<Connection>,
     /// News of no consequence, for people; not kept.
     news: Mutex<News>,
@@ -70,16 +79,19 @@ pub struct News {
 }
 
 impl Store {
-    /// Opens or makes the file `postern.sqlite` in a directory.
+    /// Opens or makes the file `postern.sqlite` in a directory, which one process at a time may do.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
-        Self::prepare(Connection::open(directory.join("postern.sqlite"))?)
-    }
-
-    fn prepare(connection: Connection) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Directory { path: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        let lock = File::create(directory.join("postern.lock")).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::InUse { path: directory.to_owned() },
+            TryLockError::Error(source) => failed(source),
+        })?;
+        let connection = Connection::open(directory.join("postern.sqlite"))?;
         schema::prepare(&connection)?;
         Ok(Self {
+            _lock: lock,
             connection: Mutex::new(connection),
             news: Mutex::new(News::default()),
             changed: Notify::new(),

@@ -5,10 +5,14 @@ use crate::status::Progress;
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
 use postern_shared::ids::{CeremonyId, MemberId};
-use postern_shared::message::{Broadcast, Step};
+use postern_shared::message::{Broadcast, PeerMessage, Step};
 use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::PoisonError;
+
+/// Most replaceable messages that wait for one member. Beyond, the oldest are forgotten: a member that was away for so
+/// long fetches statements from the records, and enclaves repeat challenges. Envelopes are said once, so they stay.
+pub(super) const MAX_WAITING: u32 = 10_000;
 
 /// A message to carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct Outgoing {
     pub id: i64,
     /// How often it was tried in vain.
     pub attempts: u32,
+    /// Whether it can be had again if it is forgotten.
+    pub replaceable: bool,
     /// The message.
     pub message: Vec<u8>,
 }
@@ -72,6 +78,9 @@ impl Store {
             for numbered in outputs.iter().filter(|numbered| numbered.sequence > newest) {
                 keep(&transaction, &numbered.output, &others)?;
             }
+            if outputs.iter().any(|numbered| matches!(numbered.output, Output::Send { .. })) {
+                forget_oldest(&transaction, &others)?;
+            }
             if let Some(last) = outputs.last().filter(|last| last.sequence > newest) {
                 set_meta(&transaction, "sequence", &last.sequence.to_le_bytes())?;
             }
@@ -97,10 +106,16 @@ impl Store {
     pub fn due(&self, member: MemberId, now: i64, limit: usize) -> Result<Vec<Outgoing>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT id, attempts, message FROM outbox WHERE member = ?1 AND next_at <= ?2 ORDER BY id LIMIT ?3",
+            "SELECT id, attempts, replaceable, message FROM outbox \
+             WHERE member = ?1 AND next_at <= ?2 ORDER BY id LIMIT ?3",
         )?;
         let rows = statement.query_map(params![member.0, now, limit as i64], |row| {
-            Ok(Outgoing { id: row.get(0)?, attempts: row.get(1)?, message: row.get(2)? })
+            Ok(Outgoing {
+                id: row.get(0)?,
+                attempts: row.get(1)?,
+                replaceable: row.get(2)?,
+                message: row.get(3)?,
+            })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -207,13 +222,17 @@ fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> 
             )?;
         }
         Output::Send { to, message } => {
+            let digest = Broadcast::digest_of(message);
+            let replaceable = is_replaceable(message);
             let recipients = match to {
                 Recipient::Everyone => others,
                 Recipient::One(member) => std::slice::from_ref(member),
             };
             for member in recipients {
-                let sql = "INSERT INTO outbox (member, message) VALUES (?1, ?2)";
-                transaction.execute(sql, params![member.0, message])?;
+                transaction.execute(
+                    "INSERT OR IGNORE INTO outbox (member, digest, message, replaceable) VALUES (?1, ?2, ?3, ?4)",
+                    params![member.0, &digest.0[..], message, replaceable],
+                )?;
             }
         }
         Output::Publish(artifact) => {
@@ -221,6 +240,26 @@ fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> 
             transaction.execute(sql, params![codec::encode(artifact)])?;
         }
         Output::Notice(_) => {}
+    }
+    Ok(())
+}
+
+fn is_replaceable(message: &[u8]) -> bool {
+    use PeerMessage::{Broadcast, Challenge, Evidence};
+    matches!(codec::decode(message), Ok(Challenge(_) | Evidence(_) | Broadcast(_)))
+}
+
+/// Keeps the outbox bounded, however long a member is away.
+fn forget_oldest(transaction: &Transaction<'_>, others: &[MemberId]) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "DELETE FROM outbox WHERE member = ?1 AND replaceable AND id <= \
+         (SELECT id FROM outbox WHERE member = ?1 AND replaceable ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+    )?;
+    for member in others {
+        let forgotten = statement.execute(params![member.0, MAX_WAITING])?;
+        if forgotten > 0 {
+            tracing::warn!(%member, forgotten, "too many messages wait for a member; the oldest are forgotten");
+        }
     }
     Ok(())
 }

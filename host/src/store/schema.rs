@@ -7,13 +7,17 @@ const VERSION: i64 = 1;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
--- Messages on their way to other members' enclaves.
+-- Messages on their way to other members' enclaves. The same message waits once only: enclaves repeat themselves.
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     member INTEGER NOT NULL,
+    digest BLOB NOT NULL,
     message BLOB NOT NULL,
+    -- Whether it can be had again if it is forgotten.
+    replaceable INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
-    next_at INTEGER NOT NULL DEFAULT 0
+    next_at INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (member, digest)
 ) STRICT;
 CREATE INDEX outbox_by_member ON outbox (member, id);
 -- Public statements, to serve to hosts whose copy was lost.

@@ -1,8 +1,14 @@
 use super::*;
-use postern_shared::identity::SigningKey;
-use postern_shared::ids::CeremonyId;
-use postern_shared::message::Step;
-use postern_shared::wire::{CeremonyKind, Notice, NumberedOutput, Output, Recipient};
+use crate::chain::execution::Cursor;
+use crate::chain::transactions::{TransactionRow, TransactionState, TransactionStore};
+use postern_shared::codec;
+use postern_shared::events::{ChainEvent, EventSource};
+use postern_shared::identity::{IdentitySignature, SigningKey};
+use postern_shared::ids::{Address, CeremonyId, Digest};
+use postern_shared::message::{
+    Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, PeerMessage, Slot, Step,
+};
+use postern_shared::wire::{CeremonyKind, Notice, NumberedOutput, Output, Recipient, Record};
 
 const OWN: MemberId = MemberId(1);
 
@@ -45,7 +51,8 @@ fn a_new_incarnation_counts_from_one_again() {
     store.begin_incarnation(&SigningKey([1; 32])).unwrap();
     store.keep_outputs(&SigningKey([1; 32]), &[send(1, Recipient::One(MemberId(2)))]).unwrap();
     assert!(store.begin_incarnation(&SigningKey([2; 32])).unwrap());
-    store.keep_outputs(&SigningKey([2; 32]), &[send(1, Recipient::One(MemberId(2)))]).unwrap();
+    let output = Output::Send { to: Recipient::One(MemberId(2)), message: b"another".to_vec() };
+    store.keep_outputs(&SigningKey([2; 32]), &[NumberedOutput { sequence: 1, output }]).unwrap();
     assert_eq!(waiting(&store, 2).len(), 2);
     let stale = store.keep_outputs(&SigningKey([1; 32]), &[send(2, Recipient::Everyone)]);
     assert!(matches!(stale, Err(StoreError::Damaged { .. })));
@@ -90,4 +97,126 @@ fn news_are_taken_to_heart_but_not_kept() {
     assert_eq!(store.news().progress[&pool].have, 2);
     assert_eq!(store.take_missing().len(), 1);
     assert!(store.take_missing().is_empty());
+}
+
+#[test]
+fn a_store_serves_one_process_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = store(directory.path());
+    assert!(matches!(Store::open(directory.path()), Err(StoreError::InUse { .. })));
+    drop(first);
+    Store::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_repeated_message_waits_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let incarnation = SigningKey([7; 32]);
+    store.begin_incarnation(&incarnation).unwrap();
+    let to = Recipient::One(MemberId(2));
+    let again = |sequence| NumberedOutput { sequence, output: Output::Send { to, message: vec![1] } };
+    store.keep_outputs(&incarnation, &[again(1)]).unwrap();
+    store.keep_outputs(&incarnation, &[again(2), again(3)]).unwrap();
+    let rows = store.due(MemberId(2), 0, 100).unwrap();
+    assert_eq!(rows.len(), 1);
+    store.settle(&[rows[0].id], &[]).unwrap();
+    store.keep_outputs(&incarnation, &[again(4)]).unwrap();
+    assert_eq!(waiting(&store, 2), [[1]], "what was delivered can be said again");
+}
+
+#[test]
+fn a_member_that_stays_away_does_not_fill_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let incarnation = SigningKey([7; 32]);
+    store.begin_incarnation(&incarnation).unwrap();
+    let to = Recipient::One(MemberId(2));
+    let slot = |item| Slot { ceremony: CeremonyId([1; 32]), from: OWN, step: Step::Authorise, item };
+    let statement = |sequence: u64| {
+        let body = sequence.to_le_bytes().to_vec();
+        let said = Broadcast { slot: slot(0), body, signature: IdentitySignature([0; 64]) };
+        let message = codec::encode(&PeerMessage::Broadcast(said));
+        NumberedOutput { sequence, output: Output::Send { to, message } }
+    };
+    let secret = codec::encode(&PeerMessage::Envelope(Envelope {
+        header: EnvelopeHeader { slot: slot(0), to: MemberId(2) },
+        encapsulated: EncapsulatedKey([0; 32]),
+        ciphertext: vec![1],
+    }));
+    let output = Output::Send { to, message: secret.clone() };
+    let most = u64::from(outputs::MAX_WAITING);
+    let mut said = vec![NumberedOutput { sequence: 1, output }];
+    said.extend((2..=most + 6).map(statement));
+    store.keep_outputs(&incarnation, &said).unwrap();
+    let rows = store.due(MemberId(2), 0, usize::MAX >> 1).unwrap();
+    assert_eq!(rows.len() as u64, most + 1);
+    assert!(rows[0].message == secret && !rows[0].replaceable, "a secret is said once, so it is kept");
+    assert!(rows[1].replaceable);
+    let Output::Send { message, .. } = statement(7).output else { unreachable!() };
+    assert_eq!(rows[1].message, message, "the oldest statements were forgotten");
+}
+
+#[test]
+fn what_was_not_committed_was_never_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let incarnation = SigningKey([7; 32]);
+    store.begin_incarnation(&incarnation).unwrap();
+    // The second output can't be stored: then the first must not be either, nor its number count as reached.
+    store
+        .lock()
+        .execute_batch("CREATE TRIGGER no BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .unwrap();
+    let slot = Slot { ceremony: CeremonyId([1; 32]), from: MemberId(1), step: Step::Deal, item: 0 };
+    let statement = Broadcast { slot, body: vec![1], signature: IdentitySignature([0; 64]) };
+    let outputs = [
+        send(1, Recipient::Everyone),
+        NumberedOutput { sequence: 2, output: Output::Store(Record::Broadcast(statement.clone())) },
+    ];
+    assert!(store.keep_outputs(&incarnation, &outputs).is_err());
+    assert!(waiting(&store, 2).is_empty());
+    store.lock().execute_batch("DROP TRIGGER no").unwrap();
+    store.keep_outputs(&incarnation, &outputs).unwrap();
+    assert_eq!(waiting(&store, 2), [[1]]);
+    assert_eq!(store.records(slot.ceremony, slot.step, slot.from).unwrap(), [statement]);
+}
+
+#[test]
+fn events_and_cursor_are_kept_together_and_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = EventSource { block: Digest([1; 32]), log_index: 3 };
+    let event = ChainEvent::ExitRequested { source, pool: PoolId(4) };
+    let cursor = Cursor { block: 9, hash: Digest([9; 32]) };
+    {
+        let store = store(directory.path());
+        store.keep_events(&[event], Some(cursor)).unwrap();
+        store.keep_events(&[event], None).unwrap();
+    }
+    let store = store(directory.path());
+    assert_eq!(store.cursor().unwrap(), Some(cursor));
+    let events = store.events_after(0).unwrap();
+    assert_eq!(events.iter().map(|stored| stored.event).collect::<Vec<_>>(), [event]);
+    assert!(store.events_after(events[0].id).unwrap().is_empty());
+    assert!(store.pools().unwrap()[0].exit_requested);
+}
+
+#[test]
+fn transactions_survive_reopening_in_their_newest_form() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut row = TransactionRow {
+        key: "deposit-1".to_owned(),
+        to: Address([1; 20]),
+        calldata: vec![1, 2],
+        nonce: 7,
+        versions: Vec::new(),
+        state: TransactionState::Prepared,
+    };
+    {
+        let store = store(directory.path());
+        store.save(&row).unwrap();
+        row.state = TransactionState::Mined { hash: Digest([2; 32]), block: u64::MAX };
+        store.save(&row).unwrap();
+    }
+    assert_eq!(store(directory.path()).load().unwrap(), [row]);
 }

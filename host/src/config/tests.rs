@@ -1,0 +1,154 @@
+use super::*;
+use tempfile::TempDir;
+
+const HOST_SEED: [u8; 32] = [5; 32];
+const WALLET: [u8; 32] = [6; 32];
+
+/// A folder with everything that a configuration of member 1 names.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let public = |mut seed: [u8; 32]| {
+        let secret = ed25519::SecretKey::try_from_bytes(&mut seed).unwrap();
+        hex::encode(ed25519::Keypair::from(secret).public().to_bytes())
+    };
+    let wallet = PrivateKeySigner::from_slice(&WALLET).unwrap().address();
+    let bytes = |byte: &str, length| format!("\"0x{}\"", byte.repeat(length));
+    let member = |id: u16, wallet: String, seed: [u8; 32]| {
+        let chip = bytes(&format!("{id:02x}"), 64);
+        let host_key = public(seed);
+        format!(
+            "[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"{wallet}\"\nhost_key = \"0x{host_key}\"\nchip_id = {chip}\n"
+        )
+    };
+    let manifest = format!(
+        "version = 1\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+         genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
+         [contracts]\npool_manager = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\n\
+         [attestation]\ntrust = \"amd\"\nmeasurements = [{}]\n{}{}",
+        bytes("00", 4),
+        bytes("03", 4),
+        bytes("04", 32),
+        bytes("05", 20),
+        bytes("06", 20),
+        bytes("07", 48),
+        member(1, wallet.to_string(), HOST_SEED),
+        member(2, format!("0x{}", "08".repeat(20)), [9; 32]),
+    );
+    let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+    write("manifest.toml", manifest.as_bytes());
+    write("host.key", hex::encode(HOST_SEED).as_bytes());
+    write("wallet.key", format!("0x{}\n", hex::encode(WALLET)).as_bytes());
+    std::fs::create_dir(folder.path().join("certificates")).unwrap();
+    write("certificates/ark.der", b"ark");
+    write("certificates/ask.der", b"ask");
+    write("certificates/vcek.pem", b"-----BEGIN CERTIFICATE-----\ndmNl\naw==\n-----END CERTIFICATE-----\n");
+    write("config.toml", CONFIG.as_bytes());
+    folder
+}
+
+const CONFIG: &str = r#"manifest = "manifest.toml"
+member = 1
+data_dir = "data"
+enclave = "unix:enclave.sock"
+certificates = "certificates"
+host_key = "host.key"
+wallet_key = "wallet.key"
+listen = "/ip4/127.0.0.1/tcp/0"
+tick_ms = 250
+[peers]
+2 = "/ip4/127.0.0.1/tcp/9000"
+[execution]
+url = "http://127.0.0.1:8545"
+[beacon]
+urls = ["http://127.0.0.1:5052"]
+"#;
+
+fn read_from(folder: &TempDir) -> Result<Config, ConfigError> {
+    Config::read(&folder.path().join("config.toml"))
+}
+
+#[test]
+fn a_configuration_is_read_with_paths_from_its_own_folder() {
+    let folder = folder();
+    let config = read_from(&folder).unwrap();
+    assert_eq!(config.member, MemberId(1));
+    assert_eq!(config.data_dir, folder.path().join("data"));
+    assert_eq!(config.enclave, EnclaveAddress::Unix(folder.path().join("enclave.sock")));
+    assert_eq!(config.certificates.ark, b"ark");
+    assert_eq!(config.certificates.vcek, b"vcek", "PEM is read as well as DER");
+    assert_eq!(config.wallet_key, WALLET);
+    assert_eq!(config.peers.keys().copied().collect::<Vec<_>>(), [MemberId(2)]);
+    assert_eq!((config.tick.as_millis(), config.poll.as_millis()), (250, 6_000));
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_the_name_of_its_field() {
+    let folder = folder();
+    for (from, to, message) in [
+        ("member = 1", "member = 3", "config field `member`: the manifest has no member 3"),
+        (
+            "member = 1",
+            "member = 2",
+            "config field `host_key`: not the key that the manifest names for member 2",
+        ),
+        ("unix:enclave.sock", "tcp:1", "config field `enclave`: `tcp:1` is none of"),
+        ("/ip4/127.0.0.1/tcp/0", "localhost", "config field `listen`: `localhost` is no multiaddr"),
+        ("2 = \"/ip4", "two = \"/ip4", "config field `peers.two`: not a member's number"),
+        ("2 = \"/ip4", "7 = \"/ip4", "config field `peers.7`: the manifest has no member 7"),
+        ("2 = \"/ip4", "1 = \"/ip4", "config field `peers.1`: that is this member itself"),
+        ("[\"http://127.0.0.1:5052\"]", "[]", "config field `beacon.urls`: at least one is needed"),
+        ("tick_ms = 250", "tick_ms = 0", "config field `tick_ms`: must not be 0"),
+    ] {
+        std::fs::write(folder.path().join("config.toml"), CONFIG.replacen(from, to, 1)).unwrap();
+        let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_or_unknown_field_is_named_with_the_file() {
+    let folder = folder();
+    let path = folder.path().join("config.toml");
+    for (from, to, named) in [
+        ("listen = \"/ip4/127.0.0.1/tcp/0\"\n", "", "listen"),
+        ("tick_ms = 250", "tock_ms = 250", "tock_ms"),
+        ("member = 1", "member = \"one\"", "member"),
+    ] {
+        std::fs::write(&path, CONFIG.replacen(from, to, 1)).unwrap();
+        let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(named) && error.starts_with(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn keys_are_checked_against_the_manifest_and_never_shown() {
+    let folder = folder();
+    let other = hex::encode([0x5a; 32]);
+    for name in ["host_key", "wallet_key"] {
+        let path = folder.path().join(name.replace('_', "."));
+        let right = std::fs::read(&path).unwrap();
+        for wrong in [other.as_str(), "5a5a", "not hexadecimal", ""] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("config field `{name}`: ")), "{error}");
+            assert!(!error.contains("5a5a"), "{error}");
+        }
+        std::fs::write(&path, right).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let folder = folder();
+    for name in ["manifest.toml", "host.key", "wallet.key", "certificates/ask.der"] {
+        let path = folder.path().join(name);
+        let right = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(path.with_extension("").to_str().unwrap()), "{error}");
+        std::fs::write(&path, right).unwrap();
+    }
+    std::fs::write(folder.path().join("certificates/vcek.pem"), "no PEM").unwrap();
+    let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+    assert!(error.ends_with("vcek.pem: no PEM certificate"), "{error}");
+}
