@@ -2,70 +2,69 @@
 //!
 //! Slow; needs `npm ci --ignore-scripts --prefix tests/peers/beacon` first. Fails when the node is missing.
 
-use postern_host::chain::beacon::{BeaconError, BeaconNodes, ExitRefusal, ValidatorStatus};
+mod peer;
+
+use peer::{Peer, installed};
+use postern_host::chain::beacon::{BeaconError, BeaconNodes, ExitRefusal, Validator, ValidatorStatus};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar};
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, VoluntaryExit};
 use serde_json::Value;
 use sha2::Digest;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Capella's version on the minimal preset.
-const CAPELLA: ForkVersion = ForkVersion([3, 0, 0, 1]);
+/// As many validators as the node has.
+const VALIDATORS: u64 = 16;
+/// The one that leaves.
+const LEAVING: u64 = 5;
+/// Minimal preset: eight slots of two seconds.
+const EPOCH: Duration = Duration::from_secs(16);
+/// Where no node is.
+const DOWN: &str = "http://127.0.0.1:1";
 
-/// Ends with the test: its start script ends with its standard input.
 struct BeaconNode {
-    process: Child,
-    input: Option<ChildStdin>,
     url: String,
-    genesis: Value,
-}
-
-impl Drop for BeaconNode {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.process.wait();
-    }
+    _peer: Peer,
+    _folder: tempfile::TempDir,
 }
 
 impl BeaconNode {
     fn start() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/beacon");
-        let lodestar = folder.join("node_modules/@chainsafe/lodestar");
-        assert!(
-            lodestar.exists(),
-            "Lodestar is missing: run `npm ci --ignore-scripts --prefix tests/peers/beacon` first"
-        );
-        let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<String> =
-            held.iter().map(|port| port.local_addr().unwrap().port().to_string()).collect();
-        drop(held);
-        let mut process = Command::new("node")
-            .arg("start.mjs")
-            .args(ports)
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node is needed for this test");
-        let input = process.stdin.take();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).expect("the beacon node starts");
-        let url = ready["url"].as_str().unwrap().to_owned();
-        Self { process, input, url, genesis: ready["genesis"].clone() }
+        installed("beacon", "node_modules/@chainsafe/lodestar");
+        let folder = tempfile::tempdir().expect("a directory");
+        let (script, directory) = (installed("beacon", "start.mjs"), folder.path().display().to_string());
+        let arguments = [script.to_str().expect("a path in UTF-8"), &directory];
+        // The script has its own, shorter patience, and more to say.
+        let patience = Duration::from_secs(180);
+        let (peer, ready) = Peer::start(Path::new("node"), &arguments, patience, |line| {
+            serde_json::from_str::<Value>(line).ok()
+        });
+        println!("Lodestar's first block after {} ms", ready["ready_ms"]);
+        let url = ready["url"].as_str().expect("a URL").to_owned();
+        Self { url, _peer: peer, _folder: folder }
     }
 
-    fn network(&self) -> Network {
-        let field = |name: &str| self.genesis[name].as_str().unwrap().to_owned();
+    /// Asks the node itself, past the host's code.
+    async fn get(&self, path: &str) -> Value {
+        let answer = reqwest::get(format!("{}/eth/v1/{path}", self.url)).await.expect("an answer");
+        answer.json::<Value>().await.expect("JSON")["data"].take()
+    }
+
+    async fn network(&self) -> Network {
+        let (genesis, spec) = (self.get("beacon/genesis").await, self.get("config/spec").await);
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
         Network {
-            chain_id: 1,
-            genesis_fork_version: field("genesis_fork_version").parse().unwrap(),
-            capella_fork_version: CAPELLA,
-            genesis_validators_root: field("genesis_validators_root").parse().unwrap(),
+            chain_id: text(&spec["DEPOSIT_CHAIN_ID"]).parse().expect("a number"),
+            genesis_fork_version: text(&genesis["genesis_fork_version"]).parse().expect("a version"),
+            capella_fork_version: text(&spec["CAPELLA_FORK_VERSION"]).parse().expect("a version"),
+            genesis_validators_root: text(&genesis["genesis_validators_root"]).parse().expect("a root"),
         }
+    }
+
+    async fn epoch(&self) -> u64 {
+        let head = self.get("beacon/headers/head").await;
+        let slot: u64 = head["header"]["message"]["slot"].as_str().expect("text").parse().expect("a number");
+        slot / 8
     }
 }
 
@@ -82,9 +81,11 @@ fn pubkey(index: u64) -> PublicKey {
     (G1::generator() * &interop_key(index)).encode()
 }
 
-fn exit(network: &Network, key: &Scalar, message: VoluntaryExit) -> SignedVoluntaryExit {
+fn exit(network: &Network, key: u64, epoch: u64, validator_index: u64) -> SignedVoluntaryExit {
+    let message = VoluntaryExit { epoch, validator_index };
     let root = message.signing_root(network.capella_fork_version, network.genesis_validators_root);
-    SignedVoluntaryExit { message, signature: (G2::hash(&root.0, ETHEREUM_DST) * key).encode() }
+    let signature = (G2::hash(&root.0, ETHEREUM_DST) * &interop_key(key)).encode();
+    SignedVoluntaryExit { message, signature }
 }
 
 async fn refusal(nodes: &BeaconNodes, exit: &SignedVoluntaryExit) -> ExitRefusal {
@@ -94,54 +95,131 @@ async fn refusal(nodes: &BeaconNodes, exit: &SignedVoluntaryExit) -> ExitRefusal
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "slow: needs Lodestar from npm; run by the slow suites"]
-async fn an_exit_is_posted_to_lodestar_and_followed() {
-    let node = BeaconNode::start();
-    let network = node.network();
-    let nodes = BeaconNodes::new(std::slice::from_ref(&node.url)).unwrap();
-
-    nodes.check_network(&network).await.unwrap();
-    let others = [
-        Network { genesis_validators_root: Root([1; 32]), ..network },
-        Network { genesis_fork_version: ForkVersion([9; 4]), ..network },
-        Network { capella_fork_version: ForkVersion([9; 4]), ..network },
-    ];
-    for other in others {
-        let refused = nodes.check_network(&other).await;
-        assert!(matches!(refused, Err(BeaconError::WrongNetwork { .. })), "{refused:?}");
-    }
-
-    let index = 5;
-    let validator = nodes.head_validator(&pubkey(index)).await.unwrap().expect("an interop validator");
-    assert_eq!((validator.index, validator.status), (index, ValidatorStatus::ActiveOngoing));
-    let finalised =
-        nodes.finalized_validator(&pubkey(index)).await.unwrap().expect("it is there from genesis");
-    assert_eq!(finalised.index, index);
-    assert_eq!(nodes.head_validator(&pubkey(1_000)).await.unwrap(), None);
-
-    // Refusals, in the node's own words and status.
-    let message = VoluntaryExit { epoch: 0, validator_index: index };
-    let wrong_key = exit(&network, &interop_key(6), message);
-    assert_eq!(refusal(&nodes, &wrong_key).await, ExitRefusal::InvalidSignature);
-    let wrong_fork = Network { capella_fork_version: ForkVersion([2, 0, 0, 1]), ..network };
-    let wrong_fork = exit(&wrong_fork, &interop_key(index), message);
-    assert_eq!(refusal(&nodes, &wrong_fork).await, ExitRefusal::InvalidSignature);
-    let future = exit(&network, &interop_key(index), VoluntaryExit { epoch: 1_000_000, ..message });
-    let refused = refusal(&nodes, &future).await;
-    assert!(!refused.is_success() && refused != ExitRefusal::InvalidSignature, "{refused:?}");
-
-    // The good one, twice: a repetition is no failure.
-    let good = exit(&network, &interop_key(index), message);
-    assert_eq!(nodes.post_exit(&good).await.unwrap().accepted.len(), 1);
-    assert_eq!(nodes.post_exit(&good).await.unwrap().accepted.len(), 1);
-    let deadline = Instant::now() + Duration::from_secs(60);
+/// Asks until the validator has the status.
+async fn follow<A>(status: ValidatorStatus, patience: Duration, ask: impl Fn() -> A)
+where
+    A: Future<Output = Result<Option<Validator>, BeaconError>>,
+{
+    let started = Instant::now();
     loop {
-        let validator = nodes.head_validator(&pubkey(index)).await.unwrap().expect("it is still there");
-        if validator.status == ValidatorStatus::ActiveExiting {
-            break;
+        let validator = ask().await.expect("an answer").expect("it is still there");
+        assert_eq!(validator.index, LEAVING);
+        if validator.status == status {
+            return;
         }
-        assert!(Instant::now() < deadline, "still {}", validator.status);
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(started.elapsed() < patience, "still {} after {patience:?}", validator.status);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// One test, because the node takes its time to start.
+#[tokio::test]
+#[ignore = "slow: needs Lodestar from npm; run by the slow suites"]
+async fn an_exit_is_posted_to_lodestar_and_followed_until_it_is_final() {
+    let node = BeaconNode::start();
+    let nodes = BeaconNodes::new(std::slice::from_ref(&node.url)).expect("a URL");
+    let network = node.network().await;
+
+    identity(&nodes, &network).await;
+    validators(&nodes, &node).await;
+    refusals(&nodes, &node, &network).await;
+
+    // One node that is down keeps nothing from happening; a repetition is no failure.
+    let with_one_down = BeaconNodes::new(&[DOWN.to_owned(), node.url.clone()]).expect("URLs");
+    let good = exit(&network, LEAVING, node.epoch().await, LEAVING);
+    for _ in 0..2 {
+        let posted = with_one_down.post_exit(&good).await.expect("a good exit");
+        assert_eq!((posted.accepted, posted.refused), (vec![node.url.clone()], vec![]));
+    }
+    let key = pubkey(LEAVING);
+    follow(ValidatorStatus::ActiveExiting, 4 * EPOCH, || nodes.head_validator(&key)).await;
+    assert!(nodes.post_exit(&good).await.is_ok(), "the same exit, when the validator is leaving already");
+    println!("leaving in the head state in epoch {}", node.epoch().await);
+    follow(ValidatorStatus::ActiveExiting, 8 * EPOCH, || nodes.finalized_validator(&key)).await;
+    println!("leaving in the finalised state in epoch {}", node.epoch().await);
+
+    drop(node);
+    let gone = nodes.head_validator(&key).await;
+    assert!(matches!(gone, Err(BeaconError::AllDown(_))), "the node should be gone: {gone:?}");
+}
+
+/// The node is of our network, and of no other.
+async fn identity(nodes: &BeaconNodes, network: &Network) {
+    assert_eq!(network.capella_fork_version, ForkVersion([3, 0, 0, 1]), "the minimal preset's");
+    nodes.check_network(network).await.expect("our own network");
+    let others = [
+        (
+            "genesis_validators_root",
+            Network { genesis_validators_root: Root([1; 32]), ..*network },
+            network.genesis_validators_root.to_string(),
+        ),
+        (
+            "genesis_fork_version",
+            Network { genesis_fork_version: ForkVersion([9; 4]), ..*network },
+            network.genesis_fork_version.to_string(),
+        ),
+        (
+            "CAPELLA_FORK_VERSION",
+            Network { capella_fork_version: ForkVersion([9; 4]), ..*network },
+            network.capella_fork_version.to_string(),
+        ),
+    ];
+    for (differs, other, ours) in others {
+        match nodes.check_network(&other).await {
+            Err(BeaconError::WrongNetwork { field, found, .. }) => {
+                assert_eq!((field, found), (differs, ours));
+            }
+            result => panic!("another {differs}: {result:?}"),
+        }
+    }
+}
+
+/// Every interop validator by its key, in the head and in the finalised state, and none that is not there.
+async fn validators(nodes: &BeaconNodes, node: &BeaconNode) {
+    for index in 0..VALIDATORS {
+        let expected = Some(Validator { index, status: ValidatorStatus::ActiveOngoing });
+        let key = pubkey(index);
+        assert_eq!(nodes.head_validator(&key).await.expect("an answer"), expected);
+        assert_eq!(nodes.finalized_validator(&key).await.expect("an answer"), expected);
+    }
+    let stranger = pubkey(VALIDATORS);
+    assert_eq!(nodes.head_validator(&stranger).await.expect("an answer"), None);
+    assert_eq!(nodes.finalized_validator(&stranger).await.expect("an answer"), None);
+
+    let nobody = BeaconNodes::new(&[DOWN.to_owned()]).expect("a URL");
+    let down = nobody.head_validator(&stranger).await;
+    assert!(matches!(down, Err(BeaconError::AllDown(_))), "`not there` is not `not known`: {down:?}");
+    // What is not the API at all.
+    let elsewhere = BeaconNodes::new(&[format!("{}/elsewhere", node.url)]).expect("a URL");
+    let network = elsewhere.check_network(&node.network().await).await;
+    assert!(matches!(network, Err(BeaconError::AllDown(_))), "{network:?}");
+}
+
+/// What a node must not take, it does not, and we understand why.
+async fn refusals(nodes: &BeaconNodes, node: &BeaconNode, network: &Network) {
+    let epoch = node.epoch().await;
+    let wrong_key = exit(network, LEAVING + 1, epoch, LEAVING);
+    assert_eq!(refusal(nodes, &wrong_key).await, ExitRefusal::InvalidSignature);
+
+    let bellatrix = Network { capella_fork_version: ForkVersion([2, 0, 0, 1]), ..*network };
+    let wrong_fork = exit(&bellatrix, LEAVING, epoch, LEAVING);
+    assert_eq!(refusal(nodes, &wrong_fork).await, ExitRefusal::InvalidSignature);
+
+    let elsewhere = Network { genesis_validators_root: Root([1; 32]), ..*network };
+    let wrong_network = exit(&elsewhere, LEAVING, epoch, LEAVING);
+    assert_eq!(refusal(nodes, &wrong_network).await, ExitRefusal::InvalidSignature);
+
+    // Lodestar's pool does not say what exactly is invalid, so we must not read more into it: it may be taken later.
+    let early = refusal(nodes, &exit(network, LEAVING, epoch + 1_000, LEAVING)).await;
+    assert_eq!(early, ExitRefusal::Other("VOLUNTARY_EXIT_ERROR_INVALID".to_owned()));
+    assert!(early.is_transient() && !early.is_success());
+
+    let unknown = refusal(nodes, &exit(network, VALIDATORS, epoch, VALIDATORS)).await;
+    println!("an exit of a validator that is not there: {unknown}");
+    assert!(!unknown.is_success() && unknown != ExitRefusal::InvalidSignature);
+
+    for key in [LEAVING, LEAVING + 1] {
+        let validator = nodes.head_validator(&pubkey(key)).await.expect("an answer");
+        assert_eq!(validator.map(|validator| validator.status), Some(ValidatorStatus::ActiveOngoing));
     }
 }

@@ -1,0 +1,125 @@
+//! Transcripts verify offline, evidence included, and no part of one can be changed unnoticed.
+
+use postern_host::verify::{VerifyError, describe, verify_files};
+use postern_shared::events::ChainEvent;
+use postern_shared::ids::{ManifestHash, PoolId};
+use postern_shared::transcript::{Claim, Transcript, TranscriptError};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, manifest};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Keygen, presign and release of a DAO in which every member is needed, so that nothing in them is superfluous.
+fn transcripts(seed: u64) -> Vec<Transcript> {
+    let pool = PoolId(1);
+    let mut cluster = Cluster::launch(manifest(3, 3, 3), seed);
+    cluster.run(0);
+    cluster.observe(deposit_requested(1));
+    cluster.run(0);
+    let pubkey = cluster.pubkey(pool).unwrap();
+    cluster.observe(ChainEvent::ValidatorIndexed { pool, pubkey, validator_index: 17 });
+    cluster.run(0);
+    cluster.observe(exit_requested(1));
+    cluster.run(0);
+    let transcripts: Vec<Transcript> = cluster.nodes[0].transcripts().cloned().collect();
+    assert_eq!(transcripts.iter().map(kind).collect::<Vec<_>>(), ["keygen", "presign", "release"]);
+    transcripts
+}
+
+fn write(folder: &Path, name: &str, transcript: &impl serde::Serialize) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, serde_json::to_vec_pretty(transcript).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn the_life_of_a_pool_verifies_from_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let transcripts = transcripts(1);
+    let paths: Vec<PathBuf> =
+        transcripts.iter().map(|transcript| write(folder.path(), kind(transcript), transcript)).collect();
+    let hash = transcripts[0].manifest().unwrap().hash();
+    let verified = verify_files(&paths, Some(hash)).unwrap();
+    assert!(verified.iter().all(|verified| verified.simulated && verified.manifest == hash));
+    let words: Vec<String> = verified.iter().map(|verified| describe(&verified.claim)).collect();
+    assert!(words[0].contains("made by members 1, 2, 3 together; 3 of them"));
+    assert!(words[1].contains("validator 17 is presigned; members 1, 2, 3"));
+    assert!(words[2].contains("was released by members 1, 2, 3"));
+    assert!(matches!(verified[2].claim, Claim::Released { .. }));
+
+    let another = verify_files(&paths, Some(ManifestHash([1; 32])));
+    assert!(matches!(
+        another,
+        Err(VerifyError::Transcript { source: TranscriptError::OtherManifest { .. }, .. })
+    ));
+}
+
+#[test]
+fn transcripts_of_two_keys_contradict_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (transcripts(1), transcripts(2));
+    let keygen = write(folder.path(), "keygen", &one[0]);
+    let presign = write(folder.path(), "presign", &other[1]);
+    let release = write(folder.path(), "release", &other[2]);
+    for paths in [vec![keygen.clone(), presign], vec![keygen, release]] {
+        let refused = verify_files(&paths, None);
+        assert!(matches!(refused, Err(VerifyError::Contradiction { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn files_that_are_no_transcripts_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.json");
+    assert!(verify_files(&[missing], None).unwrap_err().to_string().contains("missing.json"));
+    let good = std::fs::read(write(folder.path(), "good", &transcripts(1)[0])).unwrap();
+    for content in [b"".to_vec(), b"{}".to_vec(), b"not json".to_vec(), good[..good.len() / 2].to_vec()] {
+        let path = folder.path().join("bad.json");
+        std::fs::write(&path, content).unwrap();
+        assert!(matches!(verify_files(&[path], None), Err(VerifyError::Format { .. })));
+    }
+}
+
+/// The paths of all texts and numbers in a document.
+fn leaves(value: &Value, path: String, into: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => {
+            items.iter().zip(0..).for_each(|(item, index)| leaves(item, format!("{path}/{index}"), into));
+        }
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, field)| leaves(field, format!("{path}/{name}"), into));
+        }
+        _ => into.push(path),
+    }
+}
+
+/// Another value of the same kind: one hexadecimal digit, one letter, or one number further.
+fn other(value: &Value, position: usize) -> Value {
+    match value {
+        Value::String(text) if text.starts_with("0x") && text.len() > 2 => {
+            let at = 2 + position % (text.len() - 2);
+            let digit = if text.as_bytes()[at] == b'0' { "1" } else { "0" };
+            Value::from(format!("{}{digit}{}", &text[..at], &text[at + 1..]))
+        }
+        Value::String(text) => Value::from(format!("{text}x")),
+        Value::Number(number) => Value::from(number.as_u64().unwrap_or_default() + 1),
+        other => panic!("a transcript holds no {other}"),
+    }
+}
+
+#[test]
+fn no_part_of_a_transcript_can_be_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    for transcript in transcripts(1) {
+        let good = serde_json::to_value(&transcript).unwrap();
+        let mut paths = Vec::new();
+        leaves(&good, String::new(), &mut paths);
+        assert!(paths.len() > 60, "{} has only {} parts", kind(&transcript), paths.len());
+        for (path, position) in paths.iter().zip((0..).step_by(13)) {
+            let mut changed = good.clone();
+            let leaf = changed.pointer_mut(path).unwrap();
+            *leaf = other(leaf, position);
+            let file = write(folder.path(), "changed.json", &changed);
+            assert!(verify_files(&[file], None).is_err(), "{}: {path} can be changed", kind(&transcript));
+        }
+    }
+}
