@@ -1,0 +1,217 @@
+//! The command line under bad input: one clear line on standard error, an exit code that is not 0, no panic.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const MANIFEST: &str = r#"
+version = 1
+name = "test"
+epoch = 0
+leader = 1
+[network]
+chain_id = 1
+genesis_fork_version = "0x00000000"
+capella_fork_version = "0x03000000"
+genesis_validators_root = "0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5ad27f511bfe95"
+[contracts]
+pool_manager = "0x0101010101010101010101010101010101010101"
+deposit = "0x0202020202020202020202020202020202020202"
+[thresholds]
+operator = 2
+guardian = 2
+[attestation]
+trust = "amd"
+measurements = ["MEASUREMENT"]
+[[members]]
+id = 1
+name = "one"
+wallet = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
+host_key = "HOST1"
+chip_id = "CHIP1"
+[[members]]
+id = 2
+name = "two"
+wallet = "0x2b5ad5c4795c026514f8317c7a215e218dccd6cf"
+host_key = "HOST2"
+chip_id = "CHIP2"
+"#;
+
+const HOST_SEED: [u8; 32] = [7; 32];
+
+fn manifest() -> String {
+    let mut seed = HOST_SEED;
+    let secret = libp2p::identity::ed25519::SecretKey::try_from_bytes(&mut seed).unwrap();
+    let own = hex::encode(libp2p::identity::ed25519::Keypair::from(secret).public().to_bytes());
+    MANIFEST
+        .replace("MEASUREMENT", &format!("0x{}", "11".repeat(48)))
+        .replace("HOST1", &format!("0x{own}"))
+        .replace("HOST2", &format!("0x{}", "22".repeat(32)))
+        .replace("CHIP1", &format!("0x{}", "c1".repeat(64)))
+        .replace("CHIP2", &format!("0x{}", "c2".repeat(64)))
+}
+
+const CONFIG: &str = r#"
+manifest = "manifest.toml"
+member = 1
+data_dir = "data"
+enclave = "unix:enclave.sock"
+certificates = "certificates"
+host_key = "host.key"
+wallet_key = "wallet.key"
+listen = "/ip4/127.0.0.1/tcp/0"
+[peers]
+2 = "/ip4/127.0.0.1/tcp/1"
+[execution]
+url = "http://127.0.0.1:1"
+[beacon]
+urls = ["http://127.0.0.1:1"]
+"#;
+
+/// A member's folder with everything in place but for the chains.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
+    write("manifest.toml", &manifest());
+    write("config.toml", CONFIG);
+    write("host.key", &hex::encode(HOST_SEED));
+    // Secret key 1: its address is member 1's wallet.
+    write("wallet.key", &format!("{:064x}", 1));
+    std::fs::create_dir(folder.path().join("certificates")).unwrap();
+    for name in ["ark", "ask", "vcek"] {
+        write(&format!("certificates/{name}.der"), "untrusted bytes");
+    }
+    folder
+}
+
+fn postern(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_postern")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+/// Fails with one line that contains these words, and nothing secret.
+#[track_caller]
+fn assert_refused(folder: &Path, arguments: &[&str], words: &[&str]) {
+    let output = postern(folder, arguments);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(!text.contains("panicked"), "{text}");
+    let line = text.lines().last().unwrap_or_default();
+    for word in words {
+        assert!(line.contains(word), "`{word}` is not in `{line}`");
+    }
+    assert!(!text.contains(&hex::encode(HOST_SEED)), "a secret is shown: {text}");
+}
+
+fn replace(path: PathBuf, from: &str, to: &str) {
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from}");
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn a_good_manifest_has_a_hash() {
+    let folder = folder();
+    let output = postern(folder.path(), &["manifest", "check", "manifest.toml"]);
+    assert!(output.status.success());
+    let hash = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((hash.len(), &hash[..2]), (67, "0x"));
+}
+
+#[test]
+fn a_bad_manifest_is_refused_with_file_and_field() {
+    let cases = [
+        ("version = 1", "version = 9", "version"),
+        ("operator = 2", "operator = 3", "thresholds.operator"),
+        ("guardian = 2", "guardian = 1", "thresholds.guardian"),
+        ("id = 2", "id = 1", "members[1].id"),
+        ("name = \"two\"", "name = \"one\"", "members[1].name"),
+        ("leader = 1", "leader = 7", "leader"),
+        ("epoch = 0", "epoch = 0\nsurprise = 1", "surprise"),
+        ("version = 1", "version = ", "TOML"),
+    ];
+    for (from, to, field) in cases {
+        let folder = folder();
+        replace(folder.path().join("manifest.toml"), from, to);
+        let words = if field == "TOML" { vec!["manifest.toml"] } else { vec!["manifest.toml", field] };
+        assert_refused(folder.path(), &["manifest", "check", "manifest.toml"], &words);
+        assert_refused(folder.path(), &["run", "--config", "config.toml"], &words);
+    }
+    let folder = folder();
+    assert_refused(folder.path(), &["manifest", "check", "nothing.toml"], &["nothing.toml"]);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_field() {
+    let cases = [
+        ("member = 1", "member = 9", "member"),
+        ("unix:enclave.sock", "tcp:1:2", "enclave"),
+        ("/ip4/127.0.0.1/tcp/0", "somewhere", "listen"),
+        ("2 = \"/ip4", "9 = \"/ip4", "peers.9"),
+        ("2 = \"/ip4", "1 = \"/ip4", "peers.1"),
+        ("urls = [\"http://127.0.0.1:1\"]", "urls = []", "beacon.urls"),
+        ("host.key", "missing.key", "missing.key"),
+        ("wallet.key", "manifest.toml", "wallet_key"),
+        ("certificates = \"certificates\"", "certificates = \"nowhere\"", "ark"),
+        ("member = 1", "member = 1\nsurprise = 2", "surprise"),
+    ];
+    for (from, to, field) in cases {
+        let folder = folder();
+        replace(folder.path().join("config.toml"), from, to);
+        assert_refused(folder.path(), &["run", "--config", "config.toml"], &[field]);
+    }
+    let folder = folder();
+    std::fs::write(folder.path().join("host.key"), hex::encode([8; 32])).unwrap();
+    assert_refused(folder.path(), &["run", "--config", "config.toml"], &["host_key", "member 1"]);
+    std::fs::write(folder.path().join("host.key"), "short").unwrap();
+    assert_refused(folder.path(), &["run", "--config", "config.toml"], &["host_key"]);
+    assert_refused(folder.path(), &["run", "--config", "nothing.toml"], &["nothing.toml"]);
+}
+
+/// Answers every request with this body.
+fn serve(body: &'static str) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut buffer = [0; 8192];
+            let _ = stream.read(&mut buffer);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+            let _ = write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    url
+}
+
+#[test]
+fn an_execution_node_of_another_chain_is_refused_with_both_ids() {
+    let folder = folder();
+    let url = serve(r#"{"jsonrpc":"2.0","id":0,"result":"0x539"}"#);
+    replace(folder.path().join("config.toml"), "url = \"http://127.0.0.1:1\"", &format!("url = \"{url}\""));
+    assert_refused(folder.path(), &["run", "--config", "config.toml"], &["chain 1337", "chain 1"]);
+}
+
+#[test]
+fn files_that_are_no_transcripts_are_refused() {
+    let folder = folder();
+    std::fs::write(folder.path().join("empty.json"), "").unwrap();
+    assert_refused(folder.path(), &["verify", "empty.json"], &["empty.json", "not a transcript"]);
+    assert_refused(folder.path(), &["verify", "missing.json"], &["missing.json"]);
+    assert_refused(folder.path(), &["verify", "manifest.toml"], &["manifest.toml", "not a transcript"]);
+}
+
+#[test]
+fn demos_that_can_not_be_are_refused() {
+    let folder = folder();
+    for (flag, value) in [
+        ("--members", "1"),
+        ("--operator-threshold", "1"),
+        ("--operator-threshold", "6"),
+        ("--guardian-threshold", "0"),
+        ("--pools", "0"),
+    ] {
+        assert_refused(folder.path(), &["demo", flag, value], &[flag]);
+    }
+    // Somebody's files are in the way.
+    assert_refused(folder.path(), &["demo", "--data-dir", "certificates"], &["certificates"]);
+}
