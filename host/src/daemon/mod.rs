@@ -1,10 +1,10 @@
 //! `postern run`: serves one member's enclave until it is told to stop.
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
-//! - [`chains`] looks at the chains, writes down what has happened, and tells the enclave;
-//! - [`results`] acts on what the enclave published: files, the leader's transactions, exits;
-//! - one task for each other member carries messages to it; [`peers`] answers theirs;
-//! - a ticker lets the enclave look for what it misses; [`report`] writes the status file.
+//! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
+//! - `results` acts on what the enclave published: files, the leader's transactions, exits;
+//! - one task for each other member carries messages to it; `peers` answers theirs;
+//! - a ticker lets the enclave look for what it misses; `report` writes the status file.
 //!
 //! # State and restart
 //! Everything follows from the store. A task that starts again repeats what was not marked as done; the enclave, the

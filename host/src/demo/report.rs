@@ -2,17 +2,16 @@
 
 use super::DemoError;
 use crate::chain::beacon::ValidatorStatus;
-use postern_attestation::{Binding, CertificateChain, Expected, Measurement, TrustAnchor};
+use crate::verify::verify_files;
 use postern_shared::bls::{PublicKey, Signature};
 use postern_shared::ethereum::{
     DepositData, ForkVersion, Network, Root, SignedVoluntaryExit, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
 };
 use postern_shared::ids::PoolId;
 use postern_shared::manifest::Manifest;
-use postern_shared::message::Certificates;
-use postern_shared::transcript::{Claim, Transcript};
+use postern_shared::transcript::Claim;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The result of a demo, as `--json` prints it. 64-bit numbers are text, as in the Beacon API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,26 +127,22 @@ pub(super) fn prove(
     let unproved = |reason: String| DemoError::Unproved { what: pool.to_string(), reason };
     let require = |holds: bool, what: &str| if holds { Ok(()) } else { Err(unproved(what.to_owned())) };
 
-    let Claim::Key { pool: of, certificate, deposit, .. } = claim(manifest, &transcripts.keygen)? else {
-        return Err(unproved("the keygen transcript proves something else".to_owned()));
-    };
-    require(of == pool, "the keygen transcript is of another pool")?;
-    let pubkey = certificate.pubkey();
-
-    let claimed = claim(manifest, &transcripts.presign)?;
-    let Claim::Presigned { pool: of, certificate: presigned, exit: message, .. } = claimed else {
-        return Err(unproved("the presign transcript proves something else".to_owned()));
-    };
-    require(of == pool && presigned == certificate, "the presign transcript is of another key")?;
-
-    let Claim::Released { pool: of, pubkey: released, exit, .. } = claim(manifest, &transcripts.release)?
+    let paths = [&transcripts.keygen, &transcripts.presign, &transcripts.release].map(PathBuf::clone);
+    let verified =
+        verify_files(&paths, Some(manifest.hash())).map_err(|error| unproved(error.to_string()))?;
+    let claims: Vec<Claim> = verified.into_iter().map(|verified| verified.claim).collect();
+    let [
+        Claim::Key { pool: made, certificate, deposit, .. },
+        Claim::Presigned { pool: presigned, .. },
+        Claim::Released { pool: released, exit, .. },
+    ] = &claims[..]
     else {
-        return Err(unproved("the release transcript proves something else".to_owned()));
+        return Err(unproved("the transcripts prove something else".to_owned()));
     };
-    require(of == pool && released == pubkey, "the release transcript is of another key")?;
-    require(exit.message == message, "another exit was released than was presigned")?;
+    let pubkey = certificate.pubkey();
+    require([made, presigned, released].iter().all(|of| **of == pool), "a transcript is of another pool")?;
     require(exit.message.validator_index == validator_index, "the exit is of another validator")?;
-    check_signatures(&manifest.network, &pubkey, &deposit, &exit).map_err(unproved)?;
+    check_signatures(&manifest.network, &pubkey, deposit, exit).map_err(unproved)?;
 
     Ok(PoolReport {
         pool_id: pool.0,
@@ -183,46 +178,6 @@ fn check_signatures(
     pubkey.verify(&root.0, &deposit.signature).map_err(|error| format!("deposit: {error}"))?;
     let root = exit.message.signing_root(network.capella_fork_version, network.genesis_validators_root);
     pubkey.verify(&root.0, &exit.signature).map_err(|error| format!("exit: {error}"))
-}
-
-/// What a transcript in a file proves, its attestation evidence included.
-fn claim(manifest: &Manifest, path: &Path) -> Result<Claim, DemoError> {
-    let unproved = |reason: String| DemoError::Unproved { what: path.display().to_string(), reason };
-    let text = std::fs::read(path).map_err(|source| DemoError::File { path: path.to_owned(), source })?;
-    let transcript: Transcript =
-        serde_json::from_slice(&text).map_err(|error| unproved(error.to_string()))?;
-    let claim = transcript.verify(Some(manifest.hash())).map_err(|error| unproved(error.to_string()))?;
-    check_evidence(manifest, &transcript).map_err(unproved)?;
-    Ok(claim)
-}
-
-/// Whether each participant's identity is one of an enclave that the manifest accepts.
-fn check_evidence(manifest: &Manifest, transcript: &Transcript) -> Result<(), String> {
-    let anchor: TrustAnchor = postern_simulation::trust_anchor();
-    let measurements: Vec<Measurement> =
-        manifest.attestation.measurements.iter().map(|measurement| Measurement(measurement.0)).collect();
-    for attested in transcript.roster() {
-        let member = attested.identity.member;
-        let entry = manifest.member(member).ok_or_else(|| format!("{member} is not in the manifest"))?;
-        let binding = Binding {
-            identity: &attested.identity.to_bytes(),
-            prover: member.0,
-            verifier: attested.verifier.0,
-            manifest_hash: manifest.hash().0,
-            nonce: attested.nonce.0,
-        };
-        let expected = Expected {
-            report_data: binding.report_data(),
-            measurements: &measurements,
-            host_data: manifest.hash().0,
-            chip_id: entry.chip_id.0,
-        };
-        let Certificates { ark, ask, vcek } = attested.evidence.certificates.clone();
-        let chain = CertificateChain { ark, ask, vcek };
-        postern_attestation::verify(&attested.evidence.report, &chain, &anchor, &expected, None)
-            .map_err(|error| format!("evidence of {member}: {error}"))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

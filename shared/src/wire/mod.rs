@@ -1,7 +1,7 @@
 //! The protocol between a host and its own enclave.
 //!
 //! The host connects and sends a [`Hello`]; the enclave answers with its own, and both sides refuse a version that they
-//! don't speak. Then strictly one [`Request`], one [`Response`], in frames (see [`frame`]) of `postcard`.
+//! don't speak. Then strictly one [`Request`], one [`Response`], in frames (a length, then so many bytes) of `postcard`.
 //!
 //! # State and restart
 //! Every [`Output`] has a sequence number and is repeated (`Request::Resume`) until the host has acknowledged it, which
