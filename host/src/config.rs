@@ -52,6 +52,9 @@ pub struct ConfigFile {
 pub struct ExecutionConfig {
     /// Its JSON-RPC endpoint.
     pub url: String,
+    /// The block of the pool manager's deployment: earlier ones are not searched for events.
+    #[serde(default)]
+    pub start_block: u64,
 }
 
 /// The beacon nodes.
@@ -92,6 +95,8 @@ pub struct Config {
     pub peers: BTreeMap<MemberId, Multiaddr>,
     /// JSON-RPC.
     pub execution_url: String,
+    /// The first block with events.
+    pub start_block: u64,
     /// Beacon API.
     pub beacon_urls: Vec<String>,
     /// Between looks at the chains.
@@ -187,6 +192,7 @@ impl Config {
             listen: multiaddr("listen", &file.listen)?,
             peers: peers(&file.peers, &manifest, member)?,
             execution_url: file.execution.url,
+            start_block: file.execution.start_block,
             beacon_urls: file.beacon.urls,
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),

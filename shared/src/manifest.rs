@@ -34,7 +34,7 @@ pub struct Manifest {
     pub name: String,
     /// Counts changes of the manifest, from 0.
     pub epoch: u64,
-    /// The member whose host sends transactions and whose enclave combines releases.
+    /// The guardian whose host sends transactions and whose enclave combines releases.
     pub leader: MemberId,
     /// The chain.
     pub network: Network,
@@ -210,8 +210,9 @@ impl Manifest {
             self.guardians().len(),
             "guardians",
         )?;
-        if self.member(self.leader).is_none() {
-            return field("leader", format!("{} is not a member", self.leader));
+        // Guardians seal their shares to the leader's enclave, which must be one whose keys a release knows.
+        if !self.guardians().contains(&self.leader) {
+            return field("leader", format!("{} is not a guardian", self.leader));
         }
         let measurements = &self.attestation.measurements;
         if measurements.is_empty() || measurements.len() > MAX_MEASUREMENTS {

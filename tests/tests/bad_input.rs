@@ -21,12 +21,13 @@ use std::os::unix::net::UnixStream;
 #[test]
 fn a_manifest_error_names_its_field() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 17] = [
+    let cases: [(&str, Change); 18] = [
         ("version", |manifest| manifest.version = 2),
         ("name", |manifest| manifest.name.clear()),
         ("name", |manifest| manifest.name = "a\nb".into()),
         ("name", |manifest| manifest.name = "x".repeat(65)),
         ("leader", |manifest| manifest.leader = MemberId(9)),
+        ("leader", |manifest| manifest.members[0].guardian = false),
         ("members", |manifest| manifest.members.truncate(1)),
         ("members", |manifest| manifest.members = vec![manifest.members[0].clone(); 41]),
         ("members[1].id", |manifest| manifest.members[1].id = MemberId(0)),

@@ -44,7 +44,8 @@ impl From<ChainError> for LookError {
 async fn look(shared: &Shared) -> Result<(), LookError> {
     let cursor: Cursor = match shared.store.cursor()? {
         Some(cursor) => cursor,
-        None => shared.execution.cursor_at(0).await?,
+        // The cursor is behind the last block that was searched.
+        None => shared.execution.cursor_at(shared.start_block.saturating_sub(1)).await?,
     };
     let (events, next) = shared.execution.poll(cursor).await?;
     if next == cursor {

@@ -71,6 +71,7 @@ pub(crate) struct Shared {
     execution: Execution,
     beacon: BeaconNodes,
     transactions: Transactions,
+    start_block: u64,
     poll: Duration,
     tick: Duration,
 }
@@ -112,6 +113,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         execution,
         beacon,
         transactions,
+        start_block: config.start_block,
         poll: config.poll,
         tick: config.tick,
     });
