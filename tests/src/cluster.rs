@@ -143,6 +143,19 @@ impl Node {
         Coins::new(Zeroizing::new(seed))
     }
 
+    /// What all else of the enclave derives from, and the secret keys of its identity.
+    pub fn long_lived_secrets(&self) -> Vec<Vec<u8>> {
+        let coins = self.coins();
+        let dealing = coins.scalar("postern-key-dealing-v1", b"").to_bytes();
+        vec![
+            self.given.borrow()[0].clone(),
+            coins.bytes("postern-key-signing-v1", b"").to_vec(),
+            coins.bytes("postern-key-agreement-v1", b"").to_vec(),
+            dealing.to_vec(),
+            dealing.iter().rev().copied().collect(),
+        ]
+    }
+
     /// The enclave's identity keys.
     pub fn keys(&self) -> IdentityKeys {
         IdentityKeys::derive(&self.coins(), self.id)

@@ -3,8 +3,11 @@
 //!
 //! After every step the blueprint's invariants I1 to I5 are checked on what the enclaves have said.
 
-use crate::cluster::{Cluster, Packet, ceremony, deposit_requested, exit_requested, kind, manifest, pubkey};
+use crate::cluster::{
+    Cluster, Node, Packet, ceremony, deposit_requested, exit_requested, kind, manifest, pubkey,
+};
 use crate::corruption::Corrupt;
+use aho_corasick::AhoCorasick;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
@@ -58,6 +61,8 @@ struct World {
     checked: BTreeMap<MemberId, usize>,
     keys: BTreeMap<PoolId, (MemberId, postern_shared::bls::PublicKey)>,
     culprits: BTreeSet<MemberId>,
+    /// Finds enclaves' long-lived secrets.
+    secrets: AhoCorasick,
     /// Ceremonies of which a transcript was verified.
     verified: BTreeSet<(&'static str, CeremonyId)>,
     trace: Digest,
@@ -82,6 +87,14 @@ pub fn run(seed: u64) -> Result<Outcome, String> {
     world.outcome().map_err(|broken| format!("SEED={seed}: {broken}"))
 }
 
+/// Finds the long-lived secrets of all enclaves, in raw bytes and in hexadecimal.
+fn secrets(cluster: &Cluster) -> AhoCorasick {
+    let raw = cluster.nodes.iter().flat_map(Node::long_lived_secrets);
+    let patterns =
+        raw.flat_map(|secret| [postern_shared::bytes::to_hex(&secret).split_off(2).into_bytes(), secret]);
+    AhoCorasick::new(patterns).expect("the patterns fit an automaton")
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -95,6 +108,8 @@ impl World {
         let corrupt: BTreeMap<MemberId, Corrupt> =
             ids.iter().take(corrupted.into()).map(|id| (*id, Corrupt::of(cluster.node(*id)))).collect();
         let pools = if rng.u8(..8) == 0 { 2 } else { 1 };
+        cluster.seen = Some(Vec::new());
+        let secrets = secrets(&cluster);
         let identities = cluster.nodes.iter().map(|node| node.keys().identity().to_bytes()).collect();
         let deposits: Vec<ChainEvent> = (1..=pools).map(deposit_requested).collect();
         let untold = cluster.ids().into_iter().map(|id| (id, deposits.clone())).collect();
@@ -118,6 +133,7 @@ impl World {
             checked: BTreeMap::new(),
             keys: BTreeMap::new(),
             culprits: BTreeSet::new(),
+            secrets,
             verified: BTreeSet::new(),
             trace: Digest([0; 32]),
             indexed: false,
@@ -247,6 +263,7 @@ impl World {
         self.crashed += 1;
         self.corrupt.remove(&id);
         self.cluster.crash(id, self.crashed);
+        self.secrets = secrets(&self.cluster);
         self.identities.insert(self.cluster.node(id).keys().identity().to_bytes());
         self.checked.remove(&id);
         let told: Vec<ChainEvent> = self.told.get(&id).into_iter().flatten().copied().collect();
@@ -332,8 +349,13 @@ impl World {
         self.cluster.ids().iter().filter(|id| favours(id)).count()
     }
 
-    /// Checks what enclaves have published since the last time.
+    /// Checks what hosts have seen and what enclaves have published since the last time.
     fn check(&mut self) -> Result<(), String> {
+        // I1, for what lives as long as an enclave; `secrecy.rs` looks for all the rest.
+        let seen = self.cluster.seen.replace(Vec::new()).unwrap_or_default();
+        if seen.iter().any(|bytes| self.secrets.is_match(bytes)) {
+            return Err("I1: a host saw a secret".into());
+        }
         for id in self.cluster.ids() {
             let from = self.checked.get(&id).copied().unwrap_or_default();
             let artifacts: Vec<Artifact> = self.cluster.node(id).artifacts[from..].to_vec();
@@ -413,5 +435,22 @@ impl World {
         }
         self.trace = Transcriber::new("trace").bytes(&self.trace.0).number(released as u64).finish();
         Ok(Outcome { trace: self.trace, released, pools, must_finish, culprits: self.culprits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_for_secrets_finds_them() {
+        let cluster = Cluster::launch(manifest(3, 2, 2), 1);
+        let search = secrets(&cluster);
+        for secret in cluster.nodes.iter().flat_map(Node::long_lived_secrets) {
+            let leak = [b"before".to_vec(), secret.clone(), b"after".to_vec()].concat();
+            assert!(search.is_match(&leak));
+            assert!(search.is_match(postern_shared::bytes::to_hex(&secret).as_bytes()));
+        }
+        assert!(!search.is_match([0x42; 200].as_slice()));
     }
 }
