@@ -1,196 +1,498 @@
 //! The host's execution side against a node that is not ours: anvil.
 //!
-//! Slow; needs `npm ci --prefix tests/peers/anvil` first. Fails when the node is missing.
+//! Blocks come when the tests say so; `finalized` is two epochs of 32 blocks behind the head. Needs
+//! `npm ci --ignore-scripts --prefix tests/peers/anvil` first. Fails when the node is missing.
 
-use alloy::network::{EthereumWallet, TransactionBuilder};
-use alloy::primitives::{Address, Bytes, U256};
-use alloy::providers::{DynProvider, Provider, ProviderBuilder};
-use alloy::rpc::types::TransactionRequest;
+mod peer;
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::providers::{DynProvider, Provider};
+use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::signers::local::PrivateKeySigner;
-use alloy::sol_types::SolValue;
-use postern_host::chain::execution::{ChainError, Execution, PoolStatus};
+use alloy::sol_types::{SolCall, SolValue};
+use peer::{Peer, installed};
+use postern_host::chain::execution::{ChainError, Cursor, Execution, Pool, PoolEvent, PoolStatus};
 use postern_host::chain::profile::{PoolEventKind, PoolManager};
-use postern_host::chain::transactions::{TransactionError, TransactionState, Transactions};
+use postern_host::chain::transactions::{
+    FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Transactions,
+};
 use postern_host::store::Store;
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
 use postern_shared::ethereum::{DepositData, DepositMessage, VALIDATOR_STAKE_GWEI, WithdrawalCredentials};
+use postern_shared::events::ChainEvent;
 use postern_shared::ids::{self, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_tests::cluster;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 
+const CHAIN: u64 = 31337;
 const POOL: PoolId = PoolId(1);
+/// Blocks by which `finalized` is behind.
+const FINALITY: u64 = 64;
+/// Wallets of ours, known to anvil by their balance only.
+const LEADER: [u8; 32] = [0x11; 32];
+const STRANGER: [u8; 32] = [0x22; 32];
+/// The nonce of a wallet's first transaction.
+const FIRST: u64 = 0;
+const RULES: FeeRules = FeeRules {
+    raise_after_blocks: 3,
+    max_fee_per_gas: 1_000_000_000_000,
+    min_priority_fee_per_gas: 100_000_000,
+};
 
-/// Ends with the test.
-struct Anvil {
-    process: Child,
-    url: String,
+alloy::sol! {
+    function setLeader(address newLeader) external;
+    function get_deposit_count() external view returns (bytes memory);
 }
 
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn ether(amount: u64) -> U256 {
+    U256::from(amount) * U256::from(10).pow(U256::from(18))
 }
 
-impl Anvil {
-    fn start() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/anvil");
-        let binary = folder.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-        assert!(binary.exists(), "anvil is missing: run `npm ci --prefix tests/peers/anvil` first");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // One slot an epoch: `finalized` is two blocks behind the head.
-        let arguments = ["--port", &port.to_string(), "--slots-in-an-epoch", "1", "--silent"];
-        let process =
-            Command::new(binary).args(arguments).stdout(Stdio::null()).spawn().expect("anvil starts");
-        Self { process, url: format!("http://127.0.0.1:{port}") }
-    }
+fn address(key: &[u8; 32]) -> Address {
+    PrivateKeySigner::from_slice(key).expect("a scalar").address()
 }
 
-/// The n-th key of anvil's well-known mnemonic.
-fn key(index: usize) -> [u8; 32] {
-    let keys = [
-        "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
-        "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
-        "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
-    ];
-    hex::decode(keys[index]).unwrap().try_into().unwrap()
+fn start_anvil() -> (Peer, String) {
+    let binary = installed("anvil", "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+    let arguments = ["--port", "0", "--no-mining", "--chain-id", &CHAIN.to_string()];
+    Peer::start(&binary, &arguments, Duration::from_secs(30), |line| {
+        line.trim().strip_prefix("Listening on ").map(|place| format!("http://{place}"))
+    })
 }
 
-fn signer(index: usize) -> PrivateKeySigner {
-    PrivateKeySigner::from_slice(&key(index)).unwrap()
+/// A chain with our contracts and a full pool, a leader's host beside it, and its store.
+struct Bench {
+    execution: Execution,
+    manifest: Manifest,
+    /// Of an account that anvil signs for: pays, stakes, owns the pool manager.
+    owner: Address,
+    manager: Address,
+    deposit_contract: Address,
+    folder: TempDir,
+    peer: Peer,
 }
 
-async fn connect(url: &str) -> DynProvider {
-    let wallet = EthereumWallet::from(signer(0));
-    let provider = ProviderBuilder::new().wallet(wallet).connect_http(url.parse().unwrap()).erased();
-    provider.client().set_poll_interval(Duration::from_millis(50));
-    for _ in 0..200 {
-        if provider.get_chain_id().await.is_ok() {
-            return provider;
+impl Bench {
+    async fn start() -> Self {
+        let (peer, url) = start_anvil();
+        let mut manifest = cluster::manifest(5, 3, 3);
+        manifest.network.chain_id = CHAIN;
+        let folder = tempfile::tempdir().expect("a directory");
+        let (nowhere, none) = (Address::ZERO, Address::ZERO);
+        let execution = Execution::connect(&url, &manifest).await.expect("anvil answers");
+        let accounts = execution.provider().get_accounts().await.expect("accounts");
+        let owner = *accounts.first().expect("an account");
+        let mut bench =
+            Self { execution, manifest, owner, manager: nowhere, deposit_contract: none, folder, peer };
+        for key in [&LEADER, &STRANGER] {
+            bench.rpc("anvil_setBalance", json!([address(key), ether(10)])).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+
+        bench.deposit_contract =
+            bench.deploy(include_str!("../../host/contracts/artifacts/DepositContract.json"), &[]).await;
+        let arguments = (bench.deposit_contract, address(&LEADER)).abi_encode_params();
+        bench.manager =
+            bench.deploy(include_str!("../../host/contracts/artifacts/PoolManager.json"), &arguments).await;
+        bench.manifest.contracts.deposit = ids::Address(bench.deposit_contract.into_array());
+        bench.manifest.contracts.pool_manager = ids::Address(bench.manager.into_array());
+        bench.execution = Execution::connect(&url, &bench.manifest).await.expect("anvil answers");
+
+        let receipt = bench.call(PoolManager::stakeCall {}.abi_encode(), ether(32)).await;
+        assert!(receipt.status());
+        bench
     }
-    panic!("anvil does not answer at {url}");
+
+    fn provider(&self) -> &DynProvider {
+        self.execution.provider()
+    }
+
+    async fn rpc(&self, method: &'static str, parameters: Value) -> Value {
+        let answer = self.provider().raw_request::<_, Value>(method.into(), parameters).await;
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    async fn mine(&self, blocks: u64) {
+        self.rpc("anvil_mine", json!([format!("{blocks:#x}")])).await;
+    }
+
+    /// Makes everything so far final.
+    async fn finalise(&self) {
+        self.mine(FINALITY + 1).await;
+    }
+
+    /// Sends from the owner's account and mines it.
+    async fn send(&self, request: TransactionRequest) -> TransactionReceipt {
+        let sent = self.provider().send_transaction(request.from(self.owner)).await.expect("anvil takes it");
+        let hash = *sent.tx_hash();
+        self.mine(1).await;
+        let receipt = self.provider().get_transaction_receipt(hash).await.expect("an answer");
+        receipt.expect("a receipt")
+    }
+
+    async fn call(&self, calldata: Vec<u8>, value: U256) -> TransactionReceipt {
+        let request = TransactionRequest::default().to(self.manager).value(value);
+        self.send(request.input(Bytes::from(calldata).into())).await
+    }
+
+    async fn deploy(&self, artifact: &str, arguments: &[u8]) -> Address {
+        let artifact: Value = serde_json::from_str(artifact).expect("JSON");
+        let code: Bytes = artifact["bytecode"].as_str().expect("text").parse().expect("hexadecimal");
+        let code = Bytes::from([code.as_ref(), arguments].concat());
+        let request =
+            TransactionRequest { to: Some(alloy::primitives::TxKind::Create), ..Default::default() };
+        let receipt = self.send(request.input(code.into())).await;
+        assert!(receipt.status());
+        receipt.contract_address.expect("a contract")
+    }
+
+    /// As a process would begin: with nothing but the store's file.
+    fn open(&self, wallet: &[u8; 32]) -> (Transactions, Arc<Store>) {
+        let store = Arc::new(Store::open(self.folder.path()).expect("a store that nobody else has open"));
+        let rows: Arc<dyn TransactionStore> = store.clone();
+        let transactions = Transactions::open(self.provider().clone(), CHAIN, wallet, rows);
+        (transactions.expect("a wallet").with_rules(RULES), store)
+    }
+
+    async fn pool(&self) -> Pool {
+        self.execution.pool(POOL, false).await.expect("an answer")
+    }
+
+    async fn credentials(&self) -> WithdrawalCredentials {
+        WithdrawalCredentials::execution(self.pool().await.address.expect("a pool"))
+    }
+
+    /// A real deposit of a key of our own, and the call that hands it in.
+    async fn deposit(&self) -> (DepositData, Vec<u8>) {
+        let secret = Scalar::from_u64(0xdead_beef);
+        let message = DepositMessage {
+            pubkey: (G1::generator() * &secret).encode(),
+            withdrawal_credentials: self.credentials().await,
+            amount: VALIDATOR_STAKE_GWEI,
+        };
+        let root = message.signing_root(self.manifest.network.genesis_fork_version);
+        let signature = (G2::hash(&root.0, ETHEREUM_DST) * &secret).encode();
+        let data = DepositData { message, signature };
+        let operators: Vec<MemberId> = (1..=5).map(MemberId).collect();
+        (data, self.execution.profile().deposit_call(&data, &operators).expect("a call"))
+    }
+
+    async fn submit(&self, transactions: &Transactions, call: &[u8]) -> TransactionState {
+        let target = self.manifest.contracts.pool_manager;
+        transactions.submit("deposit-1", target, call.to_vec()).await.expect("a good call")
+    }
+
+    async fn nonce(&self, wallet: &[u8; 32]) -> u64 {
+        self.provider().get_transaction_count(address(wallet)).await.expect("an answer")
+    }
+
+    async fn poll(&self, cursor: Cursor) -> (Vec<(PoolEventKind, PoolId)>, Cursor) {
+        let (events, next) = self.execution.poll(cursor).await.expect("events");
+        (events.iter().map(|event| (event.kind, event.pool)).collect(), next)
+    }
 }
 
-async fn mine(provider: &DynProvider, blocks: u64) {
-    let _: serde_json::Value =
-        provider.raw_request("anvil_mine".into(), [format!("{blocks:#x}")]).await.expect("anvil mines");
+fn row(store: &Store) -> TransactionRow {
+    let mut rows = store.load().expect("rows");
+    assert_eq!(rows.len(), 1);
+    rows.pop().expect("a row")
 }
 
-async fn deploy(provider: &DynProvider, artifact: &str, arguments: &[u8]) -> Address {
-    let artifact: serde_json::Value = serde_json::from_str(artifact).unwrap();
-    let bytecode: Bytes = artifact["bytecode"].as_str().unwrap().parse().unwrap();
-    let code = [bytecode.to_vec(), arguments.to_vec()].concat();
-    let request = TransactionRequest::default().with_deploy_code(code);
-    let receipt = provider.send_transaction(request).await.unwrap().get_receipt().await.unwrap();
-    assert!(receipt.status());
-    receipt.contract_address.unwrap()
+fn assert_mined(outcomes: &[Outcome], hash: ids::Digest) {
+    match outcomes {
+        [Outcome { key, state: TransactionState::Mined { hash: found, .. } }] => {
+            assert_eq!((key.as_str(), *found), ("deposit-1", hash));
+        }
+        other => panic!("not mined: {other:?}"),
+    }
 }
 
-/// A real deposit of a key of our own.
-fn deposit(manifest: &Manifest, credentials: WithdrawalCredentials) -> DepositData {
-    let secret = Scalar::from_u64(0xdead_beef);
-    let pubkey = (G1::generator() * &secret).encode();
-    let message =
-        DepositMessage { pubkey, withdrawal_credentials: credentials, amount: VALIDATOR_STAKE_GWEI };
-    let root = message.signing_root(manifest.network.genesis_fork_version);
-    DepositData { message, signature: (G2::hash(&root.0, ETHEREUM_DST) * &secret).encode() }
-}
-
-fn transactions(provider: &DynProvider, wallet: usize, folder: &Path) -> Transactions {
-    let store = Arc::new(Store::open(folder).unwrap());
-    Transactions::open(provider.clone(), 31337, &key(wallet), store).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "slow: needs anvil from npm; run by the slow suites"]
-async fn events_are_followed_and_deposits_handed_in_on_anvil() {
-    let anvil = Anvil::start();
-    let provider = connect(&anvil.url).await;
-    let deposit_artifact = include_str!("../../host/contracts/artifacts/DepositContract.json");
-    let manager_artifact = include_str!("../../host/contracts/artifacts/PoolManager.json");
-    let deposit_contract = deploy(&provider, deposit_artifact, &[]).await;
-    let arguments = (deposit_contract, signer(1).address()).abi_encode_params();
-    let manager_address = deploy(&provider, manager_artifact, &arguments).await;
-    let manager = PoolManager::new(manager_address, &provider);
-
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn a_node_of_another_chain_is_refused() {
+    let (_peer, url) = start_anvil();
     let mut manifest = cluster::manifest(5, 3, 3);
-    manifest.network.chain_id = 31337;
-    manifest.contracts.pool_manager = ids::Address(manager_address.into_array());
-    manifest.contracts.deposit = ids::Address(deposit_contract.into_array());
-    let mut other = manifest.clone();
-    other.network.chain_id = 1;
-    assert!(matches!(
-        Execution::connect(&anvil.url, &other).await,
-        Err(ChainError::WrongChain { expected: 1, found: 31337 })
-    ));
-    let execution = Execution::connect(&anvil.url, &manifest).await.unwrap();
+    manifest.network.chain_id = CHAIN;
+    Execution::connect(&url, &manifest).await.expect("our chain");
+    manifest.network.chain_id = 1;
+    let refused = Execution::connect(&url, &manifest).await;
+    assert!(
+        matches!(refused, Err(ChainError::WrongChain { expected: 1, found: CHAIN })),
+        "{:?}",
+        refused.err()
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
+    let bench = Bench::start().await;
+    let mut cursor = bench.execution.cursor_at(0).await.expect("block 0");
 
     // Nothing is seen before it is final, everything once it is, and nothing twice.
-    let stake = U256::from(32) * U256::from(10).pow(U256::from(18));
-    let staked = manager.stake().value(stake).send().await.unwrap().get_receipt().await.unwrap();
-    assert!(staked.status());
-    let start = execution.cursor_at(0).await.unwrap();
-    let (early, cursor) = execution.poll(start).await.unwrap();
-    assert!(early.is_empty(), "not final yet: {early:?}");
-    mine(&provider, 4).await;
-    let (events, cursor) = execution.poll(cursor).await.unwrap();
-    assert_eq!(events.len(), 1);
-    assert_eq!((events[0].kind, events[0].pool), (PoolEventKind::DepositRequested, POOL));
-    let address = manager.getPoolAddress(POOL.0).call().await.unwrap();
-    let credentials = WithdrawalCredentials::execution(ids::Address(address.into_array()));
-    assert_eq!(events[0].withdrawal_credentials, Some(credentials));
-    let (again, cursor) = execution.poll(cursor).await.unwrap();
-    assert!(again.is_empty());
-
-    // The leader hands the deposit in; it is restarted before anything is sent, and again afterwards.
-    let data = deposit(&manifest, credentials);
-    let operators: Vec<MemberId> = (1..=5).map(MemberId).collect();
-    let call = execution.profile().deposit_call(&data, &operators).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let target = manifest.contracts.pool_manager;
-    let leader = transactions(&provider, 1, folder.path());
-    assert_eq!(leader.submit("deposit-1", target, call.clone()).await.unwrap(), TransactionState::Prepared);
-    drop(leader);
-    let leader = transactions(&provider, 1, folder.path());
-    let mut outcome = None;
-    for _ in 0..100 {
-        if let Some(ended) = leader.drive().await.unwrap().pop() {
-            outcome = Some(ended);
-            break;
+    let head = bench.provider().get_block_number().await.expect("a number");
+    bench.mine(FINALITY - 1).await;
+    let (events, next) = bench.poll(cursor).await;
+    assert_eq!((events, next.block), (vec![], head - 1));
+    cursor = next;
+    bench.mine(1).await;
+    let (events, next) = bench.execution.poll(cursor).await.expect("events");
+    let [PoolEvent { source, block_number, pool: POOL, kind: PoolEventKind::DepositRequested, .. }] =
+        events[..]
+    else {
+        panic!("one request: {events:?}")
+    };
+    assert_eq!(block_number, head);
+    let block = bench.provider().get_block_by_number(head.into()).await.expect("an answer").expect("a block");
+    assert_eq!(source.block.0, block.header.hash.0);
+    let credentials = bench.credentials().await;
+    match events[0].claim() {
+        Some(ChainEvent::DepositRequested(request)) => {
+            assert_eq!((request.pool, request.withdrawal_credentials), (POOL, credentials));
+            assert_eq!(request.source, source);
         }
-        mine(&provider, 1).await;
+        other => panic!("no request: {other:?}"),
     }
-    assert!(matches!(outcome.expect("it ends").state, TransactionState::Mined { .. }));
-    drop(leader);
-    let leader = transactions(&provider, 1, folder.path());
-    let state = leader.submit("deposit-1", target, call.clone()).await.unwrap();
-    assert!(matches!(state, TransactionState::Mined { .. }));
-    leader.drive().await.unwrap();
-    let sent = provider.get_transaction_count(signer(1).address()).await.unwrap();
-    assert_eq!(sent, 1, "one transaction, whatever was restarted");
-    drop(leader);
+    cursor = next;
+    assert_eq!(bench.poll(cursor).await, (vec![], cursor));
 
-    mine(&provider, 4).await;
-    let (events, _) = execution.poll(cursor).await.unwrap();
-    assert!(events.iter().any(|event| event.kind == PoolEventKind::Deposited && event.pool == POOL));
-    let pool = execution.pool(POOL, true).await.unwrap();
+    // The deposit goes in; mined is not final.
+    let (data, call) = bench.deposit().await;
+    data.message
+        .pubkey
+        .verify(&data.message.signing_root(bench.manifest.network.genesis_fork_version).0, &data.signature)
+        .expect("a good signature");
+    let (leader, store) = bench.open(&LEADER);
+    assert_eq!(bench.submit(&leader, &call).await, TransactionState::Prepared);
+    assert_eq!(leader.drive().await.expect("a step"), []);
+    bench.mine(1).await;
+    assert_eq!(leader.drive().await.expect("a step"), []);
+    assert_eq!(bench.pool().await.status, PoolStatus::Deposited);
+    let finalised = bench.execution.pool(POOL, true).await.expect("an answer");
+    assert_eq!((finalised.status, finalised.pubkey), (PoolStatus::Ready, None), "mined is not final");
+    bench.finalise().await;
+    assert_mined(&leader.drive().await.expect("a step"), row(&store).versions[0].hash);
+    assert_eq!(leader.drive().await.expect("a step"), [], "an outcome is reported once");
+
+    // The contracts took it.
+    let (events, next) = bench.poll(cursor).await;
+    assert_eq!(events, [(PoolEventKind::Deposited, POOL)]);
+    cursor = next;
+    let pool = bench.execution.pool(POOL, true).await.expect("an answer");
     assert_eq!((pool.status, pool.pubkey), (PoolStatus::Deposited, Some(data.message.pubkey)));
-    assert_eq!(provider.get_balance(deposit_contract).await.unwrap(), stake);
+    assert_eq!(bench.provider().get_balance(bench.deposit_contract).await.expect("an answer"), ether(32));
+    let count = TransactionRequest::default().to(bench.deposit_contract);
+    let count = count.input(Bytes::from(get_deposit_countCall {}.abi_encode()).into());
+    let count = bench.provider().call(count).await.expect("an answer");
+    let count = get_deposit_countCall::abi_decode_returns(&count).expect("bytes");
+    assert_eq!(count.as_ref(), 1_u64.to_le_bytes());
+    let receipt = bench.provider().get_transaction_receipt(B256::from(row(&store).versions[0].hash.0)).await;
+    let receipt = receipt.expect("an answer").expect("a receipt");
+    let topic = keccak256("DepositEvent(bytes,bytes,bytes,bytes,bytes)");
+    let logs = receipt.logs();
+    let log = logs.iter().find(|log| log.topic0() == Some(&topic)).expect("the deposit contract's own event");
+    let data_of_log = log.data().data.as_ref();
+    assert!(data_of_log.windows(48).any(|bytes| bytes == data.message.pubkey.0));
+    assert!(data_of_log.windows(96).any(|bytes| bytes == data.signature.0));
 
-    // What the contract would refuse is not even signed, and says why.
-    let folder = tempfile::tempdir().unwrap();
-    let stranger = transactions(&provider, 2, folder.path());
-    match stranger.submit("deposit-1", target, call).await {
-        Err(TransactionError::WouldRevert { reason, .. }) => {
-            assert!(reason.contains("OnlyLeader"), "{reason}")
+    // The DAO wants it out; the leader reports that it has gone.
+    let request = PoolManager::requestPoolExitCall { poolId: POOL.0 }.abi_encode();
+    assert!(bench.call(request, U256::ZERO).await.status());
+    bench.finalise().await;
+    let (events, next) = bench.poll(cursor).await;
+    assert_eq!(events, [(PoolEventKind::ExitRequested, POOL)]);
+    let report = bench.execution.profile().report_exited_call(POOL).expect("a call");
+    leader.submit("exited-1", bench.manifest.contracts.pool_manager, report).await.expect("a good call");
+    leader.drive().await.expect("a step");
+    bench.finalise().await;
+    assert_eq!(leader.drive().await.expect("a step").len(), 1);
+    assert_eq!(bench.execution.pool(POOL, true).await.expect("an answer").status, PoolStatus::Exited);
+    assert_eq!(bench.poll(next).await.0, []);
+    assert_eq!(bench.nonce(&LEADER).await, FIRST + 2);
+}
+
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn what_the_contract_refuses_is_not_signed_or_ends_with_its_reason() {
+    let bench = Bench::start().await;
+    let (_, call) = bench.deposit().await;
+    let target = bench.manifest.contracts.pool_manager;
+
+    // Refused already: nothing is signed.
+    let (stranger, store) = bench.open(&STRANGER);
+    match stranger.submit("deposit-1", target, call.clone()).await {
+        Err(TransactionError::WouldRevert { key, reason }) => {
+            let expected = format!("OnlyLeader {{ caller: {:#x} }}", address(&STRANGER));
+            assert_eq!((key.as_str(), reason), ("deposit-1", expected));
         }
         other => panic!("a stranger's deposit: {other:?}"),
     }
+    assert_eq!(store.load().expect("rows"), []);
+    drop((stranger, store));
+
+    // Refused when it is mined, because the leader changed in between: the end, with the contract's reason.
+    let (leader, store) = bench.open(&LEADER);
+    bench.submit(&leader, &call).await;
+    let change = setLeaderCall { newLeader: address(&STRANGER) }.abi_encode();
+    assert!(bench.call(change, U256::ZERO).await.status());
+    leader.drive().await.expect("a step");
+    bench.finalise().await;
+    let outcomes = leader.drive().await.expect("a step");
+    let [Outcome { state: TransactionState::Reverted { hash, reason, .. }, .. }] = &outcomes[..] else {
+        panic!("not reverted: {outcomes:?}")
+    };
+    assert_eq!(*hash, row(&store).versions[0].hash);
+    assert_eq!(*reason, format!("OnlyLeader {{ caller: {:#x} }}", address(&LEADER)));
+    assert_eq!(bench.pool().await.status, PoolStatus::Ready);
+
+    // It is not tried again, not after a restart either.
+    let ended = outcomes[0].state.clone();
+    drop((leader, store));
+    let (leader, _store) = bench.open(&LEADER);
+    assert_eq!(bench.submit(&leader, &call).await, ended);
+    assert_eq!(leader.drive().await.expect("a step"), []);
+    bench.finalise().await;
+    assert_eq!(bench.nonce(&LEADER).await, FIRST + 1);
+}
+
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn restarts_at_every_step_send_one_transaction() {
+    let bench = Bench::start().await;
+    let (data, call) = bench.deposit().await;
+
+    let signed = {
+        let (leader, store) = bench.open(&LEADER);
+        assert_eq!(bench.submit(&leader, &call).await, TransactionState::Prepared);
+        row(&store)
+    };
+    assert_eq!((signed.nonce, signed.versions.len()), (FIRST, 1));
+    assert_eq!(bench.nonce(&LEADER).await, FIRST, "stored before it is sent");
+
+    // Sent, and the process died before it could write that down.
+    let _ = bench.provider().send_raw_transaction(&signed.versions[0].raw).await.expect("anvil takes it");
+    for _ in 0..2 {
+        let (leader, store) = bench.open(&LEADER);
+        let state = bench.submit(&leader, &call).await;
+        assert!(!state.is_final(), "{state:?}");
+        assert_eq!(leader.drive().await.expect("a step"), []);
+        assert_eq!(row(&store).state, TransactionState::Sent, "known already is as good as sent");
+    }
+    // Forgotten by the node, remembered by us.
+    bench.rpc("anvil_dropAllTransactions", json!([])).await;
+    {
+        let (leader, _store) = bench.open(&LEADER);
+        leader.drive().await.expect("a step");
+    }
+    bench.mine(1).await;
+    assert_eq!(bench.pool().await.pubkey, Some(data.message.pubkey));
+    {
+        let (leader, _store) = bench.open(&LEADER);
+        assert_eq!(leader.drive().await.expect("a step"), [], "mined is not final");
+    }
+    bench.finalise().await;
+    {
+        let (leader, store) = bench.open(&LEADER);
+        assert_mined(&leader.drive().await.expect("a step"), signed.versions[0].hash);
+        assert_eq!(row(&store).versions.len(), 1);
+        assert_eq!(row(&store).versions[0].raw, signed.versions[0].raw);
+    }
+    assert_eq!(bench.nonce(&LEADER).await, FIRST + 1, "one transaction, whatever was restarted");
+
+    // The next one has the next nonce.
+    let (leader, store) = bench.open(&LEADER);
+    let report = bench.execution.profile().report_exited_call(POOL).expect("a call");
+    leader.submit("exited-1", bench.manifest.contracts.pool_manager, report).await.expect("a good call");
+    let nonces: Vec<u64> = store.load().expect("rows").iter().map(|row| row.nonce).collect();
+    assert_eq!(nonces, [FIRST, FIRST + 1]);
+}
+
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn fees_are_raised_under_the_same_nonce() {
+    let bench = Bench::start().await;
+    let (_, call) = bench.deposit().await;
+    let (leader, store) = bench.open(&LEADER);
+    bench.submit(&leader, &call).await;
+    leader.drive().await.expect("a step");
+    // The market leaves the first version behind.
+    let first = row(&store).versions[0].clone();
+    let base_fee = first.max_fee_per_gas * 4;
+    for _ in 0..RULES.raise_after_blocks {
+        bench.rpc("anvil_setNextBlockBaseFeePerGas", json!([format!("{base_fee:#x}")])).await;
+        bench.mine(1).await;
+    }
+    assert_eq!(bench.nonce(&LEADER).await, FIRST, "too cheap to be mined");
+    leader.drive().await.expect("a step");
+    let raised = row(&store);
+    assert_eq!((raised.nonce, raised.versions.len()), (FIRST, 2));
+    assert!(raised.versions[1].max_fee_per_gas > base_fee);
+    assert_eq!(raised.state, TransactionState::Sent, "anvil takes the replacement");
+    bench.finalise().await;
+    assert_mined(&leader.drive().await.expect("a step"), raised.versions[1].hash);
+    assert_eq!(bench.nonce(&LEADER).await, FIRST + 1);
+}
+
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn a_nonce_lost_to_another_program_is_replaced_once_that_is_final() {
+    let bench = Bench::start().await;
+    let (data, call) = bench.deposit().await;
+    let (leader, store) = bench.open(&LEADER);
+    bench.submit(&leader, &call).await;
+    // Something else with the same wallet is faster.
+    let other = TransactionRequest::default().from(address(&LEADER)).to(bench.owner).value(U256::ONE);
+    bench.rpc("anvil_impersonateAccount", json!([address(&LEADER)])).await;
+    let _ = bench.provider().send_transaction(other).await.expect("anvil takes it");
+    bench.mine(1).await;
+    leader.drive().await.expect("a step");
+    assert_eq!(row(&store).nonce, FIRST, "`nonce too low` alone says nothing: it may be our own");
+    bench.finalise().await;
+    for _ in 0..RULES.raise_after_blocks {
+        leader.drive().await.expect("a step");
+        assert_eq!(row(&store).nonce, FIRST, "not before patience is over");
+        bench.mine(1).await;
+    }
+    leader.drive().await.expect("a step");
+    let renumbered = row(&store);
+    assert_eq!((renumbered.nonce, renumbered.state.clone()), (FIRST + 1, TransactionState::Sent));
+    bench.finalise().await;
+    assert_mined(&leader.drive().await.expect("a step"), renumbered.versions[0].hash);
+    assert_eq!(bench.pool().await.pubkey, Some(data.message.pubkey));
+}
+
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn a_finalised_block_that_changes_stops_the_host_and_a_dead_node_does_not() {
+    let bench = Bench::start().await;
+    bench.finalise().await;
+    let start = bench.execution.cursor_at(0).await.expect("block 0");
+    let (events, cursor) = bench.poll(start).await;
+    assert_eq!(events.len(), 1);
+
+    // A reorganisation of what is not final yet changes nothing.
+    bench.rpc("anvil_reorg", json!([FINALITY / 2, []])).await;
+    let (events, cursor) = bench.poll(cursor).await;
+    assert_eq!(events, []);
+
+    // One of what was final: a person must look.
+    bench.rpc("anvil_reorg", json!([FINALITY + 1, []])).await;
+    match bench.execution.poll(cursor).await {
+        Err(error @ ChainError::FinalisedBlockChanged { .. }) => assert!(!error.is_transient(), "{error}"),
+        other => panic!("a finalised block has changed: {other:?}"),
+    }
+    assert_eq!(bench.execution.finalised().await.expect("a block").block, finalised_by_tag(&bench).await);
+
+    drop(bench.peer);
+    let error = bench.execution.poll(cursor).await.expect_err("the node is dead");
+    assert!(error.is_transient(), "{error}");
+}
+
+async fn finalised_by_tag(bench: &Bench) -> u64 {
+    let block = bench.provider().get_block_by_number(BlockNumberOrTag::Finalized).await;
+    block.expect("an answer").expect("a block").header.number
 }
