@@ -4,6 +4,7 @@
 //! [`Execution::poll`] is a function of its cursor. The caller stores the events and the new cursor together (one
 //! database transaction); then every event arrives exactly once, whatever crashes in between.
 
+use super::describe_error;
 use super::profile::{self, LogError, PoolEventKind, PoolManager, Profile};
 use alloy::eips::BlockNumberOrTag;
 use alloy::network::Ethereum;
@@ -346,8 +347,8 @@ pub(crate) async fn connect_provider(url: &str, chain_id: u64) -> Result<DynProv
     Ok(provider)
 }
 
-fn node(request: &'static str, error: impl std::fmt::Display) -> ChainError {
-    ChainError::Node { request, reason: error.to_string() }
+fn node(request: &'static str, error: impl std::error::Error + 'static) -> ChainError {
+    ChainError::Node { request, reason: describe_error(&error) }
 }
 
 #[cfg(test)]

@@ -12,3 +12,19 @@ pub mod transactions;
 
 #[cfg(test)]
 mod test_server;
+
+use std::error::Error;
+
+/// An error in words, without the node's URL: it may hold a provider's access key, and logs travel.
+pub(crate) fn describe_error(error: &(dyn Error + 'static)) -> String {
+    let (mut innermost, mut transport) = (error, error.downcast_ref::<reqwest::Error>());
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+        transport = transport.or(cause.downcast_ref());
+    }
+    match transport {
+        Some(transport) if transport.is_timeout() => "no answer in time".to_owned(),
+        Some(_) => innermost.to_string(),
+        None => error.to_string(),
+    }
+}

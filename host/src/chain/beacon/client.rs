@@ -2,6 +2,7 @@
 
 use super::majority::{Verdict, decide};
 use super::{BeaconError, ExitPosted, ExitRefusal, NodeError, Validator, ValidatorStatus};
+use crate::chain::describe_error;
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit};
 use serde::Deserialize;
@@ -253,7 +254,7 @@ impl Node {
 
 /// Sends a request and reads its answer, up to the limit.
 async fn read(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), NodeError> {
-    let unreachable = |error: reqwest::Error| NodeError::Unreachable(describe_transport(&error));
+    let unreachable = |error: reqwest::Error| NodeError::Unreachable(describe_error(&error));
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
     let mut body = Vec::new();
@@ -264,18 +265,6 @@ async fn read(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), NodeEr
         body.extend_from_slice(&part);
     }
     Ok((status, body))
-}
-
-/// The innermost cause, without the URL (which may hold a provider's access key).
-fn describe_transport(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// An error answer's `message`, or the beginning of what came instead.

@@ -141,6 +141,15 @@ async fn a_node_of_another_chain_is_refused_with_both_named() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_down_is_said_without_its_access_key() {
+    let error = Execution::connect("http://user:password@127.0.0.1:1/v3/key", &manifest()).await.unwrap_err();
+    assert!(matches!(error, ChainError::Node { .. }) && error.is_transient(), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("refused"), "{text}");
+    assert!(!["v3", "key", "password"].iter().any(|secret| text.contains(secret)), "{text}");
+}
+
+#[tokio::test]
 async fn events_of_one_block_arrive_all_and_in_order() {
     let (server, shared) = node(script()).await;
     {

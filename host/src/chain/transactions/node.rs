@@ -3,6 +3,7 @@
 use super::decision::{Fees, Receipt, market_fees};
 use super::refusal::SendRefusal;
 use super::{FeeRules, TransactionError, TransactionRow};
+use crate::chain::describe_error;
 use crate::chain::profile::{describe_revert, to_alloy};
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address as AlloyAddress, B256};
@@ -107,7 +108,9 @@ impl Node {
             self.provider.call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
         match call.await {
             Ok(_) => "unknown: the call succeeds on the state before its block".to_owned(),
-            Err(error) => revert_reason(&error).unwrap_or_else(|| format!("unknown: {error}")),
+            Err(error) => {
+                revert_reason(&error).unwrap_or_else(|| format!("unknown: {}", describe_error(&error)))
+            }
         }
     }
 
@@ -131,7 +134,7 @@ pub(super) fn digest(hash: B256) -> Digest {
 }
 
 fn failed(request: &'static str, error: &TransportError) -> TransactionError {
-    TransactionError::Node { request, reason: error.to_string() }
+    TransactionError::Node { request, reason: describe_error(error) }
 }
 
 /// The contract's words, when that is what an error is about.
