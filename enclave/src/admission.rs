@@ -165,6 +165,8 @@ impl Admission {
     ) -> Result<(), Rejection> {
         let member = answer.identity.member;
         let entry = manifest.member(member).ok_or(Rejection::NotAMember(member))?;
+        // Nothing could be dealt to such a peer, so nobody else would be dealt anything either.
+        answer.identity.dealing.decode().map_err(|_| Rejection::Evidence)?;
         let expected = Expected {
             report_data: self.binding(&answer.identity, answer.to, answer.nonce),
             measurements: &self.measurements,

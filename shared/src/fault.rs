@@ -61,9 +61,6 @@ pub enum Proof {
 #[error("the accusation of {0} is not proved")]
 pub struct Unproved(pub MemberId);
 
-/// Accusations of accusations are followed this deep; honest ones need one step.
-const MAX_DEPTH: u8 = 2;
-
 /// The terms by which statements are judged.
 #[derive(Debug, Clone, Copy)]
 pub enum TermsRef<'a> {
@@ -87,15 +84,30 @@ pub struct Court<'a> {
 impl Fault {
     /// Checks the proof.
     pub fn verify(&self, court: &Court<'_>) -> Result<(), Unproved> {
-        if court.proves(self, 0) { Ok(()) } else { Err(Unproved(self.culprit)) }
+        if court.proves(self) { Ok(()) } else { Err(Unproved(self.culprit)) }
     }
 }
 
 impl Court<'_> {
-    fn proves(&self, fault: &Fault, depth: u8) -> bool {
-        if depth > MAX_DEPTH {
-            return false;
+    /// Accusations of accusations are followed to their end, in a loop: each turns the judgement round. A limit would
+    /// make it depend on where one begins, so that an honest accuser could be framed; a message's length is limit enough.
+    fn proves(&self, fault: &Fault) -> bool {
+        let mut inner: Fault;
+        let (mut fault, mut turned) = (fault, false);
+        while let Proof::FalseAccusation(accusation) = &fault.proof {
+            let said = self
+                .roster
+                .get(fault.culprit)
+                .is_some_and(|culprit| self.said(culprit, accusation, accusation.slot.step));
+            let Some(accused) = accused(accusation).filter(|_| said) else { return turned };
+            inner = accused;
+            (fault, turned) = (&inner, !turned);
         }
+        self.proves_by_itself(fault) != turned
+    }
+
+    /// Judges a proof of any kind but accusations of accusations.
+    fn proves_by_itself(&self, fault: &Fault) -> bool {
         let Some(culprit) = self.roster.get(fault.culprit) else {
             return false;
         };
@@ -121,14 +133,11 @@ impl Court<'_> {
             Proof::InvalidPartial { deals, verdict, statement } => {
                 let signed: Vec<SignedDigest> = deals.iter().map(Broadcast::signed_digest).collect();
                 self.said(culprit, verdict, Step::Verdict)
-                    && codec::decode(&verdict.body).is_ok_and(|said| Verdict::Accept(signed) == said)
+                    && codec::decode(&verdict.body).is_ok_and(|said: Verdict| said.accepts(&signed))
                     && self.said(culprit, statement, statement.slot.step)
                     && self.partial_is_invalid(deals, statement)
             }
-            Proof::FalseAccusation(accusation) => {
-                self.said(culprit, accusation, accusation.slot.step)
-                    && accused(accusation).is_some_and(|accused| !self.proves(&accused, depth + 1))
-            }
+            Proof::FalseAccusation(_) => false,
         }
     }
 
@@ -164,8 +173,7 @@ impl Court<'_> {
     fn are_deals(&self, terms: &KeygenTerms, deals: &[SignedDigest]) -> bool {
         deals.len() == terms.operators.len()
             && deals.iter().zip(&terms.operators).all(|(deal, operator)| {
-                deal.slot.step == Step::Deal
-                    && deal.slot.from == *operator
+                (deal.slot.step, deal.slot.from, deal.slot.item) == (Step::Deal, *operator, 0)
                     && self.roster.get(*operator).is_some_and(|dealer| self.said_digest(dealer, deal))
             })
     }

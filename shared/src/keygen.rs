@@ -75,6 +75,18 @@ pub enum Verdict {
     Reject(Box<Fault>),
 }
 
+impl Verdict {
+    /// Whether this accepts just these deals. Their signatures may be others: who has a key can sign the same deal in
+    /// more ways than one.
+    pub fn accepts(&self, deals: &[SignedDigest]) -> bool {
+        let same = |(one, other): (&SignedDigest, &SignedDigest)| {
+            (one.slot, one.digest) == (other.slot, other.digest)
+        };
+        matches!(self, Self::Accept(accepted)
+            if accepted.len() == deals.len() && accepted.iter().zip(deals).all(same))
+    }
+}
+
 /// The new share works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirm {

@@ -310,13 +310,13 @@ impl Check<'_> {
         let digests: Vec<_> = deals.iter().map(|(signed, open)| (signed.digest, &open.commitments)).collect();
         let certificate = terms.certificate(&digests);
         let polynomial = bls::Commitments::sum(deals.iter().map(|(_, open)| &open.commitments));
-        let accepted =
-            Verdict::Accept(deals.iter().map(|(signed, _)| *signed).collect::<Vec<SignedDigest>>());
+        let signed: Vec<SignedDigest> = deals.iter().map(|(signed, _)| *signed).collect();
         let (message, digest) = (certificate.confirm_message(), certificate.digest());
         for member in &terms.operators {
             let find = |step| self.statement(statements, &court, *member, step, 0);
             let invalid = |step| TranscriptError::Invalid { step, member: *member };
-            if codec::decode::<Verdict>(&find(Step::Verdict)?.body) != Ok(accepted.clone()) {
+            let verdict = codec::decode::<Verdict>(&find(Step::Verdict)?.body);
+            if !verdict.is_ok_and(|verdict| verdict.accepts(&signed)) {
                 return Err(invalid(Step::Verdict));
             }
             let confirm: Confirm =

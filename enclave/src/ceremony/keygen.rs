@@ -10,8 +10,9 @@
 //! | Confirming | all n confirmations hold | a partial signature over the deposit; the key now counts |
 //! | Signing | t partial signatures hold | the signed deposit and the transcript |
 //!
-//! A fault that is proved before the confirmations aborts the ceremony. From then on a wrong statement is only named:
-//! others may have finished already, and a good one may still come by another way.
+//! A fault that is proved before the own verdict aborts the ceremony, and the verdict tells the others; so does a verdict
+//! that rejects, or accepts other deals. Any other wrong statement is from then on only named: others may have finished
+//! already, and a good one may still come by another way.
 //!
 //! # State and restart
 //! The polynomial and all else are functions of coins and terms: a machine that starts again says the same bytes. A
@@ -147,13 +148,14 @@ impl Keygen {
             _ => (!self.court().is_invalid(&statement)).then_some(None),
         };
         let Some(open) = open else {
-            self.accuse(Fault { culprit, proof: Proof::InvalidStatement(statement) }, me, setting, effects);
+            let fault = Fault { culprit, proof: Proof::InvalidStatement(statement) };
+            self.name_or_accuse(fault, me, setting, effects);
             return Err(Rejection::Invalid);
         };
         match self.statements.insert(statement.clone()) {
             Inserted::Same => return Ok(()),
             Inserted::Conflict(fault) => {
-                self.accuse(*fault, me, setting, effects);
+                self.name_or_accuse(*fault, me, setting, effects);
                 return Err(Rejection::Invalid);
             }
             Inserted::New => effects.store(&statement),
@@ -483,6 +485,15 @@ impl Keygen {
             self.convict(Fault { culprit, proof }, false, setting, effects);
         }
         found
+    }
+
+    /// Acts on a statement that was not taken in. Once this enclave has accepted all deals it can tell the others no
+    /// more, so it names the cheat and goes on: they may not have heard the same, and a good statement may still come.
+    fn name_or_accuse(&mut self, fault: Fault, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+        match self.phase {
+            Phase::Judging(_) => self.convict(fault, false, setting, effects),
+            _ => self.accuse(fault, me, setting, effects),
+        }
     }
 
     /// Acts on a proved cheat. Before the confirmations it ends the ceremony, for everybody.

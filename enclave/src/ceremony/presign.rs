@@ -136,6 +136,11 @@ impl Presign {
         combine_polynomials(&splits)
     }
 
+    /// Whether a guardian has said that it holds good shares of these operators' splits, as this enclave knows them.
+    pub(crate) fn holds(&self, guardian: MemberId, request: &ReleaseRequest) -> bool {
+        request.operators.iter().all(|operator| self.acknowledged(*operator, guardian))
+    }
+
     /// `H(m)`.
     pub(crate) fn message(&self) -> &G2 {
         &self.message
@@ -288,13 +293,13 @@ impl Presign {
             return;
         }
         let Some(operators) = self.choose(wanted) else { return };
+        // Complaints stay out: they prove nothing here, and their length is the complainer's choice.
         let counts = |statement: &&Broadcast| {
-            let operator = if statement.slot.step == Step::Split {
-                statement.slot.from
-            } else {
-                MemberId(statement.slot.item)
-            };
-            operators.contains(&operator)
+            let (slot, about) = (statement.slot, MemberId(statement.slot.item));
+            match slot.step {
+                Step::Split => operators.contains(&slot.from),
+                _ => operators.contains(&about) && self.acknowledged(about, slot.from),
+            }
         };
         let record = Record::Presign {
             terms: self.terms.clone(),

@@ -118,13 +118,16 @@ impl Release {
         if self.terms.leader != me.id() || !self.terms.presign.guardians.contains(&from) {
             return Err(Rejection::NotAMember(from));
         }
-        let (_, polynomial) = self.request(presign).ok_or(Rejection::TooEarly)?;
+        let (request, polynomial) = self.request(presign).ok_or(Rejection::TooEarly)?;
         let share =
             plaintext.try_into().ok().and_then(|bytes| Signature(bytes).decode().ok()).filter(|share| {
                 bls::verify_point(&polynomial.evaluate(from), presign.message(), share).is_ok()
             });
         let Some(share) = share else {
-            effects.notice(self.label.fault(from, false));
+            // Of another split than ours, if its operator made two: then the guardian is not to blame.
+            if presign.holds(from, &request) {
+                effects.notice(self.label.fault(from, false));
+            }
             return Err(Rejection::Invalid);
         };
         self.shares.entry(from).or_insert_with(|| ExitShare::new(share));

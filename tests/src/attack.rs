@@ -1,0 +1,135 @@
+//! Attacks in the making: what corrupted enclaves say in place of their honest words, and who was convicted of it.
+
+use crate::cluster::{Cluster, Packet};
+use crate::corruption::Corrupt;
+use postern_shared::bls::{G1, PublicKey, Scalar};
+use postern_shared::codec;
+use postern_shared::fault::{Court, Fault, Proof, TermsRef, Unproved};
+use postern_shared::identity::Roster;
+use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::keygen::{Deal, KeygenTerms, Verdict, possession_message};
+use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
+use postern_shared::pairwise::{EncryptedShare, Pair};
+use postern_shared::transcript::Claim;
+use postern_shared::wire::{Artifact, Notice};
+
+/// More packets than any of these runs has: one that never ends is cut off.
+const MAX_PACKETS: usize = 20_000;
+
+/// A statement as a message.
+pub fn message(statement: Broadcast) -> Vec<u8> {
+    codec::encode(&PeerMessage::Broadcast(statement))
+}
+
+/// The statement that a packet carries.
+pub fn statement(packet: &Packet) -> Option<Broadcast> {
+    match codec::decode(&packet.bytes) {
+        Ok(PeerMessage::Broadcast(statement)) => Some(statement),
+        _ => None,
+    }
+}
+
+/// Delivers all packets. What a culprit's enclave says passes through `attack` for each recipient, which then hears
+/// what `attack` gives: the same, something else, several things, or nothing.
+pub fn deliver_through(
+    cluster: &mut Cluster,
+    culprits: &[MemberId],
+    mut attack: impl FnMut(&Corrupt, &Broadcast, MemberId) -> Vec<Broadcast>,
+) {
+    let corrupt: Vec<Corrupt> = culprits.iter().map(|id| Corrupt::of(cluster.node(*id))).collect();
+    for _ in 0..MAX_PACKETS {
+        let Some(packet) = cluster.packets.pop_front() else { return };
+        let speaker = corrupt.iter().find(|corrupt| corrupt.keys.identity().member == packet.from);
+        match (speaker, statement(&packet)) {
+            (Some(corrupt), Some(said)) => {
+                for other in attack(corrupt, &said, packet.to) {
+                    cluster.deliver(Packet { bytes: message(other), ..packet.clone() });
+                }
+            }
+            _ => drop(cluster.deliver(packet)),
+        }
+    }
+    panic!("packets without end");
+}
+
+/// The terms of the keygen that is under way.
+pub fn keygen_terms(cluster: &Cluster, pool: PoolId) -> KeygenTerms {
+    cluster.nodes[0].core.keygen(pool).expect("a keygen has started").terms().clone()
+}
+
+/// The identities of all members, as a ceremony among all of them knows them.
+pub fn roster(cluster: &Cluster) -> Roster {
+    Roster::new(cluster.nodes.iter().map(|node| *node.keys().identity()).collect())
+}
+
+/// Whether a proof against somebody in a keygen holds for anybody who looks at it.
+pub fn judge(cluster: &Cluster, terms: &KeygenTerms, fault: &Fault) -> Result<(), Unproved> {
+    let roster = roster(cluster);
+    fault.verify(&Court { ceremony: terms.ceremony(), terms: TermsRef::Keygen(terms), roster: &roster })
+}
+
+/// A statement of a corrupted enclave in a keygen.
+pub fn say<T: serde::Serialize>(corrupt: &Corrupt, terms: &KeygenTerms, step: Step, body: &T) -> Broadcast {
+    let from = corrupt.keys.identity().member;
+    corrupt.keys.sign(Slot { ceremony: terms.ceremony(), from, step, item: 0 }, codec::encode(body))
+}
+
+/// A verdict that accuses somebody of a false accusation.
+pub fn counter_accusation(corrupt: &Corrupt, terms: &KeygenTerms, accusation: &Broadcast) -> Broadcast {
+    let proof = Proof::FalseAccusation(Box::new(accusation.clone()));
+    let fault = Fault { culprit: accusation.slot.from, proof };
+    say(corrupt, terms, Step::Verdict, &Verdict::Reject(Box::new(fault)))
+}
+
+/// A deal of these coefficients, well-formed and honest in all else.
+pub fn deal(cluster: &Cluster, terms: &KeygenTerms, dealer: &Corrupt, coefficients: &[Scalar]) -> Deal {
+    let (ceremony, id) = (terms.ceremony(), dealer.keys.identity().member);
+    let ephemeral = dealer.coins.scalar("postern-keygen-ephemeral-v1", &ceremony.0);
+    let share = |recipient: &MemberId| {
+        let index = Scalar::from_u64(recipient.0.into());
+        let share = coefficients.iter().rev().fold(Scalar::zero(), |sum, next| sum * &index + next);
+        let dealing = cluster.node(*recipient).keys().identity().dealing.decode().expect("a usable key");
+        Pair { ceremony, dealer: id, recipient: *recipient }.seal(&(dealing * &ephemeral), &share.to_bytes())
+    };
+    let shares: Vec<EncryptedShare> = terms.operators.iter().map(share).collect();
+    let commitments: Vec<PublicKey> = coefficients.iter().map(|one| (G1::generator() * one).encode()).collect();
+    let possession = coefficients.first().map(|secret| {
+        (possession_message(ceremony, id, &(G1::generator() * secret)) * secret).encode()
+    });
+    Deal {
+        commitments,
+        possession: possession.expect("a constant term"),
+        ephemeral: (G1::generator() * &ephemeral).encode(),
+        shares,
+    }
+}
+
+/// Signed deposits that enclaves published.
+pub fn deposits(cluster: &Cluster) -> usize {
+    let artifacts = cluster.nodes.iter().flat_map(|node| &node.artifacts);
+    artifacts.filter(|artifact| matches!(artifact, Artifact::Deposit { .. })).count()
+}
+
+/// Who is convicted by published transcripts, all of which must verify.
+pub fn culprits(cluster: &Cluster) -> Vec<MemberId> {
+    let cheats = cluster.claims().into_iter().filter_map(|claim| match claim {
+        Claim::Cheated { culprit, .. } => Some(culprit),
+        _ => None,
+    });
+    let mut named: Vec<MemberId> = cheats.collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// Whom an enclave's notices call a cheat.
+pub fn named(cluster: &Cluster, by: MemberId) -> Vec<MemberId> {
+    let faults = cluster.node(by).notices.iter().filter_map(|notice| match notice {
+        Notice::Fault { culprit, .. } => Some(*culprit),
+        _ => None,
+    });
+    let mut named: Vec<MemberId> = faults.collect();
+    named.sort();
+    named.dedup();
+    named
+}

@@ -1,0 +1,318 @@
+//! Nobody honest can be made to look like a cheat, and every proof that an honest enclave publishes holds.
+
+use ed25519_dalek::SigningKey;
+use postern_shared::bls::{G1, G2, Scalar};
+use postern_shared::codec;
+use postern_shared::events::ChainEvent;
+use postern_shared::fault::{Fault, Proof};
+use postern_shared::identity::IdentitySignature;
+use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::keygen::{Commit, Confirm, Verdict};
+use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
+use postern_shared::pairwise::Pair;
+use postern_shared::presign::Split;
+use postern_shared::wire::Request;
+use postern_tests::attack::{
+    counter_accusation, culprits, deliver_through, deposits, judge, keygen_terms, message, named, say,
+    statement,
+};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::corruption::Corrupt;
+use sha2::Digest as _;
+use std::ops::{Add, Mul};
+
+const CULPRIT: MemberId = MemberId(2);
+const WITNESS: MemberId = MemberId(3);
+const VICTIM: MemberId = MemberId(4);
+const POOL: PoolId = PoolId(1);
+
+/// A DAO at the beginning of a keygen.
+fn beginning() -> Cluster {
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 7);
+    cluster.run(0);
+    cluster.observe(deposit_requested(POOL.0));
+    cluster
+}
+
+#[test]
+fn accusations_of_accusations_frame_nobody_at_any_depth() {
+    for depth in 0..6 {
+        let mut cluster = beginning();
+        let (corrupt, terms) = (Corrupt::of(cluster.node(CULPRIT)), keygen_terms(&cluster, POOL));
+        // At the bottom a baseless accusation, then each accuses the one below.
+        let nonsense = say(&corrupt, &terms, Step::Confirm, &1);
+        let baseless = Fault { culprit: VICTIM, proof: Proof::InvalidStatement(nonsense) };
+        let mut accusation = say(&corrupt, &terms, Step::Verdict, &Verdict::Reject(Box::new(baseless)));
+        for _ in 0..depth {
+            accusation = counter_accusation(&corrupt, &terms, &accusation);
+        }
+        cluster.packets.clear();
+        cluster.ask(VICTIM, Request::Deliver(message(accusation)));
+        let answer = cluster.packets.iter().filter(|packet| packet.to == WITNESS).find_map(statement);
+        let answer = answer.expect("the victim answers with a verdict of its own");
+        assert_eq!((answer.slot.from, answer.slot.step), (VICTIM, Step::Verdict));
+
+        // What an honest enclave holds for proved, nobody may call a false accusation.
+        let proof = Proof::FalseAccusation(Box::new(answer.clone()));
+        let framed = Fault { culprit: VICTIM, proof };
+        assert!(judge(&cluster, &terms, &framed).is_err(), "depth {depth}: the victim is framed");
+        let framing = counter_accusation(&corrupt, &terms, &answer);
+        cluster.ask(WITNESS, Request::Deliver(message(framing)));
+        assert_eq!(named(&cluster, WITNESS), [CULPRIT], "depth {depth}");
+        assert_eq!(culprits(&cluster), [CULPRIT], "depth {depth}");
+    }
+}
+
+/// An integer modulo the order of Ed25519's group, out of little-endian bytes, where its type can't be named.
+fn reduce<S: Copy + From<u8> + Add<Output = S> + Mul<Output = S>>(_of: S, bytes: &[u8]) -> S {
+    let base = S::from(128) + S::from(128);
+    bytes.iter().rev().fold(S::from(0), |sum, byte| sum * base + S::from(*byte))
+}
+
+/// The same statement with another signature that is just as valid: who has the key may choose its nonce.
+fn sign_anew(corrupt: &Corrupt, statement: &Broadcast) -> Broadcast {
+    let key = SigningKey::from_bytes(&corrupt.coins.bytes("postern-key-signing-v1", b""));
+    let nonce = SigningKey::from_bytes(&[0x77; 32]);
+    let commitment = nonce.verifying_key().to_bytes();
+    let signed = SignedDigest::signed_bytes(&statement.slot, &Broadcast::digest_of(&statement.body));
+    let challenge = sha2::Sha512::new()
+        .chain_update(commitment)
+        .chain_update(key.verifying_key().to_bytes())
+        .chain_update(signed)
+        .finalize();
+    let challenge = reduce(key.to_scalar(), &challenge);
+    let response = nonce.to_scalar() + challenge * key.to_scalar();
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(&commitment);
+    signature[32..].copy_from_slice(&response.to_bytes());
+    let other = Broadcast { signature: IdentitySignature(signature), ..statement.clone() };
+    assert_ne!(other.signature, statement.signature);
+    assert!(other.signed_digest().verify(corrupt.keys.identity()));
+    other
+}
+
+#[test]
+fn a_deal_signed_in_two_ways_spoils_nobodys_transcript() {
+    let mut cluster = beginning();
+    deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, to| {
+        let other = said.slot.step == Step::Deal && to == VICTIM;
+        vec![if other { sign_anew(corrupt, said) } else { said.clone() }]
+    });
+    assert_eq!(deposits(&cluster), 5, "its content is one and the same");
+    assert!(culprits(&cluster).is_empty(), "and every transcript verifies");
+}
+
+#[test]
+fn a_bad_confirmation_is_proved_although_its_speaker_signed_its_deal_in_two_ways() {
+    let mut cluster = beginning();
+    deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, to| {
+        vec![match said.slot.step {
+            Step::Deal if to == VICTIM => sign_anew(corrupt, said),
+            Step::Confirm => {
+                let confirm: Confirm = codec::decode(&said.body).unwrap();
+                let partial = (G2::generator() * &Scalar::from_u64(6)).encode();
+                corrupt.restate(said, &Confirm { partial, ..confirm })
+            }
+            _ => said.clone(),
+        }]
+    });
+    assert_eq!(deposits(&cluster), 0);
+    assert_eq!(culprits(&cluster), [CULPRIT], "every proof verifies");
+    assert_eq!(named(&cluster, VICTIM), [CULPRIT]);
+}
+
+#[test]
+fn a_verdict_over_a_deal_of_another_slot_convicts_its_speaker() {
+    let mut cluster = beginning();
+    deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, _| {
+        if said.slot.step != Step::Verdict {
+            return vec![said.clone()];
+        }
+        let Ok(Verdict::Accept(mut deals)) = codec::decode(&said.body) else { return vec![said.clone()] };
+        let own = deals.iter_mut().find(|deal| deal.slot.from == CULPRIT).unwrap();
+        // Signed by the dealer itself, but no deal of this ceremony.
+        *own = corrupt.keys.sign(Slot { item: 1, ..own.slot }, vec![1, 2, 3]).signed_digest();
+        vec![corrupt.restate(said, &Verdict::Accept(deals))]
+    });
+    assert_eq!(deposits(&cluster), 0);
+    assert_eq!(culprits(&cluster), [CULPRIT], "every proof verifies");
+}
+
+#[test]
+fn a_verdict_over_deals_in_another_order_or_one_of_them_twice_convicts_its_speaker() {
+    for change in [
+        |deals: &mut Vec<SignedDigest>| deals.swap(0, 3),
+        |deals: &mut Vec<SignedDigest>| deals[2] = deals[3],
+        |deals: &mut Vec<SignedDigest>| deals.push(deals[0]),
+        |deals: &mut Vec<SignedDigest>| deals.truncate(4),
+        |deals: &mut Vec<SignedDigest>| deals[3].slot.from = MemberId(9),
+        |deals: &mut Vec<SignedDigest>| deals[3].slot.step = Step::Commit,
+        |deals: &mut Vec<SignedDigest>| deals[3].signature = deals[2].signature,
+    ] {
+        let mut cluster = beginning();
+        deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, _| {
+            vec![match codec::decode(&said.body) {
+                Ok(Verdict::Accept(mut deals)) if said.slot.step == Step::Verdict => {
+                    change(&mut deals);
+                    corrupt.restate(said, &Verdict::Accept(deals))
+                }
+                _ => said.clone(),
+            }]
+        });
+        assert_eq!(deposits(&cluster), 0);
+        assert_eq!(culprits(&cluster), [CULPRIT]);
+    }
+}
+
+/// What an accuser of a good share may try with the one ciphertext that it can open.
+#[test]
+fn a_complaint_with_any_false_opening_of_a_good_share_convicts_the_complainer() {
+    type Change = fn(&Corrupt, &mut Proof);
+    let shared: Change = |_, proof| {
+        let Proof::BadShare { opening, .. } = proof else { return };
+        opening.shared = (G1::generator() * &Scalar::from_u64(3)).encode();
+    };
+    let infinite: Change = |_, proof| {
+        let Proof::BadShare { opening, .. } = proof else { return };
+        opening.shared = G1::identity().encode();
+    };
+    let of_another_pair: Change = |corrupt, proof| {
+        let Proof::BadShare { statement, opening, .. } = proof else { return };
+        let pair = Pair { ceremony: statement.slot.ceremony, dealer: WITNESS, recipient: CULPRIT };
+        *opening = corrupt.keys.disclose(&corrupt.coins, &pair, &G1::generator());
+    };
+    let of_anothers_share: Change = |_, proof| {
+        let Proof::BadShare { recipient, .. } = proof else { return };
+        *recipient = WITNESS;
+    };
+    let of_a_strangers_share: Change = |_, proof| {
+        let Proof::BadShare { recipient, .. } = proof else { return };
+        *recipient = MemberId(9);
+    };
+    let altered: Change = |_, proof| {
+        let Proof::BadShare { statement, .. } = proof else { return };
+        *statement.body.last_mut().unwrap() ^= 1;
+    };
+    for change in [shared, infinite, of_another_pair, of_anothers_share, of_a_strangers_share, altered] {
+        let mut cluster = beginning();
+        let mut dealt = None;
+        let mut accused = 0;
+        deliver_through(&mut cluster, &[CULPRIT, VICTIM], |corrupt, said, _| {
+            if said.slot.from == VICTIM {
+                // The victim is honest; its deal is only overheard here.
+                dealt = dealt.take().or_else(|| (said.slot.step == Step::Deal).then(|| said.clone()));
+                return vec![said.clone()];
+            }
+            let (Step::Verdict, Some(deal)) = (said.slot.step, &dealt) else { return vec![said.clone()] };
+            let ephemeral = codec::decode::<postern_shared::keygen::Deal>(&deal.body).unwrap().ephemeral;
+            let pair = Pair { ceremony: said.slot.ceremony, dealer: VICTIM, recipient: CULPRIT };
+            let opening = corrupt.keys.disclose(&corrupt.coins, &pair, &ephemeral.decode().unwrap());
+            let mut proof = Proof::BadShare { statement: deal.clone(), recipient: CULPRIT, opening };
+            change(corrupt, &mut proof);
+            accused += 1;
+            let fault = Fault { culprit: VICTIM, proof };
+            vec![corrupt.restate(said, &Verdict::Reject(Box::new(fault)))]
+        });
+        assert!(accused > 0);
+        assert_eq!(culprits(&cluster), [CULPRIT]);
+        assert_eq!(deposits(&cluster), 0);
+    }
+}
+
+#[test]
+fn honest_statements_of_other_ceremonies_or_steps_prove_nothing() {
+    let mut cluster = beginning();
+    let (terms, mut heard) = (keygen_terms(&cluster, POOL), Vec::new());
+    deliver_through(&mut cluster, &[VICTIM], |_, said, to| {
+        heard.extend((to == CULPRIT).then(|| said.clone()));
+        vec![said.clone()]
+    });
+    cluster.observe(deposit_requested(2));
+    let others: Vec<Broadcast> = cluster
+        .packets
+        .iter()
+        .filter(|packet| packet.from == VICTIM && packet.to == CULPRIT)
+        .filter_map(statement)
+        .collect();
+    assert!(heard.len() >= 5 && !others.is_empty());
+    let unproved = |proof| {
+        let fault = Fault { culprit: VICTIM, proof };
+        assert!(judge(&cluster, &terms, &fault).is_err(), "{fault:?}");
+    };
+    for one in heard.iter().chain(&others) {
+        unproved(Proof::InvalidStatement(one.clone()));
+        unproved(Proof::FalseAccusation(Box::new(one.clone())));
+        for other in heard.iter().chain(&others) {
+            unproved(Proof::Equivocation(one.signed_digest(), other.signed_digest()));
+            unproved(Proof::BrokenCommitment { commit: one.clone(), deal: other.clone() });
+            let verdict = Box::new(one.clone());
+            unproved(Proof::InvalidPartial { deals: vec![], verdict, statement: other.clone() });
+        }
+    }
+    // Nor does anything that the victim never signed.
+    let corrupt = Corrupt::of(cluster.node(CULPRIT));
+    let forged = say(&corrupt, &terms, Step::Commit, &Commit { deal: Broadcast::digest_of(b"") });
+    let forged = Broadcast { slot: heard[0].slot, ..forged };
+    unproved(Proof::Equivocation(heard[0].signed_digest(), forged.signed_digest()));
+    unproved(Proof::InvalidStatement(Broadcast { body: vec![0xff], ..heard[0].clone() }));
+}
+
+#[test]
+fn an_operator_that_splits_in_two_ways_makes_no_guardian_look_like_a_cheat() {
+    let mut cluster = beginning();
+    cluster.run(0);
+    let pubkey = cluster.pubkey(POOL).unwrap();
+    cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
+    // Both splits are good. The victim alone hears the second; an honest relay may bring the first never.
+    let dealing: Vec<G1> =
+        cluster.nodes.iter().map(|node| node.keys().identity().dealing.decode().unwrap()).collect();
+    let terms = keygen_terms(&cluster, POOL);
+    let key = {
+        let share = |id: MemberId| {
+            terms.operators.iter().fold(Scalar::zero(), |sum, dealer| {
+                let (coins, ceremony) = (cluster.node(*dealer).coins(), terms.ceremony());
+                let dealt = postern_enclave::sharing::Polynomial::sample(
+                    coins.scalar("postern-keygen-secret-v1", &ceremony.0),
+                    terms.threshold.into(),
+                    coins.stream("postern-keygen-polynomial-v1", &ceremony.0),
+                );
+                sum + dealt.unwrap().evaluate(id).unwrap()
+            })
+        };
+        share(CULPRIT)
+    };
+    let network = cluster.manifest.network;
+    let exit = postern_shared::ethereum::VoluntaryExit { epoch: 0, validator_index: 9 };
+    let root = exit.signing_root(network.capella_fork_version, network.genesis_validators_root);
+    let hashed = G2::hash(&root.0, postern_shared::bls::ETHEREUM_DST);
+    // Relays are slow with two others' splits, so that the culprit's is among those that the leader ends with.
+    deliver_through(&mut cluster, &[CULPRIT, VICTIM, MemberId(5)], |corrupt, said, to| {
+        match said.slot.step {
+            Step::Split if said.slot.from != CULPRIT => return vec![],
+            Step::Split if to == VICTIM => {}
+            _ => return vec![said.clone()],
+        }
+        let mut split: Split = codec::decode(&said.body).unwrap();
+        let blinding = [Scalar::from_u64(11), Scalar::from_u64(12)];
+        split.commitments = blinding.iter().map(|one| (G1::generator() * one).encode()).collect();
+        let ephemeral = Scalar::from_u64(13);
+        split.ephemeral = (G1::generator() * &ephemeral).encode();
+        for ((theirs, share), id) in dealing.iter().zip(&mut split.shares).zip(1..) {
+            let index = Scalar::from_u64(id);
+            let exponent = key.clone() + (blinding[0].clone() + blinding[1].clone() * &index) * &index;
+            let pair =
+                Pair { ceremony: said.slot.ceremony, dealer: CULPRIT, recipient: MemberId(id as u16) };
+            *share = pair.seal(&(*theirs * &ephemeral), &(hashed * &exponent).encode().0);
+        }
+        vec![corrupt.restate(said, &split)]
+    });
+    assert!(named(&cluster, VICTIM).is_empty(), "the second split is good by itself");
+    cluster.run(1);
+    cluster.observe(exit_requested(POOL.0));
+    cluster.run(2);
+    assert_eq!(cluster.exits(POOL).len(), 1);
+    for id in cluster.ids() {
+        let named = named(&cluster, id);
+        assert!(named.iter().all(|name| *name == CULPRIT), "{id} names {named:?}");
+    }
+}
