@@ -5,7 +5,7 @@ use core::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::product::Product;
+use postern_shared::snp::Product;
 
 /// Separates anchor fingerprints from all other hashes.
 const DOMAIN: &[u8] = b"postern-trust-anchor-v1";

@@ -2,6 +2,11 @@
 
 use core::fmt;
 
+use postern_shared::{
+    identity::Identity,
+    ids::{ManifestHash, Nonce},
+    message::Attestation,
+};
 use sha2::{Digest, Sha512};
 
 use crate::error::Hex;
@@ -27,35 +32,54 @@ impl fmt::Display for ReportData {
 
 /// Everything that one report vouches for: who proves what to whom, under which manifest, and when.
 ///
-/// Both members are named, so that a verifier can't pass a report on as if the prover had meant it for a
-/// third; the nonce is the verifier's, so that an old report can't be shown again.
+/// Both identities are in it, each in its role: a verifier can neither pass a report on as if the prover had meant it for
+/// a third, nor show a prover its own. Both nonces are in it: neither side alone can make an old report fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {
-    /// The prover's public identity, in its one canonical encoding.
-    pub identity: &'a [u8],
-    /// Member id of the prover.
-    pub prover: u16,
-    /// Member id of the verifier.
-    pub verifier: u16,
-    /// Hash of the manifest that both act under.
-    pub manifest_hash: [u8; 32],
+    /// The manifest that both act under.
+    pub manifest: ManifestHash,
+    /// Who proves.
+    pub prover: &'a Identity,
+    /// To whom: an enclave, or anybody else. No enclave accepts what was meant for anybody.
+    pub verifier: Option<&'a Identity>,
     /// Fresh randomness of the verifier.
-    pub nonce: [u8; 32],
+    pub challenge: Nonce,
+    /// Fresh randomness of the prover.
+    pub response: Nonce,
 }
 
-impl Binding<'_> {
-    /// SHA-512 over domain ‖ length of identity (`u64`) ‖ identity ‖ prover ‖ verifier ‖ manifest hash ‖
-    /// nonce; integers little-endian.
+impl<'a> Binding<'a> {
+    /// The binding that an attestation claims.
+    pub fn of(manifest: ManifestHash, attestation: &'a Attestation) -> Self {
+        Self {
+            manifest,
+            prover: &attestation.identity,
+            verifier: attestation.verifier.as_ref(),
+            challenge: attestation.challenge,
+            response: attestation.response,
+        }
+    }
+
+    /// SHA-512 over the domain, the manifest's hash, then "prover", its identity and its nonce, then "verifier", its
+    /// identity (nothing for anybody) and its nonce; each part after its length (`u64`, little-endian).
     pub fn report_data(&self) -> ReportData {
+        let (prover, verifier) = (self.prover.to_bytes(), self.verifier.map(Identity::to_bytes));
+        let parts: [&[u8]; 8] = [
+            DOMAIN,
+            &self.manifest.0,
+            b"prover",
+            &prover,
+            &self.response.0,
+            b"verifier",
+            verifier.as_deref().unwrap_or_default(),
+            &self.challenge.0,
+        ];
         let mut hash = Sha512::new();
-        hash.update(DOMAIN);
-        // `usize` is at most 64 bits wide on every target of Rust.
-        hash.update((self.identity.len() as u64).to_le_bytes());
-        hash.update(self.identity);
-        hash.update(self.prover.to_le_bytes());
-        hash.update(self.verifier.to_le_bytes());
-        hash.update(self.manifest_hash);
-        hash.update(self.nonce);
+        for part in parts {
+            // `usize` is at most 64 bits wide on every target of Rust.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
         ReportData(hash.finalize().into())
     }
 }

@@ -15,7 +15,10 @@ use x509_cert::{
     name::Name,
 };
 
-use crate::error::{CertificateRole as Role, ChainError};
+use crate::{
+    error::{CertificateRole as Role, ChainError},
+    time::{Period, Time},
+};
 
 /// AMD's are about 1700 bytes long; this bounds what a stranger can make us parse.
 pub(crate) const MAX_LEN: usize = 4096;
@@ -51,6 +54,36 @@ const PSS_WITH_TRAILER: &[u8] = &[
     0xA3, 0x03, 0x02, 0x01, 0x01, // trailer field 1
 ];
 
+/// What certificates and revocation lists are: content, algorithm, signature. All as received.
+pub(crate) struct Signed<'a> {
+    pub(crate) content: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    /// Takes the three apart; none if that is not what `der` is, to its last byte.
+    pub(crate) fn split(der: &'a [u8]) -> Option<Self> {
+        let mut reader = SliceReader::new(der).ok()?;
+        let (content, algorithm, signature) = reader
+            .sequence(|reader| {
+                Ok::<_, x509_cert::der::Error>((
+                    reader.tlv_bytes()?,
+                    reader.tlv_bytes()?,
+                    BitStringRef::decode(reader)?,
+                ))
+            })
+            .ok()?;
+        reader.finish().ok()?;
+        Some(Self { content, algorithm, signature: signature.as_bytes()? })
+    }
+}
+
+/// Whether an `AlgorithmIdentifier` is the one that AMD signs with.
+pub(crate) fn is_pss(algorithm: &[u8]) -> bool {
+    algorithm == PSS || algorithm == PSS_WITH_TRAILER
+}
+
 /// A certificate of the right shape. Its signature has not been checked.
 pub(crate) struct Certificate<'a> {
     pub(crate) role: Role,
@@ -67,18 +100,8 @@ impl<'a> Certificate<'a> {
             return Err(ChainError::Length { role, limit: MAX_LEN, found: der.len() });
         }
         let encoding = |_| ChainError::Encoding { role };
-        let mut reader = SliceReader::new(der).map_err(encoding)?;
-        let (signed, algorithm, signature) = reader
-            .sequence(|reader| {
-                Ok::<_, x509_cert::der::Error>((
-                    reader.tlv_bytes()?,
-                    reader.tlv_bytes()?,
-                    BitStringRef::decode(reader)?,
-                ))
-            })
-            .map_err(encoding)?;
-        reader.finish().map_err(encoding)?;
-        let signature = signature.as_bytes().ok_or(ChainError::Encoding { role })?;
+        let Signed { content: signed, algorithm, signature } =
+            Signed::split(der).ok_or(ChainError::Encoding { role })?;
         let body = TbsCertificate::from_der(signed).map_err(encoding)?;
 
         if body.version() != Version::V3 {
@@ -86,7 +109,7 @@ impl<'a> Certificate<'a> {
         }
         // RFC 5280 4.1.1.2: inside as outside.
         let inner = body.signature().to_der().map_err(encoding)?;
-        if inner != algorithm || !(algorithm == PSS || algorithm == PSS_WITH_TRAILER) {
+        if inner != algorithm || !is_pss(algorithm) {
             return Err(ChainError::SignatureAlgorithm { role });
         }
         let certificate = Self { role, signed, signature, body };
@@ -120,16 +143,18 @@ impl<'a> Certificate<'a> {
         Err(ChainError::CommonName { role: self.role, expected: String::from(expected), found })
     }
 
-    /// Refuses the certificate if `at` is outside its validity period, both ends inclusive (RFC 5280
+    /// Refuses the certificate if it is known to be outside its validity period, both ends inclusive (RFC 5280
     /// 4.1.2.5).
-    pub(crate) fn check_validity(&self, at: u64) -> Result<(), ChainError> {
+    pub(crate) fn check_validity(&self, time: Time) -> Result<(), ChainError> {
         let validity = self.body.validity();
-        let not_before = validity.not_before.to_unix_duration().as_secs();
-        let not_after = validity.not_after.to_unix_duration().as_secs();
-        if (not_before..=not_after).contains(&at) {
+        let period = Period {
+            not_before: validity.not_before.to_unix_duration().as_secs(),
+            not_after: validity.not_after.to_unix_duration().as_secs(),
+        };
+        if period.may_hold(time) {
             return Ok(());
         }
-        Err(ChainError::Validity { role: self.role, not_before, not_after, at })
+        Err(ChainError::Validity { role: self.role, period, time })
     }
 
     /// No extension twice, none critical that we don't check, and those we check as the role demands.
@@ -149,7 +174,7 @@ impl<'a> Certificate<'a> {
         self.check_constraints().then_some(()).ok_or(ChainError::Constraints { role })
     }
 
-    /// ARK and ASK may sign certificates, the ASK only leaves; a VCEK may not.
+    /// ARK and ASK may sign certificates, the ASK only leaves; a leaf may not.
     fn check_constraints(&self) -> bool {
         let constraints = self.extension(BASIC_CONSTRAINTS).map(BasicConstraints::from_der);
         let usage = self.extension(KEY_USAGE).map(KeyUsage::from_der);
@@ -158,7 +183,7 @@ impl<'a> Certificate<'a> {
             (Role::Ask, Some(Ok(constraints)), Some(Ok(usage))) => {
                 constraints.ca && constraints.path_len_constraint == Some(0) && usage.key_cert_sign()
             }
-            (Role::Vcek, constraints, usage) => {
+            (Role::Leaf, constraints, usage) => {
                 // AMD's leaves have neither extension; one that says the same in words is as good.
                 constraints.is_none_or(|constraints| constraints.is_ok_and(|constraints| !constraints.ca))
                     && usage.is_none_or(|usage| {

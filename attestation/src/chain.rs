@@ -1,105 +1,114 @@
-//! From a pinned root to the key of one chip: ARK → ASK → VCEK (57230, certificate chain).
+//! From a pinned root to the key that signs reports: ARK → ASK → VCEK, or ARK → ASVK → VLEK (57230, certificate chain).
 
-use alloc::{string::ToString, vec::Vec};
-use core::fmt;
+use alloc::string::ToString;
 
+use postern_shared::message::Certificates;
 use sha2::{Digest, Sha256};
 
 use crate::{
     anchor::TrustAnchor,
     certificate::Certificate,
-    error::{CertificateRole as Role, ChainError, Hex},
-    product::Product,
+    crl,
+    endorsement::{Endorsement, Holder},
+    error::{CertificateRole as Role, ChainError, CrlError, Hex},
     signature::{p384_key, rsa_key, rsa_verifies},
-    tcb::TcbVersion,
-    vcek::Endorsement,
+    time::{Period, Time},
 };
 
-/// The three certificates as they came, DER. Whoever delivers them is not trusted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateChain {
-    /// AMD Root Key.
-    pub ark: Vec<u8>,
-    /// AMD SEV Key.
-    pub ask: Vec<u8>,
-    /// Versioned Chip Endorsement Key.
-    pub vcek: Vec<u8>,
+/// What certificates prove, and what is wrong with them. Without `proof`, nothing that the leaf says is to be believed.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// Each certificate is what its place demands, and the one above it signed it.
+    pub(crate) proof: Result<(), ChainError>,
+    /// None is known to be outside its validity period.
+    pub(crate) validity: Result<(), ChainError>,
+    /// The revocation list is in force and names none; `None` if there is no list.
+    pub(crate) revocation: Option<Result<Period, CrlError>>,
+    /// What the leaf says, if it can be read.
+    pub(crate) leaf: Option<Leaf>,
 }
 
-/// The key of one chip at one TCB, led back to a pinned root.
-#[derive(Clone)]
-pub struct VerifiedChain {
+/// A key that signs reports.
+#[derive(Debug)]
+pub(crate) struct Leaf {
     pub(crate) key: p384::ecdsa::VerifyingKey,
     pub(crate) endorsement: Endorsement,
 }
 
-impl VerifiedChain {
-    /// Verifies a chain under `anchor`, and its validity periods if the caller knows a time (`at`, unix
-    /// seconds).
-    ///
-    /// The root's signature over itself is not checked: it is trusted because it is pinned. Its shape is.
-    pub fn verify(
-        chain: &CertificateChain,
-        anchor: &TrustAnchor,
-        at: Option<u64>,
-    ) -> Result<Self, ChainError> {
-        let root = anchor.find(&chain.ark).ok_or_else(|| ChainError::UnknownRoot {
-            anchor: anchor.name().to_string(),
-            found: Hex(Sha256::digest(&chain.ark).into()),
-        })?;
-        let ark = Certificate::parse(Role::Ark, &chain.ark)?;
-        let ask = Certificate::parse(Role::Ask, &chain.ask)?;
-        let vcek = Certificate::parse(Role::Vcek, &chain.vcek)?;
-
-        check_names(&ark, &ask, &vcek)?;
-        check_signature(&ark, &ask)?;
-        check_signature(&ask, &vcek)?;
-        if let Some(at) = at {
-            [&ark, &ask, &vcek].into_iter().try_for_each(|certificate| certificate.check_validity(at))?;
-        }
-
-        let key = p384_key(vcek.body.subject_public_key_info())
-            .ok_or(ChainError::PublicKey { role: Role::Vcek, expected: "P-384" })?;
-        let endorsement = Endorsement::read(&vcek)?;
-        match root.product {
-            Some(expected) if expected != endorsement.product => {
-                Err(ChainError::Product { expected, found: endorsement.product })
-            }
-            _ => Ok(Self { key, endorsement }),
+impl Chain {
+    /// Looks at everything, also after something is found wrong.
+    pub(crate) fn judge(certificates: &Certificates, anchor: &TrustAnchor, time: Time) -> Self {
+        let ark = Certificate::parse(Role::Ark, &certificates.ark);
+        let ask = Certificate::parse(Role::Ask, &certificates.ask);
+        let leaf = Certificate::parse(Role::Leaf, &certificates.leaf);
+        let (ark, ask, leaf) = match (ark, ask, leaf) {
+            (Ok(ark), Ok(ask), Ok(leaf)) => (ark, ask, leaf),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return Self::unreadable(error),
+        };
+        let read = Leaf::read(&leaf);
+        Self {
+            proof: read
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|read| prove(&certificates.ark, [&ark, &ask, &leaf], &read.endorsement, anchor)),
+            validity: [&ark, &ask, &leaf].into_iter().try_for_each(|one| one.check_validity(time)),
+            revocation: (!certificates.crl.is_empty())
+                .then(|| crl::check(&certificates.crl, &ark, &ask, time)),
+            leaf: read.ok(),
         }
     }
 
-    /// Product line of the chip.
-    pub fn product(&self) -> Product {
-        self.endorsement.product
-    }
-
-    /// TCB that the key was derived from.
-    pub fn tcb(&self) -> TcbVersion {
-        self.endorsement.tcb
-    }
-
-    /// The chip's id, padded with zeros as in a report.
-    pub fn chip_id(&self) -> &[u8; 64] {
-        &self.endorsement.hardware_id
+    fn unreadable(error: ChainError) -> Self {
+        Self {
+            proof: Err(error.clone()),
+            validity: Err(error),
+            revocation: Some(Err(CrlError::NoIssuer)),
+            leaf: None,
+        }
     }
 }
 
-impl fmt::Debug for VerifiedChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedChain").field("endorsement", &self.endorsement).finish_non_exhaustive()
+impl Leaf {
+    fn read(leaf: &Certificate<'_>) -> Result<Self, ChainError> {
+        let key = p384_key(leaf.body.subject_public_key_info())
+            .ok_or(ChainError::PublicKey { role: Role::Leaf, expected: "P-384" })?;
+        Ok(Self { key, endorsement: Endorsement::read(leaf)? })
     }
 }
 
-/// Issuers chain to subjects, and each subject is what its place demands: `ARK-<line>`, `SEV-<line>`,
-/// `SEV-VCEK`. So a provider's intermediate (`SEV-VLEK-<line>`) and leaf (`SEV-VLEK`) can't stand in for a
-/// chip's.
+/// The root is pinned and speaks for this product line; names and signatures lead from it to the leaf.
+///
+/// The root's signature over itself is not checked: it is trusted because it is pinned. Its shape is.
+fn prove(
+    root: &[u8],
+    [ark, ask, leaf]: [&Certificate<'_>; 3],
+    endorsement: &Endorsement,
+    anchor: &TrustAnchor,
+) -> Result<(), ChainError> {
+    let root = anchor.find(root).ok_or_else(|| ChainError::UnknownRoot {
+        anchor: anchor.name().to_string(),
+        found: Hex(Sha256::digest(root).into()),
+    })?;
+    check_names(ark, ask, leaf, &endorsement.holder)?;
+    check_signature(ark, ask)?;
+    check_signature(ask, leaf)?;
+    match root.product {
+        Some(expected) if expected != endorsement.product => {
+            Err(ChainError::Product { expected, found: endorsement.product })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Issuers chain to subjects, and each subject is what its place demands: `ARK-<line>`; `SEV-<line>` over a VCEK,
+/// `SEV-VLEK-<line>` over a VLEK. So a provider's intermediate can't vouch for a chip's key, nor the other way round.
 fn check_names(
     ark: &Certificate<'_>,
     ask: &Certificate<'_>,
-    vcek: &Certificate<'_>,
+    leaf: &Certificate<'_>,
+    holder: &Holder,
 ) -> Result<(), ChainError> {
-    for (issuer, issued) in [(ark, ark), (ark, ask), (ask, vcek)] {
+    for (issuer, issued) in [(ark, ark), (ark, ask), (ask, leaf)] {
         if issued.body.issuer() != issuer.body.subject() {
             return Err(ChainError::Issuer { role: issued.role });
         }
@@ -110,8 +119,10 @@ fn check_names(
         expected: "ARK-<product line>".to_string(),
         found: root.to_string(),
     })?;
-    ask.expect_common_name(&alloc::format!("SEV-{line}"))?;
-    vcek.expect_common_name("SEV-VCEK")
+    ask.expect_common_name(&match holder {
+        Holder::Chip(_) => alloc::format!("SEV-{line}"),
+        Holder::Provider(_) => alloc::format!("SEV-VLEK-{line}"),
+    })
 }
 
 /// `issuer` signed `issued` with an RSA key of 4096 bits.

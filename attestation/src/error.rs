@@ -1,14 +1,12 @@
-//! Why evidence is refused: one variant for each check, saying what was expected and what was found.
+//! Why bytes are no report, certificates no chain, and a list no revocation list.
 
-use alloc::{boxed::Box, string::String};
+use alloc::string::String;
 use core::fmt;
 
-use crate::{
-    binding::ReportData,
-    product::{Cpuid, Product},
-    report::{Measurement, SigningKey},
-    tcb::{RawTcb, TcbVersion},
-};
+use postern_shared::snp::Product;
+use x509_cert::der::asn1::ObjectIdentifier;
+
+use crate::time::{Period, Time};
 
 /// Bytes that print as hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,27 +24,6 @@ impl<const N: usize> fmt::Debug for Hex<N> {
     }
 }
 
-/// Two values that should have been one. Boxed in errors, so that the long ones don't widen every result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mismatch<T> {
-    /// What the verifier wanted.
-    pub expected: T,
-    /// What the evidence has.
-    pub found: T,
-}
-
-impl<T> Mismatch<T> {
-    pub(crate) fn boxed(expected: T, found: T) -> Box<Self> {
-        Box::new(Self { expected, found })
-    }
-}
-
-impl<T: fmt::Display> fmt::Display for Mismatch<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected {}, found {}", self.expected, self.found)
-    }
-}
-
 /// Why 1184 bytes are not a report.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,23 +37,9 @@ pub enum ReportError {
         found: usize,
     },
     /// A version whose fields we don't know.
-    #[error("expected report version 2, 3 or 5, found {found}")]
+    #[error("expected report version 2 to 5, found {found}")]
     Version {
         /// The version received.
-        found: u32,
-    },
-    /// A bit that the specification reserves is set: it may mean anything in a later firmware.
-    #[error("reserved byte or bits at {offset:#x} are not zero")]
-    Reserved {
-        /// Place of the first such byte, or of the field that has such bits.
-        offset: usize,
-    },
-    /// Not ECDSA P-384 with SHA-384.
-    #[error("expected signature algorithm {expected}, found {found}")]
-    SignatureAlgorithm {
-        /// ECDSA P-384 with SHA-384.
-        expected: u32,
-        /// The number received.
         found: u32,
     },
 }
@@ -86,10 +49,10 @@ pub enum ReportError {
 pub enum CertificateRole {
     /// AMD Root Key.
     Ark,
-    /// AMD SEV Key: the intermediate of a product line.
+    /// AMD SEV Key, or ASVK: the intermediate of a product line.
     Ask,
-    /// Versioned Chip Endorsement Key: the leaf.
-    Vcek,
+    /// Versioned Chip (or Loaded) Endorsement Key.
+    Leaf,
 }
 
 impl fmt::Display for CertificateRole {
@@ -97,7 +60,7 @@ impl fmt::Display for CertificateRole {
         f.write_str(match self {
             Self::Ark => "ARK",
             Self::Ask => "ASK",
-            Self::Vcek => "VCEK",
+            Self::Leaf => "leaf",
         })
     }
 }
@@ -158,7 +121,7 @@ pub enum ChainError {
         /// What it is, empty if there is none or there are several. Written by whoever sent it.
         found: String,
     },
-    /// A key other than RSA-4096 with exponent 65537 (ARK, ASK) or P-384 (VCEK).
+    /// A key other than RSA-4096 with exponent 65537 (ARK, ASK) or P-384 (leaf).
     #[error("{role}: expected a key of the kind {expected}")]
     PublicKey {
         /// Whose certificate.
@@ -188,32 +151,30 @@ pub enum ChainError {
         /// The extension.
         oid: String,
     },
-    /// An ARK or ASK that may not sign certificates, or a VCEK that may.
+    /// An ARK or ASK that may not sign certificates, or a leaf that may.
     #[error("{role}: basic constraints or key usage do not fit its place in the chain")]
     Constraints {
         /// Whose certificate.
         role: CertificateRole,
     },
-    /// Outside its validity period at the time that the caller gave.
-    #[error("{role}: valid from {not_before} to {not_after}, but it is {at} (unix seconds)")]
+    /// Outside its validity period, by what the caller knows of the time.
+    #[error("{role}: valid {period}, but {time}")]
     Validity {
         /// Whose certificate.
         role: CertificateRole,
-        /// Begin of validity.
-        not_before: u64,
-        /// End of validity, inclusive.
-        not_after: u64,
+        /// Its validity.
+        period: Period,
         /// The caller's time.
-        at: u64,
+        time: Time,
     },
-    /// One of AMD's VCEK extensions is missing, or is not what it should be.
-    #[error("VCEK: extension {oid} is missing or malformed")]
-    VcekExtension {
+    /// One of AMD's extensions is missing, or is not what it should be.
+    #[error("leaf: extension {oid} is missing, malformed, or not of its kind")]
+    LeafExtension {
         /// The extension.
         oid: String,
     },
-    /// The VCEK is for another product line than the root.
-    #[error("VCEK: made for {found}, under the root of {expected}")]
+    /// The leaf is for another product line than the root.
+    #[error("leaf: made for {found}, under the root of {expected}")]
     Product {
         /// The root's product line.
         expected: Product,
@@ -222,115 +183,51 @@ pub enum ChainError {
     },
 }
 
-/// Why evidence is refused.
+/// Why a revocation list is refused, or what it revokes.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EvidenceError {
-    /// Not a report.
-    #[error("report: {0}")]
-    Report(#[from] ReportError),
-    /// Not a chain from a pinned root.
-    #[error("certificate chain: {0}")]
-    Chain(#[from] ChainError),
-    /// The report does not say which silicon made it: versions before 3.
-    #[error("report version {version} carries no CPUID: expected at least version 3")]
-    NoCpuid {
-        /// The report's version.
-        version: u32,
+pub enum CrlError {
+    /// Longer than any list of AMD's.
+    #[error("expected at most {limit} bytes, found {found}")]
+    Length {
+        /// The limit.
+        limit: usize,
+        /// The length received.
+        found: usize,
     },
-    /// Silicon of no known product line.
-    #[error("processor {cpuid} is of no known product line")]
-    UnknownProcessor {
-        /// Family, model, stepping.
-        cpuid: Cpuid,
-    },
-    /// A report of one product line with the certificates of another.
-    #[error("product line: the certificates are for {expected}, the report is from {found}")]
-    Product {
-        /// The certificates' product line.
-        expected: Product,
-        /// The report's.
-        found: Product,
-    },
-    /// Signed with a key of another kind than the VCEK.
-    #[error("signing key: expected {expected}, found {found}")]
-    SigningKey {
-        /// Always the VCEK.
-        expected: SigningKey,
-        /// The report's.
-        found: SigningKey,
-    },
-    /// The firmware was told not to sign (`MaskChipKey`).
-    #[error("the chip key is masked: expected MASK_CHIP_KEY 0, found 1")]
-    ChipKeyMasked,
-    /// The chip's key did not sign these bytes.
-    #[error("the report's signature is not valid under the VCEK")]
+    /// Not DER, not a version 2 list, or not signed as AMD does.
+    #[error("not a revocation list of X.509 version 2, signed with RSASSA-PSS and SHA-384")]
+    Encoding,
+    /// There is no readable chain to check it against.
+    #[error("the certificates can't be read")]
+    NoIssuer,
+    /// Of another issuer than the ARK.
+    #[error("its issuer is not the ARK")]
+    Issuer,
+    /// Not signed by the ARK.
+    #[error("its signature is not valid under the ARK")]
     Signature,
-    /// The chip id is masked (`MaskChipId`) or never was there.
-    #[error("the chip id is zero: masked, or signed with a key that belongs to no chip")]
-    ChipIdMasked,
-    /// The VCEK belongs to another chip than the one in the report.
-    #[error("hardware id of the VCEK against the report's chip id: {0}")]
-    HardwareId(Box<Mismatch<Hex<64>>>),
-    /// The VCEK is for another TCB than the report's.
-    #[error("reported TCB: the VCEK is for {expected}, the report has {found}")]
-    ReportedTcb {
-        /// The certificate's.
-        expected: TcbVersion,
-        /// The report's, byte for byte.
-        found: RawTcb,
+    /// An extension that may narrow it.
+    #[error("unknown extension {oid}")]
+    Extension {
+        /// The extension.
+        oid: ObjectIdentifier,
     },
-    /// A reserved byte of a TCB is set.
-    #[error("{field} TCB {found}: reserved bytes are not zero on {product}")]
-    TcbReserved {
-        /// Which of the report's four.
-        field: &'static str,
-        /// The product line, whose layout was read.
-        product: Product,
-        /// The bytes.
-        found: RawTcb,
+    /// Valid for ever, it says: then it could never be outdated.
+    #[error("it does not say when the next one is due")]
+    NoNextUpdate,
+    /// Not in force.
+    #[error("in force {period}, but {time}")]
+    Stale {
+        /// When it is.
+        period: Period,
+        /// The caller's time.
+        time: Time,
     },
-    /// Not asked for by the code that was measured, or asked for by the host (0xFFFFFFFF).
-    #[error("expected VMPL {expected}, found {found}")]
-    Vmpl {
-        /// Always 0.
-        expected: u32,
-        /// The report's.
-        found: u32,
+    /// A certificate of the chain counts no more.
+    #[error("the {role} is revoked")]
+    Revoked {
+        /// Which.
+        role: CertificateRole,
     },
-    /// Bit 17 of the guest policy, which the specification fixes at one.
-    #[error("guest policy {found:#x}: expected bit 17 to be one")]
-    PolicyReservedOne {
-        /// The policy.
-        found: u64,
-    },
-    /// The host may read and write the guest's memory.
-    #[error("guest policy {found:#x}: expected debugging to be forbidden")]
-    DebugAllowed {
-        /// The policy.
-        found: u64,
-    },
-    /// A migration agent may copy the guest elsewhere.
-    #[error("guest policy {found:#x}: expected migration agents to be forbidden")]
-    MigrationAllowed {
-        /// The policy.
-        found: u64,
-    },
-    /// Other code than any that is acceptable.
-    #[error("expected one of {} measurements, found {found}", .expected.len())]
-    Measurement {
-        /// What would have been acceptable.
-        expected: Box<[Measurement]>,
-        /// The report's.
-        found: Measurement,
-    },
-    /// Bound to another identity, verifier, manifest or nonce.
-    #[error("report data: {0}")]
-    ReportData(Box<Mismatch<ReportData>>),
-    /// Launched for another manifest.
-    #[error("host data: {0}")]
-    HostData(Box<Mismatch<Hex<32>>>),
-    /// Another machine than the member's.
-    #[error("chip id: {0}")]
-    ChipId(Box<Mismatch<Hex<64>>>),
 }

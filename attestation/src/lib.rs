@@ -9,27 +9,17 @@
 //!
 //! # Flow
 //!
-//! Each step consumes the one before, so that a report can't be used under a name that it has not earned:
+//! A [`Verifier`] holds a [`TrustAnchor`] (whose roots count), the manifest's `AttestationRules` and what is known of the
+//! [`Time`]. [`Verifier::verify`] takes evidence as it came from a stranger and gives a [`VerifiedReport`], or a
+//! [`Refusal`] that names every `Check` that failed. [`Verifier::appraise`] is the same for people: all findings, and
+//! no verdict that code could mistake for one.
 //!
-//! 1. [`UnverifiedReport::parse`]: 1184 bytes, strictly. Reserved bytes must be zero.
-//! 2. [`VerifiedChain::verify`]: ARK pinned by the [`TrustAnchor`], ASK and VCEK signed, shaped and named as
-//!    AMD does.
-//! 3. [`VerifiedChain::authenticate`]: the chip of that VCEK signed these bytes: an [`AuthenticReport`]. It
-//!    may still be that of a debug guest.
-//! 4. [`AuthenticReport::accept`]: what the caller [`Expected`]: a [`VerifiedReport`].
-//!
-//! [`verify`] is the four in a row. A caller that sees one peer often may keep its [`VerifiedChain`].
+//! Every check looks at the bytes received: nothing is encoded anew before it is hashed or compared. `POLICY.md` explains
+//! the rules, field by field.
 //!
 //! # Time
 //!
-//! The enclave has no clock that it trusts. Whoever has a bound on the time (a manifest, a finalised block)
-//! passes it; without one, validity periods are not looked at.
-//!
-//! # What is not checked yet
-//!
-//! TCB floors, revocation lists, ID blocks, platform information (memory alias check), provisional firmware
-//! (`committed < current`), CXL and SMT in the guest policy, mitigation vectors. VLEKs are refused
-//! altogether.
+//! The enclave has no clock that it trusts: see [`Time`].
 //!
 //! In comments, 56860 is AMD's publication on the SEV-SNP firmware ABI, 57230 that on VCEK certificates and
 //! KDS.
@@ -54,22 +44,23 @@ mod anchor;
 mod binding;
 mod certificate;
 mod chain;
+mod checks;
+mod crl;
+mod endorsement;
 mod error;
-mod evidence;
+mod finding;
+mod floors;
 mod layout;
-mod product;
 mod report;
 mod signature;
-mod tcb;
-mod vcek;
+mod time;
+mod verifier;
 
 pub use anchor::TrustAnchor;
 pub use binding::{Binding, ReportData};
-pub use chain::{CertificateChain, VerifiedChain};
-pub use error::{CertificateRole, ChainError, EvidenceError, Hex, Mismatch, ReportError};
-pub use evidence::{AuthenticReport, Expected, VerifiedReport, verify};
-pub use product::{Cpuid, Product};
-pub use report::{
-    FirmwareVersion, GuestPolicy, KeyFlags, Measurement, REPORT_LEN, SIGNED_LEN, SigningKey, UnverifiedReport,
-};
-pub use tcb::{RawTcb, TcbVersion};
+pub use error::{CertificateRole, ChainError, CrlError, Hex, ReportError};
+pub use finding::{Finding, Refusal};
+pub use floors::{built_in, floor_for};
+pub use report::{GuestPolicy, KeyFlags, REPORT_LEN, SIGNED_LEN, SigningKey, UnverifiedReport};
+pub use time::{Period, Time};
+pub use verifier::{Appraisal, Launch, VerifiedReport, Verifier};

@@ -4,11 +4,14 @@ use core::fmt;
 
 use sha2::{Digest, Sha384};
 
+use postern_shared::{
+    ids::Measurement,
+    snp::{Cpuid, FirmwareVersion, RawTcb},
+};
+
 use crate::{
-    error::{Hex, ReportError},
+    error::ReportError,
     layout::{array, first_non_zero, u32_at, u64_at},
-    product::Cpuid,
-    tcb::RawTcb,
 };
 
 /// Length of a report.
@@ -16,27 +19,11 @@ pub const REPORT_LEN: usize = 0x4A0;
 /// How many of its bytes are signed.
 pub const SIGNED_LEN: usize = 0x2A0;
 /// ECDSA P-384 with SHA-384 (56860, table of signing algorithms).
-const ECDSA_P384_SHA384: u32 = 1;
+pub(crate) const ECDSA_P384_SHA384: u32 = 1;
 /// Policy bits 63:26 are reserved.
 const POLICY_RESERVED: u64 = !0 << 26;
 /// Key flags 31:5 are reserved.
 const KEY_FLAGS_RESERVED: u32 = !0 << 5;
-
-/// The launch digest of a guest: what was loaded into it before its first instruction.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Measurement(pub [u8; 48]);
-
-impl fmt::Display for Measurement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(self.0).fmt(f)
-    }
-}
-
-impl fmt::Debug for Measurement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Measurement({self})")
-    }
-}
 
 /// The guest policy that the host launched the guest with and the firmware enforces (56860, guest policy
 /// structure).
@@ -44,26 +31,25 @@ impl fmt::Debug for Measurement {
 pub struct GuestPolicy(pub u64);
 
 impl GuestPolicy {
-    /// Bit 17 of the guest policy.
+    /// Bit 17, which must be one.
     pub const RESERVED_ONE: u64 = 1 << 17;
-    /// Bit 18 of the guest policy.
+    /// Bit 18: a migration agent may copy the guest elsewhere.
     pub const MIGRATE_MA: u64 = 1 << 18;
-    /// Bit 19 of the guest policy.
+    /// Bit 19: the host may read and write the guest's memory.
     pub const DEBUG: u64 = 1 << 19;
+    /// Bit 21: devices on a CXL bus may reach the guest's memory.
+    pub const CXL: u64 = 1 << 21;
 
-    /// Whether the bit that must be one is.
-    pub const fn reserved_one(self) -> bool {
-        self.0 & Self::RESERVED_ONE != 0
+    /// Lowest ABI version, major and minor, of the firmware that the guest may run on.
+    pub const fn abi(self) -> (u8, u8) {
+        let [minor, major, ..] = self.0.to_le_bytes();
+        (major, minor)
     }
+}
 
-    /// Whether the guest may have a migration agent.
-    pub const fn migration_allowed(self) -> bool {
-        self.0 & Self::MIGRATE_MA != 0
-    }
-
-    /// Whether the host may debug the guest, that is read and write its memory.
-    pub const fn debug_allowed(self) -> bool {
-        self.0 & Self::DEBUG != 0
+impl fmt::Display for GuestPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
     }
 }
 
@@ -117,22 +103,11 @@ impl KeyFlags {
     }
 }
 
-/// A firmware version: major, minor, build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FirmwareVersion {
-    /// Major version of the ABI.
-    pub major: u8,
-    /// Minor version of the ABI.
-    pub minor: u8,
-    /// Build number.
-    pub build: u8,
-}
-
 /// A report whose form is right. Nobody has checked who signed it.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedReport {
-    /// Version of the report: 2, 3 or 5.
+    /// Version of the report: 2 to 5.
     pub version: u32,
     /// Security version of the guest, from its ID block.
     pub guest_svn: u32,
@@ -182,6 +157,11 @@ pub struct UnverifiedReport {
     pub launch_mitigations: Option<u64>,
     /// Mitigations now; none before version 5.
     pub current_mitigations: Option<u64>,
+    /// Algorithm of the signature; 1 is ECDSA P-384 with SHA-384.
+    pub signature_algorithm: u32,
+    /// Place of the first reserved byte that is not zero, or of a field with such bits: in a later firmware they may mean
+    /// anything. The bytes after the signed part count too, so that a report can't carry anything else.
+    pub reserved: Option<usize>,
     /// SHA-384 over the signed bytes as received: never over an encoding of our own, which would hide what we
     /// don't know.
     pub(crate) signed_digest: [u8; 48],
@@ -194,8 +174,7 @@ pub struct UnverifiedReport {
 impl UnverifiedReport {
     /// Reads a report.
     ///
-    /// The bytes after the signed part are held to zero too, so that a report can't carry anything else. (It
-    /// still is malleable as every ECDSA signature is: compare [`Self::signed_digest`], not whole reports.)
+    /// It is malleable as every ECDSA signature is: compare [`Self::signed_digest`], not whole reports.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReportError> {
         let found = bytes.len();
         if found != REPORT_LEN {
@@ -212,19 +191,12 @@ impl UnverifiedReport {
 
     fn read(bytes: &[u8]) -> Option<Result<Self, ReportError>> {
         let version = u32_at(bytes, 0x000)?;
-        if !matches!(version, 2 | 3 | 5) {
+        // What version 4 has more than 3 is reserved here: such a report is read, and refused if it uses it.
+        if !(2..=5).contains(&version) {
             return Some(Err(ReportError::Version { found: version }));
-        }
-        let found = u32_at(bytes, 0x034)?;
-        if found != ECDSA_P384_SHA384 {
-            return Some(Err(ReportError::SignatureAlgorithm { expected: ECDSA_P384_SHA384, found }));
         }
         let policy = u64_at(bytes, 0x008)?;
         let key_flags = u32_at(bytes, 0x048)?;
-        if let Some(offset) = reserved(bytes, version, policy, key_flags) {
-            return Some(Err(ReportError::Reserved { offset }));
-        }
-
         let [family, model, stepping] = array(bytes, 0x188)?;
         let mitigations = |offset| if version >= 5 { u64_at(bytes, offset).map(Some) } else { Some(None) };
         Some(Ok(Self {
@@ -253,6 +225,8 @@ impl UnverifiedReport {
             launch_tcb: RawTcb(array(bytes, 0x1F0)?),
             launch_mitigations: mitigations(0x1F8)?,
             current_mitigations: mitigations(0x200)?,
+            signature_algorithm: u32_at(bytes, 0x034)?,
+            reserved: reserved(bytes, version, policy, key_flags),
             signed_digest: Sha384::digest(bytes.get(..SIGNED_LEN)?).into(),
             signature_r: big_endian(bytes, 0x2A0)?,
             signature_s: big_endian(bytes, 0x2E8)?,

@@ -1,30 +1,55 @@
 //! Golden bytes of the report data: whoever changes them cuts new enclaves off from old ones.
 
 use postern_attestation::{Binding, ReportData};
+use postern_shared::bls::PublicKey;
+use postern_shared::identity::{AgreementKey, Identity, SigningKey};
+use postern_shared::ids::{ManifestHash, MemberId, Nonce};
 
-const BINDING: Binding<'_> =
-    Binding { identity: b"identity", prover: 1, verifier: 0x0203, manifest_hash: [4; 32], nonce: [5; 32] };
+const fn identity(member: u16) -> Identity {
+    Identity {
+        member: MemberId(member),
+        signing: SigningKey([1; 32]),
+        agreement: AgreementKey([2; 32]),
+        dealing: PublicKey([3; 48]),
+    }
+}
+
+const PROVER: Identity = identity(1);
+const VERIFIER: Identity = identity(2);
+const BINDING: Binding<'_> = Binding {
+    manifest: ManifestHash([4; 32]),
+    prover: &PROVER,
+    verifier: Some(&VERIFIER),
+    challenge: Nonce([5; 32]),
+    response: Nonce([6; 32]),
+};
 
 #[test]
 fn report_data_is_pinned() {
-    // printf 'postern-report-data-v1\x08\0\0\0\0\0\0\0identity\x01\0\x03\x02' + 32 × 04 + 32 × 05, through
-    // sha512sum.
+    // python3 -c "import hashlib;p=lambda b:len(b).to_bytes(8,'little')+b;i=lambda n:bytes([n])+b'\1'*32+b'\2'*32+b'\3'*48;
+    // print(hashlib.sha512(b''.join(map(p,[b'postern-report-data-v1',b'\4'*32,b'prover',i(1),b'\6'*32,b'verifier',i(2),
+    // b'\5'*32]))).hexdigest())"
     assert_eq!(BINDING.report_data().to_string(), GOLDEN);
 }
 
-const GOLDEN: &str = "37408ee73746a7f1c33ecd50fc2198185aedab362c48df9bcd67fdc7c85cac64dba37bad66e3e29521a16b9467ccc3f17b7520a8d733f5be525f7952ae32a844";
+const GOLDEN: &str = "5d002c6a58165a50280b4503cefb4ee9b312db497f9335b028e1baf49efa65704d30533b6ee3407ba24587f3d2945eb4e0bda00670a8f33b7f0aa76ab0a7f2cd";
 
 #[test]
-fn every_part_counts() {
+fn every_part_counts_and_in_its_role() {
     let all: Vec<ReportData> = [
         BINDING,
-        Binding { identity: b"identitz", ..BINDING },
-        Binding { identity: b"identity\x01", ..BINDING },
-        Binding { prover: 0x0203, verifier: 1, ..BINDING },
-        Binding { prover: 2, ..BINDING },
-        Binding { verifier: 3, ..BINDING },
-        Binding { manifest_hash: [5; 32], ..BINDING },
-        Binding { nonce: [4; 32], ..BINDING },
+        Binding { manifest: ManifestHash([5; 32]), ..BINDING },
+        Binding { prover: &VERIFIER, ..BINDING },
+        Binding { verifier: Some(&PROVER), ..BINDING },
+        Binding { prover: &VERIFIER, verifier: Some(&PROVER), ..BINDING },
+        Binding { verifier: None, ..BINDING },
+        Binding { challenge: Nonce([6; 32]), ..BINDING },
+        Binding { response: Nonce([5; 32]), ..BINDING },
+        Binding { challenge: Nonce([6; 32]), response: Nonce([5; 32]), ..BINDING },
+        Binding { prover: &Identity { signing: SigningKey([9; 32]), ..PROVER }, ..BINDING },
+        Binding { prover: &Identity { agreement: AgreementKey([9; 32]), ..PROVER }, ..BINDING },
+        Binding { prover: &Identity { dealing: PublicKey([9; 48]), ..PROVER }, ..BINDING },
+        Binding { verifier: Some(&Identity { signing: SigningKey([9; 32]), ..VERIFIER }), ..BINDING },
     ]
     .iter()
     .map(Binding::report_data)

@@ -13,13 +13,15 @@ use crate::effects::{Effects, OutputQueue};
 use crate::keys::IdentityKeys;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
+use postern_attestation::ReportData;
 use postern_shared::codec;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::keygen::KeygenTerms;
-use postern_shared::manifest::{Manifest, Trust};
+use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
+use postern_shared::policy::Trust;
 use postern_shared::presign::PresignTerms;
 use postern_shared::release::ReleaseTerms;
 use postern_shared::wire::{MAX_FRAME, Rejection, Reply, Request, Response, Status};
@@ -46,7 +48,6 @@ pub struct Core<P> {
 struct Session {
     manifest: Manifest,
     canonical: Vec<u8>,
-    certificates: Certificates,
     keys: IdentityKeys,
     coins: Coins,
     admission: Admission,
@@ -94,6 +95,11 @@ impl<P: Platform> Core<P> {
                 return Ok(Reply::Done);
             }
             _ if !self.outputs.has_room() => return Err(Rejection::Busy),
+            // Over zeros, which no identity hashes to: a host that chose the data could pose as an enclave.
+            Request::Report => {
+                let report = self.platform.report(&ReportData([0; 64])).map_err(|_| Rejection::Platform)?;
+                return Ok(Reply::Report(report));
+            }
             Request::Start { manifest, member, certificates } => {
                 return self.start(manifest, member, certificates, effects);
             }
@@ -101,6 +107,13 @@ impl<P: Platform> Core<P> {
         }
         let session = self.session.as_mut().ok_or(Rejection::NotStarted)?;
         let result = match request {
+            Request::Attest(nonce) => {
+                let attestation =
+                    session.admission.attest_to_anybody(&session.keys, nonce, &mut self.platform)?;
+                return Ok(Reply::Attestation(Box::new(attestation)));
+            }
+            Request::Renew(certificates) => session.renew(certificates, &mut self.platform, effects),
+            Request::Reattest(member) => session.reattest(member, &mut self.platform, effects),
             Request::Observe(event) => session.ledger.observe(event),
             Request::Deliver(bytes) => session.on_message(&bytes, &mut self.platform, effects),
             Request::Retry(pool) => session.retry(pool, effects),
@@ -116,6 +129,9 @@ impl<P: Platform> Core<P> {
             identity: session.map(|session| *session.keys.identity()),
             manifest: session.map(|session| session.manifest.hash()),
             admitted: session.map(|session| session.admission.members().collect()).unwrap_or_default(),
+            refused: session
+                .map(|session| session.admission.refused().cloned().collect())
+                .unwrap_or_default(),
             newest_output: self.outputs.newest(),
         }
     }
@@ -128,9 +144,7 @@ impl<P: Platform> Core<P> {
         effects: &mut Effects,
     ) -> Result<Reply, Rejection> {
         if let Some(session) = &self.session {
-            let same = session.canonical == canonical
-                && session.keys.identity().member == member
-                && session.certificates == certificates;
+            let same = session.canonical == canonical && session.keys.identity().member == member;
             return if same { Ok(Reply::Done) } else { Err(Rejection::StartedOtherwise) };
         }
         let manifest = Manifest::from_canonical(&canonical).map_err(|_| Rejection::InvalidManifest)?;
@@ -147,11 +161,10 @@ impl<P: Platform> Core<P> {
         self.platform.fill_random(&mut seed[..]).map_err(|_| Rejection::Platform)?;
         let coins = Coins::new(seed);
         let keys = IdentityKeys::derive(&coins, member);
-        let admission = Admission::start(&manifest, certificates.clone(), &keys, &mut self.platform)?;
+        let admission = Admission::start(&manifest, certificates, &keys, &mut self.platform, effects)?;
         let mut session = Session {
             manifest,
             canonical,
-            certificates,
             keys,
             coins,
             admission,
@@ -184,6 +197,9 @@ impl Session {
         lend!(self, |me, setting| {
             self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
             for release in self.releases.values_mut() {
+                if self.admission.not_cut_off(release.terms().leader).is_err() {
+                    continue;
+                }
                 if let Some(presign) = self.presigns.get(&release.terms().presign.ceremony()) {
                     release.on_tick(presign, &me, effects);
                 }
@@ -212,14 +228,37 @@ impl Session {
                 self.admission.on_challenge(&challenge, &self.keys, platform, effects)
             }
             PeerMessage::Evidence(answer) => {
-                if answer.to != own || answer.identity.member == own {
-                    return Err(Rejection::Misdirected);
-                }
-                self.admission.on_evidence(&self.manifest, answer, platform, effects)
+                self.admission.on_evidence(&self.manifest, *answer, &self.keys, effects)
             }
             PeerMessage::Broadcast(statement) => self.on_statement(statement, effects),
             PeerMessage::Envelope(envelope) => self.on_envelope(&envelope, effects),
         }
+    }
+
+    fn renew(
+        &mut self,
+        certificates: Certificates,
+        platform: &mut impl Platform,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        self.admission.renew(&self.manifest, certificates, &self.keys, platform, effects)
+    }
+
+    fn reattest(
+        &mut self,
+        member: Option<MemberId>,
+        platform: &mut impl Platform,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        if let Some(stranger) = member.filter(|member| self.manifest.member(*member).is_none()) {
+            return Err(Rejection::NotAMember(stranger));
+        }
+        for id in self.manifest.members.iter().map(|entry| entry.id) {
+            if member.is_none_or(|member| member == id) {
+                self.admission.challenge(id, &self.keys, platform, effects)?;
+            }
+        }
+        Ok(())
     }
 
     /// Routes an authentic statement to its ceremony. Who speaks is told by the ceremony's own roster.
@@ -231,9 +270,12 @@ impl Session {
             Some(speaker) if statement.signed_digest().verify(speaker) => Ok(()),
             Some(_) => Err(Rejection::NotAuthentic),
         };
+        self.admission.not_cut_off(from)?;
         lend!(self, |me, setting| {
             if let Some(keygen) = self.keygens.values_mut().find(|keygen| keygen.id() == ceremony) {
                 authentic(keygen.roster())?;
+                // All operators make a key, or none does: with one that is cut off, it stands still.
+                keygen.roster().members().try_for_each(|member| self.admission.not_cut_off(member))?;
                 return keygen.on_statement(statement, &me, &setting, effects);
             }
             if let Some(presign) = self.presigns.get_mut(&ceremony) {
@@ -244,6 +286,7 @@ impl Session {
             let presign =
                 self.presigns.get(&release.terms().presign.ceremony()).ok_or(Rejection::UnknownCeremony)?;
             authentic(presign.roster())?;
+            self.admission.not_cut_off(release.terms().leader)?;
             release.on_statement(statement, presign, &me, &setting, effects)
         })
     }
@@ -253,6 +296,7 @@ impl Session {
         if envelope.header.to != self.keys.identity().member {
             return Err(Rejection::Misdirected);
         }
+        self.admission.not_cut_off(slot.from)?;
         lend!(self, |me, setting| {
             let release = self.releases.get_mut(&slot.ceremony).ok_or(Rejection::UnknownCeremony)?;
             let presign =
@@ -341,6 +385,10 @@ impl Session {
 
     fn start_releases(&mut self, effects: &mut Effects) {
         let me = Me { keys: &self.keys, coins: &self.coins };
+        // A guardian that agrees seals its share to the leader.
+        if self.admission.not_cut_off(self.manifest.leader).is_err() {
+            return;
+        }
         for presign in self.presigns.values() {
             let Some(source) = self.ledger.exit(presign.terms().pool) else { continue };
             let terms =

@@ -264,7 +264,12 @@ fn certificates(folder: &Path) -> Result<Certificates, ConfigError> {
         let der = folder.join(format!("{name}.der"));
         if der.exists() { read(&der) } else { pem_to_der(&folder.join(format!("{name}.pem"))) }
     };
-    Ok(Certificates { ark: read_one("ark")?, ask: read_one("ask")?, vcek: read_one("vcek")? })
+    Ok(Certificates {
+        ark: read_one("ark")?,
+        ask: read_one("ask")?,
+        leaf: read_one("vcek")?,
+        crl: Vec::new(),
+    })
 }
 
 /// The first certificate of a PEM file.

@@ -3,6 +3,7 @@
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
 use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::wire::RefusedMember;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ pub struct HostStatus {
     pub member: u16,
     /// Members whose evidence the enclave has accepted, itself included.
     pub admitted: Vec<MemberId>,
+    /// Members whose evidence the enclave has refused, and what is wrong with it.
+    pub refused: Vec<RefusedMember>,
     /// By ascending id.
     pub pools: Vec<PoolStatus>,
 }

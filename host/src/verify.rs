@@ -1,11 +1,11 @@
 //! `postern verify`: checks transcripts offline, evidence included.
 
-use postern_attestation::{
-    Binding, CertificateChain, EvidenceError, Expected, Measurement, TrustAnchor, verify,
-};
+use postern_attestation::{Binding, Launch, Refusal, Time, TrustAnchor, Verifier};
 use postern_shared::ids::{Digest, ManifestHash, MemberId};
-use postern_shared::manifest::{Manifest, Trust};
-use postern_shared::transcript::{AttestedIdentity, Claim, Transcript, TranscriptError};
+use postern_shared::manifest::Manifest;
+use postern_shared::message::Attestation;
+use postern_shared::policy::Trust;
+use postern_shared::transcript::{Claim, Transcript, TranscriptError};
 use std::path::{Path, PathBuf};
 
 /// Why a transcript is not accepted.
@@ -44,7 +44,7 @@ pub enum VerifyError {
         /// Whose.
         member: MemberId,
         /// What is wrong.
-        source: EvidenceError,
+        source: Refusal,
     },
     /// A participant that the manifest does not know.
     #[error("{path}: {member} is not in the manifest", path = path.display())]
@@ -107,53 +107,47 @@ fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, 
     let broken = |source| VerifyError::Transcript { path: path.clone(), source };
     let claim = transcript.verify(expected).map_err(broken)?;
     let manifest = transcript.manifest().map_err(broken)?;
-    let anchor = match manifest.attestation.trust {
-        Trust::Amd => TrustAnchor::amd(),
-        Trust::Simulation { root } => {
-            simulated_anchor(root).ok_or_else(|| VerifyError::UnknownRoot { path: path.clone(), root })?
-        }
-    };
-    for attested in transcript.roster() {
-        verify_evidence(&path, &manifest, &anchor, attested)?;
-    }
+    let trust = manifest.attestation.trust;
+    let anchor = trust_anchor(trust)
+        .map_err(|UnknownSimulation(root)| VerifyError::UnknownRoot { path: path.clone(), root })?;
     let simulated = !anchor.is_amd();
+    // A transcript is older than its verification; certificates may have expired since.
+    let time = Time::NotBefore(manifest.attestation.not_before);
+    let mut verifier = Verifier::new(anchor, manifest.attestation.clone(), time);
+    for attestation in transcript.roster() {
+        verify_evidence(&path, &manifest, &mut verifier, attestation)?;
+    }
     Ok(Verified { path, claim, manifest: manifest.hash(), simulated })
 }
 
 fn verify_evidence(
     path: &Path,
     manifest: &Manifest,
-    anchor: &TrustAnchor,
-    attested: &AttestedIdentity,
+    verifier: &mut Verifier,
+    attestation: &Attestation,
 ) -> Result<(), VerifyError> {
-    let member = attested.identity.member;
+    let member = attestation.identity.member;
     let entry =
         manifest.member(member).ok_or_else(|| VerifyError::Stranger { path: path.to_owned(), member })?;
-    let measurements: Vec<Measurement> =
-        manifest.attestation.measurements.iter().map(|listed| Measurement(listed.0)).collect();
-    let binding = Binding {
-        identity: &attested.identity.to_bytes(),
-        prover: member.0,
-        verifier: attested.verifier.0,
-        manifest_hash: manifest.hash().0,
-        nonce: attested.nonce.0,
-    };
-    let expected = Expected {
-        report_data: binding.report_data(),
-        measurements: &measurements,
-        host_data: manifest.hash().0,
-        chip_id: entry.chip_id.0,
-    };
-    let certificates = &attested.evidence.certificates;
-    let chain = CertificateChain {
-        ark: certificates.ark.clone(),
-        ask: certificates.ask.clone(),
-        vcek: certificates.vcek.clone(),
-    };
-    // A transcript is older than its verification; certificates may have expired since.
-    verify(&attested.evidence.report, &chain, anchor, &expected, None)
+    let launch = Launch { epoch: manifest.epoch, host_data: manifest.hash().0, chip_ids: &entry.chip_ids };
+    let report_data = Binding::of(manifest.hash(), attestation).report_data();
+    verifier
+        .verify(&attestation.evidence, &launch, &report_data)
         .map(|_| ())
         .map_err(|source| VerifyError::Evidence { path: path.to_owned(), member, source })
+}
+
+/// A simulation that this build does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("this build does not know the simulated root {0}")]
+pub struct UnknownSimulation(pub Digest);
+
+/// The roots that a manifest trusts.
+pub fn trust_anchor(trust: Trust) -> Result<TrustAnchor, UnknownSimulation> {
+    match trust {
+        Trust::Amd => Ok(TrustAnchor::amd()),
+        Trust::Simulation { root } => simulated_anchor(root).ok_or(UnknownSimulation(root)),
+    }
 }
 
 #[cfg(feature = "devnet")]

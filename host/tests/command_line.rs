@@ -21,19 +21,19 @@ operator = 2
 guardian = 2
 [attestation]
 trust = "amd"
-measurements = ["MEASUREMENT"]
+measurements = [{ name = "test", digest = "MEASUREMENT" }]
 [[members]]
 id = 1
 name = "one"
 wallet = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
 host_key = "HOST1"
-chip_id = "CHIP1"
+chip_ids = ["CHIP1"]
 [[members]]
 id = 2
 name = "two"
 wallet = "0x2b5ad5c4795c026514f8317c7a215e218dccd6cf"
 host_key = "HOST2"
-chip_id = "CHIP2"
+chip_ids = ["CHIP2"]
 "#;
 
 const HOST_SEED: [u8; 32] = [7; 32];

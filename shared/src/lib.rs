@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod bls;
 pub mod bytes;
+pub mod check;
 pub mod codec;
 pub mod ethereum;
 pub mod events;
@@ -21,7 +22,9 @@ pub mod lagrange;
 pub mod manifest;
 pub mod message;
 pub mod pairwise;
+pub mod policy;
 pub mod presign;
 pub mod release;
+pub mod snp;
 pub mod transcript;
 pub mod wire;

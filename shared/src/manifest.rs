@@ -6,7 +6,8 @@ use crate::bytes::byte_newtype;
 use crate::codec::{self, DecodeError};
 use crate::ethereum::Network;
 use crate::hash::Transcriber;
-use crate::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId};
+use crate::ids::{Address, ChipId, ManifestHash, MemberId};
+use crate::policy::AttestationRules;
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub const MANIFEST_VERSION: u16 = 1;
 /// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.
 pub const MAX_MEMBERS: usize = 40;
-/// Most measurements that a manifest can list.
-pub const MAX_MEASUREMENTS: usize = 64;
+/// Most chips that a member can list: the machine in use, and those that may replace it.
+pub const MAX_CHIPS: usize = 8;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 64;
 
@@ -68,29 +69,6 @@ pub struct Thresholds {
     pub guardian: u16,
 }
 
-/// By whom and over what an enclave's report must speak.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AttestationRules {
-    /// Whose root signs the reports.
-    pub trust: Trust,
-    /// The enclave images that may take part.
-    pub measurements: Vec<Measurement>,
-}
-
-/// Whose root signs reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trust {
-    /// AMD's, pinned in the code.
-    Amd,
-    /// A software secure processor's, by the SHA-256 of its root certificate. It protects nothing.
-    Simulation {
-        /// SHA-256 of the root certificate's DER form.
-        root: Digest,
-    },
-}
-
 /// One organisation of the DAO.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,8 +81,9 @@ pub struct Member {
     pub wallet: Address,
     /// Its host's key.
     pub host_key: HostKey,
-    /// The chip of its server.
-    pub chip_id: ChipId,
+    /// The chips of its servers: the enclave must run on one of them.
+    #[serde(default)]
+    pub chip_ids: Vec<ChipId>,
     /// Holds shares of validators' keys.
     #[serde(default = "yes")]
     pub operator: bool,
@@ -196,7 +175,7 @@ impl Manifest {
                 format!("this build reads version {MANIFEST_VERSION}, not {}", self.version),
             );
         }
-        check_name("name", &self.name)?;
+        check_name(&self.name).or_else(|reason| field("name", reason))?;
         self.validate_members()?;
         self.validate_threshold(
             "thresholds.operator",
@@ -214,14 +193,9 @@ impl Manifest {
         if !self.guardians().contains(&self.leader) {
             return field("leader", format!("{} is not a guardian", self.leader));
         }
-        let measurements = &self.attestation.measurements;
-        if measurements.is_empty() || measurements.len() > MAX_MEASUREMENTS {
-            let found = measurements.len();
-            return field(
-                "attestation.measurements",
-                format!("1 to {MAX_MEASUREMENTS} wanted, {found} found"),
-            );
-        }
+        self.attestation
+            .validate(self.epoch)
+            .map_err(|(field, reason)| ManifestError::Field { field, reason })?;
         if self.contracts.pool_manager == self.contracts.deposit {
             return field("contracts.pool_manager", "the same as contracts.deposit");
         }
@@ -256,9 +230,16 @@ impl Manifest {
                     format!("{} where {} is due: ids count from 1", member.id.0, position + 1),
                 );
             }
-            check_name(&path("name"), &member.name)?;
-            if member.chip_id.0 == [0; 64] {
-                return field(path("chip_id"), "a masked chip identity names no chip");
+            check_name(&member.name).or_else(|reason| field(path("name"), reason))?;
+            if member.chip_ids.iter().any(|chip| chip.0 == [0; 64]) {
+                return field(path("chip_ids"), "a masked chip identity names no chip");
+            }
+            if member.chip_ids.len() > MAX_CHIPS {
+                let found = member.chip_ids.len();
+                return field(path("chip_ids"), format!("at most {MAX_CHIPS} wanted, {found} found"));
+            }
+            if member.chip_ids.is_empty() && !self.attestation.chips_may_hide() {
+                return field(path("chip_ids"), "none, and attestation.relax lets no chip hide");
             }
             if !member.operator && !member.guardian {
                 return field(path("operator"), "neither operator nor guardian");
@@ -268,7 +249,10 @@ impl Manifest {
                 ("name", earlier().any(|other| other.name == member.name)),
                 ("wallet", earlier().any(|other| other.wallet == member.wallet)),
                 ("host_key", earlier().any(|other| other.host_key == member.host_key)),
-                ("chip_id", earlier().any(|other| other.chip_id == member.chip_id)),
+                (
+                    "chip_ids",
+                    earlier().any(|other| other.chip_ids.iter().any(|chip| member.chip_ids.contains(chip))),
+                ),
             ];
             if let Some((name, _)) = duplicates.iter().find(|(_, duplicate)| *duplicate) {
                 return field(path(name), "another member has the same");
@@ -278,12 +262,13 @@ impl Manifest {
     }
 }
 
-fn check_name(path: &str, name: &str) -> Result<(), ManifestError> {
+/// What is wrong with a name, if anything.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_NAME {
-        return field(path, format!("1 to {MAX_NAME} bytes wanted, {} found", name.len()));
+        return Err(format!("1 to {MAX_NAME} bytes wanted, {} found", name.len()));
     }
     if name.chars().any(char::is_control) {
-        return field(path, "control characters");
+        return Err("control characters".into());
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::codec;
 use crate::hash::Transcriber;
 use crate::identity::{Identity, IdentitySignature};
 use crate::ids::{CeremonyId, Digest, MemberId, Nonce};
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
@@ -20,14 +20,14 @@ pub enum PeerMessage {
     /// 'Prove to me who you are.'
     Challenge(Challenge),
     /// 'This is who I am.'
-    Evidence(EvidenceMessage),
+    Evidence(Box<Attestation>),
     /// A signed public statement within a ceremony.
     Broadcast(Broadcast),
     /// A secret for one enclave.
     Envelope(Envelope),
 }
 
-/// Asks a peer for evidence.
+/// Asks a peer for evidence. A new one replaces what was asked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
     /// Who asks, by its own unproved word: lets the asked one notice that a peer has new keys.
@@ -38,15 +38,17 @@ pub struct Challenge {
     pub nonce: Nonce,
 }
 
-/// Answers a challenge.
+/// An identity with evidence for it, made for one verifier: answers a challenge, and stays in transcripts for everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EvidenceMessage {
-    /// Who asked.
-    pub to: MemberId,
-    /// The challenge that is answered.
-    pub nonce: Nonce,
-    /// Who answers.
+pub struct Attestation {
+    /// Who proves.
     pub identity: Identity,
+    /// To whom: the enclave that asked. None if it was no enclave: good for looking at, not for admission.
+    pub verifier: Option<Identity>,
+    /// The verifier's nonce.
+    pub challenge: Nonce,
+    /// The prover's nonce.
+    pub response: Nonce,
     /// Proof.
     pub evidence: Evidence,
 }
@@ -61,18 +63,21 @@ pub struct Evidence {
     pub certificates: Certificates,
 }
 
-/// A chip's certificate chain, each in DER.
+/// The certificates that vouch for a report's signature, each in DER. Whoever delivers them is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificates {
-    /// AMD's root key.
+    /// AMD Root Key.
     #[serde(with = "variable")]
     pub ark: Vec<u8>,
-    /// AMD's intermediate key.
+    /// The intermediate: AMD SEV Key (ASK), or ASVK over a VLEK.
     #[serde(with = "variable")]
     pub ask: Vec<u8>,
-    /// The chip's key.
+    /// The key that signs reports: the chip's own (VCEK), or a cloud provider's (VLEK).
     #[serde(with = "variable")]
-    pub vcek: Vec<u8>,
+    pub leaf: Vec<u8>,
+    /// AMD's revocation list for the product line; empty if there is none.
+    #[serde(with = "variable")]
+    pub crl: Vec<u8>,
 }
 
 /// The kinds of statement that ceremonies make. The number is part of what is signed: never renumber.

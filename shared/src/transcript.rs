@@ -8,11 +8,11 @@ use crate::bytes::variable;
 use crate::codec;
 use crate::ethereum::{DepositData, SignedVoluntaryExit, VoluntaryExit};
 use crate::fault::{Court, Fault, TermsRef, partial_is_good};
-use crate::identity::{Identity, Roster};
-use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
+use crate::identity::Roster;
+use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use crate::keygen::{Commit, Confirm, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict};
 use crate::manifest::{Manifest, ManifestError};
-use crate::message::{Broadcast, Evidence, SignedDigest, Step};
+use crate::message::{Attestation, Broadcast, SignedDigest, Step};
 use crate::presign::{Acknowledge, PresignTerms, combine_polynomials};
 use crate::release::{Authorise, ReleaseRequest, ReleaseTerms};
 use crate::{bls, bls::PublicKey};
@@ -25,23 +25,10 @@ pub struct Transcript {
     /// Canonical form of the manifest in force.
     #[serde(with = "variable")]
     pub manifest: Vec<u8>,
-    /// The participants.
-    pub roster: Vec<AttestedIdentity>,
+    /// The participants, with the evidence by which an enclave admitted them.
+    pub roster: Vec<Attestation>,
     /// What they did.
     pub record: Record,
-}
-
-/// An identity with the evidence by which another enclave admitted it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttestedIdentity {
-    /// Whose.
-    pub identity: Identity,
-    /// Who had asked for the evidence.
-    pub verifier: MemberId,
-    /// With this challenge.
-    pub nonce: Nonce,
-    /// The answer.
-    pub evidence: Evidence,
 }
 
 /// What the participants did, by protocol.
@@ -201,7 +188,7 @@ impl Transcript {
     }
 
     /// The participants, to check their evidence.
-    pub fn roster(&self) -> &[AttestedIdentity] {
+    pub fn roster(&self) -> &[Attestation] {
         &self.roster
     }
 

@@ -92,10 +92,11 @@ pub fn deal(cluster: &Cluster, terms: &KeygenTerms, dealer: &Corrupt, coefficien
         Pair { ceremony, dealer: id, recipient: *recipient }.seal(&(dealing * &ephemeral), &share.to_bytes())
     };
     let shares: Vec<EncryptedShare> = terms.operators.iter().map(share).collect();
-    let commitments: Vec<PublicKey> = coefficients.iter().map(|one| (G1::generator() * one).encode()).collect();
-    let possession = coefficients.first().map(|secret| {
-        (possession_message(ceremony, id, &(G1::generator() * secret)) * secret).encode()
-    });
+    let commitments: Vec<PublicKey> =
+        coefficients.iter().map(|one| (G1::generator() * one).encode()).collect();
+    let possession = coefficients
+        .first()
+        .map(|secret| (possession_message(ceremony, id, &(G1::generator() * secret)) * secret).encode());
     Deal {
         commitments,
         possession: possession.expect("a constant term"),

@@ -10,10 +10,9 @@ use postern_shared::codec;
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
-use postern_shared::manifest::{
-    AttestationRules, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds, Trust,
-};
+use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
 use postern_shared::message::Certificates;
+use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::transcript::{Claim, Record, Transcript};
 use postern_shared::wire::{Artifact, Notice, Output, Recipient, Rejection, Reply, Request, Response};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
@@ -101,8 +100,8 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
         contracts: Contracts { pool_manager: Address([0xaa; 20]), deposit: Address([0xdd; 20]) },
         thresholds: Thresholds { operator, guardian },
         attestation: AttestationRules {
-            trust: Trust::Simulation { root: Digest(trust_anchor().fingerprint()) },
-            measurements: vec![Measurement(MEASUREMENT)],
+            measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
+            ..AttestationRules::strict(Trust::Simulation { root: Digest(trust_anchor().fingerprint()) })
         },
         members: (1..=members)
             .map(|id| Member {
@@ -110,7 +109,7 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
                 name: format!("member {id}"),
                 wallet: Address([id as u8; 20]),
                 host_key: HostKey([id as u8; 32]),
-                chip_id: ChipId(SoftwarePsp::new(machine(id)).chip_id()),
+                chip_ids: vec![ChipId(machine(id).chip_id())],
                 operator: true,
                 guardian: true,
             })
@@ -133,8 +132,7 @@ impl Node {
 
     /// The chip's chain.
     pub fn certificates(&self) -> Certificates {
-        let chain = SoftwarePsp::new(self.machine).certificate_chain();
-        Certificates { ark: chain.ark, ask: chain.ask, vcek: chain.vcek }
+        SoftwarePsp::new(self.machine).certificates()
     }
 
     /// All of the enclave's coins: knowing them is knowing all its secrets.

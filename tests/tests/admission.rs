@@ -1,21 +1,24 @@
 //! Enclaves talk only to enclaves whose evidence they have verified against the manifest, freshly (invariant I4).
 
-use postern_attestation::ReportData;
+use postern_attestation::{Binding, Launch, ReportData, Time, Verifier};
 use postern_enclave::core::Core;
 use postern_enclave::platform::{Platform, PlatformError};
+use postern_shared::bls::PublicKey;
+use postern_shared::check::Check;
 use postern_shared::codec;
 use postern_shared::ids::{Digest, MemberId, Nonce, PoolId};
-use postern_shared::manifest::{Manifest, Trust};
-use postern_shared::message::{Certificates, EvidenceMessage, PeerMessage};
-use postern_shared::wire::{Notice, Rejection, Reply, Request, Status};
+use postern_shared::manifest::Manifest;
+use postern_shared::message::{Attestation, Certificates, PeerMessage};
+use postern_shared::policy::Trust;
+use postern_shared::wire::{Notice, RefusedMember, Rejection, Reply, Request, Status};
 use postern_simulation::{Machine, ReportFields, SoftwarePsp};
-use postern_tests::cluster::{Cluster, MEASUREMENT, Packet, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest};
 
 const VERIFIER: MemberId = MemberId(1);
 const PROVER: MemberId = MemberId(2);
 
 /// A DAO in which only challenges have been exchanged so far: the prover's answer is made, and not delivered.
-fn challenged() -> (Cluster, EvidenceMessage) {
+fn challenged() -> (Cluster, Attestation) {
     let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
     let challenge = cluster
         .packets
@@ -29,7 +32,7 @@ fn challenged() -> (Cluster, EvidenceMessage) {
         .packets
         .iter()
         .find_map(|packet| match codec::decode(&packet.bytes) {
-            Ok(PeerMessage::Evidence(answer)) => Some(answer),
+            Ok(PeerMessage::Evidence(answer)) => Some(*answer),
             _ => None,
         })
         .expect("the prover answers");
@@ -37,19 +40,23 @@ fn challenged() -> (Cluster, EvidenceMessage) {
     (cluster, answer)
 }
 
-fn show(cluster: &mut Cluster, to: MemberId, answer: EvidenceMessage) -> Reply {
-    cluster.ask(to, Request::Deliver(codec::encode(&PeerMessage::Evidence(answer))))
+fn show(cluster: &mut Cluster, to: MemberId, answer: Attestation) -> Reply {
+    cluster.ask(to, Request::Deliver(codec::encode(&PeerMessage::Evidence(Box::new(answer)))))
 }
 
-fn admitted(cluster: &mut Cluster, id: MemberId) -> Vec<MemberId> {
+fn status(cluster: &mut Cluster, id: MemberId) -> Status {
     match cluster.ask(id, Request::Status) {
-        Reply::Status(Status { admitted, .. }) => admitted,
+        Reply::Status(status) => status,
         other => panic!("no status: {other:?}"),
     }
 }
 
+fn admitted(cluster: &mut Cluster, id: MemberId) -> Vec<MemberId> {
+    status(cluster, id).admitted
+}
+
 #[track_caller]
-fn assert_refused(change: impl FnOnce(&mut EvidenceMessage), expected: Rejection) {
+fn assert_refused(change: impl FnOnce(&mut Attestation), expected: Rejection) {
     let (mut cluster, honest) = challenged();
     let mut answer = honest.clone();
     change(&mut answer);
@@ -63,17 +70,16 @@ fn assert_refused(change: impl FnOnce(&mut EvidenceMessage), expected: Rejection
 fn reported_by(
     machine: Machine,
     tamper: impl FnMut(&mut ReportFields) + Send + 'static,
-) -> impl FnOnce(&mut EvidenceMessage) {
+) -> impl FnOnce(&mut Attestation) {
     move |answer| {
-        let data = ReportData(report_data(&answer.evidence.report));
+        let data = ReportData(report_data_of(&answer.evidence.report));
         let mut psp = SoftwarePsp::new(machine).tamper(tamper);
         answer.evidence.report = psp.report(&data).expect("a report");
-        let chain = psp.certificate_chain();
-        answer.evidence.certificates = Certificates { ark: chain.ark, ask: chain.ask, vcek: chain.vcek };
+        answer.evidence.certificates = psp.certificates();
     }
 }
 
-fn report_data(report: &[u8]) -> [u8; 64] {
+fn report_data_of(report: &[u8]) -> [u8; 64] {
     report[0x50..0x90].try_into().expect("64 bytes")
 }
 
@@ -102,7 +108,7 @@ fn altered_or_missing_evidence_is_refused() {
     assert_refused(|answer| answer.evidence.report[0x90] ^= 1, Rejection::Evidence);
     assert_refused(|answer| answer.evidence.report.truncate(1183), Rejection::Evidence);
     assert_refused(|answer| answer.evidence.report.clear(), Rejection::Evidence);
-    assert_refused(|answer| answer.evidence.certificates.vcek.clear(), Rejection::Evidence);
+    assert_refused(|answer| answer.evidence.certificates.leaf.clear(), Rejection::Evidence);
     assert_refused(|answer| answer.evidence.certificates.ark[100] ^= 1, Rejection::Evidence);
 }
 
@@ -113,16 +119,62 @@ fn other_keys_under_the_same_evidence_are_refused() {
     assert_refused(|answer| answer.identity.signing = other.signing, Rejection::Evidence);
     assert_refused(|answer| answer.identity.agreement = other.agreement, Rejection::Evidence);
     assert_refused(|answer| answer.identity.dealing = other.dealing, Rejection::Evidence);
+    let no_point = PublicKey([0; 48]);
+    assert_refused(|answer| answer.identity.dealing = no_point, Rejection::Malformed);
 }
 
 #[test]
 fn evidence_must_answer_the_open_challenge_and_be_meant_for_the_verifier() {
-    assert_refused(|answer| answer.nonce = Nonce([7; 32]), Rejection::StaleEvidence);
+    let (cluster, _) = challenged();
+    let (verifier, prover) =
+        (*cluster.node(VERIFIER).keys().identity(), *cluster.node(PROVER).keys().identity());
+    let third = *cluster.node(MemberId(3)).keys().identity();
+    assert_refused(|answer| answer.challenge = Nonce([7; 32]), Rejection::StaleEvidence);
     assert_refused(|answer| answer.identity.member = MemberId(3), Rejection::StaleEvidence);
     assert_refused(|answer| answer.identity.member = MemberId(9), Rejection::StaleEvidence);
-    assert_refused(|answer| answer.to = MemberId(3), Rejection::Misdirected);
-    // The verifier's own evidence, mirrored.
-    assert_refused(|answer| answer.identity.member = VERIFIER, Rejection::Misdirected);
+    assert_refused(|answer| answer.response = Nonce([7; 32]), Rejection::Evidence);
+    // Meant for another, for anybody, for the prover itself.
+    for other in [Some(third), None, Some(prover)] {
+        assert_refused(|answer| answer.verifier = other, Rejection::Misdirected);
+    }
+    // The verifier's own identity, mirrored.
+    assert_refused(|answer| answer.identity = verifier, Rejection::Misdirected);
+    assert_refused(
+        |answer| (answer.identity, answer.verifier) = (verifier, Some(answer.identity)),
+        Rejection::Misdirected,
+    );
+}
+
+#[test]
+fn mirrored_evidence_is_refused() {
+    // The host reflects the verifier's challenge back at it, as if the prover had asked, and shows it its own answer.
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    let challenge = cluster
+        .packets
+        .iter()
+        .find_map(|packet| match codec::decode(&packet.bytes) {
+            Ok(PeerMessage::Challenge(challenge)) if challenge.to == PROVER => Some(challenge),
+            _ => None,
+        })
+        .expect("the verifier challenges");
+    let mut mirrored = challenge;
+    (mirrored.from.member, mirrored.to) = (PROVER, VERIFIER);
+    cluster.packets.clear();
+    cluster.ask(VERIFIER, Request::Deliver(codec::encode(&PeerMessage::Challenge(mirrored))));
+    let own = cluster.packets.iter().find_map(|packet| match codec::decode(&packet.bytes) {
+        Ok(PeerMessage::Evidence(answer)) => Some(*answer),
+        _ => None,
+    });
+    let own: Attestation = own.expect("it proves who it is to whoever asks");
+    for (identity, verifier) in [
+        (own.identity, own.verifier),
+        (mirrored.from, Some(own.identity)),
+        (own.identity, Some(own.identity)),
+    ] {
+        let shown = Attestation { identity, verifier, ..own.clone() };
+        assert!(matches!(show(&mut cluster, VERIFIER, shown), Reply::Rejected(_)));
+    }
+    assert_eq!(admitted(&mut cluster, VERIFIER), [VERIFIER]);
 }
 
 #[test]
@@ -131,11 +183,15 @@ fn evidence_is_good_once_and_for_one_verifier() {
     assert_eq!(show(&mut cluster, VERIFIER, answer.clone()), Reply::Done);
     assert_eq!(show(&mut cluster, VERIFIER, answer.clone()), Reply::Done, "a duplicate is harmless");
     // To another verifier it was never addressed, and its challenge is another.
-    let redirected = EvidenceMessage { to: MemberId(3), ..answer.clone() };
+    let third = *cluster.node(MemberId(3)).keys().identity();
+    let redirected = Attestation { verifier: Some(third), ..answer.clone() };
     assert_eq!(show(&mut cluster, MemberId(3), redirected), Reply::Rejected(Rejection::StaleEvidence));
-    // After the verifier has forgotten everything, old evidence says nothing.
+    // After the verifier has forgotten everything, it has another identity, and old evidence says nothing.
     cluster.crash(VERIFIER, 1);
-    assert_eq!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(Rejection::StaleEvidence));
+    assert_eq!(show(&mut cluster, VERIFIER, answer.clone()), Reply::Rejected(Rejection::Misdirected));
+    let own = *cluster.node(VERIFIER).keys().identity();
+    let renamed = Attestation { verifier: Some(own), ..answer };
+    assert_eq!(show(&mut cluster, VERIFIER, renamed), Reply::Rejected(Rejection::StaleEvidence));
 }
 
 #[test]
@@ -180,8 +236,8 @@ fn nothing_is_said_to_members_that_are_not_admitted() {
 /// A core on a machine, not started yet.
 fn fresh(machine: Machine) -> (Core<SoftwarePsp>, Certificates) {
     let psp = SoftwarePsp::new(machine);
-    let chain = psp.certificate_chain();
-    (Core::new(psp), Certificates { ark: chain.ark, ask: chain.ask, vcek: chain.vcek })
+    let certificates = psp.certificates();
+    (Core::new(psp), certificates)
 }
 
 fn start(
@@ -235,8 +291,7 @@ fn an_enclave_starts_only_for_the_dao_chip_and_root_that_it_was_launched_for() {
 fn an_enclave_whose_own_report_would_not_do_does_not_start() {
     let good = manifest(3, 2, 2);
     let debuggable = SoftwarePsp::new(provers_machine()).tamper(|fields| fields.policy |= 1 << 19);
-    let chain = debuggable.certificate_chain();
-    let certificates = Certificates { ark: chain.ark, ask: chain.ask, vcek: chain.vcek };
+    let certificates = debuggable.certificates();
     let mut core = Core::new(debuggable);
     assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Rejected(Rejection::OwnEvidence));
     let mut silent = SoftwarePsp::new(provers_machine());
@@ -247,18 +302,162 @@ fn an_enclave_whose_own_report_would_not_do_does_not_start() {
 }
 
 #[test]
-fn refusals_are_noticed_by_name() {
-    let (mut cluster, mut answer) = challenged();
-    reported_by(Machine { measurement: [1; 48], ..provers_machine() }, |_| {})(&mut answer);
+fn refusals_name_the_member_and_every_check_that_failed() {
+    let (mut cluster, honest) = challenged();
+    let mut answer = honest.clone();
+    let machine = Machine { measurement: [1; 48], ..provers_machine() };
+    reported_by(machine, |fields| fields.vmpl = 2)(&mut answer);
     show(&mut cluster, VERIFIER, answer);
-    assert!(cluster.node(VERIFIER).notices.contains(&Notice::Refused(PROVER, Rejection::Evidence)));
-    assert_eq!(MEASUREMENT, provers_machine().measurement);
+    let checks = vec![Check::Vmpl, Check::Measurement];
+    let refused = RefusedMember { member: PROVER, checks, cut_off: false };
+    assert!(cluster.node(VERIFIER).notices.contains(&Notice::Refused(refused.clone())));
+    assert_eq!(status(&mut cluster, VERIFIER).refused, [refused]);
+    assert_eq!(show(&mut cluster, VERIFIER, honest), Reply::Done);
+    assert!(status(&mut cluster, VERIFIER).refused.is_empty());
+}
+
+/// An answer to a new challenge, after all were admitted.
+fn reattested() -> (Cluster, Attestation) {
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    cluster.run(1);
+    assert_eq!(cluster.ask(VERIFIER, Request::Reattest(Some(PROVER))), Reply::Done);
+    let challenge = cluster.packets.pop_front().expect("a new challenge");
+    cluster.deliver(challenge);
+    let answer = cluster.packets.pop_front().expect("a new answer");
+    cluster.packets.clear();
+    match codec::decode(&answer.bytes) {
+        Ok(PeerMessage::Evidence(answer)) => (cluster, *answer),
+        other => panic!("no evidence: {other:?}"),
+    }
+}
+
+#[test]
+fn a_peer_that_proves_to_be_unacceptable_is_cut_off_at_once() {
+    let (mut cluster, honest) = reattested();
+    let mut answer = honest.clone();
+    reported_by(Machine { measurement: [1; 48], ..provers_machine() }, |_| {})(&mut answer);
+    assert_eq!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(Rejection::Evidence));
+    let refused = RefusedMember { member: PROVER, checks: vec![Check::Measurement], cut_off: true };
+    assert_eq!(status(&mut cluster, VERIFIER).refused, [refused.clone()]);
+    assert!(cluster.node(VERIFIER).notices.contains(&Notice::Refused(refused)));
+    assert_eq!(admitted(&mut cluster, VERIFIER), [VERIFIER, MemberId(3)]);
+    // Nothing that it says counts any more.
+    cluster.observe(deposit_requested(1));
+    cluster.run(0);
+    assert!(cluster.node(VERIFIER).core.keygen(PoolId(1)).is_none());
+    // Bad evidence that anybody could have made does not change that, and good evidence does.
+    let mut forged = honest.clone();
+    forged.evidence.report[0x2A0] ^= 1;
+    show(&mut cluster, VERIFIER, forged);
+    assert!(status(&mut cluster, VERIFIER).refused[0].cut_off);
+    assert_eq!(show(&mut cluster, VERIFIER, honest), Reply::Done);
+    cluster.run(1);
+    assert!(cluster.pubkey(PoolId(1)).is_some());
+}
+
+#[test]
+fn a_running_keygen_stands_still_when_an_operator_is_cut_off() {
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    cluster.run(1);
+    cluster.observe(deposit_requested(1));
+    // All commitments have been exchanged, and nothing else.
+    let commits = cluster.packets.split_off(0);
+    assert_eq!(cluster.ask(VERIFIER, Request::Reattest(Some(PROVER))), Reply::Done);
+    let challenge = cluster.packets.pop_back().expect("a new challenge");
+    cluster.packets.clear();
+    cluster.deliver(challenge);
+    let answer = cluster.packets.pop_front().expect("a new answer");
+    let Ok(PeerMessage::Evidence(mut answer)) = codec::decode(&answer.bytes) else { panic!("no evidence") };
+    reported_by(provers_machine(), |fields| fields.policy |= 1 << 19)(&mut answer);
+    show(&mut cluster, VERIFIER, *answer);
+    cluster.packets.clear();
+    for packet in commits {
+        let reply = cluster.deliver(packet.clone());
+        if packet.to == VERIFIER {
+            assert_eq!(reply, Reply::Rejected(Rejection::NotAdmitted(PROVER)));
+        }
+    }
+    assert!(cluster.packets.iter().all(|packet| packet.from != VERIFIER), "the verifier deals nothing");
+}
+
+#[test]
+fn nobody_can_cut_off_a_peer_with_evidence_that_is_not_its_own() {
+    type Forgery = fn(&mut Attestation);
+    let forgeries: [Forgery; 6] = [
+        |answer| answer.evidence.report[0x90] ^= 1,
+        |answer| answer.evidence.report.clear(),
+        |answer| answer.evidence.certificates.leaf.clear(),
+        |answer| answer.evidence.certificates.ark[100] ^= 1,
+        |answer| answer.identity.signing.0[0] ^= 1,
+        // Another member's chip, with another guest's debuggable report.
+        |answer| {
+            let machine = Machine { chip_seed: [0x99; 32], ..provers_machine() };
+            reported_by(machine, |fields| fields.policy |= 1 << 19)(answer);
+        },
+    ];
+    for forge in forgeries {
+        let (mut cluster, honest) = reattested();
+        let mut answer = honest;
+        forge(&mut answer);
+        assert_eq!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(Rejection::Evidence));
+        assert_eq!(admitted(&mut cluster, VERIFIER), [VERIFIER, PROVER, MemberId(3)]);
+        assert!(status(&mut cluster, VERIFIER).refused.is_empty());
+    }
+}
+
+#[test]
+fn one_guest_is_not_two_members() {
+    let (mut cluster, honest) = challenged();
+    let own = cluster.node(VERIFIER).machine;
+    let report_id =
+        SoftwarePsp::new(own).report(&ReportData([0; 64])).expect("a report")[0x140..0x160].to_vec();
+    let mut answer = honest;
+    reported_by(provers_machine(), move |fields| fields.report_id.copy_from_slice(&report_id))(&mut answer);
+    assert_eq!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(Rejection::Evidence));
+    assert_eq!(status(&mut cluster, VERIFIER).refused[0].checks, [Check::Distinct]);
+}
+
+#[test]
+fn who_is_no_enclave_gets_evidence_that_admits_nowhere() {
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    cluster.packets.clear();
+    let challenge = Nonce([0x42; 32]);
+    let Reply::Attestation(shown) = cluster.ask(PROVER, Request::Attest(challenge)) else {
+        panic!("no attestation")
+    };
+    let manifest = cluster.manifest.clone();
+    let chip_ids = &manifest.member(PROVER).expect("a member").chip_ids;
+    let launch = Launch { epoch: 0, host_data: manifest.hash().0, chip_ids };
+    let rules = manifest.attestation.clone();
+    let mut verifier = Verifier::new(postern_simulation::trust_anchor(), rules, Time::NotBefore(0));
+    let report_data = Binding::of(manifest.hash(), &shown).report_data();
+    assert_eq!(shown.challenge, challenge);
+    verifier.verify(&shown.evidence, &launch, &report_data).expect("an auditor is convinced");
+    let own = *cluster.node(VERIFIER).keys().identity();
+    for verifier in [None, Some(own)] {
+        let answer = Attestation { verifier, ..(*shown).clone() };
+        assert!(matches!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(_)));
+    }
+    // A host can't choose what a report is over.
+    let Reply::Report(report) = cluster.ask(PROVER, Request::Report) else { panic!("no report") };
+    assert_eq!(report_data_of(&report), [0; 64]);
+}
+
+#[test]
+fn new_certificates_are_taken_only_if_they_still_satisfy_the_manifest() {
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    let good = cluster.node(PROVER).certificates();
+    let foreign = cluster.node(VERIFIER).certificates();
+    assert_eq!(cluster.ask(PROVER, Request::Renew(foreign)), Reply::Rejected(Rejection::OwnEvidence));
+    assert_eq!(cluster.ask(PROVER, Request::Renew(good)), Reply::Done);
+    cluster.run(1);
+    assert_eq!(admitted(&mut cluster, VERIFIER).len(), 3, "the refused ones are not handed on");
 }
 
 #[test]
 fn garbage_is_refused_and_changes_nothing() {
     let (mut cluster, honest) = challenged();
-    let valid = codec::encode(&PeerMessage::Evidence(honest.clone()));
+    let valid = codec::encode(&PeerMessage::Evidence(Box::new(honest.clone())));
     for bytes in
         [vec![], vec![0], vec![0xff; 100], valid[..valid.len() - 1].to_vec(), [valid, vec![0]].concat()]
     {

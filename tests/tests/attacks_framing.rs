@@ -300,8 +300,7 @@ fn an_operator_that_splits_in_two_ways_makes_no_guardian_look_like_a_cheat() {
         for ((theirs, share), id) in dealing.iter().zip(&mut split.shares).zip(1..) {
             let index = Scalar::from_u64(id);
             let exponent = key.clone() + (blinding[0].clone() + blinding[1].clone() * &index) * &index;
-            let pair =
-                Pair { ceremony: said.slot.ceremony, dealer: CULPRIT, recipient: MemberId(id as u16) };
+            let pair = Pair { ceremony: said.slot.ceremony, dealer: CULPRIT, recipient: MemberId(id as u16) };
             *share = pair.seal(&(*theirs * &ephemeral), &(hashed * &exponent).encode().0);
         }
         vec![corrupt.restate(said, &split)]

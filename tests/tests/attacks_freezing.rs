@@ -8,7 +8,9 @@ use postern_shared::keygen::Commit;
 use postern_shared::message::{Broadcast, Step};
 use postern_shared::presign::Acknowledge;
 use postern_shared::wire::{MAX_FRAME, Output, Reply, Request};
-use postern_tests::attack::{culprits, deliver_through, deposits, keygen_terms, message, named, say, statement};
+use postern_tests::attack::{
+    culprits, deliver_through, deposits, keygen_terms, message, named, say, statement,
+};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest};
 use postern_tests::corruption::Corrupt;
 

@@ -6,7 +6,7 @@ use postern_enclave::shell::{ServeError, serve};
 use postern_shared::bls::{Commitments, DleqProof, G1, G2, Scalar, pairings_equal};
 use postern_shared::codec::{self, DecodeError};
 use postern_shared::hash::Transcriber;
-use postern_shared::ids::{Address, CeremonyId, MemberId};
+use postern_shared::ids::{Address, CeremonyId, ChipId, MemberId};
 use postern_shared::manifest::{Manifest, ManifestError};
 use postern_shared::message::{PeerMessage, Slot, Step};
 use postern_shared::pairwise::Pair;
@@ -21,7 +21,7 @@ use std::os::unix::net::UnixStream;
 #[test]
 fn a_manifest_error_names_its_field() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 18] = [
+    let cases: [(&str, Change); 20] = [
         ("version", |manifest| manifest.version = 2),
         ("name", |manifest| manifest.name.clear()),
         ("name", |manifest| manifest.name = "a\nb".into()),
@@ -34,8 +34,12 @@ fn a_manifest_error_names_its_field() {
         ("members[2].id", |manifest| manifest.members[2].id = MemberId(2)),
         ("members[3].wallet", |manifest| manifest.members[3].wallet = manifest.members[0].wallet),
         ("members[3].host_key", |manifest| manifest.members[3].host_key = manifest.members[0].host_key),
-        ("members[3].chip_id", |manifest| manifest.members[3].chip_id = manifest.members[0].chip_id),
-        ("members[3].chip_id", |manifest| manifest.members[3].chip_id.0 = [0; 64]),
+        ("members[3].chip_ids", |manifest| {
+            manifest.members[3].chip_ids = manifest.members[0].chip_ids.clone();
+        }),
+        ("members[3].chip_ids", |manifest| manifest.members[3].chip_ids[0].0 = [0; 64]),
+        ("members[3].chip_ids", |manifest| manifest.members[3].chip_ids.clear()),
+        ("members[3].chip_ids", |manifest| manifest.members[3].chip_ids = vec![ChipId([7; 64]); 9]),
         ("thresholds.operator", |manifest| manifest.thresholds.operator = 1),
         ("thresholds.guardian", |manifest| manifest.thresholds.guardian = 6),
         ("attestation.measurements", |manifest| manifest.attestation.measurements.clear()),
@@ -74,9 +78,9 @@ fn a_manifest_is_the_same_in_both_forms_and_refuses_what_it_does_not_know() {
 fn encodings_that_others_rely_on_have_not_changed() {
     let mut fixed = manifest(2, 2, 2);
     for (member, byte) in fixed.members.iter_mut().zip(1..) {
-        member.chip_id.0 = [byte; 64];
+        member.chip_ids = vec![ChipId([byte; 64])];
     }
-    fixed.attestation.trust = postern_shared::manifest::Trust::Amd;
+    fixed.attestation.trust = postern_shared::policy::Trust::Amd;
     let digest = |bytes: &[u8]| hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes));
     assert_eq!(digest(&fixed.to_canonical()), GOLDEN_MANIFEST);
     assert_eq!(fixed.hash().to_string(), GOLDEN_HASH);
@@ -260,6 +264,6 @@ proptest! {
     }
 }
 
-const GOLDEN_MANIFEST: &str = "ddca77ebf940471db93f057ed5941359518adacec8bb480b3126ece212c38044";
-const GOLDEN_HASH: &str = "0x74c944fa578e5ee4801c4b8f90947e8680a89e0a4dc48baca2d25e81f2f75a89";
+const GOLDEN_MANIFEST: &str = "5bd0fc0a0ca80583878bfe33949855aecb5a036e00f40ea84ade75c3008cf97b";
+const GOLDEN_HASH: &str = "0x9c74ac7dc1874116ea28a678b13bf8261d321b003687b7d8ec265de3315b9d5d";
 const GOLDEN_LABELLED: &str = "0x1dfe6c3edd9d14196cb3f5b416118acbef3227e5e3e52407cce34c508b86b8b1";

@@ -14,8 +14,8 @@ use crate::effects::Effects;
 use crate::keys::IdentityKeys;
 use crate::statements::Statements;
 use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::message::Attestation;
 use postern_shared::message::{Broadcast, Slot, Step};
-use postern_shared::transcript::AttestedIdentity;
 use postern_shared::wire::{CeremonyKind, Notice, Rejection};
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ impl Me<'_> {
 /// What every transcript begins with.
 pub(crate) struct Setting<'a> {
     pub(crate) manifest: &'a [u8],
-    pub(crate) attested: &'a dyn Fn(&postern_shared::identity::Roster) -> Vec<AttestedIdentity>,
+    pub(crate) attested: &'a dyn Fn(&postern_shared::identity::Roster) -> Vec<Attestation>,
 }
 
 /// Which ceremony of what kind for which pool: what notices say.

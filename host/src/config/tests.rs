@@ -17,14 +17,14 @@ fn folder() -> TempDir {
         let chip = bytes(&format!("{id:02x}"), 64);
         let host_key = public(seed);
         format!(
-            "[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"{wallet}\"\nhost_key = \"0x{host_key}\"\nchip_id = {chip}\n"
+            "[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"{wallet}\"\nhost_key = \"0x{host_key}\"\nchip_ids = [{chip}]\n"
         )
     };
     let manifest = format!(
         "version = 1\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
          [contracts]\npool_manager = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\n\
-         [attestation]\ntrust = \"amd\"\nmeasurements = [{}]\n{}{}",
+         [attestation]\ntrust = \"amd\"\nmeasurements = [{{ name = \"test\", digest = {} }}]\n{}{}",
         bytes("00", 4),
         bytes("03", 4),
         bytes("04", 32),
@@ -75,7 +75,7 @@ fn a_configuration_is_read_with_paths_from_its_own_folder() {
     assert_eq!(config.data_dir, folder.path().join("data"));
     assert_eq!(config.enclave, EnclaveAddress::Unix(folder.path().join("enclave.sock")));
     assert_eq!(config.certificates.ark, b"ark");
-    assert_eq!(config.certificates.vcek, b"vcek", "PEM is read as well as DER");
+    assert_eq!(config.certificates.leaf, b"vcek", "PEM is read as well as DER");
     assert_eq!(config.wallet_key, WALLET);
     assert_eq!(config.peers.keys().copied().collect::<Vec<_>>(), [MemberId(2)]);
     assert_eq!((config.tick.as_millis(), config.poll.as_millis()), (250, 6_000));

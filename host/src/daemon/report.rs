@@ -49,6 +49,7 @@ async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
         pool.faults.dedup();
     }
     // An enclave that can't be asked has admitted nobody that we know of.
-    let admitted = shared.enclave.status().await.map(|status| status.admitted).unwrap_or_default();
-    Ok(HostStatus { member: shared.member.0, admitted, pools })
+    let (admitted, refused) =
+        shared.enclave.status().await.map(|status| (status.admitted, status.refused)).unwrap_or_default();
+    Ok(HostStatus { member: shared.member.0, admitted, refused, pools })
 }

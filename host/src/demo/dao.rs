@@ -7,9 +7,8 @@ use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
 use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
-use postern_shared::manifest::{
-    AttestationRules, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds, Trust,
-};
+use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
+use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -93,7 +92,7 @@ pub(super) fn manifest(
             name: format!("member-{id}"),
             wallet: Address(keys.wallet_address()?.into_array()),
             host_key: keys.host_key()?,
-            chip_id: ChipId(keys.machine(None).chip_id()),
+            chip_ids: vec![ChipId(keys.machine(None).chip_id())],
             operator: true,
             guardian: true,
         });
@@ -110,8 +109,8 @@ pub(super) fn manifest(
             guardian: arguments.guardian_threshold,
         },
         attestation: AttestationRules {
-            trust: Trust::Simulation { root: Digest(trust_anchor().fingerprint()) },
-            measurements: vec![Measurement(MEASUREMENT)],
+            measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
+            ..AttestationRules::strict(Trust::Simulation { root: Digest(trust_anchor().fingerprint()) })
         },
         members,
     };
@@ -188,11 +187,11 @@ fn write_member(
         .map_err(|source| DemoError::File { path: files.directory.clone(), source })?;
     let machine = keys.machine(Some(manifest));
     write_file(&files.machine, postern_simulation::process::describe(&machine))?;
-    let chain = SoftwarePsp::new(machine).certificate_chain();
+    let chain = SoftwarePsp::new(machine).certificates();
     let certificates = files.directory.join("certificates");
     std::fs::create_dir(&certificates)
         .map_err(|source| DemoError::File { path: certificates.clone(), source })?;
-    for (name, der) in [("ark", chain.ark), ("ask", chain.ask), ("vcek", chain.vcek)] {
+    for (name, der) in [("ark", chain.ark), ("ask", chain.ask), ("vcek", chain.leaf)] {
         write_file(&certificates.join(format!("{name}.der")), der)?;
     }
     write_secret(&files.directory.join("host.key"), &keys.host_seed)?;

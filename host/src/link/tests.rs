@@ -78,7 +78,7 @@ impl Wire {
 }
 
 fn start() -> Request {
-    let certificates = Certificates { ark: vec![1], ask: vec![2], vcek: vec![3] };
+    let certificates = Certificates { ark: vec![1], ask: vec![2], leaf: vec![3], crl: vec![] };
     Request::Start { manifest: vec![9], member: MemberId(1), certificates }
 }
 
@@ -89,7 +89,13 @@ fn status(key: u8) -> Status {
         agreement: AgreementKey([0; 32]),
         dealing: PublicKey([0; 48]),
     };
-    Status { identity: Some(identity), manifest: None, admitted: vec![MemberId(1)], newest_output: 0 }
+    Status {
+        identity: Some(identity),
+        manifest: None,
+        admitted: vec![MemberId(1)],
+        refused: vec![],
+        newest_output: 0,
+    }
 }
 
 fn send(sequence: u64) -> NumberedOutput {

@@ -10,16 +10,16 @@ fn manifest(keys: &[&Keypair]) -> Manifest {
          genesis_validators_root = \"0x0000000000000000000000000000000000000000000000000000000000000000\"\n\
          [contracts]\npool_manager = \"0x0101010101010101010101010101010101010101\"\n\
          deposit = \"0x0202020202020202020202020202020202020202\"\n[thresholds]\noperator = 2\nguardian = 2\n\
-         [attestation]\ntrust = \"amd\"\nmeasurements = [\"0x"
+         [attestation]\ntrust = \"amd\"\nmeasurements = [{ name = \"test\", digest = \"0x"
             .to_owned()
             + &"11".repeat(48)
-            + "\"]\n",
+            + "\" }]\n",
         |text, (index, key)| {
             let id = index + 1;
             let public = key.public().try_into_ed25519().unwrap().to_bytes();
             format!(
                 "{text}[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"0x{:040x}\"\nhost_key = \"0x{}\"\n\
-                 chip_id = \"0x{:0128x}\"\n",
+                 chip_ids = [\"0x{:0128x}\"]\n",
                 id,
                 hex::encode(public),
                 id

@@ -6,7 +6,7 @@ use postern_shared::codec;
 use postern_shared::identity::SigningKey;
 use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::message::{Broadcast, PeerMessage, Step};
-use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record};
+use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record, RefusedMember};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::PoisonError;
 
@@ -179,18 +179,18 @@ impl Store {
 
 impl News {
     fn take(&mut self, notice: &Notice) {
-        match *notice {
-            Notice::Progress { kind, pool, step, have, of, .. } => {
+        match notice {
+            &Notice::Progress { kind, pool, step, have, of, .. } => {
                 let (kind, step) = (format!("{kind:?}").to_lowercase(), format!("{step:?}").to_lowercase());
                 self.progress.insert(pool, Progress { kind, step, have, of });
             }
-            Notice::Missing { ceremony, step, member } => {
+            &Notice::Missing { ceremony, step, member } => {
                 // A tick says all again; what was not asked for since is not worth keeping.
                 if self.missing.len() < 1024 && !self.missing.contains(&(ceremony, step, member)) {
                     self.missing.push((ceremony, step, member));
                 }
             }
-            Notice::Fault { pool, culprit, aborted, ceremony, kind } => {
+            &Notice::Fault { pool, culprit, aborted, ceremony, kind } => {
                 tracing::warn!(%pool, %culprit, ?kind, %ceremony, aborted, "a member was caught cheating");
                 let faults = self.faults.entry(pool).or_default();
                 if !faults.contains(&culprit) {
@@ -201,7 +201,10 @@ impl News {
                 tracing::info!(%pool, ?kind, %ceremony, "ceremony finished");
             }
             Notice::Admitted(member) => tracing::info!(%member, "admitted"),
-            Notice::Refused(member, rejection) => tracing::warn!(%member, %rejection, "refused"),
+            Notice::Refused(RefusedMember { member, checks, cut_off }) => {
+                let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
+                tracing::warn!(%member, ?checks, cut_off, "refused");
+            }
         }
     }
 }

@@ -91,7 +91,7 @@ fn news_are_taken_to_heart_but_not_kept() {
     let progress =
         Notice::Progress { ceremony, kind: CeremonyKind::Keygen, pool, step: Step::Deal, have: 2, of: 5 };
     let missing = Notice::Missing { ceremony, step: Step::Deal, member: MemberId(2) };
-    let outputs = [progress, missing, missing]
+    let outputs = [progress, missing.clone(), missing]
         .map(|notice| NumberedOutput { sequence: 1, output: Output::Notice(notice) });
     store.note(&outputs);
     assert_eq!(store.news().progress[&pool].have, 2);

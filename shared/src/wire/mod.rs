@@ -14,11 +14,12 @@ pub use frame::{FrameDecoder, FrameError, MAX_FRAME, MAX_WRITE, encode_frame};
 pub use hello::{Hello, HelloError, PROTOCOL_VERSION};
 
 use crate::bytes::variable;
+use crate::check::Check;
 use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
 use crate::identity::Identity;
-use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
-use crate::message::{Broadcast, Certificates, Step};
+use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
+use crate::message::{Attestation, Broadcast, Certificates, Step};
 use crate::transcript::Transcript;
 use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,14 @@ pub enum Request {
     Resume,
     /// Outputs up to this sequence number are stored.
     Acknowledge(u64),
+    /// Give a report over zeros, which proves nothing about anybody: it says which certificates the machine needs.
+    Report,
+    /// Prove to whoever sent this nonce, which is no enclave, who you are.
+    Attest(Nonce),
+    /// Use other certificates from now on: after a firmware update, or with a new revocation list.
+    Renew(Certificates),
+    /// Ask members for fresh evidence: this one, or all. Who turns out to be unacceptable is cut off.
+    Reattest(Option<MemberId>),
 }
 
 /// An enclave's answer: the reply, then the outputs that the request caused, to be acted on in their order.
@@ -70,6 +79,10 @@ pub enum Reply {
     Status(Status),
     /// Refused; nothing has changed.
     Rejected(Rejection),
+    /// To [`Request::Report`].
+    Report(#[serde(with = "variable")] Vec<u8>),
+    /// To [`Request::Attest`].
+    Attestation(Box<Attestation>),
 }
 
 /// Where an enclave stands.
@@ -79,10 +92,23 @@ pub struct Status {
     pub identity: Option<Identity>,
     /// Its manifest, once started.
     pub manifest: Option<ManifestHash>,
-    /// Peers whose evidence it has accepted.
+    /// Members whose evidence it has accepted, itself included.
     pub admitted: Vec<MemberId>,
+    /// Members whose latest evidence it has refused, and that are not admitted.
+    pub refused: Vec<RefusedMember>,
     /// Sequence number of its newest output, 0 before the first. Numbers start again when the enclave does.
     pub newest_output: u64,
+}
+
+/// A member that is not admitted, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedMember {
+    /// Who.
+    pub member: MemberId,
+    /// Every check that its evidence failed.
+    pub checks: Vec<Check>,
+    /// Whether it had been admitted before, and has proved since that it is no longer acceptable.
+    pub cut_off: bool,
 }
 
 /// An output and its place in the order of all.
@@ -165,12 +191,12 @@ pub enum CeremonyKind {
 }
 
 /// News for people and dashboards. A closed list without free text, so that nothing can hide in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// A peer's evidence is accepted.
     Admitted(MemberId),
     /// A peer's evidence is refused.
-    Refused(MemberId, Rejection),
+    Refused(RefusedMember),
     /// A ceremony has heard `have` of the `of` statements of a step.
     Progress {
         /// Which run.

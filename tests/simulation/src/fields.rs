@@ -1,6 +1,7 @@
 //! A report before it is bytes: every field may be set, also to what no firmware would report.
 
-use postern_attestation::{Cpuid, REPORT_LEN, RawTcb, ReportData, SIGNED_LEN};
+use postern_attestation::{REPORT_LEN, ReportData, SIGNED_LEN};
+use postern_shared::snp::{Cpuid, RawTcb};
 
 use crate::machine::Machine;
 

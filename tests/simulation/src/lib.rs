@@ -15,18 +15,23 @@
 //! # Use
 //!
 //! ```
-//! use postern_attestation::{Expected, Measurement, ReportData, verify};
+//! use postern_attestation::{Launch, ReportData, Time, Verifier};
 //! use postern_enclave::platform::Platform;
+//! use postern_shared::ids::{ChipId, Digest, Measurement};
+//! use postern_shared::message::Evidence;
+//! use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 //! use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 //!
 //! let mut psp = SoftwarePsp::new(Machine { chip_seed: [7; 32], ..Machine::default() }).seeded([1; 32]);
 //! let report_data = ReportData([3; 64]);
-//! let report = psp.report(&report_data)?;
+//! let evidence = Evidence { report: psp.report(&report_data)?, certificates: psp.certificates() };
 //!
-//! let measurements = [Measurement(psp.machine().measurement)];
-//! let expected =
-//!     Expected { report_data, measurements: &measurements, host_data: [0; 32], chip_id: psp.chip_id() };
-//! verify(&report, &psp.certificate_chain(), &trust_anchor(), &expected, None)?;
+//! let anchor = trust_anchor();
+//! let mut rules = AttestationRules::strict(Trust::Simulation { root: Digest(anchor.fingerprint()) });
+//! let digest = Measurement(psp.machine().measurement);
+//! rules.measurements.push(AllowedMeasurement::new("the enclave", digest));
+//! let launch = Launch { epoch: 0, host_data: [0; 32], chip_ids: &[ChipId(psp.chip_id())] };
+//! Verifier::new(anchor, rules, Time::NotBefore(0)).verify(&evidence, &launch, &report_data)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -1,6 +1,6 @@
 //! A simulated server with one guest on it.
 
-use postern_attestation::{Cpuid, Product, TcbVersion};
+use postern_shared::snp::{Cpuid, Product, TcbVersion};
 use sha2::{Digest, Sha256, Sha512};
 
 /// What a simulated machine is made of. The default is a well-kept Genoa server with a well-behaved guest.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use p384::ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner};
-use postern_attestation::{CertificateChain, RawTcb, ReportData, SIGNED_LEN, TrustAnchor};
+use postern_attestation::{ReportData, SIGNED_LEN, TrustAnchor};
 use postern_enclave::platform::{Platform, PlatformError};
+use postern_shared::{message::Certificates, snp::RawTcb};
 use sha2::{Digest, Sha384};
 
 use crate::{fields::ReportFields, keys, machine::Machine, randomness::Randomness, vcek::Vcek};
@@ -59,8 +60,8 @@ impl SoftwarePsp {
     }
 
     /// The chain for the chip at its TCB: what a host would fetch from AMD.
-    pub fn certificate_chain(&self) -> CertificateChain {
-        self.endorsed.chain.clone()
+    pub fn certificates(&self) -> Certificates {
+        self.endorsed.certificates.clone()
     }
 
     /// The leaf's content, to make a wrong one of it.
@@ -69,8 +70,8 @@ impl SoftwarePsp {
     }
 
     /// The chain with another leaf.
-    pub fn certificate_chain_with(&self, vcek: &Vcek) -> CertificateChain {
-        CertificateChain { vcek: vcek.issue(), ..self.certificate_chain() }
+    pub fn certificates_with(&self, vcek: &Vcek) -> Certificates {
+        Certificates { leaf: vcek.issue(), ..self.certificates() }
     }
 
     /// From now on changes every report before it is signed: a host's lie that the firmware would certify.
@@ -130,7 +131,7 @@ impl fmt::Debug for SoftwarePsp {
 /// The key of a chip at a TCB with its chain.
 struct Endorsed {
     key: SigningKey,
-    chain: CertificateChain,
+    certificates: Certificates,
 }
 
 /// What makes a chip's key and certificate: seed, CPUID's product line by name, TCB.
@@ -150,9 +151,10 @@ impl Endorsed {
         }
         // Made without the lock: two threads may make the same chain, and it will be the same.
         let key = derive(&name);
-        let vcek = Vcek::honest(machine, public_key(&key)).issue();
-        let chain = CertificateChain { ark: keys::ARK.to_vec(), ask: keys::ASK.to_vec(), vcek };
-        let made = Arc::new(Self { key, chain });
+        let leaf = Vcek::honest(machine, public_key(&key)).issue();
+        let certificates =
+            Certificates { ark: keys::ARK.to_vec(), ask: keys::ASK.to_vec(), leaf, crl: Vec::new() };
+        let made = Arc::new(Self { key, certificates });
         let mut issued = ISSUED.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(issued.entry(name).or_insert(made))
     }

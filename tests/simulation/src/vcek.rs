@@ -1,6 +1,6 @@
 //! Leaf certificates, right ones and wrong ones (57230, VCEK certificate definition).
 
-use postern_attestation::{Product, TcbVersion};
+use postern_shared::snp::{Product, TcbVersion};
 use x509_cert::{
     Certificate,
     der::{Decode, Encode},

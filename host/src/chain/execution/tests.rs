@@ -5,7 +5,8 @@ use crate::chain::test_server::TestServer;
 use alloy::primitives::{B256, U256};
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::ids::{ChipId, Measurement, MemberId};
-use postern_shared::manifest::{AttestationRules, Contracts, HostKey, Member, Thresholds, Trust};
+use postern_shared::manifest::{Contracts, HostKey, Member, Thresholds};
+use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -97,7 +98,7 @@ fn manifest() -> Manifest {
         name: format!("member-{id}"),
         wallet: Address([id; 20]),
         host_key: HostKey([id; 32]),
-        chip_id: ChipId([id; 64]),
+        chip_ids: vec![ChipId([id; 64])],
         operator: true,
         guardian: true,
     };
@@ -114,7 +115,10 @@ fn manifest() -> Manifest {
         },
         contracts: Contracts { pool_manager: MANAGER, deposit: Address([2; 20]) },
         thresholds: Thresholds { operator: 2, guardian: 2 },
-        attestation: AttestationRules { trust: Trust::Amd, measurements: vec![Measurement([1; 48])] },
+        attestation: AttestationRules {
+            measurements: vec![AllowedMeasurement::new("test", Measurement([1; 48]))],
+            ..AttestationRules::strict(Trust::Amd)
+        },
         members: vec![member(1), member(2)],
     };
     manifest.validate().unwrap();

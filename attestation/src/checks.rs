@@ -1,0 +1,422 @@
+//! The checks themselves. Each says what it wanted and what it found, also when it holds.
+
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt::Display;
+
+use postern_shared::{
+    check::Check,
+    policy::{AttestationRules, GuestPolicyRules, PlatformRules, Revocation, Rule},
+    snp::{Product, RawTcb, TcbVersion},
+};
+
+use crate::{
+    anchor::TrustAnchor,
+    chain::{Chain, Leaf},
+    endorsement::Holder,
+    error::Hex,
+    finding::Finding,
+    floors::floor_for,
+    report::{ECDSA_P384_SHA384, GuestPolicy, SigningKey, UnverifiedReport},
+    signature::p384_verifies,
+    verifier::Launch,
+};
+
+/// What is judged, and by what. The leaf is what the certificates say, proved or not.
+pub(crate) struct Subject<'a> {
+    pub(crate) report: &'a UnverifiedReport,
+    pub(crate) product: Option<Product>,
+    pub(crate) leaf: Option<&'a Leaf>,
+    pub(crate) rules: &'a AttestationRules,
+}
+
+/// Findings, as they are made.
+#[derive(Default)]
+pub(crate) struct Findings(Vec<Finding>);
+
+impl Findings {
+    pub(crate) fn add(&mut self, check: Check, ok: bool, expected: impl Display, found: impl Display) {
+        self.0.push(Finding { check, ok, expected: expected.to_string(), found: found.to_string() });
+    }
+
+    pub(crate) fn sorted(mut self) -> Vec<Finding> {
+        self.0.sort_by_key(|finding| finding.check);
+        self.0
+    }
+
+    /// The certificates by themselves.
+    pub(crate) fn certificates(&mut self, chain: &Chain, anchor: &TrustAnchor, rules: &AttestationRules) {
+        let expected = format!("signatures from a root of {} to the leaf", anchor.name());
+        self.add(Check::Chain, chain.proof.is_ok(), expected, said(&chain.proof, "these"));
+        self.add(
+            Check::Validity,
+            chain.validity.is_ok(),
+            "certificates in their validity period",
+            said(&chain.validity, "these"),
+        );
+        let expected = "the chain not revoked by a list in force";
+        match &chain.revocation {
+            None => {
+                let ok = rules.revocation == Revocation::WhenSupplied;
+                let expected =
+                    if ok { "no list, or one in force that does not name the chain" } else { expected };
+                self.add(Check::Crl, ok, expected, "no list");
+            }
+            Some(Ok(period)) => {
+                self.add(Check::Crl, true, expected, format_args!("a list in force {period}"))
+            }
+            Some(Err(error)) => self.add(Check::Crl, false, expected, error),
+        }
+    }
+
+    /// Who signed, over what.
+    pub(crate) fn signature(&mut self, subject: &Subject<'_>) {
+        let Subject { report, leaf, rules, .. } = subject;
+        let found = report.signature_algorithm;
+        self.add(Check::SignatureAlgorithm, found == ECDSA_P384_SHA384, ECDSA_P384_SHA384, found);
+        let found = report.reserved.map_or("zeros".to_owned(), |offset| format!("others at {offset:#x}"));
+        self.add(Check::Reserved, report.reserved.is_none(), "zeros", found);
+
+        let holder = leaf.map(|leaf| &leaf.endorsement.holder);
+        let lent = match holder {
+            Some(Holder::Provider(provider)) => rules.relax.vlek_providers.contains(provider),
+            _ => false,
+        };
+        let (flags, certified) = (report.key_flags, holder.map(Holder::key));
+        let accepted = flags.signing_key() == SigningKey::Vcek || lent;
+        let ok = accepted && certified == Some(flags.signing_key()) && !flags.mask_chip_key();
+        let providers = &rules.relax.vlek_providers;
+        let expected = if providers.is_empty() {
+            "VCEK, certified as such, not masked".to_owned()
+        } else {
+            format!("VCEK, or VLEK of {providers:?}, certified as such, not masked")
+        };
+        let mask = if flags.mask_chip_key() { ", masked" } else { "" };
+        let certified = match holder {
+            None => "nothing readable".to_owned(),
+            Some(Holder::Chip(_)) => "a VCEK".to_owned(),
+            Some(Holder::Provider(provider)) => format!("a VLEK of {provider:?}"),
+        };
+        let found = format_args!("{} under {certified}{mask}", flags.signing_key());
+        self.add(Check::SigningKey, ok, expected, found);
+
+        let ok = leaf.is_some_and(|leaf| {
+            p384_verifies(&leaf.key, &report.signed_digest, &report.signature_r, &report.signature_s)
+        });
+        let found = if ok { "valid" } else { "not valid" };
+        self.add(Check::ReportSignature, ok, "valid under the leaf's key over the bytes received", found);
+    }
+
+    /// Silicon, firmware and microcode.
+    pub(crate) fn platform(&mut self, subject: &Subject<'_>) {
+        let Subject { report, product, leaf, rules } = subject;
+        let certified = leaf.map(|leaf| leaf.endorsement.product);
+        let silicon = report.cpuid.and_then(|cpuid| cpuid.product());
+        let ok = silicon.is_some_and(|product| rules.products.contains(&product)) && silicon == certified;
+        let found = match (report.cpuid, silicon) {
+            (None, _) => format!("no CPUID (report version {})", report.version),
+            (Some(cpuid), None) => format!("unknown silicon {cpuid}"),
+            (Some(cpuid), Some(product)) => format!("{product} ({cpuid})"),
+        };
+        let certified = certified.map_or("nothing readable".to_owned(), |product| product.to_string());
+        self.add(
+            Check::Product,
+            ok,
+            format_args!("silicon of {}, certified as such", listed(&rules.products)),
+            format_args!("{found}, certified for {certified}"),
+        );
+
+        let tcbs = product.and_then(|product| Tcbs::read(report, product));
+        self.tcb(subject, tcbs.as_ref());
+
+        let (current, committed) = (report.current_firmware, report.committed_firmware);
+        let same = current == committed && report.current_tcb == report.committed_tcb;
+        self.add(
+            Check::FirmwareCommitted,
+            same || rules.relax.provisional_firmware,
+            if rules.relax.provisional_firmware { "any" } else { "what is committed is what runs" },
+            format_args!(
+                "firmware {committed}, TCB {} committed; firmware {current}, TCB {} running",
+                report.committed_tcb, report.current_tcb
+            ),
+        );
+        self.mitigations(subject);
+
+        let platform = &rules.platform;
+        let alias_check = if rules.relax.missing_alias_check { Rule::Any } else { Rule::Required };
+        let mut bits = Bits::new(report.platform_info);
+        platform_bits(platform, alias_check)
+            .into_iter()
+            .for_each(|(bit, name, rule)| bits.hold(bit, name, rule));
+        let unknown = report.platform_info & !KNOWN_PLATFORM_BITS & !rules.relax.unknown_platform_bits;
+        if unknown != 0 {
+            bits.wrong.push(format!("unknown bits {unknown:#x}"));
+        }
+        bits.demands.push("no unknown bit".to_owned());
+        let found = bits.found(format_args!("{:#x}", report.platform_info));
+        self.add(Check::PlatformInfo, bits.wrong.is_empty(), bits.demands.join(", "), found);
+    }
+
+    fn tcb(&mut self, subject: &Subject<'_>, tcbs: Option<&Tcbs>) {
+        let Subject { report, leaf, rules, .. } = subject;
+        let certified = leaf.map(|leaf| leaf.endorsement.tcb);
+        let unreadable = || "reserved bytes in a TCB, or an unknown product line".to_owned();
+        self.add(
+            Check::LeafTcb,
+            certified.is_some() && certified == tcbs.map(|tcbs| tcbs.reported),
+            certified.map_or("a readable leaf".to_owned(), |tcb| format!("{tcb}, as the leaf")),
+            tcbs.map_or_else(unreadable, |tcbs| format!("{} reported", tcbs.reported)),
+        );
+        self.add(
+            Check::TcbOrder,
+            tcbs.is_some_and(|tcbs| tcbs.current.reaches(&tcbs.reported)),
+            "no TCB reported above the current one",
+            tcbs.map_or_else(unreadable, |tcbs| {
+                format!("{} reported, {} current", tcbs.reported, tcbs.current)
+            }),
+        );
+        let floor = report.cpuid.and_then(|cpuid| floor_for(rules, cpuid));
+        let reached = floor.is_some_and(|floor| tcbs.is_some_and(|tcbs| tcbs.reach(&floor.tcb)));
+        let silicon = report.cpuid.map_or("unknown silicon".to_owned(), |cpuid| cpuid.to_string());
+        let expected = match floor {
+            Some(floor) => format!("at least {} on {silicon}", floor.tcb),
+            None => format!("silicon with a floor, not {silicon}"),
+        };
+        let found = |tcbs: &Tcbs| {
+            format!("{} reported, {} at launch, {} committed", tcbs.reported, tcbs.launch, tcbs.committed)
+        };
+        self.add(Check::TcbFloor, reached, expected, tcbs.map_or_else(unreadable, found));
+
+        let (current, committed) = (report.current_firmware, report.committed_firmware);
+        let least = floor.and_then(|floor| floor.firmware);
+        self.add(
+            Check::FirmwareVersion,
+            least.is_none_or(|least| current >= least && committed >= least),
+            least.map_or("any".to_owned(), |least| format!("at least {least}")),
+            format_args!("{current}, {committed} committed"),
+        );
+    }
+
+    /// Sets of bits, not numbers: a higher number may lack a bit.
+    fn mitigations(&mut self, subject: &Subject<'_>) {
+        let Subject { report, rules, .. } = subject;
+        let wanted = rules.mitigations;
+        let has = |vector: Option<u64>| wanted == 0 || vector.is_some_and(|vector| vector & wanted == wanted);
+        let show = |vector: Option<u64>| vector.map_or("none".to_owned(), |vector| format!("{vector:#x}"));
+        let (launch, current) = (report.launch_mitigations, report.current_mitigations);
+        self.add(
+            Check::Mitigations,
+            has(launch) && has(current),
+            format_args!("all of {wanted:#x}"),
+            format_args!("{} at launch, {} now", show(launch), show(current)),
+        );
+    }
+
+    /// How the guest was launched, as far as it needs no manifest.
+    pub(crate) fn guest(&mut self, subject: &Subject<'_>) {
+        let Subject { report, rules, .. } = subject;
+        let asked =
+            if report.vmpl == u32::MAX { "the host's request".to_owned() } else { report.vmpl.to_string() };
+        self.add(Check::Vmpl, report.vmpl == 0, 0, asked);
+
+        let mut bits = Bits::new(report.policy.0);
+        policy_bits(&rules.guest_policy).into_iter().for_each(|(bit, name, rule)| bits.hold(bit, name, rule));
+        let ((major, minor), least) = (report.policy.abi(), rules.guest_policy.abi);
+        if (major, minor) < least {
+            bits.wrong.push(format!("ABI {major}.{minor}"));
+        }
+        bits.demands.push(format!("ABI {}.{} or later", least.0, least.1));
+        let found = bits.found(report.policy);
+        self.add(Check::GuestPolicy, bits.wrong.is_empty(), bits.demands.join(", "), found);
+
+        self.add(
+            Check::MigrationAgent,
+            report.report_id_ma == [0xFF; 32],
+            "none",
+            if report.report_id_ma == [0xFF; 32] {
+                "none".to_owned()
+            } else {
+                Hex(report.report_id_ma).to_string()
+            },
+        );
+        self.add(
+            Check::GuestSvn,
+            report.guest_svn >= rules.guest_svn,
+            format_args!("at least {}", rules.guest_svn),
+            report.guest_svn,
+        );
+    }
+
+    /// Which chip, and whose.
+    pub(crate) fn chip(&mut self, subject: &Subject<'_>, launch: Option<&Launch<'_>>) {
+        let Subject { report, leaf, rules, .. } = subject;
+        let masked = report.chip_id == [0; 64];
+        let certified = leaf.map(|leaf| &leaf.endorsement.holder);
+        let ok = match certified {
+            None => false,
+            Some(Holder::Chip(_)) if masked => rules.relax.masked_chip_id,
+            Some(Holder::Chip(hardware_id)) => report.chip_id == *hardware_id,
+            // Whether the provider is accepted is another check's matter.
+            Some(Holder::Provider(_)) => true,
+        };
+        let chips = launch.map_or(&[][..], |launch| launch.chip_ids);
+        let own = masked || launch.is_none() || chips.iter().any(|chip| chip.0 == report.chip_id);
+        let unlisted = chips.is_empty() && rules.chips_may_hide();
+        let of_certificate = match certified {
+            None => "that of a readable leaf".to_owned(),
+            Some(Holder::Chip(id)) => format!("{}, as the leaf", Hex(*id)),
+            Some(Holder::Provider(_)) => "any of the provider's".to_owned(),
+        };
+        let of_member = match chips {
+            [] => String::new(),
+            chips => format!(", of the member's {}", listed(chips)),
+        };
+        let found = if masked { "masked".to_owned() } else { Hex(report.chip_id).to_string() };
+        self.add(Check::ChipId, ok && (own || unlisted), format_args!("{of_certificate}{of_member}"), found);
+    }
+
+    /// What only a manifest can answer.
+    pub(crate) fn launch(&mut self, subject: &Subject<'_>, launch: &Launch<'_>) {
+        let Subject { report, rules, .. } = subject;
+        let allowed: Vec<_> = rules.measurements_at(launch.epoch).collect();
+        let known = allowed.iter().find(|listed| listed.digest == report.measurement);
+        let names: Vec<&str> = allowed.iter().map(|listed| listed.name.as_str()).collect();
+        let found = match known {
+            Some(listed) => format!("{} ({:?})", listed.digest, listed.name),
+            None => report.measurement.to_string(),
+        };
+        let expected = format_args!("one of {names:?} in epoch {}", launch.epoch);
+        self.add(Check::Measurement, known.is_some(), expected, found);
+
+        let (expected, found) = (Hex(launch.host_data), Hex(report.host_data));
+        self.add(Check::HostData, expected == found, expected, found);
+
+        let (id, author) = (report.id_key_digest, report.author_key_digest);
+        let listed = |keys: &[postern_shared::policy::KeyDigest], digest: [u8; 48]| {
+            keys.iter().any(|key| key.0 == digest)
+        };
+        let id_ok = if rules.id_keys.is_empty() { id == [0; 48] } else { listed(&rules.id_keys, id) };
+        let author_ok = if report.key_flags.author_key() {
+            listed(&rules.author_keys, author)
+        } else {
+            author == [0; 48] && rules.author_keys.is_empty()
+        };
+        let expected = match (rules.id_keys.len(), rules.author_keys.len()) {
+            (0, _) => "no ID block".to_owned(),
+            (ids, 0) => format!("an ID block by one of {ids} keys, without author"),
+            (ids, authors) => {
+                format!("an ID block by one of {ids} keys, certified by one of {authors} authors")
+            }
+        };
+        let found = match (id == [0; 48], report.key_flags.author_key()) {
+            (true, false) => "none".to_owned(),
+            (_, false) => format!("ID key {}", Hex(id)),
+            (_, true) => format!("ID key {}, author key {}", Hex(id), Hex(author)),
+        };
+        self.add(Check::IdBlock, id_ok && author_ok, expected, found);
+    }
+}
+
+/// What was found about the certificates, in words.
+fn said<E: Display>(result: &Result<(), E>, good: &str) -> String {
+    result.as_ref().map_or_else(E::to_string, |()| good.to_owned())
+}
+
+fn listed(values: &[impl Display]) -> String {
+    let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+    texts.join(" or ")
+}
+
+/// A report's four TCBs by the layout of its product line.
+struct Tcbs {
+    current: TcbVersion,
+    committed: TcbVersion,
+    launch: TcbVersion,
+    reported: TcbVersion,
+}
+
+impl Tcbs {
+    /// None if a reserved byte of one of them is set.
+    fn read(report: &UnverifiedReport, product: Product) -> Option<Self> {
+        let read = |raw: RawTcb| raw.decode(product);
+        Some(Self {
+            current: read(report.current_tcb)?,
+            committed: read(report.committed_tcb)?,
+            launch: read(report.launch_tcb)?,
+            reported: read(report.reported_tcb)?,
+        })
+    }
+
+    /// What certificates, launch and all later launches stand on.
+    fn reach(&self, floor: &TcbVersion) -> bool {
+        [self.reported, self.launch, self.committed].iter().all(|tcb| tcb.reaches(floor))
+    }
+}
+
+/// Platform bits with a name (56860, `PLATFORM_INFO`).
+const KNOWN_PLATFORM_BITS: u64 = 0xFF;
+
+fn platform_bits(rules: &PlatformRules, alias_check: Rule) -> [(u32, &'static str, Rule); 8] {
+    [
+        (0, "SMT", rules.smt),
+        (1, "TSME", rules.tsme),
+        (2, "ECC", rules.ecc),
+        (3, "RAPL off", rules.rapl_disabled),
+        (4, "ciphertext hiding", rules.ciphertext_hiding),
+        // BadRAM (CVE-2024-21944, AMD-SB-3015): memory modules that lie about their size.
+        (5, "memory alias check", alias_check),
+        (6, "IOMMU write safe", rules.iommu_write_safe),
+        (7, "trusted I/O", rules.tio),
+    ]
+}
+
+fn policy_bits(rules: &GuestPolicyRules) -> [(u32, &'static str, Rule); 10] {
+    let bit = |mask: u64| mask.trailing_zeros();
+    [
+        (bit(GuestPolicy::RESERVED_ONE), "bit 17", Rule::Required),
+        (bit(GuestPolicy::DEBUG), "debugging", Rule::Forbidden),
+        (bit(GuestPolicy::MIGRATE_MA), "migration agents", Rule::Forbidden),
+        (bit(GuestPolicy::CXL), "CXL", Rule::Forbidden),
+        (16, "SMT", rules.smt),
+        (20, "single socket", rules.single_socket),
+        (22, "AES-256-XTS", rules.mem_aes_256_xts),
+        (23, "RAPL off", rules.rapl_dis),
+        (24, "ciphertext hiding", rules.ciphertext_hiding),
+        (25, "no page swapping", rules.page_swap_disable),
+    ]
+}
+
+/// Bits held against rules.
+struct Bits {
+    value: u64,
+    demands: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl Bits {
+    fn new(value: u64) -> Self {
+        Self { value, demands: Vec::new(), wrong: Vec::new() }
+    }
+
+    fn hold(&mut self, bit: u32, name: &str, rule: Rule) {
+        let set = self.value.checked_shr(bit).is_some_and(|shifted| shifted & 1 == 1);
+        let (demand, holds) = match rule {
+            Rule::Any => return,
+            Rule::Required => (name.to_owned(), set),
+            Rule::Forbidden => (format!("no {name}"), !set),
+        };
+        if !holds {
+            self.wrong.push(if set { name.to_owned() } else { format!("no {name}") });
+        }
+        self.demands.push(demand);
+    }
+
+    /// The value, and what of it is wrong.
+    fn found(&self, value: impl Display) -> String {
+        if self.wrong.is_empty() { value.to_string() } else { format!("{value}: {}", self.wrong.join(", ")) }
+    }
+}

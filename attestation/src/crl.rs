@@ -1,0 +1,72 @@
+//! AMD's revocation lists (57230; RFC 5280 section 5): which intermediates count no more.
+//!
+//! All of AMD's leaves have the serial number 0, so none can be revoked by it; a chip's answer to a leaked key is a new
+//! TCB.
+
+use x509_cert::{
+    Version,
+    crl::TbsCertList,
+    der::{Decode, Encode, asn1::ObjectIdentifier},
+};
+
+use crate::{
+    certificate::{Certificate, Signed, is_pss},
+    error::CrlError,
+    signature::{rsa_key, rsa_verifies},
+    time::{Period, Time},
+};
+
+/// AMD's are about a kilobyte long; this bounds what a stranger can make us parse.
+const MAX_LEN: usize = 64 << 10;
+
+const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
+const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+
+/// Checks that `der` is a list of `ark` in force, and that it names neither `ark` nor `ask`.
+pub(crate) fn check(
+    der: &[u8],
+    ark: &Certificate<'_>,
+    ask: &Certificate<'_>,
+    time: Time,
+) -> Result<Period, CrlError> {
+    if der.len() > MAX_LEN {
+        return Err(CrlError::Length { limit: MAX_LEN, found: der.len() });
+    }
+    let signed = Signed::split(der).ok_or(CrlError::Encoding)?;
+    let list = TbsCertList::from_der(signed.content).map_err(|_| CrlError::Encoding)?;
+    let inner = list.signature.to_der().map_err(|_| CrlError::Encoding)?;
+    if list.version != Version::V2 || inner != signed.algorithm || !is_pss(signed.algorithm) {
+        return Err(CrlError::Encoding);
+    }
+    if list.issuer != *ark.body.subject() {
+        return Err(CrlError::Issuer);
+    }
+    let key = rsa_key(ark.body.subject_public_key_info()).ok_or(CrlError::Signature)?;
+    if !rsa_verifies(&key, signed.content, signed.signature) {
+        return Err(CrlError::Signature);
+    }
+    // Any other extension may narrow the list to a part, or to changes since another one.
+    let unknown = list
+        .crl_extensions
+        .iter()
+        .flatten()
+        .find(|extension| ![CRL_NUMBER, AUTHORITY_KEY_IDENTIFIER].contains(&extension.extn_id));
+    if let Some(extension) = unknown {
+        return Err(CrlError::Extension { oid: extension.extn_id });
+    }
+    let period = Period {
+        not_before: list.this_update.to_unix_duration().as_secs(),
+        not_after: list.next_update.ok_or(CrlError::NoNextUpdate)?.to_unix_duration().as_secs(),
+    };
+    if !period.may_hold(time) {
+        return Err(CrlError::Stale { period, time });
+    }
+    for certificate in [ask, ark] {
+        let serial = certificate.body.serial_number();
+        let mut revoked = list.revoked_certificates.iter().flatten();
+        if revoked.any(|revoked| revoked.serial_number == *serial) {
+            return Err(CrlError::Revoked { role: certificate.role });
+        }
+    }
+    Ok(period)
+}

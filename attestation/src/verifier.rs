@@ -1,0 +1,174 @@
+//! Judges evidence by a DAO's rules: all of it, each time, so that whoever is refused learns everything that is wrong.
+
+use alloc::{string::ToString, vec::Vec};
+
+use postern_shared::{
+    check::Check,
+    ids::{ChipId, Measurement},
+    message::{Certificates, Evidence},
+    policy::AttestationRules,
+    snp::{Cpuid, Product},
+};
+
+use crate::{
+    anchor::TrustAnchor,
+    binding::ReportData,
+    chain::Chain,
+    checks::{Findings, Subject},
+    finding::{Finding, Refusal},
+    report::UnverifiedReport,
+    time::Time,
+};
+
+/// Chains that are remembered: two for each of the most members that a DAO has.
+const MAX_CHAINS: usize = 80;
+
+/// Judges evidence under one anchor and one set of rules. Remembers the chains that it has judged.
+#[derive(Debug)]
+pub struct Verifier {
+    anchor: TrustAnchor,
+    rules: AttestationRules,
+    time: Time,
+    chains: Vec<(Certificates, Chain)>,
+}
+
+/// What only a manifest can tell of a member's enclave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch<'a> {
+    /// The manifest's epoch, which decides about measurements.
+    pub epoch: u64,
+    /// What the host must have given at launch: which DAO the enclave was started for.
+    pub host_data: [u8; 32],
+    /// The member's machines. Empty only where the rules let chips hide.
+    pub chip_ids: &'a [ChipId],
+}
+
+/// Evidence with everything that was found about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appraisal {
+    /// Each check once, in the order of [`Check`]; those that nobody could answer are left out.
+    pub findings: Vec<Finding>,
+    /// The report, if it is one.
+    pub report: Option<UnverifiedReport>,
+    /// The product line, by the silicon or else by the leaf.
+    pub product: Option<Product>,
+    /// Whether other roots than AMD's were asked. Then nothing is protected.
+    pub simulated: bool,
+}
+
+/// A report that met everything that its verifier expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedReport(UnverifiedReport);
+
+impl Verifier {
+    /// A verifier that has seen nothing yet.
+    pub fn new(anchor: TrustAnchor, rules: AttestationRules, time: Time) -> Self {
+        Self { anchor, rules, time, chains: Vec::new() }
+    }
+
+    /// Accepts a peer's evidence, or says all that is wrong with it.
+    pub fn verify(
+        &mut self,
+        evidence: &Evidence,
+        launch: &Launch<'_>,
+        report_data: &ReportData,
+    ) -> Result<VerifiedReport, Refusal> {
+        self.appraise(evidence, Some(launch), Some(report_data)).into_verified()
+    }
+
+    /// Looks at all of the evidence. What is not given (a manifest's part, the report data) is not judged.
+    pub fn appraise(
+        &mut self,
+        evidence: &Evidence,
+        launch: Option<&Launch<'_>>,
+        report_data: Option<&ReportData>,
+    ) -> Appraisal {
+        let chain = remembered(&mut self.chains, &evidence.certificates, &self.anchor, self.time);
+        let mut findings = Findings::default();
+        findings.certificates(chain, &self.anchor, &self.rules);
+        let report = UnverifiedReport::parse(&evidence.report);
+        let format = report
+            .as_ref()
+            .map_or_else(ToString::to_string, |report| alloc::format!("version {}", report.version));
+        findings.add(Check::ReportFormat, report.is_ok(), "a report of version 2 to 5", format);
+        let leaf = chain.leaf.as_ref();
+        let silicon = report.as_ref().ok().and_then(|report| report.cpuid).and_then(Cpuid::product);
+        let product = silicon.or(leaf.map(|leaf| leaf.endorsement.product));
+        if let Ok(report) = &report {
+            let subject = Subject { report, product, leaf, rules: &self.rules };
+            findings.signature(&subject);
+            findings.platform(&subject);
+            findings.guest(&subject);
+            findings.chip(&subject, launch);
+            if let Some(launch) = launch {
+                findings.launch(&subject, launch);
+            }
+            if let Some(expected) = report_data {
+                let found = ReportData(report.report_data);
+                findings.add(Check::ReportData, found == *expected, expected, found);
+            }
+        }
+        Appraisal {
+            findings: findings.sorted(),
+            report: report.ok(),
+            product,
+            simulated: !self.anchor.is_amd(),
+        }
+    }
+}
+
+/// The judgement on these certificates, from memory if they were seen before. The oldest is forgotten first.
+fn remembered<'a>(
+    chains: &'a mut Vec<(Certificates, Chain)>,
+    certificates: &Certificates,
+    anchor: &TrustAnchor,
+    time: Time,
+) -> &'a Chain {
+    let known = chains.iter().position(|(known, _)| known == certificates);
+    let index = known.unwrap_or_else(|| {
+        if chains.len() >= MAX_CHAINS {
+            chains.remove(0);
+        }
+        chains.push((certificates.clone(), Chain::judge(certificates, anchor, time)));
+        chains.len().saturating_sub(1)
+    });
+    // In bounds: found above, or pushed just now.
+    #[expect(clippy::indexing_slicing)]
+    &chains[index].1
+}
+
+impl Appraisal {
+    /// Whether every check that was made holds.
+    pub fn is_clean(&self) -> bool {
+        self.findings.iter().all(|finding| finding.ok)
+    }
+
+    fn into_verified(self) -> Result<VerifiedReport, Refusal> {
+        match (self.report, Refusal::among(self.findings)) {
+            (Some(report), None) => Ok(VerifiedReport(report)),
+            (_, refusal) => Err(refusal.unwrap_or_default()),
+        }
+    }
+}
+
+impl VerifiedReport {
+    /// The code that the guest was launched with.
+    pub fn measurement(&self) -> Measurement {
+        self.0.measurement
+    }
+
+    /// The chip that the guest runs on; zero if the rules let it hide.
+    pub fn chip_id(&self) -> &[u8; 64] {
+        &self.0.chip_id
+    }
+
+    /// The guest instance: another one after each launch.
+    pub fn report_id(&self) -> &[u8; 32] {
+        &self.0.report_id
+    }
+
+    /// All of the report.
+    pub fn fields(&self) -> &UnverifiedReport {
+        &self.0
+    }
+}
