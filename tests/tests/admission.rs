@@ -338,7 +338,7 @@ fn a_peer_that_proves_to_be_unacceptable_is_cut_off_at_once() {
     reported_by(Machine { measurement: [1; 48], ..provers_machine() }, |_| {})(&mut answer);
     assert_eq!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(Rejection::Evidence));
     let refused = RefusedMember { member: PROVER, checks: vec![Check::Measurement], cut_off: true };
-    assert_eq!(status(&mut cluster, VERIFIER).refused, [refused.clone()]);
+    assert_eq!(status(&mut cluster, VERIFIER).refused, std::slice::from_ref(&refused));
     assert!(cluster.node(VERIFIER).notices.contains(&Notice::Refused(refused)));
     assert_eq!(admitted(&mut cluster, VERIFIER), [VERIFIER, MemberId(3)]);
     // Nothing that it says counts any more.
