@@ -25,7 +25,7 @@ use postern_shared::policy::Trust;
 use postern_shared::presign::PresignTerms;
 use postern_shared::release::ReleaseTerms;
 use postern_shared::wire::{MAX_FRAME, Rejection, Reply, Request, Response, Status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
 /// Most presigns and releases that are kept.
@@ -53,6 +53,10 @@ struct Session {
     admission: Admission,
     ledger: Ledger,
     attempts: BTreeMap<PoolId, u32>,
+    /// Whom the host wants to go on without.
+    without: BTreeSet<MemberId>,
+    /// Pools of which a replaced keygen was confirmed.
+    confirmed: BTreeSet<PoolId>,
     keygens: BTreeMap<PoolId, Keygen>,
     presigns: BTreeMap<CeremonyId, Presign>,
     releases: BTreeMap<CeremonyId, Release>,
@@ -113,6 +117,7 @@ impl<P: Platform> Core<P> {
                 return Ok(Reply::Attestation(Box::new(attestation)));
             }
             Request::Renew(certificates) => session.renew(certificates, &mut self.platform, effects),
+            Request::GoOnWithout(members) => session.go_on_without(members),
             Request::Reattest(member) => session.reattest(member, &mut self.platform, effects),
             Request::Observe(event) => session.ledger.observe(event),
             Request::Deliver(bytes) => session.on_message(&bytes, &mut self.platform, effects),
@@ -143,9 +148,12 @@ impl<P: Platform> Core<P> {
         certificates: Certificates,
         effects: &mut Effects,
     ) -> Result<Reply, Rejection> {
-        if let Some(session) = &self.session {
-            let same = session.canonical == canonical && session.keys.identity().member == member;
-            return if same { Ok(Reply::Done) } else { Err(Rejection::StartedOtherwise) };
+        if let Some(session) = &mut self.session {
+            if session.canonical != canonical || session.keys.identity().member != member {
+                return Err(Rejection::StartedOtherwise);
+            }
+            session.renew(certificates, &mut self.platform, effects)?;
+            return Ok(Reply::Done);
         }
         let manifest = Manifest::from_canonical(&canonical).map_err(|_| Rejection::InvalidManifest)?;
         manifest.member(member).ok_or(Rejection::NotAMember(member))?;
@@ -170,6 +178,8 @@ impl<P: Platform> Core<P> {
             admission,
             ledger: Ledger::default(),
             attempts: BTreeMap::new(),
+            without: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
             keygens: BTreeMap::new(),
             presigns: BTreeMap::new(),
             releases: BTreeMap::new(),
@@ -261,6 +271,15 @@ impl Session {
         Ok(())
     }
 
+    fn go_on_without(&mut self, members: Vec<MemberId>) -> Result<(), Rejection> {
+        let stranger = members.iter().find(|member| self.manifest.member(**member).is_none());
+        if let Some(stranger) = stranger {
+            return Err(Rejection::NotAMember(*stranger));
+        }
+        self.without = members.into_iter().collect();
+        Ok(())
+    }
+
     /// Routes an authentic statement to its ceremony. Who speaks is told by the ceremony's own roster.
     fn on_statement(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
         let from = statement.slot.from;
@@ -316,7 +335,9 @@ impl Session {
         }
         let attempt = self.attempts.entry(pool).or_default();
         *attempt = attempt.saturating_add(1);
-        self.keygens.remove(&pool);
+        if self.keygens.remove(&pool).is_some_and(|keygen| keygen.has_confirmed()) {
+            self.confirmed.insert(pool);
+        }
         self.start_keygens(effects);
         Ok(())
     }
@@ -328,21 +349,45 @@ impl Session {
         self.start_releases(effects);
     }
 
+    /// Those of `members` that take part in what begins now: all but who is away, by the host's word and by our own.
+    fn present(&self, members: Vec<MemberId>) -> Vec<MemberId> {
+        let away =
+            |member: &MemberId| self.without.contains(member) && self.admission.identity(*member).is_none();
+        members.into_iter().filter(|member| !away(member)).collect()
+    }
+
     fn start_keygens(&mut self, effects: &mut Effects) {
-        let operators = self.manifest.operators();
+        let operators = self.present(self.manifest.operators());
+        if !self.manifest.is_operator_committee(&operators) {
+            return;
+        }
         let Some(roster) = self.admission.roster(&operators) else { return };
-        let digest = roster.digest();
+        let all = operators == self.manifest.operators();
         let me = Me { keys: &self.keys, coins: &self.coins };
         for request in self.ledger.deposits() {
-            // A key that counts is never replaced; an unfinished run of enclaves that are gone is.
-            let keep = |keygen: &Keygen| keygen.key().is_some() || keygen.terms().roster == digest;
-            if self.keygens.get(&request.pool).is_some_and(keep) {
+            let mut confirmed = self.confirmed.contains(&request.pool);
+            if let Some(keygen) = self.keygens.get(&request.pool) {
+                let terms = keygen.terms();
+                let known = self.admission.roster(&terms.operators).map(|roster| roster.digest());
+                // An unfinished run of enclaves that are gone is replaced, a key that counts never.
+                let lives = known == Some(terms.roster);
+                if keygen.key().is_some() || lives && (terms.operators == operators || keygen.has_confirmed())
+                {
+                    continue;
+                }
+                confirmed |= keygen.has_confirmed();
+            }
+            // Some operator may have a key by the run that this enclave confirmed. With all of them, it prevents another.
+            if confirmed && !all {
                 continue;
+            }
+            if confirmed {
+                self.confirmed.insert(request.pool);
             }
             let terms = KeygenTerms {
                 manifest: self.manifest.hash(),
                 network: self.manifest.network,
-                roster: digest,
+                roster: roster.digest(),
                 request: *request,
                 operators: operators.clone(),
                 threshold: self.manifest.thresholds.operator,
@@ -353,34 +398,41 @@ impl Session {
     }
 
     fn start_presigns(&mut self, effects: &mut Effects) {
-        let (operators, guardians) = (self.manifest.operators(), self.manifest.guardians());
-        let all: Vec<MemberId> = operators.iter().chain(&guardians).copied().collect();
-        let Some(roster) = self.admission.roster(&all) else { return };
-        lend!(self, |me, setting| {
-            for (pool, pubkey, validator_index) in self.ledger.validators() {
-                let Some(key) = self.keygens.get(&pool).and_then(Keygen::key) else { continue };
-                let of_pool = |presign: &&Presign| presign.terms().pool == pool;
-                let done = self.presigns.values().filter(of_pool).any(|presign| presign.finished().is_some());
-                if key.certificate.pubkey() != pubkey || done || self.presigns.len() >= MAX_CEREMONIES {
-                    continue;
-                }
-                let terms = PresignTerms {
-                    manifest: self.manifest.hash(),
-                    roster: roster.digest(),
-                    network: self.manifest.network,
-                    pool,
-                    certificate: key.certificate.clone(),
-                    operators: operators.clone(),
-                    guardians: guardians.clone(),
-                    guardian_threshold: self.manifest.thresholds.guardian,
-                    exit: VoluntaryExit { epoch: EXIT_EPOCH, validator_index },
-                };
-                let ceremony = terms.ceremony();
-                self.presigns
-                    .entry(ceremony)
-                    .or_insert_with(|| Presign::start(terms, roster.clone(), key, &me, &setting, effects));
+        let guardians = self.present(self.manifest.guardians());
+        if !self.manifest.is_guardian_committee(&guardians) {
+            return;
+        }
+        for (pool, pubkey, validator_index) in self.ledger.validators() {
+            let Some(keygen) = self.keygens.get(&pool) else { continue };
+            let Some(key) = keygen.key() else { continue };
+            let of_pool = |presign: &&Presign| presign.terms().pool == pool;
+            let done = self.presigns.values().filter(of_pool).any(|presign| presign.finished().is_some());
+            if key.certificate.pubkey() != pubkey || done || self.presigns.len() >= MAX_CEREMONIES {
+                continue;
             }
-        });
+            let operators = self.present(keygen.terms().operators.clone());
+            if !self.manifest.is_operator_committee(&operators) {
+                continue;
+            }
+            let all: Vec<MemberId> = operators.iter().chain(&guardians).copied().collect();
+            let Some(roster) = self.admission.roster(&all) else { continue };
+            let terms = PresignTerms {
+                manifest: self.manifest.hash(),
+                roster: roster.digest(),
+                network: self.manifest.network,
+                pool,
+                certificate: key.certificate.clone(),
+                operators,
+                guardians: guardians.clone(),
+                guardian_threshold: self.manifest.thresholds.guardian,
+                exit: VoluntaryExit { epoch: EXIT_EPOCH, validator_index },
+            };
+            lend!(self, |me, setting| {
+                self.presigns
+                    .entry(terms.ceremony())
+                    .or_insert_with(|| Presign::start(terms, roster, key, &me, &setting, effects));
+            });
+        }
     }
 
     fn start_releases(&mut self, effects: &mut Effects) {

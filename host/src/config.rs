@@ -162,12 +162,23 @@ pub fn read_manifest(path: &Path) -> Result<Manifest, ConfigError> {
         .map_err(|source| ConfigError::Manifest { path: path.to_owned(), source })
 }
 
+/// The data directory that a configuration names.
+pub fn read_data_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    let (file, folder) = read_file(path)?;
+    Ok(folder.join(file.data_dir))
+}
+
+/// The file as written, and the folder that paths in it are relative to.
+fn read_file(path: &Path) -> Result<(ConfigFile, &Path), ConfigError> {
+    let file = toml::from_str(&read_text(path)?)
+        .map_err(|error| ConfigError::Text { path: path.to_owned(), reason: error.to_string() })?;
+    Ok((file, path.parent().unwrap_or(Path::new(""))))
+}
+
 impl Config {
     /// Reads the file and everything that it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let file: ConfigFile = toml::from_str(&read_text(path)?)
-            .map_err(|error| ConfigError::Text { path: path.to_owned(), reason: error.to_string() })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let (file, folder) = read_file(path)?;
         let manifest = read_manifest(&folder.join(&file.manifest))?;
         let member = MemberId(file.member);
         let Some(entry) = manifest.member(member) else {
@@ -186,7 +197,7 @@ impl Config {
             member,
             data_dir: folder.join(&file.data_dir),
             enclave: EnclaveAddress::parse(&file.enclave, folder).or_else(|error| field("enclave", error))?,
-            certificates: certificates(&folder.join(&file.certificates))?,
+            certificates: read_certificates(&folder.join(&file.certificates))?,
             host_key,
             wallet_key: wallet_key(&folder.join(&file.wallet_key), entry)?,
             listen: multiaddr("listen", &file.listen)?,
@@ -259,7 +270,8 @@ fn wallet_key(path: &Path, entry: &Member) -> Result<[u8; 32], ConfigError> {
     Ok(key)
 }
 
-fn certificates(folder: &Path) -> Result<Certificates, ConfigError> {
+/// Reads a folder of certificates.
+pub(crate) fn read_certificates(folder: &Path) -> Result<Certificates, ConfigError> {
     let read_one = |name: &str| {
         let der = folder.join(format!("{name}.der"));
         if der.exists() { read(&der) } else { pem_to_der(&folder.join(format!("{name}.pem"))) }

@@ -3,6 +3,7 @@
 //! Nothing in here is trusted with anything: it holds no secret of a ceremony, and every lie that it could tell ends in
 //! a refusal by some enclave. What it must be is robust: it may be killed at any moment and goes on where it was.
 //!
+//! - [`attest`]: looks at evidence.
 //! - [`config`]: what `postern run` reads.
 //! - [`link`]: to the own enclave.
 //! - [`store`]: what survives.
@@ -12,6 +13,7 @@
 //! - [`status`]: what it shows.
 //! - [`verify`]: checks transcripts offline.
 
+pub mod attest;
 pub mod chain;
 pub mod config;
 pub mod daemon;

@@ -1,8 +1,9 @@
 //! The command line: `postern`.
 
 use clap::{Parser, Subcommand};
-use postern_host::config::{Config, read_manifest};
-use postern_host::{daemon, verify};
+use postern_host::attest::command::AttestCommand;
+use postern_host::config::{Config, read_data_dir, read_manifest};
+use postern_host::{daemon, status, verify};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +25,18 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Say where a member's host and enclave stand.
+    Status {
+        /// The host's configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print the status file, JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at attestation evidence.
+    #[command(subcommand)]
+    Attest(AttestCommand),
     /// Check transcripts of ceremonies offline, and against each other.
     Verify {
         /// Transcripts, JSON.
@@ -94,9 +107,37 @@ fn flatten(text: &str) -> String {
     lines.collect::<Vec<_>>().join(": ")
 }
 
+/// Evidence was refused; what is wrong with it was printed.
+#[derive(Debug)]
+struct Refused;
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the evidence is refused")
+    }
+}
+
+impl Error for Refused {}
+
 fn execute(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Run { config } => serve(Config::read(&config)?),
+        Command::Status { config, json } => {
+            let text = status::read(&read_data_dir(&config)?)?;
+            if json {
+                println!("{}", serde_json::to_string(&text)?)
+            } else {
+                println!("{}", text.describe())
+            }
+            Ok(())
+        }
+        Command::Attest(command) => {
+            if runtime()?.block_on(command.execute())? {
+                Ok(())
+            } else {
+                Err(Refused.into())
+            }
+        }
         Command::Verify { files, manifest, json } => {
             let expected =
                 manifest.map(|path| read_manifest(&path)).transpose()?.map(|manifest| manifest.hash());

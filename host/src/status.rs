@@ -1,14 +1,43 @@
 //! What a host shows of itself: `DATA_DIR/status.json`, replaced whole whenever something changes.
 
 use postern_shared::bls::PublicKey;
+use postern_shared::check::Check;
 use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
 use postern_shared::ids::{MemberId, PoolId};
-use postern_shared::wire::RefusedMember;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file's name in the data directory.
 pub const STATUS_FILE: &str = "status.json";
+
+/// Why there is no status.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The file can't be read.
+    #[error("{path}: {source} (is the host running?)", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is no status.
+    #[error("{path}: {source}", path = path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_json::Error,
+    },
+}
+
+/// Reads the status that a host has left in its data directory.
+pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
+    let path = data_dir.join(STATUS_FILE);
+    let text = std::fs::read(&path).map_err(|source| StatusError::Read { path: path.clone(), source })?;
+    serde_json::from_slice(&text).map_err(|source| StatusError::Format { path, source })
+}
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -18,9 +47,22 @@ pub struct HostStatus {
     /// Members whose evidence the enclave has accepted, itself included.
     pub admitted: Vec<MemberId>,
     /// Members whose evidence the enclave has refused, and what is wrong with it.
-    pub refused: Vec<RefusedMember>,
+    pub refused: Vec<Refused>,
     /// By ascending id.
     pub pools: Vec<PoolStatus>,
+}
+
+/// A member that the enclave does not talk to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Who.
+    pub member: MemberId,
+    /// Whether it had been admitted before.
+    pub cut_off: bool,
+    /// Every check that its evidence failed, by its stable name.
+    pub checks: Vec<Check>,
+    /// The same with what was expected and found, if this host has seen the evidence.
+    pub reasons: Vec<String>,
 }
 
 /// One pool.
@@ -74,7 +116,50 @@ pub struct Progress {
     pub of: u16,
 }
 
+impl HostStatus {
+    /// The status for people.
+    pub fn describe(&self) -> String {
+        let numbers = |members: &[MemberId]| {
+            members.iter().map(|member| member.0.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let mut lines = vec![
+            format!("member {}", self.member),
+            format!("  admitted: members {}", numbers(&self.admitted)),
+        ];
+        for refused in &self.refused {
+            let names: Vec<&str> = refused.checks.iter().map(|check| check.name()).collect();
+            let how = if refused.cut_off { "CUT OFF" } else { "REFUSED" };
+            lines.push(format!("  {how}: {}: {}", refused.member, names.join(", ")));
+            lines.extend(refused.reasons.iter().map(|reason| format!("    {reason}")));
+        }
+        for pool in &self.pools {
+            lines.push(format!("  {}: {}", pool.pool_id, pool.describe()));
+            if !pool.faults.is_empty() {
+                lines.push(format!("    caught cheating: members {}", numbers(&pool.faults)));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
 impl PoolStatus {
+    fn describe(&self) -> String {
+        let stage = match (&self.beacon_status, &self.exit, self.exit_requested) {
+            (Some(status), Some(_), _) => format!("exit released, {status}"),
+            (None, Some(_), _) => "exit released".to_owned(),
+            (_, None, true) => "exit requested".to_owned(),
+            _ if self.transcripts.presign.is_some() => "exit presigned".to_owned(),
+            _ if self.deposit.is_some() => "deposit signed".to_owned(),
+            _ => "no key yet".to_owned(),
+        };
+        let doing = self.progress.as_ref().filter(|progress| progress.have < progress.of);
+        let doing = doing.map_or(String::new(), |progress| {
+            format!("; {} {}: {} of {}", progress.kind, progress.step, progress.have, progress.of)
+        });
+        let key = self.pubkey.map_or(String::new(), |pubkey| format!("; validator {pubkey}"));
+        format!("{stage}{doing}{key}")
+    }
+
     /// A pool of which nothing is known yet.
     pub fn new(pool_id: PoolId) -> Self {
         Self {

@@ -167,6 +167,16 @@ impl Manifest {
         self.members.iter().filter(|member| member.guardian).map(|member| member.id).collect()
     }
 
+    /// Whether these operators, ascending, may make a key without the others.
+    pub fn is_operator_committee(&self, members: &[MemberId]) -> bool {
+        is_committee(members, &self.operators(), self.thresholds.operator)
+    }
+
+    /// Whether these guardians, ascending, may be given an exit without the others.
+    pub fn is_guardian_committee(&self, members: &[MemberId]) -> bool {
+        is_committee(members, &self.guardians(), self.thresholds.guardian)
+    }
+
     /// Checks everything that can be checked without asking anybody.
     pub fn validate(&self) -> Result<(), ManifestError> {
         if self.version != MANIFEST_VERSION {
@@ -260,6 +270,15 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Enough for the threshold, and more than half of all: so any two committees have a member in common, and hosts can't
+/// split a DAO into two that go their own ways.
+fn is_committee(members: &[MemberId], all: &[MemberId], threshold: u16) -> bool {
+    let ascending = members.windows(2).all(|pair| pair.first() < pair.last());
+    let known = members.iter().all(|member| all.contains(member));
+    let found = members.len();
+    ascending && known && found >= usize::from(threshold) && found > all.len() / 2
 }
 
 /// What is wrong with a name, if anything.

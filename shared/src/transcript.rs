@@ -238,7 +238,7 @@ impl Check<'_> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
         require(terms.roster == self.roster.digest(), "roster")?;
-        require(terms.operators == self.manifest.operators(), "operators")?;
+        require(self.manifest.is_operator_committee(&terms.operators), "operators")?;
         require(self.roster.members().eq(terms.operators.iter().copied()), "participants")?;
         require(terms.threshold == self.manifest.thresholds.operator, "operator threshold")
     }
@@ -247,8 +247,8 @@ impl Check<'_> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
         require(terms.roster == self.roster.digest(), "roster")?;
-        require(terms.operators == self.manifest.operators(), "operators")?;
-        require(terms.guardians == self.manifest.guardians(), "guardians")?;
+        require(self.manifest.is_operator_committee(&terms.operators), "operators")?;
+        require(self.manifest.is_guardian_committee(&terms.guardians), "guardians")?;
         require(terms.guardian_threshold == self.manifest.thresholds.guardian, "guardian threshold")?;
         let threshold = usize::from(self.manifest.thresholds.operator);
         require(terms.certificate.commitments.len() == threshold, "operator threshold")

@@ -123,6 +123,12 @@ impl Keygen {
         self.key().is_none() && self.fault.is_some()
     }
 
+    /// Whether this enclave has said its confirmation: then others may have a key by this run, and it must not help to
+    /// make another without them.
+    pub(crate) fn has_confirmed(&self) -> bool {
+        matches!(self.phase, Phase::Confirming(_) | Phase::Signing(_) | Phase::Done(_))
+    }
+
     pub(crate) fn roster(&self) -> &Roster {
         &self.roster
     }

@@ -1,13 +1,14 @@
 //! Other members' hosts, and what the own enclave lacks of theirs.
 
 use super::{DaemonError, RETRY, Shared};
+use crate::attest;
 use crate::network::{Answer, Incoming, Question};
 use futures::StreamExt;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::MAX_MEMBERS;
 use postern_shared::message::{Broadcast, PeerMessage, Slot};
-use postern_shared::wire::{Reply, Request};
+use postern_shared::wire::{Rejection, Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -74,9 +75,13 @@ async fn deliver(shared: &Shared, messages: Vec<Vec<u8>>) -> Result<Vec<Answer>,
     match shared.enclave.ask_all(&requests).await {
         Ok(replies) => Ok(replies
             .into_iter()
-            .map(|reply| match reply {
+            .zip(&requests)
+            .map(|(reply, request)| match reply {
                 Reply::Rejected(rejection) => {
                     tracing::debug!(%rejection, "the enclave refused a message");
+                    if let (Rejection::Evidence, Request::Deliver(message)) = (rejection, request) {
+                        explain(shared, message);
+                    }
                     Answer::Rejected(rejection)
                 }
                 _ => Answer::Accepted,
@@ -87,6 +92,22 @@ async fn deliver(shared: &Shared, messages: Vec<Vec<u8>>) -> Result<Vec<Answer>,
             tracing::warn!(%error, "messages could not be handed to the enclave");
             Ok(vec![Answer::Unavailable; count])
         }
+    }
+}
+
+/// The enclave names the checks that evidence failed; with the same code this host says what was expected and found.
+fn explain(shared: &Shared, message: &[u8]) {
+    let Ok(PeerMessage::Evidence(attestation)) = codec::decode(message) else { return };
+    let member = attestation.identity.member;
+    match attest::explain(&shared.manifest, &attestation) {
+        Ok(findings) => {
+            let reasons: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            for reason in &reasons {
+                tracing::warn!(%member, reason, "evidence refused");
+            }
+            shared.store.explain_refusal(member, reasons);
+        }
+        Err(error) => tracing::warn!(%member, %error, "evidence refused"),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::results::write_whole;
 use super::{DaemonError, Shared};
-use crate::status::{HostStatus, STATUS_FILE};
+use crate::status::{HostStatus, Refused, STATUS_FILE};
 use crate::store::StoreError;
+use postern_shared::wire::RefusedMember;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,5 +52,11 @@ async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
     // An enclave that can't be asked has admitted nobody that we know of.
     let (admitted, refused) =
         shared.enclave.status().await.map(|status| (status.admitted, status.refused)).unwrap_or_default();
-    Ok(HostStatus { member: shared.member.0, admitted, refused, pools })
+    let refused = refused.into_iter().map(|RefusedMember { member, checks, cut_off }| Refused {
+        member,
+        cut_off,
+        checks,
+        reasons: news.reasons.get(&member).cloned().unwrap_or_default(),
+    });
+    Ok(HostStatus { member: shared.member.0, admitted, refused: refused.collect(), pools })
 }

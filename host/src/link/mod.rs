@@ -12,8 +12,11 @@ pub use address::{AddressError, EnclaveAddress};
 pub use connection::{Connection, LinkError};
 
 use crate::store::{Store, StoreError};
+use postern_shared::check::Check;
 use postern_shared::identity::SigningKey;
-use postern_shared::wire::{HelloError, NumberedOutput, Output, Reply, Request, Response, Status};
+use postern_shared::wire::{
+    HelloError, Notice, NumberedOutput, Output, Rejection, Reply, Request, Response, Status,
+};
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
@@ -51,8 +54,13 @@ pub enum EnclaveError {
         source: LinkError,
     },
     /// The enclave refuses to serve this member under this manifest.
-    #[error("the enclave refuses to start: {0}")]
-    Start(postern_shared::wire::Rejection),
+    #[error("the enclave refuses to start: {rejection}{}", named(.checks))]
+    Start {
+        /// Why.
+        rejection: Rejection,
+        /// The checks that its own evidence fails.
+        checks: Vec<Check>,
+    },
     /// The enclave breaks the protocol.
     #[error("the enclave does not keep to the protocol: {0}")]
     Protocol(&'static str),
@@ -61,11 +69,19 @@ pub enum EnclaveError {
     Store(#[from] StoreError),
 }
 
+fn named(checks: &[Check]) -> String {
+    if checks.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = checks.iter().map(|check| check.name()).collect();
+    format!(": {} (`postern attest show ADDRESS --manifest FILE --certs DIR` says more)", names.join(", "))
+}
+
 impl EnclaveError {
     /// Whether the enclave can't be expected to answer better later: a person must look.
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::Start(rejection) => !rejection.is_transient(),
+            Self::Start { rejection, .. } => !rejection.is_transient(),
             Self::Link { source, .. } => matches!(source, LinkError::Hello(HelloError::Version { .. })),
             Self::Store(_) => true,
             Self::Protocol(_) => false,
@@ -125,7 +141,11 @@ impl Enclave {
         let mut connection = Connection::open(&self.address).await.map_err(link)?;
         let started = connection.call(&self.start).await.map_err(link)?;
         if let Reply::Rejected(rejection) = started.reply {
-            return Err(EnclaveError::Start(rejection));
+            let checks = started.outputs.into_iter().find_map(|numbered| match numbered.output {
+                Output::Notice(Notice::Refused(refused)) => Some(refused.checks),
+                _ => None,
+            });
+            return Err(EnclaveError::Start { rejection, checks: checks.unwrap_or_default() });
         }
         let status = connection.call(&Request::Status).await.map_err(link)?;
         let Reply::Status(Status { identity: Some(identity), .. }) = status.reply else {

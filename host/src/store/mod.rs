@@ -76,6 +76,8 @@ pub struct News {
     pub missing: Vec<(postern_shared::ids::CeremonyId, postern_shared::message::Step, MemberId)>,
     /// Members caught cheating, by pool.
     pub faults: BTreeMap<PoolId, Vec<MemberId>>,
+    /// What was wrong with the latest evidence that the enclave refused, as this host sees it.
+    pub reasons: BTreeMap<MemberId, Vec<String>>,
 }
 
 impl Store {

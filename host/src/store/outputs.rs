@@ -177,6 +177,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Keeps in mind what was wrong with a member's latest evidence.
+    pub fn explain_refusal(&self, member: MemberId, reasons: Vec<String>) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).reasons.insert(member, reasons);
+        self.changed.notify_waiters();
+    }
+}
+
 impl News {
     fn take(&mut self, notice: &Notice) {
         match notice {

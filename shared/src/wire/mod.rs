@@ -57,6 +57,9 @@ pub enum Request {
     Attest(Nonce),
     /// Use other certificates from now on: after a firmware update, or with a new revocation list.
     Renew(Certificates),
+    /// Go on without these members, as far as they are not admitted and enough others are. Replaces what was said before;
+    /// a member that is admitted takes part in whatever begins afterwards.
+    GoOnWithout(Vec<MemberId>),
     /// Ask members for fresh evidence: this one, or all. Who turns out to be unacceptable is cut off.
     Reattest(Option<MemberId>),
 }
