@@ -4,7 +4,7 @@ use postern_attestation::ReportData;
 use postern_enclave::coins::Coins;
 use postern_enclave::core::Core;
 use postern_enclave::keys::IdentityKeys;
-use postern_enclave::platform::{Platform, PlatformError};
+use postern_enclave::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
@@ -32,6 +32,10 @@ pub struct SpiedMachine {
 impl Platform for SpiedMachine {
     fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
         self.psp.report(data)
+    }
+
+    fn derive_key(&mut self, request: &KeyRequest) -> Result<DerivedKey, PlatformError> {
+        self.psp.derive_key(request)
     }
 
     fn fill_random(&mut self, out: &mut [u8]) -> Result<(), PlatformError> {

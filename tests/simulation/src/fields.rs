@@ -56,10 +56,10 @@ impl ReportFields {
             machine.tcb.encode(machine.product()).expect("the machine's TCB is one of its product line");
         Self {
             version: 5,
-            guest_svn: 0,
+            guest_svn: machine.guest_svn,
             policy: machine.policy,
-            family_id: [0; 16],
-            image_id: [0; 16],
+            family_id: machine.family_id,
+            image_id: machine.image_id,
             vmpl: 0,
             signature_algo: 1,
             current_tcb: tcb,

@@ -36,7 +36,8 @@
 //! ```
 //!
 //! To misbehave: [`SoftwarePsp::tamper`] changes the fields of reports before they are signed, [`Vcek`] makes
-//! leaf certificates as wrong as one likes.
+//! leaf certificates as wrong as one likes, [`SoftwarePsp::refuse_reports`] and [`SoftwarePsp::answer_keys`] make the
+//! firmware fail.
 //!
 //! # Speed
 //!
@@ -46,13 +47,14 @@
 //!
 //! # Determinism
 //!
-//! Same machine, same report data: same report, same chain, byte for byte. Randomness is the operating
+//! Same machine, same report data: same report, same chain, same derived keys, byte for byte. Randomness is the operating
 //! system's, unless the processor is [`SoftwarePsp::seeded`].
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod der;
+mod derived_key;
 mod fields;
 mod keys;
 mod machine;
@@ -61,6 +63,7 @@ mod psp;
 mod randomness;
 mod vcek;
 
+pub use derived_key::KeyAnswer;
 pub use fields::ReportFields;
 pub use keys::trust_anchor;
 pub use machine::Machine;

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256, Sha512};
 /// What a simulated machine is made of. The default is a well-kept Genoa server with a well-behaved guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
-    /// Makes the chip: its id and, with the TCB, its signing key.
+    /// Makes the chip: its id, the root of derived keys and, with the TCB, its signing key.
     pub chip_seed: [u8; 32],
     /// Launch digest of the guest.
     pub measurement: [u8; 48],
@@ -14,6 +14,12 @@ pub struct Machine {
     pub host_data: [u8; 32],
     /// Guest policy; bit 17 must be one.
     pub policy: u64,
+    /// Family id of the guest's ID block; zero without one.
+    pub family_id: [u8; 16],
+    /// Image id of the guest's ID block; zero without one.
+    pub image_id: [u8; 16],
+    /// Security version of the guest's ID block; zero without one.
+    pub guest_svn: u32,
     /// Silicon, which decides the product line.
     pub cpuid: Cpuid,
     /// Firmware: current, committed, launch and reported TCB at once.
@@ -31,6 +37,9 @@ impl Default for Machine {
             measurement: [0; 48],
             host_data: [0; 32],
             policy: 0x3_0000,
+            family_id: [0; 16],
+            image_id: [0; 16],
+            guest_svn: 0,
             cpuid: Cpuid { family: 0x19, model: 0x11, stepping: 1 },
             tcb: TcbVersion { fmc: None, bootloader: 10, tee: 0, snp: 27, microcode: 86 },
             platform_info: 0x25,

@@ -8,11 +8,18 @@ use std::{
 
 use p384::ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner};
 use postern_attestation::{ReportData, SIGNED_LEN, TrustAnchor};
-use postern_enclave::platform::{Platform, PlatformError};
+use postern_enclave::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
 use postern_shared::{message::Certificates, snp::RawTcb};
 use sha2::{Digest, Sha384};
 
-use crate::{fields::ReportFields, keys, machine::Machine, randomness::Randomness, vcek::Vcek};
+use crate::{
+    derived_key::{self, KeyAnswer},
+    fields::ReportFields,
+    keys,
+    machine::Machine,
+    randomness::Randomness,
+    vcek::Vcek,
+};
 
 /// A secure processor in software: the same interface, the same formats, NO SECURITY.
 pub struct SoftwarePsp {
@@ -22,6 +29,7 @@ pub struct SoftwarePsp {
     randomness: Randomness,
     tamper: Option<Box<Tamper>>,
     refusal: Option<u64>,
+    key_answer: KeyAnswer,
 }
 
 /// Changes a report before it is signed.
@@ -41,6 +49,7 @@ impl SoftwarePsp {
             randomness: Randomness::System,
             tamper: None,
             refusal: None,
+            key_answer: KeyAnswer::Honest,
         }
     }
 
@@ -85,6 +94,11 @@ impl SoftwarePsp {
         self.refusal = status;
     }
 
+    /// From now on answers requests for keys like this.
+    pub fn answer_keys(&mut self, answer: KeyAnswer) {
+        self.key_answer = answer;
+    }
+
     /// Signs any fields with the chip's key.
     pub fn sign(&self, fields: &ReportFields) -> Vec<u8> {
         let mut report = fields.encode();
@@ -109,6 +123,10 @@ impl Platform for SoftwarePsp {
         Ok(self.sign(&fields))
     }
 
+    fn derive_key(&mut self, request: &KeyRequest) -> Result<DerivedKey, PlatformError> {
+        derived_key::derive(&self.machine, request, self.key_answer)
+    }
+
     fn fill_random(&mut self, out: &mut [u8]) -> Result<(), PlatformError> {
         self.randomness.fill(out)
     }
@@ -124,6 +142,7 @@ impl fmt::Debug for SoftwarePsp {
             .field("machine", &self.machine)
             .field("tampered", &self.tamper.is_some())
             .field("refusal", &self.refusal)
+            .field("key_answer", &self.key_answer)
             .finish_non_exhaustive()
     }
 }
