@@ -27,6 +27,32 @@ pub enum ServeError {
     Truncated,
 }
 
+/// Serves one host after the other; ends only when no more can be accepted, and says why.
+///
+/// A host that dies or talks nonsense ends its connection, of which `ended` is told, and nothing else.
+pub fn serve_each<P: Platform, S: Read + Write>(
+    core: &mut Core<P>,
+    mut accept: impl FnMut() -> io::Result<S>,
+    mut ended: impl FnMut(&ServeError),
+) -> io::Error {
+    loop {
+        let served = match accept() {
+            Ok(stream) => serve(core, stream),
+            Err(error) if is_transient(&error) => Err(error.into()),
+            Err(error) => return error,
+        };
+        if let Err(error) = served {
+            ended(&error);
+        }
+    }
+}
+
+/// Whether only the connection failed that was to be accepted, or a signal came between.
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
 /// Serves one host until it disconnects. The core outlives the connection.
 pub fn serve<P: Platform>(core: &mut Core<P>, mut stream: impl Read + Write) -> Result<(), ServeError> {
     let mut frames = Frames::default();

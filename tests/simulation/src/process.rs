@@ -75,13 +75,9 @@ pub fn run(socket: &Path, machine: &Path) -> Result<(), ProcessError> {
         _ => {}
     }
     let listener = UnixListener::bind(socket).map_err(ProcessError::Socket)?;
-    loop {
-        let (stream, _) = listener.accept().map_err(ProcessError::Socket)?;
-        if let Err(error) = shell::serve(&mut core, stream) {
-            // A host that dies or talks nonsense ends its connection, not the enclave.
-            eprintln!("simulated enclave: {error}");
-        }
-    }
+    let accept = || listener.accept().map(|(stream, _)| stream);
+    let failed = shell::serve_each(&mut core, accept, |error| eprintln!("simulated enclave: {error}"));
+    Err(ProcessError::Socket(failed))
 }
 
 #[cfg(test)]
