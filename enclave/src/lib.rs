@@ -4,6 +4,9 @@
 //! [`postern_shared::wire::Response`] out. It has no sockets, files, threads or clocks; what it needs of the machine is
 //! [`platform::Platform`]. [`shell`] is the thin loop around it that reads and writes frames.
 //!
+//! The binary `postern-enclave` is that core on real hardware: `snp`, served over `vsock`. There is no other platform in
+//! here.
+//!
 //! # Where the secrets are
 //! - [`coins`]: the seed of all randomness; everything below derives from it.
 //! - [`keys`]: the identity's three secret keys.
@@ -24,4 +27,8 @@ mod ledger;
 pub mod platform;
 pub mod sharing;
 pub mod shell;
+#[cfg(target_os = "linux")]
+pub mod snp;
 mod statements;
+#[cfg(target_os = "linux")]
+pub mod vsock;

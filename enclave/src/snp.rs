@@ -1,0 +1,182 @@
+//! The platform of a real SEV-SNP guest: the secure processor behind `/dev/sev-guest`, and the kernel's randomness.
+//!
+//! Both devices are opened once, before anything else: a guest that may open no files later can still attest. The crate
+//! `sev` makes the ioctls and does nothing else for us. In particular it never asks for an extended report, whose
+//! certificate table is written by the host and read without bounds; certificates come from the host as ordinary bytes.
+
+use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+use postern_attestation::{REPORT_LEN, RawTcb, ReportData, ReportError, TrustAnchor, UnverifiedReport};
+use sev::error::{FirmwareError, SevError, UserApiError, VmmError};
+use sev::firmware::guest::{self, Firmware, GuestFieldSelect};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use zeroize::Zeroizing;
+
+/// The guest's way to the secure processor.
+const DEVICE: &str = "/dev/sev-guest";
+/// The kernel's generator, by file: the one behind `getrandom`, and no crate or `unsafe` is needed for it.
+const RANDOM: &str = "/dev/random";
+/// Number of that device (major 1, minor 8).
+const RANDOM_NUMBER: u64 = 0x108;
+
+/// Version of all messages to the firmware. Version 2 of a key request adds a field that Linux does not pass on.
+const MESSAGE_VERSION: Option<u32> = Some(1);
+/// The most privileged level, where our kernel runs and what verifiers demand. `sev` would take 1 for none.
+const VMPL: u32 = 0;
+/// `sev`'s name for the VCEK as the root of derived keys.
+const VCEK: bool = false;
+
+/// Why this machine can't be used.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No device.
+    #[error(
+        "can't open {DEVICE}: {0}; only SEV-SNP guests have it, if their kernel has the driver sev-guest"
+    )]
+    Device(#[source] io::Error),
+    /// A device that does not work.
+    #[error("{DEVICE} does not work: {0}")]
+    Report(#[source] PlatformError),
+    /// No randomness, or not yet.
+    #[error("can't use {RANDOM}: {0}")]
+    Random(#[source] io::Error),
+    /// Something else lies there.
+    #[error("{RANDOM} is not the kernel's device of that name")]
+    NotRandom,
+}
+
+/// An SEV-SNP guest, seen from inside.
+pub struct Snp {
+    firmware: Firmware,
+    random: File,
+    anchor: TrustAnchor,
+}
+
+impl Snp {
+    /// Opens the devices and tries them: one report, one random byte.
+    pub fn open() -> Result<Self, StartError> {
+        let firmware = Firmware::open().map_err(StartError::Device)?;
+        let mut snp = Self { firmware, random: open_random()?, anchor: TrustAnchor::amd() };
+        snp.committed_tcb().map_err(StartError::Report)?;
+        Ok(snp)
+    }
+
+    /// The TCB below which this machine can't be rolled back, now: hosts may commit newer firmware at any time.
+    fn committed_tcb(&mut self) -> Result<RawTcb, PlatformError> {
+        let report = self.report(&ReportData([0; 64]))?;
+        Ok(UnverifiedReport::parse(&report)?.committed_tcb)
+    }
+}
+
+impl Platform for Snp {
+    fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
+        let report = self.firmware.get_report(MESSAGE_VERSION, Some(data.0), Some(VMPL));
+        let report = report.map_err(|error| refused(&error, |status| PlatformError::Report { status }))?;
+        match report.len() {
+            REPORT_LEN => Ok(report),
+            found => Err(ReportError::Length { expected: REPORT_LEN, found }.into()),
+        }
+    }
+
+    fn derive_key(&mut self, request: &KeyRequest) -> Result<DerivedKey, PlatformError> {
+        request.check_tcb(self.committed_tcb()?)?;
+        let key = self.firmware.get_derived_key(MESSAGE_VERSION, message(request));
+        let key = key.map_err(|error| refused(&error, |status| PlatformError::Key { status }))?;
+        DerivedKey::from_firmware(Zeroizing::new(key))
+    }
+
+    fn fill_random(&mut self, out: &mut [u8]) -> Result<(), PlatformError> {
+        self.random.read_exact(out).map_err(|_| PlatformError::Randomness)
+    }
+
+    fn trust_anchor(&self) -> &TrustAnchor {
+        &self.anchor
+    }
+}
+
+/// The kernel's generator. Until it is ready it says so, instead of making us wait without a word (Linux 6.1 and later).
+fn open_random() -> Result<File, StartError> {
+    let open = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(RANDOM);
+    let mut random = open().map_err(StartError::Random)?;
+    let metadata = random.metadata().map_err(StartError::Random)?;
+    if !metadata.file_type().is_char_device() || metadata.rdev() != RANDOM_NUMBER {
+        return Err(StartError::NotRandom);
+    }
+    random.read_exact(&mut [0]).map_err(StartError::Random)?;
+    Ok(random)
+}
+
+/// The request as `sev` takes it.
+fn message(request: &KeyRequest) -> guest::DerivedKey {
+    let fields = GuestFieldSelect(request.fields.bits());
+    let tcb = u64::from_le_bytes(request.tcb.0);
+    guest::DerivedKey::new(VCEK, fields, VMPL, request.guest_svn, tcb, None)
+}
+
+/// `sev`'s error as the status word that it was made of, if there was one.
+fn refused(error: &UserApiError, status: impl FnOnce(u64) -> PlatformError) -> PlatformError {
+    match error {
+        // What `sev` makes of no status at all, or of one that it has no name for.
+        UserApiError::FirmwareError(FirmwareError::KnownSevError(SevError::UnknownError))
+        | UserApiError::FirmwareError(FirmwareError::UnknownSevError(0)) => PlatformError::Unreachable,
+        UserApiError::FirmwareError(FirmwareError::KnownSevError(known)) => status(*known as u32 as u64),
+        UserApiError::FirmwareError(FirmwareError::UnknownSevError(unknown)) => status(u64::from(*unknown)),
+        UserApiError::VmmError(VmmError::InvalidCertificatePageLength) => status(1 << 32),
+        UserApiError::VmmError(VmmError::RateLimitRetryRequest) => status(2 << 32),
+        // Among them all ones, which Linux leaves where no firmware was called.
+        _ => PlatformError::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::KeyFields;
+
+    #[test]
+    fn a_key_request_reaches_the_firmware_as_specified() {
+        let fields = KeyFields { policy: true, measurement: true, tcb: true, ..KeyFields::default() };
+        let tcb = RawTcb([10, 1, 0, 0, 0, 0, 27, 86]);
+        let message = message(&KeyRequest { fields, guest_svn: 7, tcb });
+        // 0 is the VCEK, 1 would be the VMRK.
+        assert_eq!(message.get_root_key_select(), 0);
+        assert_eq!(message.guest_field_select.0, 0b10_1001);
+        assert_eq!((message.vmpl, message.guest_svn), (0, 7));
+        assert_eq!(message.tcb_version, 0x561B_0000_0000_010A);
+        assert_eq!(message.launch_mit_vector, None);
+    }
+
+    #[test]
+    fn the_firmwares_status_is_kept() {
+        let status = |error: UserApiError| refused(&error, |status| PlatformError::Key { status });
+        let firmware = |status: u32| UserApiError::from(FirmwareError::from(status));
+        for code in (0x01..=0x1D).chain(0x1F..=0x26).chain([0x27, 0x28, 0xFFFF]) {
+            assert_eq!(status(firmware(code)), PlatformError::Key { status: code.into() }, "{code:#x}");
+        }
+        for (host, code) in [(1_u32, 1_u64 << 32), (2, 2 << 32)] {
+            assert_eq!(status(VmmError::from(host).into()), PlatformError::Key { status: code });
+        }
+        let nothing = [
+            FirmwareError::UnknownSevError(0).into(),
+            VmmError::from(u32::MAX).into(),
+            UserApiError::Unknown,
+        ];
+        for error in nothing {
+            assert_eq!(status(error), PlatformError::Unreachable);
+        }
+    }
+
+    #[test]
+    fn the_kernel_gives_randomness_of_any_length() {
+        let mut random = open_random().unwrap();
+        let (mut one, mut two) = (vec![0; 100_000], vec![0; 100_000]);
+        random.read_exact(&mut one).unwrap();
+        random.read_exact(&mut two).unwrap();
+        assert_ne!(one, two);
+        // Filled to the end.
+        assert_ne!(one[99_968..], [0; 32]);
+        random.read_exact(&mut []).unwrap();
+    }
+}
