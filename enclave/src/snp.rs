@@ -5,7 +5,8 @@
 //! certificate table is written by the host and read without bounds; certificates come from the host as ordinary bytes.
 
 use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
-use postern_attestation::{REPORT_LEN, RawTcb, ReportData, ReportError, TrustAnchor, UnverifiedReport};
+use postern_attestation::{REPORT_LEN, ReportData, ReportError, TrustAnchor, UnverifiedReport};
+use postern_shared::snp::RawTcb;
 use sev::error::{FirmwareError, SevError, UserApiError, VmmError};
 use sev::firmware::guest::{self, Firmware, GuestFieldSelect};
 use std::fs::{File, OpenOptions};
