@@ -44,6 +44,12 @@ pub struct ConfigFile {
     /// How often to let the enclave look for what it misses, in milliseconds.
     #[serde(default = "default_tick_ms")]
     pub tick_ms: u64,
+    /// How often to ask all members for fresh evidence, in seconds. SIGHUP asks at once.
+    #[serde(default = "default_reattest_s")]
+    pub reattest_s: u64,
+    /// How long to wait for members that are not admitted before going on without them, in seconds.
+    #[serde(default = "default_patience_s")]
+    pub patience_s: u64,
 }
 
 /// The execution node.
@@ -71,6 +77,14 @@ fn default_poll_ms() -> u64 {
 
 fn default_tick_ms() -> u64 {
     5_000
+}
+
+fn default_reattest_s() -> u64 {
+    6 * 60 * 60
+}
+
+fn default_patience_s() -> u64 {
+    10 * 60
 }
 
 /// Everything that the daemon needs, read and checked.
@@ -103,6 +117,10 @@ pub struct Config {
     pub poll: std::time::Duration,
     /// Between ticks.
     pub tick: std::time::Duration,
+    /// Between rounds of fresh evidence.
+    pub reattest: std::time::Duration,
+    /// With members that are not admitted.
+    pub patience: std::time::Duration,
 }
 
 /// Why a configuration can't be used.
@@ -188,7 +206,12 @@ impl Config {
         if file.beacon.urls.is_empty() {
             return field("beacon.urls", "at least one is needed");
         }
-        for (name, value) in [("poll_ms", file.poll_ms), ("tick_ms", file.tick_ms)] {
+        for (name, value) in [
+            ("poll_ms", file.poll_ms),
+            ("tick_ms", file.tick_ms),
+            ("reattest_s", file.reattest_s),
+            ("patience_s", file.patience_s),
+        ] {
             if value == 0 {
                 return field(name, "must not be 0");
             }
@@ -207,6 +230,8 @@ impl Config {
             beacon_urls: file.beacon.urls,
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),
+            reattest: std::time::Duration::from_secs(file.reattest_s),
+            patience: std::time::Duration::from_secs(file.patience_s),
             manifest,
         })
     }

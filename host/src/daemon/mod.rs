@@ -4,12 +4,14 @@
 //! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
 //! - `results` acts on what the enclave published: files, the leader's transactions, exits;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
-//! - a ticker lets the enclave look for what it misses; `report` writes the status file.
+//! - a ticker lets the enclave look for what it misses; `attendance` has evidence made anew and says who is away;
+//!   `report` writes the status file.
 //!
 //! # State and restart
 //! Everything follows from the store. A task that starts again repeats what was not marked as done; the enclave, the
 //! contract and the beacon chain each take a repetition for what it is.
 
+mod attendance;
 mod chains;
 mod peers;
 mod report;
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
     start_block: u64,
     poll: Duration,
     tick: Duration,
+    reattest: Duration,
+    patience: Duration,
 }
 
 impl Shared {
@@ -116,6 +120,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         start_block: config.start_block,
         poll: config.poll,
         tick: config.tick,
+        reattest: config.reattest,
+        patience: config.patience,
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
@@ -126,6 +132,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     }
     tasks.spawn(peers::answer(Arc::clone(&shared), questions));
     tasks.spawn(peers::tick(Arc::clone(&shared)));
+    tasks.spawn(attendance::attest(Arc::clone(&shared)));
     tasks.spawn(chains::follow(Arc::clone(&shared)));
     tasks.spawn(chains::tell(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));

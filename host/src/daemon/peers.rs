@@ -1,5 +1,6 @@
 //! Other members' hosts, and what the own enclave lacks of theirs.
 
+use super::attendance::Attendance;
 use super::{DaemonError, RETRY, Shared};
 use crate::attest;
 use crate::network::{Answer, Incoming, Question};
@@ -114,6 +115,7 @@ fn explain(shared: &Shared, message: &[u8]) {
 /// Ticks for ever; after each tick looks for what the enclave says it misses.
 pub(super) async fn tick(shared: Arc<Shared>) -> DaemonError {
     let mut round = 0;
+    let mut attendance = Attendance::default();
     loop {
         match shared.enclave.ask(&Request::Tick).await {
             Ok(_) => {
@@ -123,6 +125,9 @@ pub(super) async fn tick(shared: Arc<Shared>) -> DaemonError {
                     if let Err(error) = deliver(&shared, some.to_vec()).await {
                         return error;
                     }
+                }
+                if let Err(error) = attendance.check(&shared).await {
+                    return error;
                 }
                 round += 1;
                 tokio::time::sleep(shared.tick).await;
