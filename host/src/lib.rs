@@ -12,6 +12,7 @@
 //! - [`daemon`]: ties them together.
 //! - [`status`]: what it shows.
 //! - [`verify`]: checks transcripts offline.
+//! - [`measure`]: foretells launch digests, signs ID blocks.
 
 pub mod attest;
 pub mod chain;
@@ -20,6 +21,7 @@ pub mod daemon;
 #[cfg(feature = "devnet")]
 pub mod demo;
 pub mod link;
+pub mod measure;
 pub mod network;
 pub mod status;
 pub mod store;

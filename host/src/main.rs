@@ -52,6 +52,8 @@ enum Command {
     /// Work with manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Work out the launch digest of a confidential VM; sign its ID block.
+    Measure(Box<postern_host::measure::command::MeasureArguments>),
     /// Watch a DAO take validators from deposit to exit, on embedded chains with simulated enclaves.
     #[cfg(feature = "devnet")]
     Demo(postern_host::demo::DemoArguments),
@@ -159,6 +161,7 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             println!("{}", read_manifest(&file)?.hash());
             Ok(())
         }
+        Command::Measure(arguments) => Ok(arguments.run()?),
         #[cfg(feature = "devnet")]
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),
         #[cfg(feature = "devnet")]
