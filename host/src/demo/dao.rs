@@ -20,6 +20,10 @@ const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security..
 const POLL_MS: u64 = 150;
 /// How often enclaves look for what they miss.
 const TICK_MS: u64 = 1_000;
+/// How long hosts wait for members that are not admitted.
+const PATIENCE_S: u64 = 5;
+/// How often evidence is made anew: seen in a demo that is kept.
+const REATTEST_S: u64 = 60;
 
 /// Everything secret of one member, made for this run.
 pub(super) struct MemberKeys {
@@ -215,6 +219,8 @@ fn write_member(
         beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
         poll_ms: POLL_MS,
         tick_ms: TICK_MS,
+        reattest_s: REATTEST_S,
+        patience_s: PATIENCE_S,
     };
     let text = toml::to_string(&config).map_err(|error| DemoError::Unproved {
         what: files.config.display().to_string(),

@@ -9,8 +9,9 @@ use super::vcpu::{CpuModel, GuestFeatures, VcpuError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use p384::elliptic_curve::zeroize::Zeroizing;
-use postern_attestation::{GuestPolicy, Hex, Measurement};
+use postern_attestation::{GuestPolicy, Hex};
 use postern_shared::bytes::{HexError, from_hex};
+use postern_shared::ids::Measurement;
 use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
@@ -210,7 +211,7 @@ impl LaunchArguments {
         let mut rows = Vec::new();
         for &vcpus in &self.vcpus {
             for &cpu in &self.cpu {
-                let digest = launch.digest(vcpus, cpu, GuestFeatures(self.guest_features))?.to_string();
+                let digest = hex::encode(launch.digest(vcpus, cpu, GuestFeatures(self.guest_features))?.0);
                 rows.push(Row { vcpus, cpu: cpu.to_string(), guest_features: self.guest_features, digest });
             }
         }

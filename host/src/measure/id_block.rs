@@ -7,7 +7,8 @@
 use p384::SecretKey;
 use p384::ecdsa::{Signature, SigningKey, signature::Signer};
 use p384::elliptic_curve::sec1::ToSec1Point;
-use postern_attestation::{GuestPolicy, Hex, Measurement};
+use postern_attestation::{GuestPolicy, Hex};
+use postern_shared::ids::Measurement;
 use sha2::{Digest, Sha384};
 
 /// Length of an ID block.
@@ -78,10 +79,10 @@ impl IdBlock {
         image_id: [u8; 16],
         guest_svn: u32,
     ) -> Result<Self, IdBlockError> {
-        if !policy.reserved_one() || policy.0 & POLICY_RESERVED != 0 {
+        if policy.0 & GuestPolicy::RESERVED_ONE == 0 || policy.0 & POLICY_RESERVED != 0 {
             return Err(IdBlockError::PolicyFormat { found: policy.0 });
         }
-        if policy.debug_allowed() || policy.migration_allowed() {
+        if policy.0 & (GuestPolicy::DEBUG | GuestPolicy::MIGRATE_MA | GuestPolicy::CXL) != 0 {
             return Err(IdBlockError::PolicyUnsafe { found: policy.0 });
         }
         Ok(Self { launch_digest, policy, family_id, image_id, guest_svn })

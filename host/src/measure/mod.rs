@@ -28,7 +28,7 @@ pub use vcpu::{CpuModel, GuestFeatures, UnknownCpuModel, VcpuError};
 
 use firmware::SectionKind;
 use page_chain::{PAGE, PageChain};
-use postern_attestation::Measurement;
+use postern_shared::ids::Measurement;
 
 /// A guest as far as it does not depend on its vCPUs: cheap to finish for many combinations of them.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The launch digest as a chain of pages (56860, `PAGE_INFO` structure): each page's hash is hashed with the digest so far.
 
-use postern_attestation::Measurement;
+use postern_shared::ids::Measurement;
 use sha2::{Digest, Sha384};
 
 /// Size of a page.
