@@ -11,7 +11,7 @@ pub mod profile;
 pub mod transactions;
 
 #[cfg(test)]
-mod test_server;
+pub(crate) mod test_server;
 
 use std::error::Error;
 

@@ -1,6 +1,7 @@
 //! A small HTTP server for tests of clients: one closure answers everything.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -23,18 +24,37 @@ pub(crate) struct TestServer {
     task: tokio::task::JoinHandle<()>,
 }
 
-type Answer = dyn Fn(&TestRequest) -> (u16, String) + Send + Sync;
+/// An answer as a test gives it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TestAnswer {
+    /// Such as 200.
+    pub(crate) status: u16,
+    /// Beside those that every answer has: `name: value`.
+    pub(crate) headers: Vec<String>,
+    /// What is sent.
+    pub(crate) body: Vec<u8>,
+    /// How long the client has to wait for it.
+    pub(crate) delay: Duration,
+}
+
+impl<B: Into<Vec<u8>>> From<(u16, B)> for TestAnswer {
+    fn from((status, body): (u16, B)) -> Self {
+        Self { status, body: body.into(), ..Self::default() }
+    }
+}
+
+type Answer = dyn Fn(&TestRequest) -> TestAnswer + Send + Sync;
 
 impl TestServer {
     /// Answers every request by what the closure says.
-    pub(crate) async fn start(
-        answer: impl Fn(&TestRequest) -> (u16, String) + Send + Sync + 'static,
+    pub(crate) async fn start<A: Into<TestAnswer>>(
+        answer: impl Fn(&TestRequest) -> A + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
-        let answer: Arc<Answer> = Arc::new(answer);
+        let answer: Arc<Answer> = Arc::new(move |request| answer(request).into());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
@@ -81,11 +101,13 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<TestRequest>>, answer: &A
         path: words.next().unwrap_or_default().to_owned(),
         body: String::from_utf8_lossy(&bytes[body_start..]).into_owned(),
     };
-    let (status, body) = answer(&request);
+    let TestAnswer { status, headers, body, delay } = answer(&request);
     seen.lock().unwrap().push(request);
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\n");
+    tokio::time::sleep(delay).await;
+    let mut head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\n");
+    headers.iter().for_each(|header| head.push_str(&format!("{header}\r\n")));
     let head = format!("{head}content-length: {}\r\n\r\n", body.len());
     // The client may hang up in the middle of an answer that is too large for it.
     let _ = stream.write_all(head.as_bytes()).await;
-    let _ = stream.write_all(body.as_bytes()).await;
+    let _ = stream.write_all(&body).await;
 }
