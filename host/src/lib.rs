@@ -4,6 +4,7 @@
 //! a refusal by some enclave. What it must be is robust: it may be killed at any moment and goes on where it was.
 //!
 //! - [`attest`]: looks at evidence.
+//! - [`certificates`]: what vouches for the enclave's reports.
 //! - [`config`]: what `postern run` reads.
 //! - [`link`]: to the own enclave.
 //! - [`store`]: what survives.
@@ -15,6 +16,7 @@
 //! - [`measure`]: foretells launch digests, signs ID blocks.
 
 pub mod attest;
+pub mod certificates;
 pub mod chain;
 pub mod config;
 pub mod daemon;
