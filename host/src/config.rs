@@ -1,5 +1,9 @@
 //! What `postern run --config FILE` reads: one TOML file, paths in it relative to its folder.
 
+use crate::certificates::cache::Cache;
+use crate::certificates::folder::FolderError;
+use crate::certificates::kds::{AMD_KDS, Kds, Patience};
+use crate::certificates::{self, CertificateSources};
 use crate::link::EnclaveAddress;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
@@ -7,7 +11,6 @@ use libp2p::identity::{Keypair, ed25519};
 use postern_shared::bytes::from_hex;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::{Manifest, ManifestError, Member};
-use postern_shared::message::Certificates;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +27,9 @@ pub struct ConfigFile {
     pub data_dir: PathBuf,
     /// `vsock:CID:PORT`, `unix:PATH` or `unix-connect:PATH:PORT`.
     pub enclave: String,
-    /// Directory with `ark`, `ask` and `vcek`, each `.der` or `.pem`, as `snpguest fetch` leaves them.
-    pub certificates: PathBuf,
+    /// Where the certificates for the enclave's reports come from.
+    #[serde(default)]
+    pub certificates: CertificatesConfig,
     /// File with the host's Ed25519 seed, 32 bytes in hexadecimal.
     pub host_key: PathBuf,
     /// File with the wallet's secp256k1 secret key, 32 bytes in hexadecimal.
@@ -50,6 +54,27 @@ pub struct ConfigFile {
     /// How long to wait for members that are not admitted before going on without them, in seconds.
     #[serde(default = "default_patience_s")]
     pub patience_s: u64,
+}
+
+/// Where the certificates for the enclave's reports come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CertificatesConfig {
+    /// Directory with `ark`, `ask` and `vcek`, each `.der` or `.pem`, as `snpguest fetch` leaves them. It counts before
+    /// everything else.
+    pub folder: Option<PathBuf>,
+    /// Where fetched ones are kept; `certificates` in `data_dir` if not said otherwise.
+    pub cache: Option<PathBuf>,
+    /// AMD's Key Distribution Service, or a mirror: what comes before `/vcek/v1/`.
+    pub kds: String,
+    /// Whether to ask nobody.
+    pub offline: bool,
+}
+
+impl Default for CertificatesConfig {
+    fn default() -> Self {
+        Self { folder: None, cache: None, kds: AMD_KDS.to_owned(), offline: false }
+    }
 }
 
 /// The execution node.
@@ -97,8 +122,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How to reach the enclave.
     pub enclave: EnclaveAddress,
-    /// The chip's chain.
-    pub certificates: Certificates,
+    /// Where the chip's chain comes from.
+    pub certificates: CertificateSources,
     /// The host's network identity.
     pub host_key: Keypair,
     /// The wallet's secret key.
@@ -151,6 +176,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// The folder with certificates can't be used.
+    #[error(transparent)]
+    Certificates(#[from] FolderError),
     /// A field with a value that can't be.
     #[error("config field `{field}`: {reason}")]
     Field {
@@ -216,11 +244,12 @@ impl Config {
                 return field(name, "must not be 0");
             }
         }
+        let data_dir = folder.join(&file.data_dir);
         Ok(Self {
             member,
-            data_dir: folder.join(&file.data_dir),
             enclave: EnclaveAddress::parse(&file.enclave, folder).or_else(|error| field("enclave", error))?,
-            certificates: read_certificates(&folder.join(&file.certificates))?,
+            certificates: certificate_sources(&file.certificates, folder, &data_dir)?,
+            data_dir,
             host_key,
             wallet_key: wallet_key(&folder.join(&file.wallet_key), entry)?,
             listen: multiaddr("listen", &file.listen)?,
@@ -295,32 +324,21 @@ fn wallet_key(path: &Path, entry: &Member) -> Result<[u8; 32], ConfigError> {
     Ok(key)
 }
 
-/// Reads a folder of certificates.
-pub(crate) fn read_certificates(folder: &Path) -> Result<Certificates, ConfigError> {
-    let read_one = |name: &str| {
-        let der = folder.join(format!("{name}.der"));
-        if der.exists() { read(&der) } else { pem_to_der(&folder.join(format!("{name}.pem"))) }
+fn certificate_sources(
+    file: &CertificatesConfig,
+    folder: &Path,
+    data_dir: &Path,
+) -> Result<CertificateSources, ConfigError> {
+    let given = file.folder.as_ref().map(|given| certificates::folder::read(&folder.join(given)));
+    let given = given.transpose()?;
+    let cache = file.cache.as_ref().map_or_else(|| data_dir.join("certificates"), |cache| folder.join(cache));
+    let kds = match file.offline {
+        true => None,
+        false => {
+            Some(Kds::new(&file.kds, Patience::default()).or_else(|error| field("certificates.kds", error))?)
+        }
     };
-    Ok(Certificates {
-        ark: read_one("ark")?,
-        ask: read_one("ask")?,
-        leaf: read_one("vcek")?,
-        crl: Vec::new(),
-    })
-}
-
-/// The first certificate of a PEM file.
-fn pem_to_der(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let text = read_text(path)?;
-    let body = text
-        .split_once("-----BEGIN CERTIFICATE-----")
-        .and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"))
-        .map(|(body, _)| body.split_whitespace().collect::<String>());
-    body.and_then(|body| {
-        use base64::Engine;
-        base64::engine::general_purpose::STANDARD.decode(body).ok()
-    })
-    .ok_or_else(|| ConfigError::Text { path: path.to_owned(), reason: "no PEM certificate".to_owned() })
+    Ok(CertificateSources { given, table: None, cache: Cache::new(cache), kds })
 }
 
 #[cfg(test)]

@@ -55,10 +55,11 @@ manifest = "manifest.toml"
 member = 1
 data_dir = "data"
 enclave = "unix:enclave.sock"
-certificates = "certificates"
 host_key = "host.key"
 wallet_key = "wallet.key"
 listen = "/ip4/127.0.0.1/tcp/0"
+[certificates]
+folder = "certificates"
 [peers]
 2 = "/ip4/127.0.0.1/tcp/1"
 [execution]
@@ -77,8 +78,10 @@ fn folder() -> tempfile::TempDir {
     // Secret key 1: its address is member 1's wallet.
     write("wallet.key", &format!("{:064x}", 1));
     std::fs::create_dir(folder.path().join("certificates")).unwrap();
-    for name in ["ark", "ask", "vcek"] {
-        write(&format!("certificates/{name}.der"), "untrusted bytes");
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/snp");
+    for (name, vector) in [("ask", "amd-genoa-ask"), ("vcek", "msft-tav-genoa-vcek")] {
+        let to = folder.path().join(format!("certificates/{name}.der"));
+        std::fs::copy(vectors.join(format!("{vector}.der")), to).unwrap();
     }
     folder
 }
@@ -150,7 +153,9 @@ fn a_bad_configuration_is_refused_with_its_field() {
         ("urls = [\"http://127.0.0.1:1\"]", "urls = []", "beacon.urls"),
         ("host.key", "missing.key", "missing.key"),
         ("wallet.key", "manifest.toml", "wallet_key"),
-        ("certificates = \"certificates\"", "certificates = \"nowhere\"", "ark"),
+        ("folder = \"certificates\"", "folder = \"nowhere\"", "nowhere/vcek"),
+        ("folder = \"certificates\"", "folder = \"certificates\"\nkds = \"x\"", "certificates.kds"),
+        ("folder = \"certificates\"", "cache = \"cache\"", "certificates.folder"),
         ("member = 1", "member = 1\nsurprise = 2", "surprise"),
     ];
     for (from, to, field) in cases {

@@ -4,6 +4,10 @@ use tempfile::TempDir;
 const HOST_SEED: [u8; 32] = [5; 32];
 const WALLET: [u8; 32] = [6; 32];
 
+fn vector(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../tests/vectors/snp/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
 /// A folder with everything that a configuration of member 1 names.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -39,9 +43,8 @@ fn folder() -> TempDir {
     write("host.key", hex::encode(HOST_SEED).as_bytes());
     write("wallet.key", format!("0x{}\n", hex::encode(WALLET)).as_bytes());
     std::fs::create_dir(folder.path().join("certificates")).unwrap();
-    write("certificates/ark.der", b"ark");
-    write("certificates/ask.der", b"ask");
-    write("certificates/vcek.pem", b"-----BEGIN CERTIFICATE-----\ndmNl\naw==\n-----END CERTIFICATE-----\n");
+    write("certificates/ask.der", &vector("amd-turin-ask.der"));
+    write("certificates/vcek.der", &vector("msft-tav-turin-vcek.der"));
     write("config.toml", CONFIG.as_bytes());
     folder
 }
@@ -50,11 +53,12 @@ const CONFIG: &str = r#"manifest = "manifest.toml"
 member = 1
 data_dir = "data"
 enclave = "unix:enclave.sock"
-certificates = "certificates"
 host_key = "host.key"
 wallet_key = "wallet.key"
 listen = "/ip4/127.0.0.1/tcp/0"
 tick_ms = 250
+[certificates]
+folder = "certificates"
 [peers]
 2 = "/ip4/127.0.0.1/tcp/9000"
 [execution]
@@ -74,8 +78,9 @@ fn a_configuration_is_read_with_paths_from_its_own_folder() {
     assert_eq!(config.member, MemberId(1));
     assert_eq!(config.data_dir, folder.path().join("data"));
     assert_eq!(config.enclave, EnclaveAddress::Unix(folder.path().join("enclave.sock")));
-    assert_eq!(config.certificates.ark, b"ark");
-    assert_eq!(config.certificates.leaf, b"vcek", "PEM is read as well as DER");
+    let given = config.certificates.given.unwrap();
+    assert_eq!(given.leaf, vector("msft-tav-turin-vcek.der"));
+    assert!(config.certificates.kds.is_some(), "a host may ask unless it is told not to");
     assert_eq!(config.wallet_key, WALLET);
     assert_eq!(config.peers.keys().copied().collect::<Vec<_>>(), [MemberId(2)]);
     assert_eq!((config.tick.as_millis(), config.poll.as_millis()), (250, 6_000));
@@ -98,6 +103,11 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
         ("2 = \"/ip4", "1 = \"/ip4", "config field `peers.1`: that is this member itself"),
         ("[\"http://127.0.0.1:5052\"]", "[]", "config field `beacon.urls`: at least one is needed"),
         ("tick_ms = 250", "tick_ms = 0", "config field `tick_ms`: must not be 0"),
+        (
+            "[certificates]",
+            "[certificates]\nkds = \"kds.example\"",
+            "config field `certificates.kds`: `kds.example` is no address",
+        ),
     ] {
         std::fs::write(folder.path().join("config.toml"), CONFIG.replacen(from, to, 1)).unwrap();
         let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
@@ -113,6 +123,7 @@ fn a_missing_or_unknown_field_is_named_with_the_file() {
         ("listen = \"/ip4/127.0.0.1/tcp/0\"\n", "", "listen"),
         ("tick_ms = 250", "tock_ms = 250", "tock_ms"),
         ("member = 1", "member = \"one\"", "member"),
+        ("[certificates]", "[certificates]\nfile = \"x\"", "file"),
     ] {
         std::fs::write(&path, CONFIG.replacen(from, to, 1)).unwrap();
         let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
@@ -150,5 +161,19 @@ fn a_file_that_is_not_there_is_named() {
     }
     std::fs::write(folder.path().join("certificates/vcek.pem"), "no PEM").unwrap();
     let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
-    assert!(error.ends_with("vcek.pem: no PEM certificate"), "{error}");
+    assert!(error.contains("vcek.pem: not an X.509 certificate"), "{error}");
+}
+
+#[test]
+fn a_host_without_a_folder_looks_elsewhere_and_one_that_is_offline_asks_nobody() {
+    let folder = folder();
+    let with = |section: &str| {
+        let text = CONFIG.replacen("folder = \"certificates\"", section, 1);
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        read_from(&folder).unwrap().certificates
+    };
+    let sources = with("cache = \"kept\"\nkds = \"http://mirror.example/amd\"");
+    assert!(sources.given.is_none() && sources.kds.is_some());
+    // What an address that is not asked looks like is nobody's business.
+    assert!(with("offline = true\nkds = \"\"").kds.is_none());
 }

@@ -17,6 +17,7 @@ mod peers;
 mod report;
 mod results;
 
+use crate::certificates::CertificateSet;
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
 use crate::chain::transactions::{TransactionError, Transactions};
@@ -26,6 +27,7 @@ use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
+use postern_shared::message::Certificates;
 use postern_shared::wire::Request;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +47,9 @@ pub enum DaemonError {
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// There is nothing to start the enclave with.
+    #[error("no certificates for the enclave's reports: `certificates.folder` must be given")]
+    NoCertificates,
     /// The enclave refuses to serve.
     #[error(transparent)]
     Enclave(EnclaveError),
@@ -91,10 +96,13 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store = Arc::new(Store::open(&config.data_dir)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
+    // Other sources need a report of the enclave first, which it gives only after its start.
+    let CertificateSet { ark, ask, leaf, .. } =
+        config.certificates.given.ok_or(DaemonError::NoCertificates)?;
     let start = Request::Start {
         manifest: config.manifest.to_canonical(),
         member: config.member,
-        certificates: config.certificates,
+        certificates: Certificates { ark, ask, vcek: leaf },
     };
     let execution = connect_execution(&config.execution_url, &config.manifest).await?;
     let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;

@@ -1,7 +1,7 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
 use super::{DemoArguments, DemoError, write_file};
-use crate::config::{BeaconConfig, ConfigFile, ExecutionConfig};
+use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig};
 use alloy::primitives::Address as AlloyAddress;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
@@ -205,7 +205,11 @@ fn write_member(
         member: id.0,
         data_dir: "data".into(),
         enclave: "unix:enclave.sock".to_owned(),
-        certificates: "certificates".into(),
+        certificates: CertificatesConfig {
+            folder: Some("certificates".into()),
+            offline: true,
+            ..CertificatesConfig::default()
+        },
         host_key: "host.key".into(),
         wallet_key: "wallet.key".into(),
         listen: address(ports, id)?,
