@@ -2,7 +2,10 @@
 
 use alloc::string::ToString;
 
-use postern_shared::message::Certificates;
+use postern_shared::{
+    message::Certificates,
+    snp::{Product, TcbVersion},
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -14,6 +17,33 @@ use crate::{
     signature::{p384_key, rsa_key, rsa_verifies},
     time::{Period, Time},
 };
+
+/// What certificates say of the key that they lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// The product line.
+    pub product: Product,
+    /// What the key was derived from.
+    pub tcb: TcbVersion,
+    /// Which chip's it is, padded with zeros as in a report; none if it is a provider's.
+    pub chip_id: Option<[u8; 64]>,
+}
+
+/// Verifies certificates for their own sake, without a report, a time or a revocation list: whoever keeps certificates
+/// for later use wants to know what they are good for.
+pub fn certified(certificates: &Certificates, anchor: &TrustAnchor) -> Result<Certified, ChainError> {
+    let chain = Chain::judge(&Certificates { crl: None, ..certificates.clone() }, anchor, Time::NotBefore(0));
+    chain.proof?;
+    let Some(Leaf { endorsement: Endorsement { product, tcb, holder }, .. }) = chain.leaf else {
+        // A chain that is proved has a leaf.
+        return Err(ChainError::Encoding { role: Role::Leaf });
+    };
+    let chip_id = match holder {
+        Holder::Chip(id) => Some(id),
+        Holder::Provider(_) => None,
+    };
+    Ok(Certified { product, tcb, chip_id })
+}
 
 /// What certificates prove, and what is wrong with them. Without `proof`, nothing that the leaf says is to be believed.
 #[derive(Debug)]
@@ -52,8 +82,7 @@ impl Chain {
                 .map_err(Clone::clone)
                 .and_then(|read| prove(&certificates.ark, [&ark, &ask, &leaf], &read.endorsement, anchor)),
             validity: [&ark, &ask, &leaf].into_iter().try_for_each(|one| one.check_validity(time)),
-            revocation: (!certificates.crl.is_empty())
-                .then(|| crl::check(&certificates.crl, &ark, &ask, time)),
+            revocation: certificates.crl.as_ref().map(|crl| crl::check(crl, &ark, &ask, time)),
             leaf: read.ok(),
         }
     }

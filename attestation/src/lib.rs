@@ -58,6 +58,7 @@ mod verifier;
 
 pub use anchor::TrustAnchor;
 pub use binding::{Binding, ReportData};
+pub use chain::{Certified, certified};
 pub use error::{CertificateRole, ChainError, CrlError, Hex, ReportError};
 pub use finding::{Finding, Refusal};
 pub use floors::{built_in, floor_for};

@@ -237,7 +237,7 @@ fn revocation(certificates: Certificates, rule: Revocation, time: Time) -> (bool
 #[test]
 fn the_intermediate_that_amd_revoked_is_refused() {
     let crl = read("amd-genoa-crl-2022.der");
-    let now = Certificates { crl: crl.clone(), ..named("confai-siena").certificates() };
+    let now = Certificates { crl: Some(crl.clone()), ..named("confai-siena").certificates() };
     let revoked = Certificates { ask: read("amd-genoa-ask-revoked.der"), ..now.clone() };
     for rule in [Revocation::WhenSupplied, Revocation::Required] {
         assert_eq!(revocation(revoked.clone(), rule, THEN), (false, "the ASK is revoked".into()));
@@ -255,23 +255,28 @@ fn the_intermediate_that_amd_revoked_is_refused() {
 
 #[test]
 fn a_list_counts_only_as_its_issuer_made_it() {
-    let good = Certificates { crl: read("amd-genoa-crl-2022.der"), ..named("confai-siena").certificates() };
+    let good =
+        Certificates { crl: Some(read("amd-genoa-crl-2022.der")), ..named("confai-siena").certificates() };
     let refused = |crl: Vec<u8>| {
-        let (ok, found) =
-            revocation(Certificates { crl, ..good.clone() }, Revocation::WhenSupplied, Time::NotBefore(0));
+        let (ok, found) = revocation(
+            Certificates { crl: Some(crl), ..good.clone() },
+            Revocation::WhenSupplied,
+            Time::NotBefore(0),
+        );
         assert!(!ok);
         found
     };
+    let list = good.crl.clone().unwrap();
     assert_eq!(refused(read("amd-milan-crl-2022.der")), "its issuer is not the ARK");
-    for index in 0..good.crl.len() {
-        let mut crl = good.crl.clone();
+    for index in 0..list.len() {
+        let mut crl = list.clone();
         crl[index] ^= 1 << (index % 8);
         refused(crl);
     }
-    refused(good.crl[..good.crl.len() - 1].to_vec());
-    refused([good.crl.as_slice(), &[0]].concat());
+    refused(list[..list.len() - 1].to_vec());
+    refused([list.as_slice(), &[0]].concat());
     assert_eq!(refused(vec![0; (64 << 10) + 1]), "expected at most 65536 bytes, found 65537");
-    let none = Certificates { crl: Vec::new(), ..good };
+    let none = Certificates { crl: None, ..good };
     assert!(revocation(none.clone(), Revocation::WhenSupplied, THEN).0);
     assert_eq!(revocation(none, Revocation::Required, THEN), (false, "no list".into()));
 }

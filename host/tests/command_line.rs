@@ -155,7 +155,6 @@ fn a_bad_configuration_is_refused_with_its_field() {
         ("wallet.key", "manifest.toml", "wallet_key"),
         ("folder = \"certificates\"", "folder = \"nowhere\"", "nowhere/vcek"),
         ("folder = \"certificates\"", "folder = \"certificates\"\nkds = \"x\"", "certificates.kds"),
-        ("folder = \"certificates\"", "cache = \"cache\"", "certificates.folder"),
         ("member = 1", "member = 1\nsurprise = 2", "surprise"),
     ];
     for (from, to, field) in cases {

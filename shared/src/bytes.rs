@@ -137,6 +137,30 @@ pub mod variable {
     }
 }
 
+/// Bytes that may not be there. For `#[serde(with = …)]` on `Option<Vec<u8>>`.
+pub mod optional {
+    use alloc::vec::Vec;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    struct Bytes(#[serde(with = "super::variable")] Vec<u8>);
+
+    /// See the module.
+    pub fn serialize<S: serde::Serializer>(
+        bytes: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.clone().map(Bytes).serialize(serializer)
+    }
+
+    /// See the module.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Option::<Bytes>::deserialize(deserializer)?.map(|Bytes(bytes)| bytes))
+    }
+}
+
 pub(crate) fn serialize<S: serde::Serializer, const N: usize>(
     bytes: &[u8; N],
     serializer: S,

@@ -1,6 +1,6 @@
 //! What enclaves say to each other. Hosts carry it and can read broadcasts, never envelopes.
 
-use crate::bytes::{byte_newtype, variable};
+use crate::bytes::{byte_newtype, optional, variable};
 use crate::codec;
 use crate::hash::Transcriber;
 use crate::identity::{Identity, IdentitySignature};
@@ -75,9 +75,9 @@ pub struct Certificates {
     /// The key that signs reports: the chip's own (VCEK), or a cloud provider's (VLEK).
     #[serde(with = "variable")]
     pub leaf: Vec<u8>,
-    /// AMD's revocation list for the product line; empty if there is none.
-    #[serde(with = "variable")]
-    pub crl: Vec<u8>,
+    /// AMD's revocation list for the product line, if somebody has brought one.
+    #[serde(with = "optional")]
+    pub crl: Option<Vec<u8>>,
 }
 
 /// The kinds of statement that ceremonies make. The number is part of what is signed: never renumber.

@@ -4,7 +4,8 @@
 //! `PATH`. Fails when the tool is missing.
 
 use postern_attestation::TrustAnchor;
-use postern_host::certificates::{CertificateSet, folder};
+use postern_host::certificates::folder;
+use postern_shared::message::Certificates;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,7 +18,7 @@ fn vector(name: &str) -> Vec<u8> {
 fn export(folder: &Path, name: &str, line: &str, root: usize) {
     let ark = TrustAnchor::amd().roots().nth(root).expect("three roots").to_vec();
     let (ask, leaf) = (vector(&format!("amd-{line}-ask.der")), vector(&format!("{name}-vcek.der")));
-    let set = CertificateSet { ark, ask, leaf, crl: None };
+    let set = Certificates { ark, ask, leaf, crl: None };
     folder::export(folder, &vector(&format!("{name}-report.bin")), &set).expect("a new folder");
 }
 

@@ -26,7 +26,7 @@ pub fn ark(product: Product) -> Vec<u8> {
 
 pub fn certificates(product: Product, leaf: &str) -> Certificates {
     let ask = read(&format!("amd-{}-ask.der", product.name().to_lowercase()));
-    Certificates { ark: ark(product), ask, leaf: read(leaf), crl: Vec::new() }
+    Certificates { ark: ark(product), ask, leaf: read(leaf), crl: None }
 }
 
 /// A report with its leaf, what `PROVENANCE.md` says about it, and the checks that it fails under the built-in rules.

@@ -2,7 +2,8 @@
 
 use super::evidence::Subject;
 use super::{AttestError, Question, Verdict, judge, show};
-use crate::config::{read_certificates, read_manifest};
+use crate::certificates::folder;
+use crate::config::read_manifest;
 use crate::link::EnclaveAddress;
 use postern_attestation::Time;
 use postern_shared::bytes::from_hex;
@@ -130,7 +131,7 @@ impl AttestCommand {
             Self::Export(ExportArguments { source, certs, dir }) => {
                 let subject = complete(open(&source).await?, certs.as_deref())?;
                 let evidence = subject.evidence().ok_or(AttestError::NoCertificates)?;
-                let _ = evidence;
+                folder::export(&dir, &evidence.report, &evidence.certificates)?;
 
                 println!("{}", dir.display());
                 Ok(true)
@@ -157,7 +158,7 @@ impl By {
 
 fn complete(subject: Subject, certs: Option<&Path>) -> Result<Subject, AttestError> {
     match certs {
-        Some(folder) => Ok(subject.with_certificates(read_certificates(folder)?)),
+        Some(path) => Ok(subject.with_certificates(folder::read(path)?)),
         None => Ok(subject),
     }
 }

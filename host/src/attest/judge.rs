@@ -76,8 +76,7 @@ impl Judgement {
     }
 }
 
-const NONE: Certificates =
-    Certificates { ark: Vec::new(), ask: Vec::new(), leaf: Vec::new(), crl: Vec::new() };
+const NONE: Certificates = Certificates { ark: Vec::new(), ask: Vec::new(), leaf: Vec::new(), crl: None };
 
 /// What says nothing about a report without certificates.
 fn needs_certificates(check: Check) -> bool {

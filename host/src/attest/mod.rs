@@ -51,9 +51,12 @@ pub enum AttestError {
         /// What was tried.
         reason: String,
     },
-    /// Manifest or certificates can't be read.
+    /// The manifest can't be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The folder of certificates can't be read or written.
+    #[error(transparent)]
+    Folder(#[from] crate::certificates::folder::FolderError),
     /// The manifest trusts a root that this build does not know.
     #[error(transparent)]
     Simulation(#[from] UnknownSimulation),

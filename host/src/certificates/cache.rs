@@ -11,7 +11,7 @@
 use super::encoding::{self, Crl, EncodingError};
 use super::folder::read_bounded;
 use super::{EndorsementKey, VcekId};
-use postern_attestation::Product;
+use postern_shared::snp::Product;
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;

@@ -98,7 +98,6 @@ pub(super) fn to_pem(label: &str, der: &[u8]) -> String {
 #[derive(Clone)]
 pub(super) struct Names {
     pub(super) subject: Name,
-    pub(super) issuer: Name,
     /// The subject's common name; empty if it has none.
     pub(super) common_name: String,
     /// The issuer's.
@@ -115,7 +114,6 @@ impl Names {
         };
         Ok(Self {
             subject: body.subject().clone(),
-            issuer: body.issuer().clone(),
             common_name: common_name(body.subject()),
             issuer_common_name: common_name(body.issuer()),
         })
@@ -168,7 +166,7 @@ impl Crl {
 mod tests {
     use super::super::vectors::{ark, made_up_vlek, vector, when_lists_were_good};
     use super::*;
-    use postern_attestation::Product;
+    use postern_shared::snp::Product;
     use std::time::Duration;
 
     #[test]

@@ -6,7 +6,8 @@
 //! so a missing ARK is no loss.
 
 use super::encoding::{self, Crl, EncodingError, MAX_CRL, Names, to_pem};
-use super::{CertificateSet, EndorsementKey, pinned_root};
+use super::{EndorsementKey, pinned_root};
+use postern_shared::message::Certificates;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -65,7 +66,7 @@ pub enum FolderError {
 }
 
 /// Reads a set, each part of it a certificate by its form. Nothing is verified.
-pub fn read(folder: &Path) -> Result<CertificateSet, FolderError> {
+pub fn read(folder: &Path) -> Result<Certificates, FolderError> {
     let part = |name: &str| read_either(&folder.join(name), encoding::certificate);
     let (key, leaf) = match (part("vcek")?, part("vlek")?) {
         (Some(vcek), None) => (EndorsementKey::Vcek, vcek),
@@ -85,7 +86,7 @@ pub fn read(folder: &Path) -> Result<CertificateSet, FolderError> {
         None => root_for(&ask, folder.join("ark"))?,
     };
     let crl = read_either(&folder.join("crl"), |bytes| Crl::read(bytes).map(|crl| crl.der))?;
-    Ok(CertificateSet { ark, ask, leaf, crl })
+    Ok(Certificates { ark, ask, leaf, crl })
 }
 
 /// The compiled-in root that the issuer of leaves names as its own issuer.
@@ -122,7 +123,7 @@ pub(super) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Writes a report and its certificates as `snpguest verify attestation DIR DIR/report.bin` wants them: a new folder, or
 /// one that is empty. All of it appears at once, or nothing does: a folder in which the leaf of one machine meets the
 /// report of another would accuse an honest one.
-pub fn export(folder: &Path, report: &[u8], set: &CertificateSet) -> Result<(), FolderError> {
+pub fn export(folder: &Path, report: &[u8], set: &Certificates) -> Result<(), FolderError> {
     let failed = |path: &Path, source| FolderError::Io { path: path.to_owned(), source };
     let parent = match folder.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -27,23 +27,9 @@ pub use kds::{EndorsementKey, VcekId, VcekIdError};
 pub use sources::{CertificateSources, CertificatesError, obtain};
 
 use encoding::{Crl, Names};
-use postern_attestation::{
-    CertificateChain, ChainError, Cpuid, Product, RawTcb, SigningKey, TcbVersion, TrustAnchor,
-    UnverifiedReport, VerifiedChain,
-};
-
-/// A report's certificates, DER. Untrusted bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateSet {
-    /// AMD Root Key.
-    pub ark: Vec<u8>,
-    /// AMD SEV Key; over a VLEK, the ASVK.
-    pub ask: Vec<u8>,
-    /// VCEK or VLEK.
-    pub leaf: Vec<u8>,
-    /// What the ARK revoked.
-    pub crl: Option<Vec<u8>>,
-}
+use postern_attestation::{Certified, ChainError, SigningKey, TrustAnchor, UnverifiedReport, certified};
+use postern_shared::message::Certificates;
+use postern_shared::snp::{Cpuid, Product, RawTcb, TcbVersion};
 
 /// What a report says about the key that signed it. Nobody has checked the signature: that takes the certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,16 +110,6 @@ pub enum Misfit {
         /// The leaf's.
         found: EndorsementKey,
     },
-    /// The leaf or its issuer names another issuer.
-    #[error("`{certificate}` was issued by `{found}`, not by `{expected}`")]
-    Issuer {
-        /// Which, by its common name.
-        certificate: String,
-        /// The issuer that is there.
-        expected: String,
-        /// The issuer that it names.
-        found: String,
-    },
     /// The leaf is of another product line.
     #[error("the leaf is of {found}, the report of {expected}")]
     Product {
@@ -160,56 +136,29 @@ pub enum Misfit {
     Revoked,
 }
 
-impl CertificateSet {
-    /// Whether this is a chain under its own root, whose leaf is of the report's key, chip and TCB. Whether the root is
-    /// anyone's, and whether that leaf signed the report, is for `postern_attestation` to say.
-    pub fn check(&self, facts: &ReportFacts) -> Result<(), Misfit> {
-        let found = EndorsementKey::of(&self.leaf);
-        if found != facts.key {
-            return Err(Misfit::Key { expected: facts.key, found });
-        }
-        match found {
-            EndorsementKey::Vcek => self.check_vcek(facts)?,
-            // `postern_attestation` has no word on VLEKs yet, and they are of no chip.
-            EndorsementKey::Vlek => self.check_names()?,
-        }
-        let crl = self.crl.as_deref().map(Crl::read).transpose()?;
-        match crl.is_some_and(|crl| crl.revokes(&self.ask)) {
-            true => Err(Misfit::Revoked),
-            false => Ok(()),
-        }
+/// Whether this is a chain under its own root, whose leaf is of the report's key, chip and TCB. Whether the root is
+/// anyone's, and whether that leaf signed the report, is for `postern_attestation` to say.
+pub fn check(certificates: &Certificates, facts: &ReportFacts) -> Result<(), Misfit> {
+    let found = EndorsementKey::of(&certificates.leaf);
+    if found != facts.key {
+        return Err(Misfit::Key { expected: facts.key, found });
     }
-
-    fn check_vcek(&self, facts: &ReportFacts) -> Result<(), Misfit> {
-        let root = TrustAnchor::custom("the certificates' own", vec![self.ark.clone()]);
-        let chain =
-            CertificateChain { ark: self.ark.clone(), ask: self.ask.clone(), vcek: self.leaf.clone() };
-        let chain = VerifiedChain::verify(&chain, &root, None)?;
-        if chain.product() != facts.product {
-            return Err(Misfit::Product { expected: facts.product, found: chain.product() });
-        }
-        if *chain.chip_id() != facts.chip_id {
-            return Err(Misfit::Chip);
-        }
-        if chain.tcb() != facts.reported_tcb {
-            return Err(Misfit::Tcb { expected: facts.reported_tcb, found: chain.tcb() });
-        }
-        Ok(())
+    let crl = certificates.crl.as_deref().map(Crl::read).transpose()?;
+    if crl.is_some_and(|crl| crl.revokes(&certificates.ask)) {
+        return Err(Misfit::Revoked);
     }
-
-    fn check_names(&self) -> Result<(), Misfit> {
-        let (ark, ask, leaf) = (Names::read(&self.ark)?, Names::read(&self.ask)?, Names::read(&self.leaf)?);
-        for (issued, issuer) in [(leaf, &ask), (ask.clone(), &ark)] {
-            if issued.issuer != issuer.subject {
-                return Err(Misfit::Issuer {
-                    certificate: issued.common_name,
-                    expected: issuer.common_name.clone(),
-                    found: issued.issuer_common_name,
-                });
-            }
-        }
-        Ok(())
+    let root = TrustAnchor::custom("the certificates' own", vec![certificates.ark.clone()]);
+    let Certified { product, tcb, chip_id } = certified(certificates, &root)?;
+    if product != facts.product {
+        return Err(Misfit::Product { expected: facts.product, found: product });
     }
+    if chip_id.is_some_and(|chip_id| chip_id != facts.chip_id) {
+        return Err(Misfit::Chip);
+    }
+    if tcb != facts.reported_tcb {
+        return Err(Misfit::Tcb { expected: facts.reported_tcb, found: tcb });
+    }
+    Ok(())
 }
 
 impl EndorsementKey {

@@ -4,8 +4,9 @@ use super::cache::Cache;
 use super::encoding::{self, Crl};
 use super::kds::{Kds, KdsError};
 use super::table::CertificateTable;
-use super::{CertificateSet, EndorsementKey, Misfit, ReportFacts, VcekId, VcekIdError, pinned_root};
-use postern_attestation::Product;
+use super::{EndorsementKey, Misfit, ReportFacts, VcekId, VcekIdError, check, pinned_root};
+use postern_shared::message::Certificates;
+use postern_shared::snp::Product;
 use std::time::{Duration, SystemTime};
 
 /// All the time that a revocation list may take: one can go on without it, and a start must not wait for it.
@@ -18,7 +19,7 @@ const ADVICE: &str = "fetch the certificates where there is a network (`snpguest
 #[derive(Debug, Clone)]
 pub struct CertificateSources {
     /// What the user's folder holds ([`super::folder::read`]).
-    pub given: Option<CertificateSet>,
+    pub given: Option<Certificates>,
     /// The table that came with an extended report, as it came.
     pub table: Option<Vec<u8>>,
     /// The host's cache.
@@ -67,7 +68,7 @@ pub async fn obtain(
     facts: &ReportFacts,
     sources: &CertificateSources,
     now: SystemTime,
-) -> Result<CertificateSet, CertificatesError> {
+) -> Result<Certificates, CertificatesError> {
     let table = sources.table.as_deref().map(CertificateTable::parse).transpose();
     let table = table.unwrap_or_else(|error| {
         tracing::warn!(%error, "the extended report's certificate table is passed over");
@@ -81,7 +82,7 @@ pub async fn obtain(
         if EndorsementKey::of(&set.leaf) == facts.key && root_of(facts.product).as_ref() == Ok(&set.ark) {
             set.crl = revocations(facts, sources, &table, &set.ark, now).await;
         }
-        set.check(facts).map_err(CertificatesError::Given)?;
+        check(&set, facts).map_err(CertificatesError::Given)?;
         return Ok(set);
     }
 
@@ -110,16 +111,16 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// The first leaf and issuer that belong together and to the report.
-    fn choose(&mut self) -> Option<CertificateSet> {
+    fn choose(&mut self) -> Option<Certificates> {
         for leaf in &self.leaves {
             for ask in &self.issuers {
-                let set = CertificateSet {
+                let set = Certificates {
                     ark: self.ark.clone(),
                     ask: ask.clone(),
                     leaf: leaf.clone(),
                     crl: self.crl.clone(),
                 };
-                match set.check(self.facts) {
+                match check(&set, self.facts) {
                     Ok(()) => return Some(set),
                     Err(misfit) => self.misfit = Some(misfit),
                 }
@@ -134,7 +135,7 @@ async fn search(
     found: &mut Found<'_>,
     sources: &CertificateSources,
     table: &CertificateTable<'_>,
-) -> Result<CertificateSet, CertificatesError> {
+) -> Result<Certificates, CertificatesError> {
     let ReportFacts { product, chip_id, reported_tcb, key } = found.facts.clone();
     // A provider's key says nothing of the chip, whose id may be masked then.
     let vcek = match key {
@@ -199,7 +200,7 @@ fn from_table(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Keeps what the cache does not have, or has otherwise.
-fn keep(set: &CertificateSet, facts: &ReportFacts, cache: &Cache) {
+fn keep(set: &Certificates, facts: &ReportFacts, cache: &Cache) {
     let ReportFacts { product, chip_id, reported_tcb, key } = facts;
     if cache.issuer(*product, *key).as_ref() != Some(&set.ask) {
         cache.keep_issuer(*product, *key, &set.ask);

@@ -1,8 +1,10 @@
 //! Real certificates for tests, from `tests/vectors/snp` (see its `PROVENANCE.md`).
 
 use super::encoding::Names;
-use super::{CertificateSet, ReportFacts, pinned_root};
-use postern_attestation::{Product, TcbVersion, UnverifiedReport};
+use super::{ReportFacts, pinned_root};
+use postern_attestation::UnverifiedReport;
+use postern_shared::message::Certificates;
+use postern_shared::snp::{Product, TcbVersion};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_cert::der::{Decode, Encode, Reader, SliceReader, asn1::BitString};
 
@@ -21,11 +23,11 @@ pub(super) fn facts(name: &str) -> ReportFacts {
 }
 
 /// The certificates that belong to a vector's report, without a revocation list.
-pub(super) fn set(name: &str) -> CertificateSet {
+pub(super) fn set(name: &str) -> Certificates {
     let product = facts(name).product;
     let ask = format!("amd-{}-ask.der", product.name().to_lowercase());
     let leaf = vector(&format!("{name}-vcek.der"));
-    CertificateSet { ark: ark(product), ask: vector(&ask), leaf, crl: None }
+    Certificates { ark: ark(product), ask: vector(&ask), leaf, crl: None }
 }
 
 /// A TCB in the order of its components, with or without the first.

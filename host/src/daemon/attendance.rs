@@ -2,7 +2,7 @@
 //! go on without.
 
 use super::results::write_whole;
-use super::{DaemonError, RETRY, Shared};
+use super::{DaemonError, RETRY, Shared, credentials};
 use postern_shared::ids::{MemberId, Nonce};
 use postern_shared::wire::{Reply, Request};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub(super) async fn attest(shared: Arc<Shared>) -> DaemonError {
         Err(error) => return DaemonError::Task(format!("SIGHUP can't be listened for: {error}")),
     };
     loop {
+        if let Err(reason) = credentials::renew(&shared).await {
+            tracing::warn!(reason, "the enclave's certificates stay as they are");
+        }
         let pause = match renew(&shared).await {
             Ok(()) => shared.reattest,
             Err(Attempt::Final(error)) => return error,

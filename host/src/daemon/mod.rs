@@ -4,6 +4,7 @@
 //! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
 //! - `results` acts on what the enclave published: files, the leader's transactions, exits;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
+//! - `credentials` finds the certificates for the enclave's reports;
 //! - a ticker lets the enclave look for what it misses; `attendance` has evidence made anew and says who is away;
 //!   `report` writes the status file.
 //!
@@ -13,11 +14,12 @@
 
 mod attendance;
 mod chains;
+mod credentials;
 mod peers;
 mod report;
 mod results;
 
-use crate::certificates::CertificateSet;
+use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
 use crate::chain::transactions::{TransactionError, Transactions};
@@ -27,7 +29,6 @@ use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
-use postern_shared::message::Certificates;
 use postern_shared::wire::Request;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,9 +48,15 @@ pub enum DaemonError {
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// There is nothing to start the enclave with.
-    #[error("no certificates for the enclave's reports: `certificates.folder` must be given")]
-    NoCertificates,
+    /// The enclave's report is none.
+    #[error("the enclave's report: {0}")]
+    Report(#[from] postern_attestation::ReportError),
+    /// No certificates can belong to it.
+    #[error("the enclave's report: {0}")]
+    Facts(#[from] FactsError),
+    /// There are none.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// The enclave refuses to serve.
     #[error(transparent)]
     Enclave(EnclaveError),
@@ -83,6 +90,7 @@ pub(crate) struct Shared {
     tick: Duration,
     reattest: Duration,
     patience: Duration,
+    certificates: CertificateSources,
 }
 
 impl Shared {
@@ -96,14 +104,6 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store = Arc::new(Store::open(&config.data_dir)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
-    // Other sources need a report of the enclave first, which it gives only after its start.
-    let CertificateSet { ark, ask, leaf, .. } =
-        config.certificates.given.ok_or(DaemonError::NoCertificates)?;
-    let start = Request::Start {
-        manifest: config.manifest.to_canonical(),
-        member: config.member,
-        certificates: Certificates { ark, ask, vcek: leaf },
-    };
     let execution = connect_execution(&config.execution_url, &config.manifest).await?;
     let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
     check_beacon(&beacon, &config.manifest).await?;
@@ -113,6 +113,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         &config.wallet_key,
         Arc::clone(&store) as _,
     )?;
+    let certificates = credentials::find(&config.enclave, &config.certificates).await?;
+    let start =
+        Request::Start { manifest: config.manifest.to_canonical(), member: config.member, certificates };
     let (network, questions) =
         Network::start(&config.manifest, config.host_key, config.listen, config.peers).await?;
     let shared = Arc::new(Shared {
@@ -130,6 +133,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tick: config.tick,
         reattest: config.reattest,
         patience: config.patience,
+        certificates: config.certificates,
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 

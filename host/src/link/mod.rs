@@ -14,10 +14,11 @@ pub use connection::{Connection, LinkError};
 use crate::store::{Store, StoreError};
 use postern_shared::check::Check;
 use postern_shared::identity::SigningKey;
+use postern_shared::message::Certificates;
 use postern_shared::wire::{
     HelloError, Notice, NumberedOutput, Output, Rejection, Reply, Request, Response, Status,
 };
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, watch};
 
 /// Rounds of asking for repeats after which the enclave is taken for broken.
@@ -26,7 +27,7 @@ const MAX_REPEATS: usize = 10_000;
 /// The enclave, as the rest of the host sees it.
 pub struct Enclave {
     address: EnclaveAddress,
-    start: Request,
+    start: std::sync::Mutex<Request>,
     store: Arc<Store>,
     session: Mutex<Option<Session>>,
     /// Counts connections: whoever waits learns that the enclave may have forgotten what it was told.
@@ -92,7 +93,25 @@ impl EnclaveError {
 impl Enclave {
     /// Does not connect yet. `start` is the request that makes the enclave this member's.
     pub fn new(address: EnclaveAddress, start: Request, store: Arc<Store>) -> Self {
+        let start = std::sync::Mutex::new(start);
         Self { address, start, store, session: Mutex::new(None), connections: watch::Sender::new(0) }
+    }
+
+    /// The certificates that the enclave is started with.
+    pub fn certificates(&self) -> Option<Certificates> {
+        match &*self.start.lock().unwrap_or_else(PoisonError::into_inner) {
+            Request::Start { certificates, .. } => Some(certificates.clone()),
+            _ => None,
+        }
+    }
+
+    /// Other certificates for the next time that it is started.
+    pub fn set_certificates(&self, new: Certificates) {
+        if let Request::Start { certificates, .. } =
+            &mut *self.start.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            *certificates = new;
+        }
     }
 
     /// Changes whenever a connection was made anew.
@@ -139,7 +158,8 @@ impl Enclave {
     async fn connect(&self) -> Result<Session, EnclaveError> {
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
         let mut connection = Connection::open(&self.address).await.map_err(link)?;
-        let started = connection.call(&self.start).await.map_err(link)?;
+        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let started = connection.call(&start).await.map_err(link)?;
         if let Reply::Rejected(rejection) = started.reply {
             let checks = started.outputs.into_iter().find_map(|numbered| match numbered.output {
                 Output::Notice(Notice::Refused(refused)) => Some(refused.checks),

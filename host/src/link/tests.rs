@@ -78,7 +78,7 @@ impl Wire {
 }
 
 fn start() -> Request {
-    let certificates = Certificates { ark: vec![1], ask: vec![2], leaf: vec![3], crl: vec![] };
+    let certificates = Certificates { ark: vec![1], ask: vec![2], leaf: vec![3], crl: None };
     Request::Start { manifest: vec![9], member: MemberId(1), certificates }
 }
 

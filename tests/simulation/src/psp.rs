@@ -171,8 +171,7 @@ impl Endorsed {
         // Made without the lock: two threads may make the same chain, and it will be the same.
         let key = derive(&name);
         let leaf = Vcek::honest(machine, public_key(&key)).issue();
-        let certificates =
-            Certificates { ark: keys::ARK.to_vec(), ask: keys::ASK.to_vec(), leaf, crl: Vec::new() };
+        let certificates = Certificates { ark: keys::ARK.to_vec(), ask: keys::ASK.to_vec(), leaf, crl: None };
         let made = Arc::new(Self { key, certificates });
         let mut issued = ISSUED.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(issued.entry(name).or_insert(made))

@@ -1,6 +1,6 @@
 use super::super::vectors::{ark, made_up_vlek, set, vector};
 use super::*;
-use postern_attestation::Product;
+use postern_shared::snp::Product;
 use tempfile::TempDir;
 
 /// A folder with these files.
@@ -57,7 +57,7 @@ fn a_chain_as_kds_sends_it_fills_in() {
     // What has a file of its own is taken from there.
     let other = vector("amd-genoa-ask-revoked.der");
     let both = folder(&[("cert_chain.pem", &chain), ("ask.der", &other), ("vcek.der", &set.leaf)]);
-    assert_eq!(read(both.path()).unwrap(), CertificateSet { ask: other, ..set });
+    assert_eq!(read(both.path()).unwrap(), Certificates { ask: other, ..set });
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_vlek_has_an_asvk_over_it() {
     let (vlek, asvk) = (made_up_vlek("amd-milan-asvk.der"), vector("amd-milan-asvk.der"));
     let provider = folder(&[("vlek.der", &vlek), ("asvk.der", &asvk)]);
     let expected =
-        CertificateSet { ark: ark(Product::Milan), ask: asvk.clone(), leaf: vlek.clone(), crl: None };
+        Certificates { ark: ark(Product::Milan), ask: asvk.clone(), leaf: vlek.clone(), crl: None };
     assert_eq!(read(provider.path()).unwrap(), expected);
 
     let both = folder(&[("vlek.der", &vlek), ("vcek.der", &vlek), ("asvk.der", &asvk)]);
@@ -95,7 +95,7 @@ fn a_revocation_list_is_read_if_there_is_one() {
     let (set, crl) = (set("msft-tav-genoa"), vector("amd-genoa-crl-2022.der"));
     for list in [crl.clone(), to_pem(X509_CRL, &crl).into_bytes()] {
         let folder = folder(&[("ask.der", &set.ask), ("vcek.der", &set.leaf), ("crl.pem", &list)]);
-        assert_eq!(read(folder.path()).unwrap(), CertificateSet { crl: Some(crl.clone()), ..set.clone() });
+        assert_eq!(read(folder.path()).unwrap(), Certificates { crl: Some(crl.clone()), ..set.clone() });
     }
     let garbage = folder(&[("ask.der", &set.ask), ("vcek.der", &set.leaf), ("crl.der", b"garbage")]);
     assert!(
@@ -150,7 +150,7 @@ fn what_is_exported_reads_back() {
 #[test]
 fn an_empty_folder_is_filled_and_a_vlek_gets_its_names() {
     let parent = folder(&[]);
-    let set = CertificateSet {
+    let set = Certificates {
         ark: ark(Product::Milan),
         ask: vector("amd-milan-asvk.der"),
         leaf: made_up_vlek("amd-milan-asvk.der"),

@@ -1,6 +1,6 @@
 //! Where things are at KDS (57230, chapter on the KDS interface).
 
-use postern_attestation::{Product, TcbVersion};
+use postern_shared::snp::{Product, TcbVersion};
 use std::fmt;
 
 /// Which key endorses reports: a chip's own, or one that a provider was given for its chips.

@@ -10,7 +10,7 @@ pub use address::{EndorsementKey, VcekId, VcekIdError};
 
 use super::encoding::{self, Crl, EncodingError, MAX_CERTIFICATES, MAX_CRL, Names};
 use crate::chain::describe_error;
-use postern_attestation::Product;
+use postern_shared::snp::Product;
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::redirect::{Attempt, Policy};
 use std::hash::{BuildHasher, RandomState};
