@@ -50,13 +50,13 @@ impl Findings {
 
     /// The certificates by themselves.
     pub(crate) fn certificates(&mut self, chain: &Chain, anchor: &TrustAnchor, rules: &AttestationRules) {
-        let expected = format!("signatures from a root of {} to the leaf", anchor.name());
-        self.add(Check::Chain, chain.proof.is_ok(), expected, said(&chain.proof, "these"));
+        let expected = format!("good certificates from a root of {} to the leaf", anchor.name());
+        self.add(Check::Chain, chain.proof.is_ok(), expected, said(&chain.proof, "all good"));
         self.add(
             Check::Validity,
             chain.validity.is_ok(),
             "certificates in their validity period",
-            said(&chain.validity, "these"),
+            said(&chain.validity, "all valid"),
         );
         let expected = "the chain not revoked by a list in force";
         match &chain.revocation {

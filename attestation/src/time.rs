@@ -1,6 +1,8 @@
 //! What a verifier knows of the time.
 
-use core::fmt;
+use core::{fmt, time::Duration};
+
+use x509_cert::der::DateTime;
 
 /// What a verifier knows of the time, in unix seconds.
 ///
@@ -33,17 +35,29 @@ impl Period {
     }
 }
 
+/// A time as people write it (RFC 3339), or its number if no calendar has it.
+struct Moment(u64);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::from_unix_duration(Duration::from_secs(self.0)) {
+            Ok(time) => time.fmt(f),
+            Err(_) => write!(f, "{} s after 1970", self.0),
+        }
+    }
+}
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::At(now) => write!(f, "it is {now}"),
-            Self::NotBefore(bound) => write!(f, "it is {bound} or later"),
+            Self::At(now) => write!(f, "it is {}", Moment(*now)),
+            Self::NotBefore(bound) => write!(f, "it is {} or later", Moment(*bound)),
         }
     }
 }
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "from {} to {} (unix seconds)", self.not_before, self.not_after)
+        write!(f, "from {} to {}", Moment(self.not_before), Moment(self.not_after))
     }
 }

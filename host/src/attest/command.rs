@@ -122,7 +122,8 @@ impl AttestCommand {
                 let (manifest, time) = by.read()?;
                 let judgement = judge(&subject, &by.question(manifest.as_ref(), time))?;
                 if json {
-                    println!("{}", serde_json::json!(Verdict::from(&judgement)));
+                    let verdict = serde_json::to_string(&Verdict::from(&judgement));
+                    println!("{}", verdict.unwrap_or_default());
                 } else {
                     print!("{}", show(&judgement));
                 }

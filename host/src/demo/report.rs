@@ -7,7 +7,7 @@ use postern_shared::bls::{PublicKey, Signature};
 use postern_shared::ethereum::{
     DepositData, ForkVersion, Network, Root, SignedVoluntaryExit, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
 };
-use postern_shared::ids::PoolId;
+use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::transcript::Claim;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,10 @@ pub struct PoolReport {
     pub validator_index: String,
     /// In the form of the Beacon API.
     pub exit: ExitReport,
+    /// Who made the key together.
+    pub operators: Vec<MemberId>,
+    /// Who holds shares of the exit.
+    pub guardians: Vec<MemberId>,
     /// At the end.
     pub beacon_status: ValidatorStatus,
     /// Files.
@@ -132,8 +136,8 @@ pub(super) fn prove(
         verify_files(&paths, Some(manifest.hash())).map_err(|error| unproved(error.to_string()))?;
     let claims: Vec<Claim> = verified.into_iter().map(|verified| verified.claim).collect();
     let [
-        Claim::Key { pool: made, certificate, deposit, .. },
-        Claim::Presigned { pool: presigned, .. },
+        Claim::Key { pool: made, certificate, deposit, operators, .. },
+        Claim::Presigned { pool: presigned, guardians, .. },
         Claim::Released { pool: released, exit, .. },
     ] = &claims[..]
     else {
@@ -159,6 +163,8 @@ pub(super) fn prove(
             },
             signature: exit.signature,
         },
+        operators: operators.clone(),
+        guardians: guardians.clone(),
         beacon_status,
         transcripts,
     })
@@ -209,6 +215,8 @@ mod tests {
                     message: ExitMessage { epoch: "9".to_owned(), validator_index: "16".to_owned() },
                     signature: Signature([6; 96]),
                 },
+                operators: vec![MemberId(1), MemberId(2)],
+                guardians: vec![MemberId(1)],
                 beacon_status: ValidatorStatus::ActiveExiting,
                 transcripts: TranscriptPaths { keygen: "a".into(), presign: "b".into(), release: "c".into() },
             }],
@@ -236,6 +244,8 @@ mod tests {
                 "deposit_data_root": hex("05", 32),
                 "validator_index": "16",
                 "exit": {"message": {"epoch": "9", "validator_index": "16"}, "signature": hex("06", 96)},
+                "operators": [1, 2],
+                "guardians": [1],
                 "beacon_status": "active_exiting",
                 "transcripts": {"keygen": "a", "presign": "b", "release": "c"},
             }],

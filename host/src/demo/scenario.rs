@@ -302,13 +302,13 @@ impl<'a> Play<'a> {
             self.timeline.print("  verified offline, from transcripts and attestation evidence alone:");
             self.timeline.print(&format!(
                 "    the key was made by {} attested enclaves, any {} of which can sign: {}",
-                report.members,
+                pool.operators.len(),
                 report.operator_threshold,
                 pool.transcripts.keygen.display()
             ));
             self.timeline.print(&format!(
                 "    its exit was signed and split among {} guardians, any {} of which can release it: {}",
-                report.members,
+                pool.guardians.len(),
                 report.guardian_threshold,
                 pool.transcripts.presign.display()
             ));
