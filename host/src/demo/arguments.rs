@@ -1,6 +1,7 @@
 //! The demo's command line.
 
 use super::DemoError;
+use postern_simulation::Misbehaviour;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,12 +41,38 @@ pub struct DemoArguments {
     /// Seconds that any one step may take.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub step_timeout: u64,
+    /// Let a member's machine lie to the others about itself, as in `5=vmpl-1`: they go on without it.
+    #[arg(long, value_name = "MEMBER=HOW")]
+    pub liar: Option<Liar>,
     /// How the demo starts its own children: process id of the demo.
     #[arg(long, hide = true, requires = "command")]
     pub(super) child_of: Option<u32>,
     /// The child's arguments.
     #[arg(last = true, hide = true)]
     pub(super) command: Vec<OsString>,
+}
+
+/// A member whose machine lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liar {
+    /// Which.
+    pub member: u16,
+    /// How.
+    pub how: Misbehaviour,
+}
+
+impl std::str::FromStr for Liar {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (member, how) = text.split_once('=').ok_or("not of the form MEMBER=HOW")?;
+        let member = member.parse().map_err(|_| format!("`{member}` is no member's number"))?;
+        let how = Misbehaviour::named(how).ok_or_else(|| {
+            let known = Misbehaviour::ALL.map(|one| one.name()).join(", ");
+            format!("`{how}` is none of {known}")
+        })?;
+        Ok(Self { member, how })
+    }
 }
 
 impl DemoArguments {
@@ -69,6 +96,12 @@ impl DemoArguments {
         }
         if !(20..=12_000).contains(&self.slot_ms) {
             return flag("slot-ms", self.slot_ms, "20 to 12000 wanted");
+        }
+        if let Some(liar) = self.liar
+            && !(2..=self.members).contains(&liar.member)
+        {
+            // Members go on without anybody but the leader, who collects the exit's shares.
+            return flag("liar", liar.member, format!("2 to {} wanted", self.members));
         }
         if self.step_timeout == 0 {
             return flag("step-timeout", 0, "at least 1 wanted");

@@ -1,6 +1,6 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
-use super::{DemoArguments, DemoError, write_file};
+use super::{DemoArguments, DemoError, Liar, write_file};
 use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig};
 use alloy::primitives::Address as AlloyAddress;
 use alloy::signers::local::PrivateKeySigner;
@@ -9,7 +9,7 @@ use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
-use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
+use postern_simulation::{Machine, Misbehaviour, SoftwarePsp, trust_anchor};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -160,11 +160,15 @@ pub(super) fn write_members(
     manifest: &Manifest,
     keys: &[MemberKeys],
     urls: &Urls,
+    liar: Option<Liar>,
 ) -> Result<Vec<MemberFiles>, DemoError> {
     let ports = free_ports(keys.len())?;
     (1u16..)
         .zip(keys)
-        .map(|(id, keys)| write_member(data_dir, manifest, MemberId(id), keys, urls, &ports))
+        .map(|(id, keys)| {
+            let how = liar.filter(|liar| liar.member == id).map(|liar| liar.how);
+            write_member(data_dir, manifest, MemberId(id), keys, urls, &ports, how)
+        })
         .collect()
 }
 
@@ -175,6 +179,7 @@ fn write_member(
     keys: &MemberKeys,
     urls: &Urls,
     ports: &[u16],
+    liar: Option<Misbehaviour>,
 ) -> Result<MemberFiles, DemoError> {
     let directory = data_dir.join(format!("member-{}", id.0));
     let files = MemberFiles {
@@ -190,7 +195,7 @@ fn write_member(
     std::fs::create_dir(&files.directory)
         .map_err(|source| DemoError::File { path: files.directory.clone(), source })?;
     let machine = keys.machine(Some(manifest));
-    write_file(&files.machine, postern_simulation::process::describe(&machine))?;
+    write_file(&files.machine, postern_simulation::process::describe(&machine, liar))?;
     let chain = SoftwarePsp::new(machine).certificates();
     let certificates = files.directory.join("certificates");
     std::fs::create_dir(&certificates)

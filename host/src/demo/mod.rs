@@ -27,7 +27,7 @@ mod report;
 mod scenario;
 mod timeline;
 
-pub use arguments::DemoArguments;
+pub use arguments::{DemoArguments, Liar};
 pub use enclave::{EnclaveError, SimulatedEnclaveArguments};
 pub use report::{DemoReport, ExitReport, NetworkReport, PoolReport, Timings, TranscriptPaths};
 

@@ -1,0 +1,66 @@
+//! Whole demos in which one member's machine lies about itself, in each way that there is: the others go on without it, and
+//! each of their hosts says who was refused and why.
+
+use postern_simulation::Misbehaviour;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+const LIAR: u16 = 5;
+/// Demos at a time: each is eleven processes that mostly wait.
+const AT_ONCE: usize = 4;
+
+fn binary() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/postern");
+    let path = std::env::var_os("POSTERN_BIN").map_or(built, PathBuf::from);
+    assert!(path.exists(), "{} is needed for this test: cargo build --release", path.display());
+    path
+}
+
+#[test]
+#[ignore = "many demos, each some fifteen seconds"]
+fn others_go_on_without_a_machine_that_lies() {
+    let open = Mutex::new(Misbehaviour::ALL.to_vec());
+    let next = || open.lock().expect("no panic while it was held").pop();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(how) = next() {
+                    lie(how);
+                }
+            });
+        }
+    });
+}
+
+fn lie(how: Misbehaviour) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let liar = format!("{LIAR}={}", how.name());
+    let run = Command::new(binary())
+        .args(["demo", "--json", "--liar", &liar, "--data-dir"])
+        .arg(folder.path())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the demo starts");
+    assert!(run.status.success(), "{liar}: {}", String::from_utf8_lossy(&run.stdout));
+    let text = String::from_utf8(run.stdout).expect("text");
+    let report: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    let pool = &report["pools"][0];
+    assert_eq!(pool["beacon_status"], "active_exiting", "{liar}");
+    assert_eq!(pool["operators"], serde_json::json!([1, 2, 3, 4]), "{liar}");
+    assert_eq!(pool["guardians"], serde_json::json!([1, 2, 3, 4]), "{liar}");
+    for member in 1..LIAR {
+        let status = Command::new(binary())
+            .args(["status", "--config"])
+            .arg(folder.path().join(format!("member-{member}/config.toml")))
+            .output()
+            .expect("the status");
+        let text = String::from_utf8(status.stdout).expect("text");
+        let refused = text.lines().find(|line| line.contains(&format!("REFUSED: member {LIAR}: ")));
+        let refused = refused.unwrap_or_else(|| panic!("{liar}: member {member} says nothing: {text}"));
+        assert!(refused.contains(how.expected_check().name()), "{liar}: {refused}");
+        assert!(text.contains(&format!("{}: expected ", how.expected_check())), "{liar}: {text}");
+    }
+    println!("{liar}: {} ms", report["timings_ms"]["total"]);
+}
