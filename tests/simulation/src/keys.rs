@@ -17,6 +17,7 @@ use x509_cert::der::{
 pub(crate) const ARK: &[u8] = include_bytes!("../keys/simulation-ark-no-security.crt.der");
 /// Intermediate certificate of the simulation, DER.
 pub(crate) const ASK: &[u8] = include_bytes!("../keys/simulation-ask-no-security.crt.der");
+const ARK_KEY: &[u8] = include_bytes!("../keys/simulation-ark-no-security.pkcs8.der");
 const ASK_KEY: &[u8] = include_bytes!("../keys/simulation-ask-no-security.pkcs8.der");
 
 /// The root of all simulated machines. Only simulated platforms may name it.
@@ -24,11 +25,20 @@ pub fn trust_anchor() -> TrustAnchor {
     TrustAnchor::custom("SIMULATION, NO SECURITY", vec![ARK.to_vec()])
 }
 
-/// RSASSA-PSS as AMD's intermediates sign. The salt is a hash of the message, so that certificates come out
-/// the same in each run.
+/// Signs as the intermediate.
 pub(crate) fn sign_as_ask(message: &[u8]) -> Vec<u8> {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
-    let key = KEY.get_or_init(|| private_key(ASK_KEY).expect("the committed key is PKCS#8"));
+    sign(KEY.get_or_init(|| private_key(ASK_KEY).expect("the committed key is PKCS#8")), message)
+}
+
+/// Signs as the root.
+pub(crate) fn sign_as_ark(message: &[u8]) -> Vec<u8> {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    sign(KEY.get_or_init(|| private_key(ARK_KEY).expect("the committed key is PKCS#8")), message)
+}
+
+/// RSASSA-PSS as AMD signs. The salt is a hash of the message, so that certificates come out the same in each run.
+fn sign(key: &RsaPrivateKey, message: &[u8]) -> Vec<u8> {
     let hash: [u8; 48] = Sha384::digest(message).into();
     // Blinding hides the key's timing, and this key is no secret.
     let scheme = Pss::<Sha384> { blinded: false, ..Pss::new_with_salt(48) };

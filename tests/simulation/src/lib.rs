@@ -53,6 +53,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod ark;
 mod der;
 mod derived_key;
 mod fields;
@@ -64,6 +65,7 @@ mod psp;
 mod randomness;
 mod vcek;
 
+pub use ark::{RevocationList, asvk};
 pub use derived_key::KeyAnswer;
 pub use fields::ReportFields;
 pub use keys::trust_anchor;

@@ -6,10 +6,10 @@ use x509_cert::{
     der::{Decode, Encode},
 };
 
-use crate::{der, keys, machine::Machine};
+use crate::{ark, der, keys, machine::Machine};
 
 /// RSASSA-PSS, SHA-384, MGF1-SHA-384, 48 bytes of salt, as in AMD's leaves.
-const PSS: &[u8] = &[
+pub(crate) const PSS: &[u8] = &[
     0x30, 0x41, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0A, 0x30, 0x34, 0xA0, 0x0F,
     0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xA1, 0x1C,
     0x30, 0x1A, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x08, 0x30, 0x0D, 0x06, 0x09,
@@ -45,8 +45,10 @@ pub struct Vcek {
     pub product_name: String,
     /// Parts of the TCB.
     pub tcb: TcbParts,
-    /// Hardware id: 64 bytes, 8 on Turin.
+    /// Hardware id: 64 bytes, 8 on Turin. Empty for none, as in a VLEK.
     pub hardware_id: Vec<u8>,
+    /// The cloud provider of a VLEK (`CSP_ID`).
+    pub provider: Option<String>,
     /// Further extensions: OID (content bytes), critical, value.
     pub extra_extensions: Vec<(Vec<u8>, bool, Vec<u8>)>,
 }
@@ -64,28 +66,31 @@ impl Vcek {
             product_name: product.name().into(),
             tcb: parts(product, &machine.tcb),
             hardware_id: machine.chip_id()[..product.hardware_id_len()].to_vec(),
+            provider: None,
             extra_extensions: Vec::new(),
         }
     }
 
-    /// Signs the certificate as the simulation's intermediate: DER.
+    /// The same key, lent to a provider: what AMD would certify as a VLEK.
+    pub fn lent_to(self, provider: &str) -> Self {
+        Self {
+            common_name: "SEV-VLEK".into(),
+            hardware_id: Vec::new(),
+            provider: Some(provider.into()),
+            ..self
+        }
+    }
+
+    /// Signs the certificate as the simulation's intermediate, or for a provider as that one's: DER.
     pub fn issue(&self) -> Vec<u8> {
-        let ask = Certificate::from_der(keys::ASK).expect("the committed certificate is one");
-        let issuer = ask.tbs_certificate().subject().to_der().expect("a name encodes");
-        let attribute = |oid: &[u8], text: &str| {
-            let (oid, text) = (
-                der::value(der::OBJECT_IDENTIFIER, &[oid]),
-                der::value(der::UTF8_STRING, &[text.as_bytes()]),
-            );
-            der::value(der::SET, &[&der::value(der::SEQUENCE, &[&oid, &text])])
+        let issuer = match self.provider {
+            Some(_) => name(&format!("SEV-VLEK-{}", ark::line())),
+            None => {
+                let ask = Certificate::from_der(keys::ASK).expect("the committed certificate is one");
+                ask.tbs_certificate().subject().to_der().expect("a name encodes")
+            }
         };
-        let subject = der::value(
-            der::SEQUENCE,
-            &[
-                &attribute(ORGANIZATION, "POSTERN SIMULATION NO SECURITY"),
-                &attribute(COMMON_NAME, &self.common_name),
-            ],
-        );
+        let subject = name(&self.common_name);
         let time = |text: &str| der::value(der::UTC_TIME, &[text.as_bytes()]);
         let body = der::value(
             der::SEQUENCE,
@@ -111,7 +116,12 @@ impl Vcek {
             amd(&[2], &der::value(der::IA5_STRING, &[self.product_name.as_bytes()])),
         ];
         all.extend(self.tcb.iter().map(|&(number, part)| amd(&[3, number], &der::integer(part))));
-        all.push(amd(&[4], &self.hardware_id));
+        if !self.hardware_id.is_empty() {
+            all.push(amd(&[4], &self.hardware_id));
+        }
+        if let Some(provider) = &self.provider {
+            all.push(amd(&[5], &der::value(der::IA5_STRING, &[provider.as_bytes()])));
+        }
         all.extend(
             self.extra_extensions.iter().map(|(oid, critical, content)| extension(oid, *critical, content)),
         );
@@ -119,8 +129,19 @@ impl Vcek {
     }
 }
 
+/// A name of the simulation's.
+pub(crate) fn name(common_name: &str) -> Vec<u8> {
+    let attribute = |oid: &[u8], text: &str| {
+        let (oid, text) =
+            (der::value(der::OBJECT_IDENTIFIER, &[oid]), der::value(der::UTF8_STRING, &[text.as_bytes()]));
+        der::value(der::SET, &[&der::value(der::SEQUENCE, &[&oid, &text])])
+    };
+    let organization = attribute(ORGANIZATION, "POSTERN SIMULATION NO SECURITY");
+    der::value(der::SEQUENCE, &[&organization, &attribute(COMMON_NAME, common_name)])
+}
+
 /// One extension; `FALSE` is the default and left out.
-fn extension(oid: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(oid: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
     let critical = if critical { der::value(der::BOOLEAN, &[&[0xFF]]) } else { Vec::new() };
     der::value(
         der::SEQUENCE,
