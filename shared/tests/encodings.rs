@@ -1,0 +1,262 @@
+//! Every value has one encoding, nobody's bytes make a decoder panic, and encodings stay what they are.
+
+mod arbitrary;
+
+use arbitrary::any_value;
+use postern_shared::bls::{G1, PublicKey, Signature};
+use postern_shared::bytes::{HexError, from_hex, to_hex};
+use postern_shared::codec::{self, DecodeError};
+use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit, WithdrawalCredentials};
+use postern_shared::events::{DepositRequest, EventSource};
+use postern_shared::hash::Transcriber;
+use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, Roster, SigningKey};
+use postern_shared::ids::*;
+use postern_shared::keygen::{
+    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict,
+};
+use postern_shared::manifest::Manifest;
+use postern_shared::message::{Broadcast, PeerMessage, SignedDigest, Slot, Step};
+use postern_shared::pairwise::Pair;
+use postern_shared::presign::{Acknowledge, PresignTerms, Split};
+use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use postern_shared::transcript::Transcript;
+use postern_shared::wire::{Hello, Request, Response};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+/// Every value comes back from its encoding; nothing may be missing or follow; no other bytes mean the same value.
+fn has_one_encoding<T: Serialize + DeserializeOwned + PartialEq + Debug>() {
+    let wound = (any::<Index>(), 1u8.., any::<u8>());
+    proptest!(ProptestConfig::with_cases(256), |(value in any_value::<T>(), (place, flip, extra) in wound)| {
+        let encoded = codec::encode(&value);
+        let decoded = codec::decode::<T>(&encoded);
+        prop_assert_eq!(decoded.as_ref(), Ok(&value));
+        let followed = [&encoded[..], &[extra]].concat();
+        prop_assert_eq!(codec::decode::<T>(&followed), Err(DecodeError::Trailing { count: 1 }));
+        let place = place.index(encoded.len());
+        prop_assert_eq!(codec::decode::<T>(&encoded[..place]), Err(DecodeError::Malformed));
+        // A changed byte; and, where the byte ends a number, the number spelt with a zero too many.
+        let mut changed = encoded.clone();
+        changed[place] ^= flip;
+        let mut overlong = encoded;
+        overlong[place] |= 0x80;
+        overlong.insert(place + 1, 0);
+        for other in [changed, overlong] {
+            let decoded = codec::decode::<T>(&other);
+            prop_assert_ne!(decoded.as_ref(), Ok(&value));
+        }
+    });
+}
+
+#[test]
+fn what_hosts_and_enclaves_say_has_one_encoding() {
+    has_one_encoding::<Request>();
+    has_one_encoding::<Response>();
+}
+
+#[test]
+fn what_enclaves_say_to_each_other_has_one_encoding() {
+    has_one_encoding::<PeerMessage>();
+    has_one_encoding::<Commit>();
+    has_one_encoding::<Deal>();
+    has_one_encoding::<Verdict>();
+    has_one_encoding::<Confirm>();
+    has_one_encoding::<PartialDeposit>();
+    has_one_encoding::<Split>();
+    has_one_encoding::<Acknowledge>();
+    has_one_encoding::<ReleaseRequest>();
+    has_one_encoding::<Authorise>();
+}
+
+#[test]
+fn what_is_hashed_or_kept_has_one_encoding() {
+    has_one_encoding::<Manifest>();
+    has_one_encoding::<Roster>();
+    has_one_encoding::<KeygenTerms>();
+    has_one_encoding::<KeygenCertificate>();
+    has_one_encoding::<PresignTerms>();
+    has_one_encoding::<ReleaseTerms>();
+    has_one_encoding::<Transcript>();
+}
+
+#[test]
+fn a_number_spelt_longer_than_needed_is_refused_for_that() {
+    // 0x80 0x00 spells zero in two bytes.
+    assert_eq!(codec::decode::<Request>(&[7, 0]), Ok(Request::Acknowledge(0)));
+    assert_eq!(codec::decode::<Request>(&[7, 0x80, 0]), Err(DecodeError::NotCanonical));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn transcripts_survive_their_text(transcript in any_value::<Transcript>()) {
+        let text = serde_json::to_string(&transcript).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Transcript>(&text).unwrap(), &transcript);
+        prop_assert!(transcript.verify(None).is_err(), "nobody signed it");
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let _ = Manifest::from_canonical(&bytes);
+        let _ = Hello::check(&bytes);
+        let _ = codec::decode::<Request>(&bytes);
+        let _ = codec::decode::<Response>(&bytes);
+        let _ = codec::decode::<PeerMessage>(&bytes);
+        let _ = codec::decode::<Transcript>(&bytes);
+        let _ = serde_json::from_slice::<Transcript>(&bytes);
+        let _ = String::from_utf8_lossy(&bytes).parse::<Digest>();
+    }
+
+    #[test]
+    fn bytes_survive_their_text(bytes in proptest::collection::vec(any::<u8>(), 1..70), place in any::<Index>()) {
+        let text = to_hex(&bytes);
+        let digits = &text[2..];
+        for text in [text.as_str(), digits, &digits.to_uppercase()] {
+            prop_assert_eq!(from_hex(text), Ok(bytes.clone()));
+        }
+        let (expected, found) = (digits.len(), digits.len() - 1);
+        prop_assert_eq!(from_hex(&digits[1..]), Err(HexError::Length { expected, found }));
+        let position = place.index(digits.len());
+        for stranger in ['g', 'G', ' ', '/', ':', '@', '`', '٣'] {
+            let wrong: String =
+                digits.chars().enumerate().map(|(at, digit)| if at == position { stranger } else { digit }).collect();
+            prop_assert_eq!(from_hex(&wrong), Err(HexError::Digit { position }));
+        }
+    }
+
+    #[test]
+    fn names_survive_their_text(address in any_value::<Address>(), key in any_value::<PublicKey>()) {
+        prop_assert_eq!(address.to_string().parse(), Ok(address));
+        let json = serde_json::to_string(&address).unwrap();
+        prop_assert_eq!(json.as_str(), format!("\"{address}\""));
+        prop_assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address);
+        prop_assert!(serde_json::from_str::<Digest>(&json).is_err());
+        let shorter = address.to_string()[..40].parse::<Address>();
+        prop_assert_eq!(shorter, Err(HexError::Length { expected: 40, found: 38 }));
+        prop_assert_eq!(key.to_string().parse::<Signature>(), Err(HexError::Length { expected: 192, found: 96 }));
+    }
+}
+
+/// Golden bytes. If one of these changes, enclaves of two builds no longer understand each other: say so in the protocol
+/// version, and think of every DAO that runs the old one.
+#[test]
+fn encodings_that_enclaves_rely_on_have_not_changed() {
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000100");
+    assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "07ac02");
+    for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
+        assert_eq!(codec::encode(&step), [number]);
+    }
+    let slot = hex::encode(codec::encode(&fixed::SLOT));
+    assert_eq!(slot, format!("{}ac020602", "07".repeat(32)));
+    let signature = IdentitySignature([0x11; 64]);
+    let broadcast = Broadcast { slot: fixed::SLOT, body: b"body".to_vec(), signature };
+    let message = hex::encode(codec::encode(&PeerMessage::Broadcast(broadcast)));
+    assert_eq!(message, format!("02{slot}04626f6479{}", "11".repeat(64)));
+}
+
+/// Golden hashes, computed outside of this code from the formats' descriptions. If one of these changes, transcripts of
+/// the past no longer verify, and enclaves of two builds give one ceremony two names.
+#[test]
+fn hashes_that_transcripts_rely_on_have_not_changed() {
+    let found = |digest: [u8; 32]| hex::encode(digest);
+    assert_eq!(
+        found(Transcriber::new("label").bytes(b"x").number(1).finish().0),
+        "1dfe6c3edd9d14196cb3f5b416118acbef3227e5e3e52407cce34c508b86b8b1"
+    );
+    assert_eq!(
+        found(SignedDigest::signed_bytes(&fixed::SLOT, &Broadcast::digest_of(b"body"))),
+        "a67f6dbbc99b02fdb1e042cf6972ce19210bb2da82cc9674cbb61ba2d34a2d64"
+    );
+    assert_eq!(
+        found(Roster::new([2, 1, 2].map(fixed::identity).to_vec()).digest().0),
+        "a93dd3825189ee4f06a8c75cbf2eea1e63448f4dfac7c01e7a087bea51219a4e"
+    );
+    assert_eq!(
+        found(fixed::keygen_terms().ceremony().0),
+        "9aebabe0037223e56bc6d63b75c8e80fe95086eb3d2303287b9d1cbfdbbadbbc"
+    );
+    assert_eq!(
+        found(fixed::certificate().digest().0),
+        "775d1a8097584263256925eb4f96844d38e265a68c27a78996dc977ee3534012"
+    );
+    assert_eq!(
+        found(fixed::release_terms().presign.ceremony().0),
+        "cb0d5a59806e0bec8dc9294325777e89109137959bffc90e7de61cbd298adbf3"
+    );
+    assert_eq!(
+        found(fixed::release_terms().ceremony().0),
+        "fa6a953ffb3fea7ddec93a80c67dc2705c98a55bcd4ec42f5e496ecdcad5ef9b"
+    );
+    let pair = Pair { ceremony: fixed::SLOT.ceremony, dealer: fixed::SLOT.from, recipient: MemberId(1) };
+    assert_eq!(
+        hex::encode(pair.seal(&G1::generator(), b"share").0),
+        "958e4576cd594007d96105e91ec999164bd6a7ad22"
+    );
+}
+
+/// Values that never change.
+mod fixed {
+    use super::*;
+
+    pub const STEPS: [Step; 9] = {
+        use Step::*;
+        [Commit, Deal, Verdict, Confirm, Deposit, Split, Acknowledge, Request, Authorise]
+    };
+    pub const SLOT: Slot =
+        Slot { ceremony: CeremonyId([7; 32]), from: MemberId(300), step: Step::Acknowledge, item: 2 };
+    const MANIFEST: ManifestHash = ManifestHash([1; 32]);
+    const ROSTER: Digest = Digest([2; 32]);
+    const SOURCE: EventSource = EventSource { block: Digest([0xb0; 32]), log_index: 128 };
+    const NETWORK: Network = Network {
+        chain_id: 1,
+        genesis_fork_version: ForkVersion([0; 4]),
+        capella_fork_version: ForkVersion([3, 0, 0, 0]),
+        genesis_validators_root: Root([0x4b; 32]),
+    };
+
+    pub fn identity(member: u8) -> Identity {
+        Identity {
+            member: MemberId(member.into()),
+            signing: SigningKey([member; 32]),
+            agreement: AgreementKey([member | 0x10; 32]),
+            dealing: PublicKey([member | 0x20; 48]),
+        }
+    }
+
+    pub fn keygen_terms() -> KeygenTerms {
+        let withdrawal_credentials = WithdrawalCredentials::execution(Address([0xcc; 20]));
+        KeygenTerms {
+            manifest: MANIFEST,
+            roster: ROSTER,
+            network: NETWORK,
+            request: DepositRequest { source: SOURCE, pool: PoolId(1000), withdrawal_credentials },
+            operators: [1, 2, 200].map(MemberId).to_vec(),
+            threshold: 2,
+            attempt: 0,
+        }
+    }
+
+    pub fn certificate() -> KeygenCertificate {
+        let commitments = vec![PublicKey([5; 48]), PublicKey([6; 48])];
+        KeygenCertificate { ceremony: CeremonyId([3; 32]), deals: Digest([4; 32]), commitments }
+    }
+
+    pub fn release_terms() -> ReleaseTerms {
+        let presign = PresignTerms {
+            manifest: MANIFEST,
+            roster: ROSTER,
+            network: NETWORK,
+            pool: PoolId(1000),
+            certificate: certificate(),
+            operators: [1, 2].map(MemberId).to_vec(),
+            guardians: [1, 200].map(MemberId).to_vec(),
+            guardian_threshold: 2,
+            exit: VoluntaryExit { epoch: 194_048, validator_index: 1_234_567 },
+        };
+        ReleaseTerms { presign, source: SOURCE, leader: MemberId(2) }
+    }
+}
