@@ -12,7 +12,7 @@ pub use outputs::{Outgoing, StoredArtifact};
 
 use crate::status::Progress;
 use postern_shared::ids::{MemberId, PoolId};
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -90,8 +90,11 @@ impl Store {
             TryLockError::WouldBlock => StoreError::InUse { path: directory.to_owned() },
             TryLockError::Error(source) => failed(source),
         })?;
-        let connection = Connection::open(directory.join("postern.sqlite"))?;
+        let mut connection = Connection::open(directory.join("postern.sqlite"))?;
         schema::prepare(&connection)?;
+        // SQLite waits for another program's lock only at the beginning of a transaction: a deferred one, which reads
+        // before it writes, would fail at once.
+        connection.set_transaction_behavior(TransactionBehavior::Immediate);
         Ok(Self {
             _lock: lock,
             connection: Mutex::new(connection),

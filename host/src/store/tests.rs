@@ -45,6 +45,20 @@ fn outputs_are_kept_once_and_survive_reopening() {
 }
 
 #[test]
+fn another_programs_lock_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let other = rusqlite::Connection::open(directory.path().join("postern.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(other);
+    });
+    assert!(!store.begin_incarnation(&SigningKey([7; 32])).unwrap());
+    release.join().unwrap();
+}
+
+#[test]
 fn a_new_incarnation_counts_from_one_again() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
