@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The suites that take minutes: many seeds of hostile hosts, killed hosts, and nodes and tools that are not ours.
-# POSTERN_SEEDS and POSTERN_KILL_RUNS say how many. Runs all of them, whichever fail; exits non-zero if any did.
+# The suites that take minutes: many seeds of hostile hosts, killed hosts, lying machines, fuzzing, and nodes and tools that
+# are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
+# exits non-zero if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-600} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-4}
+seconds=${POSTERN_FUZZ_SECONDS:-20}
 
 suites=(hostile_hosts kill_hosts demo_liars real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
 forgotten=$(grep -l '^ *#\[ignore' tests/tests/*.rs | xargs -n 1 basename -s .rs | grep -vxF -f <(printf '%s\n' "${suites[@]}") || true)
@@ -18,8 +20,9 @@ done
 python3 -m venv tests/independent/venv
 tests/independent/venv/bin/pip install --quiet --requirement tests/independent/requirements.txt
 
-step 'a verifier that is not ours'
+step 'a verifier that is not ours, and a fuzzer'
 cargo install --quiet snpguest --version 0.11.0 --locked --root target/tools
+cargo install --quiet cargo-fuzz --version 0.13.2 --locked --root target/tools
 PATH=$PWD/target/tools/bin:$PATH
 
 step 'build'
@@ -27,10 +30,21 @@ cargo build --release --locked
 cargo test --release --locked -p postern-tests --no-run
 
 failed=()
+step 'every bit of real evidence'
+cargo test --release --locked -p postern-attestation --test mutation -- --ignored --nocapture || failed+=(mutation)
+
+step 'fuzzing'
+attestation/fuzz/seed.sh
+for target in parse_report appraise decode; do
+    # The stable compiler will do: no sanitizer, since there is nothing unsafe to find.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir attestation/fuzz --sanitizer none --target-dir target/fuzz "$target" -- \
+        -max_total_time="$seconds" -print_final_stats=1 -verbosity=0 || failed+=("fuzzing $target")
+done
+
 for suite in "${suites[@]}"; do
     step "$suite"
     cargo test --release --locked -p postern-tests --test "$suite" -- --ignored --nocapture || failed+=("$suite")
 done
 
-step "${#suites[@]} slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
+step "$((${#suites[@]} + 4)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
 ((${#failed[@]} == 0))

@@ -12,7 +12,7 @@ use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::Identity;
-use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId, Nonce, PoolId};
 use postern_shared::message::{Broadcast, PeerMessage, Step};
 use postern_shared::transcript::Claim;
 use postern_shared::wire::{Artifact, Request};
@@ -32,7 +32,7 @@ pub struct Outcome {
     pub released: usize,
     /// Pools that there were.
     pub pools: usize,
-    /// Whether every enclave was honest and none forgot: then honest hosts must have brought it to an end.
+    /// Whether every enclave was honest, none forgot and none was left out: then honest hosts must have brought it to an end.
     pub must_finish: bool,
     /// Who was proved to have cheated.
     pub culprits: BTreeSet<MemberId>,
@@ -54,6 +54,10 @@ struct World {
     dropped: Vec<Packet>,
     /// Members that are cut off for now.
     cut: BTreeSet<MemberId>,
+    /// Whether hosts tell their enclaves to go on without members, in this run.
+    divisive: bool,
+    /// Whether some have.
+    divided: bool,
     crashed: u64,
     /// All identities that real enclaves ever had.
     identities: BTreeSet<Vec<u8>>,
@@ -117,6 +121,7 @@ impl World {
         if rng.bool() {
             cluster.run(0);
         }
+        let divisive = rng.u8(..4) == 0;
         Self {
             cluster,
             rng,
@@ -128,6 +133,8 @@ impl World {
             history: Vec::new(),
             dropped: Vec::new(),
             cut: BTreeSet::new(),
+            divisive,
+            divided: false,
             crashed: 0,
             identities,
             checked: BTreeMap::new(),
@@ -167,8 +174,26 @@ impl World {
             200..230 => self.replay(),
             230..260 => self.alter(),
             260..290 => self.forge(),
+            290..300 if self.divisive => self.divide(),
+            300..305 => {
+                let (id, about) = (self.member(), self.member());
+                let request = match self.rng.u8(..3) {
+                    0 => Request::Reattest(None),
+                    1 => Request::Reattest(Some(about)),
+                    _ => Request::Attest(Nonce([self.rng.u8(..); 32])),
+                };
+                self.ask(id, request);
+            }
             _ => self.carry(),
         }
+    }
+
+    /// A host wants its enclave to go on without some members, who may be there or not.
+    fn divide(&mut self) {
+        let id = self.member();
+        let away = self.cluster.ids().into_iter().filter(|_| self.rng.u8(..3) == 0).collect();
+        self.divided = true;
+        self.ask(id, Request::GoOnWithout(away));
     }
 
     /// Carries some packet: any, not the oldest; perhaps twice, perhaps not at all, perhaps to somebody else.
@@ -327,6 +352,9 @@ impl World {
         self.cut.clear();
         self.later_events();
         self.cluster.packets.extend(self.dropped.drain(..));
+        if self.divided {
+            self.cluster.ids().into_iter().for_each(|id| self.ask(id, Request::GoOnWithout(Vec::new())));
+        }
         for id in self.cluster.ids() {
             while self.untold.get(&id).is_some_and(|events| !events.is_empty()) {
                 self.tell(id);
@@ -427,7 +455,7 @@ impl World {
     fn outcome(mut self) -> Result<Outcome, String> {
         let pools = self.pools as usize;
         let released = (1..=self.pools).filter(|pool| !self.cluster.exits(PoolId(*pool)).is_empty()).count();
-        let must_finish = self.corrupt.is_empty() && self.crashed == 0;
+        let must_finish = self.corrupt.is_empty() && self.crashed == 0 && !self.divided;
         if must_finish && released != pools {
             return Err(format!(
                 "liveness: {released} of {pools} exits released though all were honest in the end"
