@@ -87,6 +87,11 @@ impl Chain {
         }
     }
 
+    /// Whether nothing is wrong with it.
+    pub(crate) fn is_good(&self) -> bool {
+        self.proof.is_ok() && self.validity.is_ok() && self.revocation.as_ref().is_none_or(Result::is_ok)
+    }
+
     fn unreadable(error: ChainError) -> Self {
         Self {
             proof: Err(error.clone()),

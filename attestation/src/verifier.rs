@@ -1,6 +1,6 @@
 //! Judges evidence by a DAO's rules: all of it, each time, so that whoever is refused learns everything that is wrong.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::{string::ToString, sync::Arc, vec::Vec};
 
 use postern_shared::{
     check::Check,
@@ -29,7 +29,7 @@ pub struct Verifier {
     anchor: TrustAnchor,
     rules: AttestationRules,
     time: Time,
-    chains: Vec<(Certificates, Chain)>,
+    chains: Vec<(Certificates, Arc<Chain>)>,
 }
 
 /// What only a manifest can tell of a member's enclave.
@@ -83,9 +83,9 @@ impl Verifier {
         launch: Option<&Launch<'_>>,
         report_data: Option<&ReportData>,
     ) -> Appraisal {
-        let chain = remembered(&mut self.chains, &evidence.certificates, &self.anchor, self.time);
+        let chain = judge(&mut self.chains, &evidence.certificates, &self.anchor, self.time);
         let mut findings = Findings::default();
-        findings.certificates(chain, &self.anchor, &self.rules);
+        findings.certificates(&chain, &self.anchor, &self.rules);
         let report = UnverifiedReport::parse(&evidence.report);
         let format = report
             .as_ref()
@@ -117,24 +117,25 @@ impl Verifier {
     }
 }
 
-/// The judgement on these certificates, from memory if they were seen before. The oldest is forgotten first.
-fn remembered<'a>(
-    chains: &'a mut Vec<(Certificates, Chain)>,
+/// The judgement on these certificates, from memory if they were seen before. Only good ones are remembered, so that what
+/// strangers send takes no lasting room; the oldest is forgotten first.
+fn judge(
+    chains: &mut Vec<(Certificates, Arc<Chain>)>,
     certificates: &Certificates,
     anchor: &TrustAnchor,
     time: Time,
-) -> &'a Chain {
-    let known = chains.iter().position(|(known, _)| known == certificates);
-    let index = known.unwrap_or_else(|| {
+) -> Arc<Chain> {
+    if let Some((_, chain)) = chains.iter().find(|(known, _)| known == certificates) {
+        return Arc::clone(chain);
+    }
+    let chain = Arc::new(Chain::judge(certificates, anchor, time));
+    if chain.is_good() {
         if chains.len() >= MAX_CHAINS {
             chains.remove(0);
         }
-        chains.push((certificates.clone(), Chain::judge(certificates, anchor, time)));
-        chains.len().saturating_sub(1)
-    });
-    // In bounds: found above, or pushed just now.
-    #[expect(clippy::indexing_slicing)]
-    &chains[index].1
+        chains.push((certificates.clone(), Arc::clone(&chain)));
+    }
+    chain
 }
 
 impl Appraisal {
