@@ -63,6 +63,8 @@ pub struct CertificatesConfig {
     /// Directory with `ark`, `ask` and `vcek`, each `.der` or `.pem`, as `snpguest fetch` leaves them. It counts before
     /// everything else.
     pub folder: Option<PathBuf>,
+    /// File with the certificate table that came with an extended report, as the firmware wrote it.
+    pub table: Option<PathBuf>,
     /// Where fetched ones are kept; `certificates` in `data_dir` if not said otherwise.
     pub cache: Option<PathBuf>,
     /// AMD's Key Distribution Service, or a mirror: what comes before `/vcek/v1/`.
@@ -73,7 +75,7 @@ pub struct CertificatesConfig {
 
 impl Default for CertificatesConfig {
     fn default() -> Self {
-        Self { folder: None, cache: None, kds: AMD_KDS.to_owned(), offline: false }
+        Self { folder: None, table: None, cache: None, kds: AMD_KDS.to_owned(), offline: false }
     }
 }
 
@@ -338,7 +340,8 @@ fn certificate_sources(
             Some(Kds::new(&file.kds, Patience::default()).or_else(|error| field("certificates.kds", error))?)
         }
     };
-    Ok(CertificateSources { given, table: None, cache: Cache::new(cache), kds })
+    let table = file.table.as_ref().map(|table| read(&folder.join(table))).transpose()?;
+    Ok(CertificateSources { given, table, cache: Cache::new(cache), kds })
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
 pub struct HostStatus {
     /// Which member's host.
     pub member: u16,
+    /// Whether the manifest trusts a simulated root: then nothing is protected.
+    pub simulated: bool,
     /// Members whose evidence the enclave has accepted, itself included.
     pub admitted: Vec<MemberId>,
     /// Members whose evidence the enclave has refused, and what is wrong with it.
@@ -122,8 +124,9 @@ impl HostStatus {
         let numbers = |members: &[MemberId]| {
             members.iter().map(|member| member.0.to_string()).collect::<Vec<_>>().join(", ")
         };
+        let simulated = if self.simulated { ": SIMULATED ENCLAVES, nothing is protected" } else { "" };
         let mut lines = vec![
-            format!("member {}", self.member),
+            format!("member {}{simulated}", self.member),
             format!("  admitted: members {}", numbers(&self.admitted)),
         ];
         for refused in &self.refused {

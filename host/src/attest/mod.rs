@@ -21,6 +21,16 @@ use crate::verify::UnknownSimulation;
 use postern_shared::wire::Rejection;
 use std::path::PathBuf;
 
+/// What to do about an enclave that does not answer.
+fn busy(error: &LinkError) -> &'static str {
+    match error {
+        LinkError::Timeout => {
+            " (it serves one host at a time; a running host leaves its evidence in `evidence.json` of its data directory)"
+        }
+        _ => "",
+    }
+}
+
 /// Why there is nothing to judge.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +74,7 @@ pub enum AttestError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The enclave can't be reached, or does not make sense.
-    #[error("enclave at {address}: {source}")]
+    #[error("enclave at {address}: {source}{}", busy(.source))]
     Link {
         /// Where.
         address: String,

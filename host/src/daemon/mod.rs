@@ -29,6 +29,7 @@ use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
+use postern_shared::policy::Trust;
 use postern_shared::wire::Request;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,6 +138,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
+    if shared.manifest.attestation.trust != Trust::Amd {
+        tracing::warn!(
+            "the manifest trusts a SIMULATED root: enclaves are not real, and nothing is protected"
+        );
+    }
     let mut tasks = JoinSet::new();
     for member in members.into_iter().filter(|member| *member != shared.member) {
         let (store, network) = (Arc::clone(&shared.store), shared.network.clone());

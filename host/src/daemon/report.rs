@@ -4,6 +4,7 @@ use super::results::write_whole;
 use super::{DaemonError, Shared};
 use crate::status::{HostStatus, Refused, STATUS_FILE};
 use crate::store::StoreError;
+use postern_shared::policy::Trust;
 use postern_shared::wire::RefusedMember;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,5 +59,11 @@ async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
         checks,
         reasons: news.reasons.get(&member).cloned().unwrap_or_default(),
     });
-    Ok(HostStatus { member: shared.member.0, admitted, refused: refused.collect(), pools })
+    Ok(HostStatus {
+        member: shared.member.0,
+        simulated: shared.manifest.attestation.trust != Trust::Amd,
+        admitted,
+        refused: refused.collect(),
+        pools,
+    })
 }
