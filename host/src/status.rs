@@ -46,6 +46,8 @@ pub struct HostStatus {
     pub member: u16,
     /// Whether the manifest trusts a simulated root: then nothing is protected.
     pub simulated: bool,
+    /// Whether the enclave answers. If not, what is said of members is what it last said.
+    pub enclave_answers: bool,
     /// Members whose evidence the enclave has accepted, itself included.
     pub admitted: Vec<MemberId>,
     /// Members whose evidence the enclave has refused, and what is wrong with it.
@@ -127,6 +129,7 @@ impl HostStatus {
         let simulated = if self.simulated { ": SIMULATED ENCLAVES, nothing is protected" } else { "" };
         let mut lines = vec![
             format!("member {}{simulated}", self.member),
+            format!("  enclave: {}", if self.enclave_answers { "answers" } else { "DOES NOT ANSWER" }),
             format!("  admitted: members {}", numbers(&self.admitted)),
         ];
         for refused in &self.refused {

@@ -5,7 +5,7 @@ use super::{DaemonError, Shared};
 use crate::status::{HostStatus, Refused, STATUS_FILE};
 use crate::store::StoreError;
 use postern_shared::policy::Trust;
-use postern_shared::wire::RefusedMember;
+use postern_shared::wire::{RefusedMember, Status};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Writes whenever something has changed, for ever.
 pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
     let path = shared.data_dir.join(STATUS_FILE);
-    let mut written = None;
+    let (mut written, mut last) = (None, None);
     loop {
         let mut changed = std::pin::pin!(shared.store.changed.notified());
         changed.as_mut().enable();
-        let status = match status(&shared).await {
+        let status = match status(&shared, &mut last).await {
             Ok(status) => status,
             Err(error) => return error.into(),
         };
@@ -41,7 +41,8 @@ pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
     }
 }
 
-async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
+/// `last` is what the enclave said when it last answered.
+async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus, StoreError> {
     let mut pools = shared.store.pools()?;
     let news = shared.store.news();
     for pool in &mut pools {
@@ -50,9 +51,11 @@ async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
         pool.faults.sort_unstable();
         pool.faults.dedup();
     }
-    // An enclave that can't be asked has admitted nobody that we know of.
+    let answer = shared.enclave.status().await.ok();
+    let enclave_answers = answer.is_some();
+    *last = answer.or(last.take());
     let (admitted, refused) =
-        shared.enclave.status().await.map(|status| (status.admitted, status.refused)).unwrap_or_default();
+        last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();
     let refused = refused.into_iter().map(|RefusedMember { member, checks, cut_off }| Refused {
         member,
         cut_off,
@@ -62,6 +65,7 @@ async fn status(shared: &Shared) -> Result<HostStatus, StoreError> {
     Ok(HostStatus {
         member: shared.member.0,
         simulated: shared.manifest.attestation.trust != Trust::Amd,
+        enclave_answers,
         admitted,
         refused: refused.collect(),
         pools,
