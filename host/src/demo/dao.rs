@@ -9,7 +9,7 @@ use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
-use postern_simulation::{Machine, Misbehaviour, SoftwarePsp, trust_anchor};
+use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,9 @@ const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security..
 const POLL_MS: u64 = 150;
 /// How often enclaves look for what they miss.
 const TICK_MS: u64 = 1_000;
-/// How long hosts wait for members that are not admitted.
-const PATIENCE_S: u64 = 5;
+/// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
+const PATIENCE_S: u64 = 60;
+const PATIENCE_WITH_A_LIAR_S: u64 = 8;
 /// How often evidence is made anew: seen in a demo that is kept.
 const REATTEST_S: u64 = 60;
 
@@ -165,10 +166,7 @@ pub(super) fn write_members(
     let ports = free_ports(keys.len())?;
     (1u16..)
         .zip(keys)
-        .map(|(id, keys)| {
-            let how = liar.filter(|liar| liar.member == id).map(|liar| liar.how);
-            write_member(data_dir, manifest, MemberId(id), keys, urls, &ports, how)
-        })
+        .map(|(id, keys)| write_member(data_dir, manifest, MemberId(id), keys, urls, &ports, liar))
         .collect()
 }
 
@@ -179,7 +177,7 @@ fn write_member(
     keys: &MemberKeys,
     urls: &Urls,
     ports: &[u16],
-    liar: Option<Misbehaviour>,
+    liar: Option<Liar>,
 ) -> Result<MemberFiles, DemoError> {
     let directory = data_dir.join(format!("member-{}", id.0));
     let files = MemberFiles {
@@ -195,7 +193,9 @@ fn write_member(
     std::fs::create_dir(&files.directory)
         .map_err(|source| DemoError::File { path: files.directory.clone(), source })?;
     let machine = keys.machine(Some(manifest));
-    write_file(&files.machine, postern_simulation::process::describe(&machine, liar))?;
+    let how = liar.filter(|liar| liar.member == id.0).map(|liar| liar.how);
+    let patience_s = if liar.is_some() { PATIENCE_WITH_A_LIAR_S } else { PATIENCE_S };
+    write_file(&files.machine, postern_simulation::process::describe(&machine, how))?;
     let chain = SoftwarePsp::new(machine).certificates();
     let certificates = files.directory.join("certificates");
     std::fs::create_dir(&certificates)
@@ -229,7 +229,7 @@ fn write_member(
         poll_ms: POLL_MS,
         tick_ms: TICK_MS,
         reattest_s: REATTEST_S,
-        patience_s: PATIENCE_S,
+        patience_s,
     };
     let text = toml::to_string(&config).map_err(|error| DemoError::Unproved {
         what: files.config.display().to_string(),
