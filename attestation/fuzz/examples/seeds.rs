@@ -1,0 +1,184 @@
+//! Writes what the fuzzers begin with (`seeds/`), from the real vectors and from messages of every kind. To be run again
+//! when the form of an input or of a message changes.
+
+use postern_attestation_fuzz::{SAMPLES, Sample};
+use postern_shared::{
+    bls::PublicKey,
+    codec::encode,
+    ethereum::{ForkVersion, Network, Root, WithdrawalCredentials},
+    events::{ChainEvent, DepositRequest, EventSource},
+    identity::{AgreementKey, Identity, IdentitySignature, SigningKey},
+    ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, Nonce, PoolId},
+    manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds},
+    message::{
+        Attestation, Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, PeerMessage,
+        Slot, Step,
+    },
+    policy::{AllowedMeasurement, AttestationRules, Trust},
+    wire::Request,
+};
+use std::{fs, io, path::Path};
+
+type Seeds = Vec<(String, Vec<u8>)>;
+
+fn main() -> io::Result<()> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let targets = [
+        ("parse_report", parse_report()),
+        ("appraise", appraise()),
+        ("certificates", certificates()),
+        ("decode", decode()),
+    ];
+    for (target, inputs) in targets {
+        let folder = seeds.join(target);
+        fs::create_dir_all(&folder)?;
+        for (name, input) in inputs {
+            fs::write(folder.join(name), input)?;
+        }
+    }
+    Ok(())
+}
+
+/// One sample of each product line.
+const LINES: [u8; 3] = [0, 1, 4];
+
+fn each_sample<'a>(
+    numbers: impl IntoIterator<Item = u8> + 'a,
+) -> impl Iterator<Item = (u8, &'static Sample)> + 'a {
+    numbers.into_iter().map(|number| (number, Sample::at(number)))
+}
+
+fn parse_report() -> Seeds {
+    each_sample(0..10).map(|(number, sample)| (format!("sample-{number}"), sample.report.to_vec())).collect()
+}
+
+fn appraise() -> Seeds {
+    let input = |head: [u8; 3], parts: [&[u8]; 5]| {
+        let length = |part: &[u8]| u16::try_from(part.len()).expect("short").to_le_bytes();
+        let parts = parts.into_iter().flat_map(|part| [&length(part), part].concat());
+        head.into_iter().chain(parts).collect()
+    };
+    let reports = each_sample(0..10).map(|(number, sample)| {
+        (format!("report-{number}"), input([number, 0, 0], [sample.report, &[], &[], &[], &[]]))
+    });
+    // The lax rules, with a revocation list, launch and report data.
+    let whole = each_sample(LINES).map(|(number, sample)| {
+        let parts = [sample.report, sample.ark, sample.ask, sample.leaf, sample.crl.unwrap_or_default()];
+        (format!("whole-{number}"), input([number, 0x0C, 0x03], parts))
+    });
+    reports.chain(whole).collect()
+}
+
+fn certificates() -> Seeds {
+    // When the revocation lists are in force.
+    let time = 1_672_531_200_u64.to_le_bytes();
+    let input = |number: u8, flags: u8, bytes: &[u8]| [&[number, flags], &time[..], bytes].concat();
+    let leaves = each_sample(0..10)
+        .map(|(number, sample)| (format!("leaf-{number}"), input(number, 0x02, sample.leaf)));
+    let others = each_sample(LINES).flat_map(|(number, sample)| {
+        let seed = |name, flags, bytes| (format!("{name}-{number}"), input(number, flags, bytes));
+        let crl = sample.crl.map(|crl| seed("crl", 0x13, crl));
+        [seed("ark", 0x08, sample.ark), seed("ask", 0x01, sample.ask)].into_iter().chain(crl)
+    });
+    leaves.chain(others).collect()
+}
+
+fn decode() -> Seeds {
+    let (requests, messages) = (requests(), messages());
+    let requests = requests.iter().enumerate().map(|(kind, one)| (format!("request-{kind}"), encode(one)));
+    let messages = messages.iter().enumerate().map(|(kind, one)| (format!("message-{kind}"), encode(one)));
+    requests.chain(messages).chain([("manifest".into(), manifest().to_canonical())]).collect()
+}
+
+fn requests() -> Vec<Request> {
+    let (member, pool) = (MemberId(1), PoolId(300));
+    let source = EventSource { block: Digest([7; 32]), log_index: 300 };
+    let withdrawal_credentials = WithdrawalCredentials([8; 32]);
+    let certificates = SAMPLES[0].certificates();
+    vec![
+        Request::Status,
+        Request::Start { manifest: manifest().to_canonical(), member, certificates: certificates.clone() },
+        Request::Observe(ChainEvent::DepositRequested(DepositRequest {
+            source,
+            pool,
+            withdrawal_credentials,
+        })),
+        Request::Observe(ChainEvent::ValidatorIndexed {
+            pool,
+            pubkey: PublicKey([9; 48]),
+            validator_index: 1 << 40,
+        }),
+        Request::Observe(ChainEvent::ExitRequested { source, pool }),
+        Request::Deliver(encode(&messages()[0])),
+        Request::Retry(pool),
+        Request::Acknowledge(1 << 20),
+        Request::Attest(Nonce([4; 32])),
+        Request::Renew(certificates),
+        Request::GoOnWithout(vec![MemberId(2), MemberId(300)]),
+        Request::Reattest(Some(member)),
+    ]
+}
+
+fn messages() -> Vec<PeerMessage> {
+    let identity = |member| Identity {
+        member: MemberId(member),
+        signing: SigningKey([1; 32]),
+        agreement: AgreementKey([2; 32]),
+        dealing: PublicKey([3; 48]),
+    };
+    let slot = Slot { ceremony: CeremonyId([6; 32]), from: MemberId(1), step: Step::Deal, item: 0 };
+    let nonce = Nonce([4; 32]);
+    vec![
+        PeerMessage::Challenge(Challenge { from: identity(1), to: MemberId(2), nonce }),
+        PeerMessage::Evidence(Box::new(Attestation {
+            identity: identity(1),
+            verifier: Some(identity(2)),
+            challenge: nonce,
+            response: Nonce([5; 32]),
+            evidence: Evidence {
+                report: SAMPLES[1].report.to_vec(),
+                certificates: SAMPLES[1].certificates(),
+            },
+        })),
+        PeerMessage::Broadcast(Broadcast { slot, body: vec![1; 40], signature: IdentitySignature([2; 64]) }),
+        PeerMessage::Envelope(Envelope {
+            header: EnvelopeHeader { slot, to: MemberId(2) },
+            encapsulated: EncapsulatedKey([3; 32]),
+            ciphertext: vec![4; 48],
+        }),
+    ]
+}
+
+fn manifest() -> Manifest {
+    let member = |id: u8| Member {
+        id: MemberId(id.into()),
+        name: format!("member {id}"),
+        wallet: Address([id; 20]),
+        host_key: HostKey([id; 32]),
+        chip_ids: vec![ChipId([id; 64])],
+        operator: true,
+        guardian: true,
+    };
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        name: "DAO".into(),
+        epoch: 0,
+        leader: MemberId(1),
+        network: Network {
+            chain_id: 1,
+            genesis_fork_version: ForkVersion([0; 4]),
+            capella_fork_version: ForkVersion([3, 0, 0, 0]),
+            genesis_validators_root: Root([1; 32]),
+        },
+        contracts: Contracts { pool_manager: Address([2; 20]), deposit: Address([3; 20]) },
+        thresholds: Thresholds { operator: 2, guardian: 2 },
+        attestation: AttestationRules {
+            measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
+            tcb_floors: postern_attestation::built_in().to_vec(),
+            ..AttestationRules::strict(Trust::Amd)
+        },
+        members: (1..=3).map(member).collect(),
+    };
+    manifest.validate().expect("a manifest");
+    manifest
+}
