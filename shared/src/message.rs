@@ -5,6 +5,7 @@ use crate::codec;
 use crate::hash::Transcriber;
 use crate::identity::{Identity, IdentitySignature};
 use crate::ids::{CeremonyId, Digest, MemberId, Nonce};
+use crate::witness::WitnessMessage;
 use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -25,6 +26,8 @@ pub enum PeerMessage {
     Broadcast(Broadcast),
     /// A secret for one enclave.
     Envelope(Envelope),
+    /// Where logs stand.
+    Witness(Box<WitnessMessage>),
 }
 
 /// Asks a peer for evidence. A new one replaces what was asked before.

@@ -88,7 +88,7 @@ impl fmt::Display for Cpuid {
 }
 
 /// A `TCB_VERSION` as it stands in a report, before the product line is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawTcb(pub [u8; 8]);
 
 impl RawTcb {

@@ -20,7 +20,9 @@ use crate::events::ChainEvent;
 use crate::identity::Identity;
 use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
 use crate::message::{Attestation, Broadcast, Certificates, Step};
+use crate::record::{KeySlot, LogHead, SealedError, SealedRecord};
 use crate::transcript::Transcript;
+use crate::witness::Note;
 use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +64,18 @@ pub enum Request {
     GoOnWithout(Vec<MemberId>),
     /// Ask members for fresh evidence: this one, or all. Who turns out to be unacceptable is cut off.
     Reattest(Option<MemberId>),
+    /// Go on from sealed state: this slot holds its key. The records follow ([`Request::Records`]). Begins again if it has
+    /// begun before; refused once the enclave has state of its own.
+    Restore {
+        /// The newest that the host has.
+        slot: Box<KeySlot>,
+        /// The chip's chain, as in [`Request::Start`].
+        certificates: Certificates,
+    },
+    /// The next records of the log, in their order: as many as fit a frame.
+    Records(Vec<SealedRecord>),
+    /// There are no more records: the state is whole.
+    Restored,
 }
 
 /// An enclave's answer: the reply, then the outputs that the request caused, to be acted on in their order.
@@ -69,8 +83,11 @@ pub enum Request {
 pub struct Response {
     /// To the request itself.
     pub reply: Reply,
-    /// Numbered, ascending: first all [`Output::Store`], then [`Output::Send`], then the rest.
+    /// Numbered, ascending: for each change of state first its sealed record, then what depends on it. A host MUST store
+    /// all of a response in one transaction: what came with a record that is there was stored with it.
     pub outputs: Vec<NumberedOutput>,
+    /// Whether more outputs wait than fit a frame: [`Request::Resume`] has them.
+    pub more: bool,
 }
 
 /// To a request.
@@ -101,6 +118,61 @@ pub struct Status {
     pub refused: Vec<RefusedMember>,
     /// Sequence number of its newest output, 0 before the first. Numbers start again when the enclave does.
     pub newest_output: u64,
+    /// Whether it takes part.
+    pub standing: Standing,
+    /// How often it was restored from its log.
+    pub incarnation: u64,
+    /// Where its log stands.
+    pub head: LogHead,
+}
+
+/// Whether an enclave takes part in what the DAO does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It waits to be started, or restored.
+    Idle,
+    /// It is being restored.
+    Restoring {
+        /// Number of the record that is due.
+        next: u64,
+    },
+    /// It was restored, and asks the others whether its state is the newest.
+    Returning {
+        /// Members that act, and know of nothing newer.
+        acting: u16,
+        /// So many of them are enough.
+        wanted: u16,
+        /// Members that were restored too, and know of nothing newer. If all others answer, that is enough.
+        waiting: u16,
+    },
+    /// It takes part.
+    Acting,
+    /// Its state is not the newest: it takes no part.
+    Stale(StaleLog),
+}
+
+/// What is wrong with a state that was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StaleKind {
+    /// Records are missing at the end: the log goes on after its newest.
+    RolledBack,
+    /// Another history: the log has another record in its newest one's place.
+    Forked,
+    /// Another enclave was restored from the same log, and is the member now.
+    Superseded,
+}
+
+/// What shows that a state is not the newest: the enclave's own signed note, which another member remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleLog {
+    /// What is wrong.
+    pub kind: StaleKind,
+    /// Where this state stands.
+    pub own: Note,
+    /// What is known of the log.
+    pub known: Note,
+    /// By whom.
+    pub told_by: MemberId,
 }
 
 /// A member that is not admitted, and why.
@@ -148,6 +220,10 @@ pub enum Record {
     /// A broadcast, this enclave's own or one that it has accepted: any member's host can serve it to one whose copy
     /// was lost, so that no relay can make it look as if the speaker had been silent.
     Broadcast(Broadcast),
+    /// The enclave's own state: the next record of its log.
+    Sealed(Box<SealedRecord>),
+    /// The key to the log.
+    Slot(Box<KeySlot>),
 }
 
 /// Whom a message is for.
@@ -246,6 +322,12 @@ pub enum Notice {
         /// Whether the ceremony ended because of it.
         aborted: bool,
     },
+    /// The enclave was restored and takes part again, as this incarnation.
+    Returned(u64),
+    /// The enclave was restored from a state that is not the newest.
+    Stale(StaleLog),
+    /// A peer was restored from a state that is not the newest, and was told so.
+    StalePeer(StaleLog),
 }
 
 /// Why a request was refused.
@@ -309,6 +391,21 @@ pub enum Rejection {
     /// There is no aborted ceremony to retry.
     #[error("nothing to retry")]
     NothingToRetry,
+    /// Sealed state that can't be restored; what was given of it is forgotten.
+    #[error(transparent)]
+    Sealed(SealedError),
+    /// Records without a slot before them.
+    #[error("records without a key slot")]
+    NotRestoring,
+    /// The enclave was restored and waits for its peers.
+    #[error("the enclave waits for its peers to say that its state is the newest")]
+    Returning,
+    /// The enclave was restored from an old state.
+    #[error("the enclave's state is not the newest: take it from the newest records")]
+    Stale,
+    /// Another enclave than the one that was admitted for this member's machine.
+    #[error("{0} was admitted with another enclave")]
+    OtherEnclave(MemberId),
     /// Too much is open: acknowledge outputs first.
     #[error("too many open outputs or ceremonies")]
     Busy,
@@ -318,6 +415,6 @@ impl Rejection {
     /// Whether the same message may be accepted later, so that its carrier should keep it.
     pub fn is_transient(self) -> bool {
         use Rejection::*;
-        matches!(self, NotStarted | Platform | NotAdmitted(_) | UnknownCeremony | TooEarly | Busy)
+        matches!(self, NotStarted | Platform | NotAdmitted(_) | UnknownCeremony | TooEarly | Busy | Returning)
     }
 }
