@@ -2,96 +2,122 @@
 //!
 //! A peer that has been admitted stays so until it proves, in answer to a new challenge, that it is no longer acceptable:
 //! then it is cut off. Bad evidence that anybody could have made cuts off nobody.
+//!
+//! # State and restart
+//! Who was admitted with which enclave, and who was cut off, is part of the state. Challenges are not: an enclave that was
+//! restored proves itself anew, and has all others do so.
 
-use crate::effects::Effects;
-use crate::keys::IdentityKeys;
+use crate::change::Admitted;
+use crate::effects::Groups;
 use crate::platform::Platform;
-use postern_attestation::{Binding, Launch, Time, VerifiedReport, Verifier};
+use postern_attestation::{Binding, Launch, Time, TrustAnchor, VerifiedReport, Verifier};
 use postern_shared::check::Check;
 use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{ManifestHash, MemberId, Nonce};
-use postern_shared::manifest::Manifest;
+use postern_shared::manifest::{Manifest, Member};
 use postern_shared::message::{Attestation, Certificates, Challenge, Evidence, PeerMessage};
-use postern_shared::wire::{Notice, RefusedMember, Rejection};
-use std::collections::BTreeMap;
+use postern_shared::wire::{RefusedMember, Rejection};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Peers by what is known of them.
 pub(crate) struct Admission {
-    manifest: ManifestHash,
-    certificates: Certificates,
+    /// The first manifest: what `HOST_DATA` says.
+    dao: ManifestHash,
+    own: Identity,
     verifier: Verifier,
+    /// The own evidence of this launch, with the certificates that are handed on.
+    own_evidence: Option<Admitted>,
+    certificates: Option<Certificates>,
     /// Challenges not yet answered: at most one for each member.
     open: BTreeMap<MemberId, Nonce>,
-    admitted: BTreeMap<MemberId, Admitted>,
+    /// Members that have proved themselves to this launch of this enclave.
+    fresh: BTreeSet<MemberId>,
+    /// Everybody's enclave for good, the latest that was admitted: only a manifest brings another.
+    enclaves: BTreeMap<MemberId, Admitted>,
     /// Why those that are not admitted are not, as far as they have shown evidence.
     refused: BTreeMap<MemberId, RefusedMember>,
 }
 
-/// A peer, and the guest that it is.
-struct Admitted {
-    attestation: Attestation,
-    report_id: [u8; 32],
+/// What becomes of evidence.
+pub(crate) enum Judgement {
+    /// Nothing new.
+    Known,
+    /// Its member is admitted.
+    Admit(Box<Admitted>),
+    /// It is refused, and its member cut off if it was admitted.
+    Refuse(RefusedMember),
 }
 
 impl Admission {
-    /// Begins with the own evidence, which must satisfy the manifest like anybody's.
-    pub(crate) fn start(
-        manifest: &Manifest,
-        certificates: Certificates,
-        keys: &IdentityKeys,
-        platform: &mut impl Platform,
-        effects: &mut Effects,
-    ) -> Result<Self, Rejection> {
+    /// Knows nobody yet, and has no evidence of its own: see [`Self::renew`].
+    pub(crate) fn new(manifest: &Manifest, own: Identity, anchor: TrustAnchor) -> Self {
         let rules = manifest.attestation.clone();
         // The enclave has no clock: all that it knows is when its rules were written.
         let time = Time::NotBefore(rules.not_before);
-        let mut admission = Self {
-            manifest: manifest.hash(),
-            certificates: certificates.clone(),
-            verifier: Verifier::new(platform.trust_anchor().clone(), rules, time),
+        Self {
+            dao: manifest.hash(),
+            own,
+            verifier: Verifier::new(anchor, rules, time),
+            own_evidence: None,
+            certificates: None,
             open: BTreeMap::new(),
-            admitted: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            enclaves: BTreeMap::new(),
             refused: BTreeMap::new(),
-        };
-        admission.renew(manifest, certificates, keys, platform, effects)?;
-        Ok(admission)
+        }
     }
 
-    /// Uses other certificates from now on, if the own evidence satisfies the manifest with them.
+    /// Uses these certificates from now on, if the own evidence satisfies the manifest with them like anybody's.
     pub(crate) fn renew(
         &mut self,
         manifest: &Manifest,
         certificates: Certificates,
-        keys: &IdentityKeys,
         platform: &mut impl Platform,
-        effects: &mut Effects,
-    ) -> Result<(), Rejection> {
-        let own = keys.identity();
-        if self.identity(own.member).is_some() && self.certificates == certificates {
+    ) -> Result<(), RefusedEvidence> {
+        if self.certificates.as_ref() == Some(&certificates) {
             return Ok(());
         }
+        let own = self.own;
         let challenge = fresh_nonce(platform)?;
-        let attestation = self.attest(own, Some(*own), challenge, certificates.clone(), platform)?;
+        let attestation = self.attest(Some(own), challenge, certificates.clone(), platform)?;
         match self.verify(manifest, &attestation)? {
-            Ok(report) => self.admit(attestation, &report),
-            Err(refused) => {
-                let refused = RefusedMember { member: own.member, checks: refused.checks, cut_off: false };
-                effects.notice(Notice::Refused(refused));
-                return Err(Rejection::OwnEvidence);
+            Ok(admitted) => self.own_evidence = Some(admitted),
+            Err(Refused { checks, .. }) => {
+                return Err(RefusedEvidence::Own(RefusedMember {
+                    member: own.member,
+                    checks,
+                    cut_off: false,
+                }));
             }
         }
-        self.certificates = certificates;
+        self.certificates = Some(certificates);
         Ok(())
+    }
+
+    /// The enclave that was admitted for a member, whether or not it still is.
+    pub(crate) fn enclave(&self, member: MemberId) -> Option<&Identity> {
+        if member == self.own.member {
+            return Some(&self.own);
+        }
+        self.enclaves.get(&member).map(|admitted| &admitted.attestation.identity)
     }
 
     /// The verified identity of a member.
     pub(crate) fn identity(&self, member: MemberId) -> Option<&Identity> {
-        self.admitted.get(&member).map(|admitted| &admitted.attestation.identity)
+        self.enclave(member).filter(|_| self.not_cut_off(member).is_ok())
     }
 
     /// Admitted members, this one included.
-    pub(crate) fn members(&self) -> impl Iterator<Item = MemberId> {
-        self.admitted.keys().copied()
+    pub(crate) fn members(&self) -> Vec<MemberId> {
+        let others = self.enclaves.keys().copied().filter(|member| self.not_cut_off(*member).is_ok());
+        let mut members: Vec<MemberId> = others.chain([self.own.member]).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// Whether a member has proved itself since this enclave was launched.
+    pub(crate) fn is_fresh(&self, member: MemberId) -> bool {
+        self.fresh.contains(&member) && self.not_cut_off(member).is_ok()
     }
 
     /// Refuses a member that is cut off.
@@ -115,23 +141,27 @@ impl Admission {
     /// The evidence by which a roster's members were admitted.
     pub(crate) fn attested(&self, roster: &Roster) -> Vec<Attestation> {
         let attested = |identity: &Identity| {
-            let attestation = &self.admitted.get(&identity.member)?.attestation;
+            let known = if identity.member == self.own.member {
+                self.own_evidence.as_ref()
+            } else {
+                self.enclaves.get(&identity.member)
+            };
+            let attestation = &known?.attestation;
             (attestation.identity == *identity).then(|| attestation.clone())
         };
         roster.identities().iter().filter_map(attested).collect()
     }
 
-    /// Asks every member that is not admitted; repeats open challenges.
+    /// Asks every member that has not proved itself to this launch; repeats open challenges.
     pub(crate) fn challenge_missing(
         &mut self,
         manifest: &Manifest,
-        keys: &IdentityKeys,
         platform: &mut impl Platform,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<(), Rejection> {
         for member in manifest.members.iter().map(|member| member.id) {
-            if self.identity(member).is_none() || self.open.contains_key(&member) {
-                self.challenge(member, keys, platform, effects)?;
+            if !self.is_fresh(member) || self.open.contains_key(&member) {
+                self.challenge(member, platform, groups)?;
             }
         }
         Ok(())
@@ -141,11 +171,10 @@ impl Admission {
     pub(crate) fn challenge(
         &mut self,
         member: MemberId,
-        keys: &IdentityKeys,
         platform: &mut impl Platform,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        if member == keys.identity().member {
+        if member == self.own.member {
             return Ok(());
         }
         let nonce = match self.open.get(&member) {
@@ -153,88 +182,106 @@ impl Admission {
             None => fresh_nonce(platform)?,
         };
         self.open.insert(member, nonce);
-        let challenge = Challenge { from: *keys.identity(), to: member, nonce };
-        effects.send_to(member, &PeerMessage::Challenge(challenge));
+        let challenge = Challenge { from: self.own, to: member, nonce };
+        groups.send_to(member, &PeerMessage::Challenge(challenge));
         Ok(())
     }
 
-    /// Answers a challenge, and challenges back a peer that is new or claims new keys.
+    /// The next challenge to a member has another nonce: an answer to an earlier one proves nothing any more.
+    pub(crate) fn forget_challenge(&mut self, member: MemberId) {
+        self.open.remove(&member);
+    }
+
+    /// Answers a challenge, and challenges back a peer that is new.
     pub(crate) fn on_challenge(
         &mut self,
         challenge: &Challenge,
-        keys: &IdentityKeys,
         platform: &mut impl Platform,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<(), Rejection> {
         let asker = challenge.from.member;
-        let certificates = self.certificates.clone();
-        let answer =
-            self.attest(keys.identity(), Some(challenge.from), challenge.nonce, certificates, platform)?;
+        let answer = self.answer(Some(challenge.from), challenge.nonce, platform)?;
         if self.identity(asker) != Some(&challenge.from) && !self.open.contains_key(&asker) {
-            self.challenge(asker, keys, platform, effects)?;
+            self.challenge(asker, platform, groups)?;
         }
-        effects.send_to(asker, &PeerMessage::Evidence(Box::new(answer)));
+        groups.send_to(asker, &PeerMessage::Evidence(Box::new(answer)));
         Ok(())
     }
 
-    /// Admits a peer whose evidence answers an open challenge and satisfies the manifest, or cuts it off.
+    /// Judges a peer's evidence, which must answer an open challenge.
     pub(crate) fn on_evidence(
         &mut self,
         manifest: &Manifest,
-        answer: Attestation,
-        keys: &IdentityKeys,
-        effects: &mut Effects,
-    ) -> Result<(), Rejection> {
+        answer: &Attestation,
+    ) -> Result<Judgement, Rejection> {
         let member = answer.identity.member;
         // Mirrored, redirected, or meant for an auditor.
-        if answer.verifier != Some(*keys.identity()) || member == keys.identity().member {
+        if answer.verifier != Some(self.own) || member == self.own.member {
             return Err(Rejection::Misdirected);
         }
-        let repeated = self.admitted.get(&member).is_some_and(|known| {
+        let repeated = self.enclaves.get(&member).is_some_and(|known| {
             let known = &known.attestation;
             known.identity == answer.identity && known.challenge == answer.challenge
         });
         if repeated {
-            return Ok(());
+            return Ok(Judgement::Known);
         }
         if self.open.get(&member) != Some(&answer.challenge) {
             return Err(Rejection::StaleEvidence);
         }
-        match self.verify(manifest, &answer)? {
-            Ok(report) => {
+        match self.verify(manifest, answer)? {
+            Ok(admitted) => {
+                // A member has one enclave for as long as it has that machine: another, fresh one, however well measured,
+                // knows nothing of what the first has said.
+                let same = |known: &Admitted| {
+                    known.attestation.identity == answer.identity || known.machine < admitted.machine
+                };
+                if !self.enclaves.get(&member).is_none_or(same) {
+                    return Err(Rejection::OtherEnclave(member));
+                }
                 self.open.remove(&member);
-                self.refused.remove(&member);
-                self.admit(answer, &report);
-                effects.notice(Notice::Admitted(member));
-                Ok(())
+                self.fresh.insert(member);
+                Ok(Judgement::Admit(Box::new(admitted)))
             }
             Err(Refused { checks, authentic }) => {
+                let was = self.not_cut_off(member).is_ok() && self.enclave(member) == Some(&answer.identity);
                 // Once cut off, it stays so until its evidence is good.
-                let cut_off =
-                    self.not_cut_off(member).is_err() || authentic && self.admitted.remove(&member).is_some();
+                let cut_off = self.not_cut_off(member).is_err() || authentic && was;
                 let refused = RefusedMember { member, checks, cut_off };
-                if !self.admitted.contains_key(&member) {
+                if self.identity(member).is_none() && !cut_off {
                     self.refused.insert(member, refused.clone());
                 }
-                effects.notice(Notice::Refused(refused));
-                Err(Rejection::Evidence)
+                Ok(Judgement::Refuse(refused))
             }
         }
     }
 
-    /// Proves who this enclave is to somebody that is no enclave.
-    pub(crate) fn attest_to_anybody(
+    /// Proves who this enclave is: to another, or to somebody that is no enclave.
+    pub(crate) fn answer(
         &self,
-        keys: &IdentityKeys,
+        verifier: Option<Identity>,
         challenge: Nonce,
         platform: &mut impl Platform,
     ) -> Result<Attestation, Rejection> {
-        self.attest(keys.identity(), None, challenge, self.certificates.clone(), platform)
+        let certificates = self.certificates.clone().ok_or(Rejection::OwnEvidence)?;
+        self.attest(verifier, challenge, certificates, platform)
     }
 
-    fn admit(&mut self, attestation: Attestation, report: &VerifiedReport) {
-        let admitted = Admitted { report_id: *report.report_id(), attestation };
-        self.admitted.insert(admitted.attestation.identity.member, admitted);
+    /// From now on a member's enclave.
+    pub(crate) fn admit(&mut self, admitted: Admitted) {
+        let member = admitted.attestation.identity.member;
+        self.refused.remove(&member);
+        self.enclaves.insert(member, admitted);
+    }
+
+    /// No longer: until its evidence is good again.
+    pub(crate) fn cut_off(&mut self, refused: RefusedMember) {
+        self.refused.insert(refused.member, refused);
+    }
+
+    /// What snapshots keep of members.
+    pub(crate) fn enclaves(&self) -> impl Iterator<Item = &Admitted> {
+        self.enclaves.values()
     }
 
     /// Judges evidence; whoever it is from.
@@ -242,19 +289,23 @@ impl Admission {
         &mut self,
         manifest: &Manifest,
         answer: &Attestation,
-    ) -> Result<Result<VerifiedReport, Refused>, Rejection> {
+    ) -> Result<Result<Admitted, Refused>, Rejection> {
         let member = answer.identity.member;
         let entry = manifest.member(member).ok_or(Rejection::NotAMember(member))?;
         // Nothing could be dealt to such a peer, so nobody else would be dealt anything either.
         answer.identity.dealing.decode().map_err(|_| Rejection::Malformed)?;
-        let launch = Launch { epoch: manifest.epoch, host_data: self.manifest.0, chip_ids: &entry.chip_ids };
-        let report_data = Binding::of(self.manifest, answer).report_data();
+        let launch = Launch { epoch: manifest.epoch, host_data: self.dao.0, chip_ids: &entry.chip_ids };
+        let report_data = Binding::of(self.dao, answer).report_data();
         Ok(match self.verifier.verify(&answer.evidence, &launch, &report_data) {
             // One guest posing as two members would hold two shares.
             Ok(report) if self.is_another_member(member, &report) => {
                 Err(Refused { checks: vec![Check::Distinct], authentic: true })
             }
-            Ok(report) => Ok(report),
+            Ok(report) => Ok(Admitted {
+                attestation: answer.clone(),
+                report_id: *report.report_id(),
+                machine: machine_of(entry),
+            }),
             Err(refusal) => Err(Refused {
                 checks: refusal.failed().iter().map(|finding| finding.check).collect(),
                 authentic: refusal.is_authentic(),
@@ -263,12 +314,14 @@ impl Admission {
     }
 
     fn is_another_member(&self, member: MemberId, report: &VerifiedReport) -> bool {
-        self.admitted.iter().any(|(other, known)| *other != member && known.report_id == *report.report_id())
+        let known = self.enclaves.values().chain(&self.own_evidence);
+        known
+            .filter(|known| known.attestation.identity.member != member)
+            .any(|known| known.report_id == *report.report_id())
     }
 
     fn attest(
         &self,
-        own: &Identity,
         verifier: Option<Identity>,
         challenge: Nonce,
         certificates: Certificates,
@@ -276,16 +329,34 @@ impl Admission {
     ) -> Result<Attestation, Rejection> {
         let response = fresh_nonce(platform)?;
         let binding = Binding {
-            manifest: self.manifest,
-            prover: own,
+            manifest: self.dao,
+            prover: &self.own,
             verifier: verifier.as_ref(),
             challenge,
             response,
         };
         let report = platform.report(&binding.report_data()).map_err(|_| Rejection::Platform)?;
         let evidence = Evidence { report, certificates };
-        Ok(Attestation { identity: *own, verifier, challenge, response, evidence })
+        Ok(Attestation { identity: self.own, verifier, challenge, response, evidence })
     }
+}
+
+/// Why the own evidence can't be used.
+pub(crate) enum RefusedEvidence {
+    /// It would not satisfy the peers.
+    Own(RefusedMember),
+    /// There is none.
+    Other(Rejection),
+}
+
+impl From<Rejection> for RefusedEvidence {
+    fn from(rejection: Rejection) -> Self {
+        Self::Other(rejection)
+    }
+}
+
+fn machine_of(_entry: &Member) -> u32 {
+    0
 }
 
 /// Why evidence was refused.
@@ -295,7 +366,7 @@ struct Refused {
     authentic: bool,
 }
 
-fn fresh_nonce(platform: &mut impl Platform) -> Result<Nonce, Rejection> {
+pub(crate) fn fresh_nonce(platform: &mut impl Platform) -> Result<Nonce, Rejection> {
     let mut nonce = [0; 32];
     platform.fill_random(&mut nonce).map_err(|_| Rejection::Platform)?;
     Ok(Nonce(nonce))

@@ -1,99 +1,125 @@
 //! The one door: a request in, a response out.
 //!
-//! Whoever drives the core MUST store the outputs of a response durably before it acts on them, MUST act on them in
-//! their order, and MAY repeat any request at any time. A refusal changes nothing but what it says in a notice.
+//! Whoever drives the core MUST store the outputs of a response durably, all of them in one transaction, before it acts on
+//! them, MUST act on them in their order, and MAY repeat any request at any time. A refusal changes nothing but what it
+//! says in a notice.
+//!
+//! # How a request becomes a change
+//! It is judged, with the machine's help where that is needed, and becomes a [`Change`] or is refused. The change is
+//! applied to the [`Session`]; if that is another than before, the change is sealed into the log, and its record goes out
+//! first. What others may rely on is held back until enough of them remember the record (`witness`).
 
-use crate::admission::Admission;
+use crate::admission::{Judgement, RefusedEvidence, fresh_nonce};
 use crate::ceremony::keygen::Keygen;
-use crate::ceremony::presign::Presign;
-use crate::ceremony::release::Release;
-use crate::ceremony::{Me, Setting};
-use crate::coins::Coins;
-use crate::effects::{Effects, OutputQueue};
-use crate::keys::IdentityKeys;
-use crate::ledger::Ledger;
+use crate::change::{Change, Genesis};
+use crate::effects::{Effects, Groups, OutputQueue};
+use crate::journal::{Content, Journal, LogName, Reader, VaultContent, fresh_salt};
 use crate::platform::Platform;
+use crate::seal::{LogKey, OwnLaunch};
+use crate::secret::SecretBytes;
+use crate::session::Session;
+use crate::vault::Vault;
+use crate::witness::{Compared, Watch};
 use postern_attestation::ReportData;
 use postern_shared::codec;
-use postern_shared::ethereum::VoluntaryExit;
-use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
-use postern_shared::keygen::KeygenTerms;
+use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
+use postern_shared::message::{Attestation, Certificates, PeerMessage};
 use postern_shared::policy::Trust;
-use postern_shared::presign::PresignTerms;
-use postern_shared::release::ReleaseTerms;
-use postern_shared::wire::{MAX_FRAME, Rejection, Reply, Request, Response, Status};
-use std::collections::{BTreeMap, BTreeSet};
+use postern_shared::record::{
+    KeySlot, LogHead, LogId, RECORD_VERSION, SealedError, SealedRecord, SlotHeader,
+};
+use postern_shared::wire::{
+    MAX_FRAME, Notice, Output, Record, Rejection, Reply, Request, Response, StaleLog, Standing, Status,
+};
+use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
-
-/// Most presigns and releases that are kept.
-const MAX_CEREMONIES: usize = 100_000;
 
 /// Longest message from a peer, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Presigned exits are valid from the first epoch on, so that they are ripe whenever they are needed.
-const EXIT_EPOCH: u64 = 0;
+/// Most bytes of outputs that are let out with one record.
+const MAX_RELEASED: usize = 1 << 20;
 
-/// An enclave's whole state.
+/// Bytes that the log grows by at least between two snapshots, unless told otherwise.
+const SNAPSHOT_AFTER: usize = 4 << 20;
+
+/// Bytes of items, as encoded, that make a part of a snapshot, and pools that make a vault record.
+const PART_SIZE: usize = 256 << 10;
+const POOLS_IN_RECORD: usize = 64;
+
+/// An enclave.
 pub struct Core<P> {
     platform: P,
-    session: Option<Session>,
+    life: Life,
     outputs: OutputQueue,
+    snapshot_after: usize,
 }
 
-/// An enclave that has been started.
-struct Session {
-    manifest: Manifest,
-    canonical: Vec<u8>,
-    keys: IdentityKeys,
-    coins: Coins,
-    admission: Admission,
-    ledger: Ledger,
-    attempts: BTreeMap<PoolId, u32>,
-    /// Whom the host wants to go on without.
-    without: BTreeSet<MemberId>,
-    /// Pools of which a replaced keygen was confirmed.
-    confirmed: BTreeSet<PoolId>,
-    keygens: BTreeMap<PoolId, Keygen>,
-    presigns: BTreeMap<CeremonyId, Presign>,
-    releases: BTreeMap<CeremonyId, Release>,
+enum Life {
+    Idle,
+    Restoring(Box<Restoring>),
+    Started(Box<Started>),
+}
+
+/// An enclave that gets its state back.
+struct Restoring {
+    certificates: Certificates,
+    /// What its slot says the slot is sealed at.
+    slot: SlotHeader,
+    reader: Reader,
+    /// Until there is a session to take it.
+    vault: Vault,
+    session: Option<Session>,
+}
+
+/// An enclave that has a state.
+struct Started {
+    session: Session,
+    journal: Journal,
+    watch: Watch,
 }
 
 impl<P: Platform> Core<P> {
-    /// A core that waits to be started.
+    /// A core that waits to be started or restored.
     pub fn new(platform: P) -> Self {
-        Self { platform, session: None, outputs: OutputQueue::default() }
+        let (life, outputs, snapshot_after) = (Life::Idle, OutputQueue::default(), SNAPSHOT_AFTER);
+        Self { platform, life, outputs, snapshot_after }
+    }
+
+    /// Writes a snapshot when the log has grown by so many bytes, and by twice the size of the last.
+    pub fn with_snapshots_after(self, bytes: usize) -> Self {
+        Self { snapshot_after: bytes, ..self }
     }
 
     /// Applies one request. Never blocks, never panics; bounded work, bounded output.
     pub fn handle(&mut self, request: Request) -> Response {
-        let repeats = matches!(request, Request::Resume);
-        let mut effects = Effects::default();
-        let reply = match self.apply(request, &mut effects) {
+        let mut groups = Groups::default();
+        let reply = match self.apply(request, &mut groups) {
             Ok(reply) => reply,
             Err(rejection) => Reply::Rejected(rejection),
         };
-        let outputs = if repeats {
-            // Half a frame leaves room for everything else in it.
-            self.outputs.repeat(MAX_FRAME / 2)
-        } else {
-            self.outputs.append(effects)
-        };
-        Response { reply, outputs }
+        self.outputs.append(groups);
+        // Half a frame leaves room for everything else in it, and for one group that is longer.
+        let (outputs, more) = self.outputs.next(MAX_FRAME / 2);
+        Response { reply, outputs, more }
     }
 
     /// The keygen of a pool, to look at.
     pub fn keygen(&self, pool: PoolId) -> Option<&Keygen> {
-        self.session.as_ref()?.keygens.get(&pool)
+        match &self.life {
+            Life::Started(started) => started.session.keygens.get(&pool),
+            _ => None,
+        }
     }
 
-    fn apply(&mut self, request: Request, effects: &mut Effects) -> Result<Reply, Rejection> {
+    fn apply(&mut self, request: Request, groups: &mut Groups) -> Result<Reply, Rejection> {
         match request {
             Request::Status => return Ok(Reply::Status(self.status())),
-            Request::Resume => return Ok(Reply::Done),
+            Request::Resume => {
+                self.outputs.repeat();
+                return Ok(Reply::Done);
+            }
             Request::Acknowledge(through) => {
                 self.outputs.acknowledge(through);
                 return Ok(Reply::Done);
@@ -105,40 +131,50 @@ impl<P: Platform> Core<P> {
                 return Ok(Reply::Report(report));
             }
             Request::Start { manifest, member, certificates } => {
-                return self.start(manifest, member, certificates, effects);
+                return self.start(manifest, member, certificates, groups);
             }
+            Request::Restore { slot, certificates } => return self.restore(&slot, certificates),
+            Request::Records(records) => return self.read(&records, groups),
+            Request::Restored => return self.restored(groups),
             _ => {}
         }
-        let session = self.session.as_mut().ok_or(Rejection::NotStarted)?;
-        let result = match request {
-            Request::Attest(nonce) => {
-                let attestation =
-                    session.admission.attest_to_anybody(&session.keys, nonce, &mut self.platform)?;
-                return Ok(Reply::Attestation(Box::new(attestation)));
-            }
-            Request::Renew(certificates) => session.renew(certificates, &mut self.platform, effects),
-            Request::GoOnWithout(members) => session.go_on_without(members),
-            Request::Reattest(member) => session.reattest(member, &mut self.platform, effects),
-            Request::Observe(event) => session.ledger.observe(event),
-            Request::Deliver(bytes) => session.on_message(&bytes, &mut self.platform, effects),
-            Request::Retry(pool) => session.retry(pool, effects),
-            _ => session.on_tick(&mut self.platform, effects),
-        };
-        session.advance(effects);
-        result.map(|()| Reply::Done)
+        let Life::Started(started) = &mut self.life else { return Err(Rejection::NotStarted) };
+        let result = started.serve(request, &mut self.platform, groups);
+        if started.session.notes.is_acting() && started.journal.wants_snapshot(self.snapshot_after) {
+            started.write_snapshot(&mut self.platform, groups)?;
+        }
+        result
     }
 
     fn status(&self) -> Status {
-        let session = self.session.as_ref();
-        Status {
-            identity: session.map(|session| *session.keys.identity()),
-            manifest: session.map(|session| session.manifest.hash()),
-            admitted: session.map(|session| session.admission.members().collect()).unwrap_or_default(),
-            refused: session
-                .map(|session| session.admission.refused().cloned().collect())
-                .unwrap_or_default(),
+        let mut status = Status {
+            identity: None,
+            manifest: None,
+            admitted: Vec::new(),
+            refused: Vec::new(),
             newest_output: self.outputs.newest(),
+            standing: Standing::Idle,
+            incarnation: 0,
+            head: LogHead::START,
+        };
+        match &self.life {
+            Life::Idle => {}
+            Life::Restoring(restoring) => {
+                status.standing = Standing::Restoring { next: restoring.reader.next() };
+                status.head = restoring.reader.head();
+            }
+            Life::Started(started) => {
+                let Started { session, journal, watch } = &**started;
+                status.identity = Some(*session.keys.identity());
+                status.manifest = Some(session.manifest.hash());
+                status.admitted = session.admission.members();
+                status.refused = session.admission.refused().cloned().collect();
+                status.standing = watch.standing(session.manifest.members.len());
+                status.incarnation = session.notes.own().incarnation;
+                status.head = journal.head();
+            }
         }
+        status
     }
 
     fn start(
@@ -146,307 +182,583 @@ impl<P: Platform> Core<P> {
         canonical: Vec<u8>,
         member: MemberId,
         certificates: Certificates,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<Reply, Rejection> {
-        if let Some(session) = &mut self.session {
-            if session.canonical != canonical || session.keys.identity().member != member {
+        if let Life::Started(started) = &mut self.life {
+            if started.session.canonical != canonical || started.session.own() != member {
                 return Err(Rejection::StartedOtherwise);
             }
-            session.renew(certificates, &mut self.platform, effects)?;
-            return Ok(Reply::Done);
+            return started.session.renew(certificates, &mut self.platform, groups).map(|()| Reply::Done);
         }
         let manifest = Manifest::from_canonical(&canonical).map_err(|_| Rejection::InvalidManifest)?;
         manifest.member(member).ok_or(Rejection::NotAMember(member))?;
+        self.check_trust(&manifest)?;
+        let failed = |_| Rejection::Platform;
+        let mut seed = Zeroizing::new([0; 32]);
+        self.platform.fill_random(&mut seed[..]).map_err(failed)?;
+        let (mut log, nonce) = ([0; 32], fresh_nonce(&mut self.platform)?);
+        self.platform.fill_random(&mut log).map_err(failed)?;
+        let genesis = Genesis { manifest: canonical, member, seed: SecretBytes::of(&seed[..]), nonce };
+        let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
+            .ok_or(Rejection::InvalidManifest)?;
+        session.renew(certificates, &mut self.platform, groups)?;
+        let name = LogName { dao: session.dao, member, log: LogId(log) };
+        let key = LogKey::draw(&mut self.platform).map_err(failed)?;
+        let own = OwnLaunch::read(&mut self.platform).map_err(failed)?;
+        let slot = make_slot(&key, name, &own, &mut self.platform)?;
+        groups.output(Output::Store(Record::Slot(Box::new(slot))));
+        let journal = Journal::new(key, name, LogHead::START);
+        let mut started = Started { session, journal, watch: Watch::default() };
+        started.commit(Change::Begun(Box::new(genesis)), &mut self.platform, groups)?;
+        started.session.challenge_missing(&mut self.platform, groups)?;
+        self.life = Life::Started(Box::new(started));
+        Ok(Reply::Done)
+    }
+
+    fn check_trust(&self, manifest: &Manifest) -> Result<(), Rejection> {
         let anchor = self.platform.trust_anchor();
         let trusted = match manifest.attestation.trust {
             Trust::Amd => anchor.is_amd(),
             Trust::Simulation { root } => !anchor.is_amd() && Digest(anchor.fingerprint()) == root,
         };
-        if !trusted {
-            return Err(Rejection::WrongTrust);
+        if trusted { Ok(()) } else { Err(Rejection::WrongTrust) }
+    }
+
+    fn restore(&mut self, slot: &KeySlot, certificates: Certificates) -> Result<Reply, Rejection> {
+        // A state that is known to be old may be replaced; one that is not, never.
+        if matches!(&self.life, Life::Started(started) if started.watch.stale.is_none()) {
+            return Err(Rejection::StartedOtherwise);
         }
-        let mut seed = Zeroizing::new([0; 32]);
-        self.platform.fill_random(&mut seed[..]).map_err(|_| Rejection::Platform)?;
-        let coins = Coins::new(seed);
-        let keys = IdentityKeys::derive(&coins, member);
-        let admission = Admission::start(&manifest, certificates, &keys, &mut self.platform, effects)?;
-        let mut session = Session {
-            manifest,
-            canonical,
-            keys,
-            coins,
-            admission,
-            ledger: Ledger::default(),
-            attempts: BTreeMap::new(),
-            without: BTreeSet::new(),
-            confirmed: BTreeSet::new(),
-            keygens: BTreeMap::new(),
-            presigns: BTreeMap::new(),
-            releases: BTreeMap::new(),
+        let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
+        let key = LogKey::from_slot(slot, &own, &mut self.platform).map_err(Rejection::Sealed)?;
+        let reader = Reader::new(key, LogName::of(&slot.header));
+        let (slot, vault, session) = (slot.header, Vault::default(), None);
+        self.life = Life::Restoring(Box::new(Restoring { certificates, slot, reader, vault, session }));
+        Ok(Reply::Done)
+    }
+
+    fn read(&mut self, records: &[SealedRecord], groups: &mut Groups) -> Result<Reply, Rejection> {
+        for record in records {
+            let Life::Restoring(restoring) = &mut self.life else { return Err(Rejection::NotRestoring) };
+            if let Err(rejection) = restoring.read(record, &mut self.platform, groups) {
+                self.life = Life::Idle;
+                return Err(rejection);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    fn restored(&mut self, groups: &mut Groups) -> Result<Reply, Rejection> {
+        let restoring = match core::mem::replace(&mut self.life, Life::Idle) {
+            Life::Restoring(restoring) => *restoring,
+            other => {
+                self.life = other;
+                return Err(Rejection::NotRestoring);
+            }
         };
-        session.admission.challenge_missing(&session.manifest, &session.keys, &mut self.platform, effects)?;
-        self.session = Some(session);
+        let Restoring { slot, reader, session, .. } = restoring;
+        let (journal, vault) = reader.finish().map_err(Rejection::Sealed)?;
+        let session = session.ok_or(Rejection::Sealed(SealedError::Incomplete))?;
+        if session.vault.head() != vault {
+            let (expected, found) = (vault.count, session.vault.head().count);
+            return Err(Rejection::Sealed(SealedError::Vault { expected, found }));
+        }
+        self.check_trust(&session.manifest)?;
+        let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
+        if slot.tcb != own.committed_tcb {
+            // Firmware was updated: older firmware must not open the log for ever.
+            let slot = make_slot(journal.key(), journal.name(), &own, &mut self.platform)?;
+            groups.output(Output::Store(Record::Slot(Box::new(slot))));
+        }
+        let mut started = Started { session, journal, watch: Watch::default() };
+        started.come_back(&mut self.platform, groups)?;
+        self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
 }
 
-/// Lends the parts of a session that every ceremony needs, beside the ceremony itself.
-macro_rules! lend {
-    ($session:ident, |$me:ident, $setting:ident| $body:expr) => {{
-        let $me = Me { keys: &$session.keys, coins: &$session.coins };
-        let attested = |roster: &Roster| $session.admission.attested(roster);
-        let $setting = Setting { manifest: &$session.canonical, attested: &attested };
-        $body
-    }};
+fn make_slot(
+    key: &LogKey,
+    name: LogName,
+    own: &OwnLaunch,
+    platform: &mut impl Platform,
+) -> Result<KeySlot, Rejection> {
+    let header = SlotHeader {
+        version: RECORD_VERSION,
+        dao: name.dao,
+        member: name.member,
+        log: name.log,
+        measurement: own.measurement,
+        policy: own.policy,
+        tcb: own.committed_tcb,
+        salt: fresh_salt(platform)?,
+    };
+    key.to_slot(header, platform).map_err(|_| Rejection::Platform)
 }
 
-impl Session {
-    fn on_tick(&mut self, platform: &mut impl Platform, effects: &mut Effects) -> Result<(), Rejection> {
-        self.admission.challenge_missing(&self.manifest, &self.keys, platform, effects)?;
-        self.keygens.values().for_each(|keygen| keygen.on_tick(effects));
-        lend!(self, |me, setting| {
-            self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
-            for release in self.releases.values_mut() {
-                if self.admission.not_cut_off(release.terms().leader).is_err() {
-                    continue;
+impl Restoring {
+    fn read(
+        &mut self,
+        record: &SealedRecord,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let number = record.header.number;
+        let incomplete = Rejection::Sealed(SealedError::Incomplete);
+        match self.reader.read(record).map_err(Rejection::Sealed)? {
+            Content::Nothing => {}
+            Content::Change(change) => {
+                if let (Change::Begun(genesis), None) = (&*change, &self.session) {
+                    let session = Session::begin(genesis, platform.trust_anchor().clone());
+                    self.begin(session.ok_or(incomplete)?, platform, groups)?;
                 }
-                if let Some(presign) = self.presigns.get(&release.terms().presign.ceremony()) {
-                    release.on_tick(presign, &me, effects);
-                }
+                let session = self.session.as_mut().ok_or(incomplete)?;
+                let mut effects = Effects::default();
+                // What it refused then it refuses now.
+                let _ = session.apply(&change, &mut effects);
+                session.recorded(self.reader.head(), effects.into_parts().0);
             }
-        });
+            Content::Vault(VaultContent { settled, .. }) => match &mut self.session {
+                Some(session) => {
+                    session.keep_settled(settled);
+                    session.recorded(self.reader.head(), Vec::new());
+                }
+                None => self.vault.keep(settled),
+            },
+            Content::Snapshot(items) => {
+                let vault = core::mem::take(&mut self.vault);
+                let session = Session::restore(items, vault, platform.trust_anchor().clone());
+                let session = session.ok_or(Rejection::Sealed(SealedError::Content { number }))?;
+                self.begin(session, platform, groups)?;
+            }
+        }
         Ok(())
     }
 
-    fn on_message(
+    /// From here on there is an identity: with its evidence, what is restored can be shown to others.
+    fn begin(
         &mut self,
-        bytes: &[u8],
+        mut session: Session,
         platform: &mut impl Platform,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        if bytes.len() > MAX_MESSAGE {
-            return Err(Rejection::Malformed);
-        }
-        let own = self.keys.identity().member;
-        match codec::decode(bytes).map_err(|_| Rejection::Malformed)? {
-            PeerMessage::Challenge(challenge) => {
-                let asker = challenge.from.member;
-                if challenge.to != own || asker == own {
-                    return Err(Rejection::Misdirected);
-                }
-                self.manifest.member(asker).ok_or(Rejection::NotAMember(asker))?;
-                self.admission.on_challenge(&challenge, &self.keys, platform, effects)
-            }
-            PeerMessage::Evidence(answer) => {
-                self.admission.on_evidence(&self.manifest, *answer, &self.keys, effects)
-            }
-            PeerMessage::Broadcast(statement) => self.on_statement(statement, effects),
-            PeerMessage::Envelope(envelope) => self.on_envelope(&envelope, effects),
-        }
+        session.renew(self.certificates.clone(), platform, groups)?;
+        self.session = Some(session);
+        Ok(())
     }
+}
 
+impl Session {
+    /// Uses other certificates; says which checks fail with them.
     fn renew(
         &mut self,
         certificates: Certificates,
         platform: &mut impl Platform,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        self.admission.renew(&self.manifest, certificates, &self.keys, platform, effects)
+        self.admission.renew(&self.manifest, certificates, platform).map_err(|refused| match refused {
+            RefusedEvidence::Own(refused) => {
+                groups.notice(Notice::Refused(refused));
+                Rejection::OwnEvidence
+            }
+            RefusedEvidence::Other(rejection) => rejection,
+        })
+    }
+
+    fn challenge_missing(
+        &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.admission.challenge_missing(&self.manifest, platform, groups)
+    }
+
+    fn known(&self, member: MemberId) -> Result<(), Rejection> {
+        self.manifest.member(member).map(|_| ()).ok_or(Rejection::NotAMember(member))
+    }
+}
+
+impl Started {
+    fn serve(
+        &mut self,
+        request: Request,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<Reply, Rejection> {
+        if self.watch.stale.is_some() {
+            return Err(Rejection::Stale);
+        }
+        match request {
+            Request::Attest(nonce) => {
+                let attestation = self.session.admission.answer(None, nonce, platform)?;
+                return Ok(Reply::Attestation(Box::new(attestation)));
+            }
+            Request::Renew(certificates) => self.session.renew(certificates, platform, groups)?,
+            Request::Reattest(member) => self.reattest(member, platform, groups)?,
+            Request::Deliver(bytes) => self.on_message(bytes, platform, groups)?,
+            Request::Tick => self.on_tick(platform, groups)?,
+            Request::GoOnWithout(members) => {
+                members.iter().try_for_each(|member| self.session.known(*member))?;
+                self.act(Change::Without(members), platform, groups)?;
+            }
+            Request::Observe(event) => self.act(Change::Observed(event), platform, groups)?,
+            Request::Retry(pool) => self.act(Change::Retried(pool), platform, groups)?,
+            _ => return Err(Rejection::StartedOtherwise),
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Applies a change, and seals it into the log if the state is another.
+    fn commit(
+        &mut self,
+        change: Change,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        // First, so that a machine without randomness changes nothing.
+        let salt = fresh_salt(platform)?;
+        let mut effects = Effects::default();
+        let result = self.session.apply(&change, &mut effects);
+        let changed = effects.has_changed();
+        let (gated, free) = effects.into_parts();
+        if !changed {
+            groups.outputs(free);
+            return result;
+        }
+        let record = self.journal.change(&change, salt)?;
+        self.session.recorded(record.head(), gated);
+        groups.record(record, free);
+        self.advance(groups);
+        result
+    }
+
+    /// Commits what only an enclave that acts may do.
+    fn act(
+        &mut self,
+        change: Change,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.must_act()?;
+        self.commit(change, platform, groups)
+    }
+
+    fn must_act(&self) -> Result<(), Rejection> {
+        if self.session.notes.is_acting() { Ok(()) } else { Err(Rejection::Returning) }
     }
 
     fn reattest(
         &mut self,
         member: Option<MemberId>,
         platform: &mut impl Platform,
-        effects: &mut Effects,
+        groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        if let Some(stranger) = member.filter(|member| self.manifest.member(*member).is_none()) {
-            return Err(Rejection::NotAMember(stranger));
-        }
-        for id in self.manifest.members.iter().map(|entry| entry.id) {
-            if member.is_none_or(|member| member == id) {
-                self.admission.challenge(id, &self.keys, platform, effects)?;
-            }
+        member.map_or(Ok(()), |member| self.session.known(member))?;
+        let members: Vec<MemberId> = self.session.manifest.members.iter().map(|entry| entry.id).collect();
+        for id in members.into_iter().filter(|id| member.is_none_or(|member| member == *id)) {
+            self.session.admission.challenge(id, platform, groups)?;
         }
         Ok(())
     }
 
-    fn go_on_without(&mut self, members: Vec<MemberId>) -> Result<(), Rejection> {
-        let stranger = members.iter().find(|member| self.manifest.member(**member).is_none());
-        if let Some(stranger) = stranger {
-            return Err(Rejection::NotAMember(*stranger));
+    fn on_tick(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        self.session.challenge_missing(platform, groups)?;
+        if let Some(claim) = self.watch.claimed() {
+            let claim = Witness::Return(*claim);
+            self.say_to_all(claim, groups);
         }
-        self.without = members.into_iter().collect();
+        if let Some(note) = self.watch.in_flight() {
+            let note = Witness::Advance(*note);
+            self.say_to_all(note, groups);
+        }
+        if self.session.notes.is_acting() {
+            self.act(Change::Ticked, platform, groups)?;
+        }
         Ok(())
     }
 
-    /// Routes an authentic statement to its ceremony. Who speaks is told by the ceremony's own roster.
-    fn on_statement(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
-        let from = statement.slot.from;
-        let ceremony = statement.slot.ceremony;
-        let authentic = |roster: &Roster| match roster.get(from) {
-            None => Err(Rejection::NotAMember(from)),
-            Some(speaker) if statement.signed_digest().verify(speaker) => Ok(()),
-            Some(_) => Err(Rejection::NotAuthentic),
-        };
-        self.admission.not_cut_off(from)?;
-        lend!(self, |me, setting| {
-            if let Some(keygen) = self.keygens.values_mut().find(|keygen| keygen.id() == ceremony) {
-                authentic(keygen.roster())?;
-                // All operators make a key, or none does: with one that is cut off, it stands still.
-                keygen.roster().members().try_for_each(|member| self.admission.not_cut_off(member))?;
-                return keygen.on_statement(statement, &me, &setting, effects);
+    fn on_message(
+        &mut self,
+        bytes: Vec<u8>,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(Rejection::Malformed);
+        }
+        let own = self.session.own();
+        match codec::decode(&bytes).map_err(|_| Rejection::Malformed)? {
+            PeerMessage::Challenge(challenge) => {
+                let asker = challenge.from.member;
+                if challenge.to != own || asker == own {
+                    return Err(Rejection::Misdirected);
+                }
+                self.session.known(asker)?;
+                self.session.admission.on_challenge(&challenge, platform, groups)
             }
-            if let Some(presign) = self.presigns.get_mut(&ceremony) {
-                authentic(presign.roster())?;
-                return presign.on_statement(statement, &me, &setting, effects);
+            PeerMessage::Evidence(answer) => self.on_evidence(&answer, platform, groups),
+            PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => {
+                self.act(Change::Heard(bytes), platform, groups)
             }
-            let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
-            let presign =
-                self.presigns.get(&release.terms().presign.ceremony()).ok_or(Rejection::UnknownCeremony)?;
-            authentic(presign.roster())?;
-            self.admission.not_cut_off(release.terms().leader)?;
-            release.on_statement(statement, presign, &me, &setting, effects)
-        })
+            PeerMessage::Witness(message) => self.on_witness(*message, platform, groups),
+        }
     }
 
-    fn on_envelope(&mut self, envelope: &Envelope, effects: &mut Effects) -> Result<(), Rejection> {
-        let slot = envelope.header.slot;
-        if envelope.header.to != self.keys.identity().member {
+    fn on_evidence(
+        &mut self,
+        answer: &Attestation,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let member = answer.identity.member;
+        match self.session.admission.on_evidence(&self.session.manifest, answer)? {
+            Judgement::Known => Ok(()),
+            Judgement::Admit(admitted) => {
+                self.commit(Change::Admitted(admitted), platform, groups)?;
+                groups.notice(Notice::Admitted(member));
+                match self.watch.returned.remove(&member) {
+                    Some(claim) => self.answer_return(claim, platform, groups),
+                    None => Ok(()),
+                }
+            }
+            Judgement::Refuse(refused) => {
+                if refused.cut_off {
+                    self.commit(Change::CutOff(refused.clone()), platform, groups)?;
+                }
+                groups.notice(Notice::Refused(refused));
+                Err(Rejection::Evidence)
+            }
+        }
+    }
+
+    /// Writes everything anew, so that the records before may be forgotten.
+    fn write_snapshot(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        loop {
+            let settled = self.session.settled(POOLS_IN_RECORD);
+            if settled.is_empty() {
+                break;
+            }
+            let salt = fresh_salt(platform)?;
+            let content = VaultContent { follows: self.session.vault.head(), settled };
+            let record = self.journal.vault(&content, salt)?;
+            self.session.keep_settled(content.settled);
+            self.session.recorded(record.head(), Vec::new());
+            groups.record(record, Vec::new());
+        }
+        let first = self.journal.head().number.saturating_add(1);
+        let (mut part, mut part_size, mut size) = (Vec::new(), 0, 0_usize);
+        let mut items = self.session.items().peekable();
+        let mut records = Vec::new();
+        while let Some(item) = items.next() {
+            part_size += codec::encode_secret(&item).len();
+            part.push(item);
+            if part_size >= PART_SIZE || items.peek().is_none() {
+                let record = self.journal.part(&core::mem::take(&mut part), fresh_salt(platform)?)?;
+                size = size.saturating_add(record.ciphertext.len());
+                part_size = 0;
+                records.push(record);
+            }
+        }
+        drop(items);
+        let vault = self.session.vault.head();
+        records.push(self.journal.snapshot(first, size, vault, fresh_salt(platform)?)?);
+        for record in records {
+            self.session.recorded(record.head(), Vec::new());
+            groups.record(record, Vec::new());
+        }
+        Ok(())
+    }
+}
+
+/// The rollback guard: see `witness`.
+impl Started {
+    /// Sends a note of the log's place, if outputs wait for it and none is on its way.
+    fn advance(&mut self, groups: &mut Groups) {
+        let covers = self.session.held.len();
+        if covers == 0 || !self.session.notes.is_acting() || self.watch.in_flight().is_some() {
+            return;
+        }
+        let note = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
+        self.watch.send(note, covers);
+        self.say_to_all(Witness::Advance(note), groups);
+    }
+
+    /// Begins another incarnation and asks for leave to act.
+    fn come_back(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        let nonce = fresh_nonce(platform)?;
+        self.commit(Change::Returned(nonce), platform, groups)?;
+        let claim = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
+        self.watch.claim(claim);
+        self.session.challenge_missing(platform, groups)?;
+        self.say_to_all(Witness::Return(claim), groups);
+        Ok(())
+    }
+
+    fn on_witness(
+        &mut self,
+        message: WitnessMessage,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let from = message.from;
+        if from == self.session.own() {
             return Err(Rejection::Misdirected);
         }
-        self.admission.not_cut_off(slot.from)?;
-        lend!(self, |me, setting| {
-            let release = self.releases.get_mut(&slot.ceremony).ok_or(Rejection::UnknownCeremony)?;
-            let presign =
-                self.presigns.get(&release.terms().presign.ceremony()).ok_or(Rejection::UnknownCeremony)?;
-            if !release.expects(envelope) {
-                return Err(Rejection::Invalid);
+        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
+        if !message.verify(self.session.dao, speaker) {
+            return Err(Rejection::NotAuthentic);
+        }
+        match message.witness {
+            Witness::Advance(signed) => {
+                self.check_note(from, &signed)?;
+                self.must_act()?;
+                self.on_advance(signed, platform, groups)
             }
-            let sender = presign.roster().get(slot.from).ok_or(Rejection::NotAMember(slot.from))?;
-            let plaintext = self.keys.open(sender, envelope).ok_or(Rejection::NotAuthentic)?;
-            release.on_share(slot.from, &plaintext, presign, &me, &setting, effects)
-        })
+            Witness::Noted(note) => self.on_noted(from, &note, platform, groups),
+            Witness::Return(signed) => {
+                self.check_note(from, &signed)?;
+                // Noted before: it has proved itself in this incarnation.
+                if matches!(self.session.notes.compare(&signed.note), Compared::Same) {
+                    return self.answer_return(signed, platform, groups);
+                }
+                if self.watch.returned.insert(from, signed) != Some(signed) {
+                    self.session.admission.forget_challenge(from);
+                }
+                self.session.admission.challenge(from, platform, groups)
+            }
+            Witness::Known { claim, acting, notes } => {
+                self.on_known(from, &claim, acting, &notes, platform, groups)
+            }
+        }
     }
 
-    fn retry(&mut self, pool: PoolId, effects: &mut Effects) -> Result<(), Rejection> {
-        if !self.keygens.get(&pool).is_some_and(Keygen::is_retryable) {
-            return Err(Rejection::NothingToRetry);
+    /// A note that `from` sends of itself.
+    fn check_note(&self, from: MemberId, signed: &SignedNote) -> Result<(), Rejection> {
+        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
+        if signed.verify(self.session.dao, speaker) { Ok(()) } else { Err(Rejection::NotAuthentic) }
+    }
+
+    fn on_advance(
+        &mut self,
+        signed: SignedNote,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let note = signed.note;
+        match self.session.notes.compare(&note) {
+            Compared::Late => return Ok(()),
+            Compared::Same => {}
+            Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
+            Compared::Stale(_) => return self.answer_return(signed, platform, groups),
         }
-        let attempt = self.attempts.entry(pool).or_default();
-        *attempt = attempt.saturating_add(1);
-        if self.keygens.remove(&pool).is_some_and(|keygen| keygen.has_confirmed()) {
-            self.confirmed.insert(pool);
-        }
-        self.start_keygens(effects);
+        self.say(note.member, Witness::Noted(note), groups);
         Ok(())
     }
 
-    /// Starts every ceremony whose cause is known and whose participants are admitted.
-    fn advance(&mut self, effects: &mut Effects) {
-        self.start_keygens(effects);
-        self.start_presigns(effects);
-        self.start_releases(effects);
-    }
-
-    /// Those of `members` that take part in what begins now: all but who is away, by the host's word and by our own.
-    fn present(&self, members: Vec<MemberId>) -> Vec<MemberId> {
-        let away =
-            |member: &MemberId| self.without.contains(member) && self.admission.identity(*member).is_none();
-        members.into_iter().filter(|member| !away(member)).collect()
-    }
-
-    fn start_keygens(&mut self, effects: &mut Effects) {
-        let operators = self.present(self.manifest.operators());
-        if !self.manifest.is_operator_committee(&operators) {
-            return;
-        }
-        let Some(roster) = self.admission.roster(&operators) else { return };
-        let all = operators == self.manifest.operators();
-        let me = Me { keys: &self.keys, coins: &self.coins };
-        for request in self.ledger.deposits() {
-            let mut confirmed = self.confirmed.contains(&request.pool);
-            if let Some(keygen) = self.keygens.get(&request.pool) {
-                let terms = keygen.terms();
-                let known = self.admission.roster(&terms.operators).map(|roster| roster.digest());
-                // An unfinished run of enclaves that are gone is replaced, a key that counts never.
-                let lives = known == Some(terms.roster);
-                if keygen.key().is_some() || lives && (terms.operators == operators || keygen.has_confirmed())
-                {
-                    continue;
-                }
-                confirmed |= keygen.has_confirmed();
-            }
-            // Some operator may have a key by the run that this enclave confirmed. With all of them, it prevents another.
-            if confirmed && !all {
-                continue;
-            }
-            if confirmed {
-                self.confirmed.insert(request.pool);
-            }
-            let terms = KeygenTerms {
-                manifest: self.manifest.hash(),
-                network: self.manifest.network,
-                roster: roster.digest(),
-                request: *request,
-                operators: operators.clone(),
-                threshold: self.manifest.thresholds.operator,
-                attempt: self.attempts.get(&request.pool).copied().unwrap_or_default(),
-            };
-            self.keygens.insert(request.pool, Keygen::start(terms, roster.clone(), &me, effects));
-        }
-    }
-
-    fn start_presigns(&mut self, effects: &mut Effects) {
-        let guardians = self.present(self.manifest.guardians());
-        if !self.manifest.is_guardian_committee(&guardians) {
-            return;
-        }
-        for (pool, pubkey, validator_index) in self.ledger.validators() {
-            let Some(keygen) = self.keygens.get(&pool) else { continue };
-            let Some(key) = keygen.key() else { continue };
-            let of_pool = |presign: &&Presign| presign.terms().pool == pool;
-            let done = self.presigns.values().filter(of_pool).any(|presign| presign.finished().is_some());
-            if key.certificate.pubkey() != pubkey || done || self.presigns.len() >= MAX_CEREMONIES {
-                continue;
-            }
-            let operators = self.present(keygen.terms().operators.clone());
-            if !self.manifest.is_operator_committee(&operators) {
-                continue;
-            }
-            let all: Vec<MemberId> = operators.iter().chain(&guardians).copied().collect();
-            let Some(roster) = self.admission.roster(&all) else { continue };
-            let terms = PresignTerms {
-                manifest: self.manifest.hash(),
-                roster: roster.digest(),
-                network: self.manifest.network,
-                pool,
-                certificate: key.certificate.clone(),
-                operators,
-                guardians: guardians.clone(),
-                guardian_threshold: self.manifest.thresholds.guardian,
-                exit: VoluntaryExit { epoch: EXIT_EPOCH, validator_index },
-            };
-            lend!(self, |me, setting| {
-                self.presigns
-                    .entry(terms.ceremony())
-                    .or_insert_with(|| Presign::start(terms, roster, key, &me, &setting, effects));
+    fn on_noted(
+        &mut self,
+        from: MemberId,
+        note: &Note,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let members = self.session.manifest.members.len();
+        let Some(mut left) = self.watch.noted(from, note, members) else { return Ok(()) };
+        while left > 0 {
+            let mut size = 0_usize;
+            let outputs = self.session.held.iter().take(left).take_while(|output| {
+                let first = size == 0;
+                size = size.saturating_add(codec::encode(*output).len());
+                first || size <= MAX_RELEASED
             });
+            let count = outputs.count();
+            // At least one is, and a log that can't be written lets out nothing.
+            left = left.saturating_sub(count.max(1));
+            self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
         }
+        Ok(())
     }
 
-    fn start_releases(&mut self, effects: &mut Effects) {
-        let me = Me { keys: &self.keys, coins: &self.coins };
-        // A guardian that agrees seals its share to the leader.
-        if self.admission.not_cut_off(self.manifest.leader).is_err() {
-            return;
+    /// Says what is known of a member that claims a place in its log; remembers the claim if nothing is against it.
+    fn answer_return(
+        &mut self,
+        signed: SignedNote,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let claim = signed.note;
+        match self.session.notes.compare(&claim) {
+            Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
+            Compared::Same => {}
+            Compared::Late => return Ok(()),
+            Compared::Stale(kind) => {
+                let known = self.session.notes.others().find(|known| known.note.member == claim.member);
+                if let Some(known) = known {
+                    let told_by = self.session.own();
+                    let stale = StaleLog { kind, own: claim, known: known.note, told_by };
+                    groups.notice(Notice::StalePeer(stale));
+                }
+            }
         }
-        for presign in self.presigns.values() {
-            let Some(source) = self.ledger.exit(presign.terms().pool) else { continue };
-            let terms =
-                ReleaseTerms { presign: presign.terms().clone(), source, leader: self.manifest.leader };
-            let ceremony = terms.ceremony();
-            self.releases.entry(ceremony).or_insert_with(|| Release::start(terms, presign, &me, effects));
+        let own = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
+        let notes = self.session.notes.others().copied().chain([own]).collect();
+        let acting = self.session.notes.is_acting();
+        self.say(claim.member, Witness::Known { claim, acting, notes }, groups);
+        Ok(())
+    }
+
+    fn on_known(
+        &mut self,
+        from: MemberId,
+        claim: &Note,
+        acting: bool,
+        notes: &[SignedNote],
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let (own, dao) = (self.session.own(), self.session.dao);
+        // Whoever it comes from: what this enclave itself has signed proves it.
+        let mine = notes.iter().filter(|known| known.verify(dao, self.session.keys.identity()));
+        for known in mine {
+            if let Some(kind) = self.session.notes.own_staleness(&known.note) {
+                let stale =
+                    StaleLog { kind, own: self.session.notes.own(), known: known.note, told_by: from };
+                self.watch.stale = Some(stale);
+                groups.notice(Notice::Stale(stale));
+                return Ok(());
+            }
         }
+        if self.watch.claimed().is_none_or(|own| own.note != *claim) {
+            return Ok(());
+        }
+        // It must have proved itself to this launch: who was admitted before may have been broken since.
+        if !self.session.admission.is_fresh(from) {
+            return Err(Rejection::TooEarly);
+        }
+        for known in notes.iter().filter(|known| known.note.member != own) {
+            let about = self.session.admission.enclave(known.note.member);
+            let genuine = about.is_some_and(|identity| known.verify(dao, identity));
+            if genuine && matches!(self.session.notes.compare(&known.note), Compared::Newer) {
+                self.commit(Change::Noted(*known), platform, groups)?;
+            }
+        }
+        if self.watch.known(from, acting, self.session.manifest.members.len()) {
+            self.commit(Change::Resumed, platform, groups)?;
+            groups.notice(Notice::Returned(self.session.notes.own().incarnation));
+            self.advance(groups);
+        }
+        Ok(())
+    }
+
+    fn say(&self, to: MemberId, witness: Witness, groups: &mut Groups) {
+        groups.send_to(to, &self.witness(witness));
+    }
+
+    fn say_to_all(&self, witness: Witness, groups: &mut Groups) {
+        groups.send_all(&self.witness(witness));
+    }
+
+    fn witness(&self, witness: Witness) -> PeerMessage {
+        PeerMessage::Witness(Box::new(self.session.keys.sign_witness(self.session.dao, witness)))
     }
 }

@@ -9,9 +9,10 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use postern_shared::bls::{G1, Scalar};
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::message::{Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot};
 use postern_shared::pairwise::{Opening, Pair};
+use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
 
 /// HPKE's `info`: separates our envelopes from any other use of the keys.
@@ -49,6 +50,19 @@ impl IdentityKeys {
     pub fn sign(&self, slot: Slot, body: Vec<u8>) -> Broadcast {
         let signed = SignedDigest::signed_bytes(&slot, &Broadcast::digest_of(&body));
         Broadcast { slot, body, signature: IdentitySignature(self.signing.sign(&signed).to_bytes()) }
+    }
+
+    /// Signs where the own log stands.
+    pub fn sign_note(&self, dao: ManifestHash, note: Note) -> SignedNote {
+        let signature = self.signing.sign(&SignedNote::signed_bytes(dao, &note));
+        SignedNote { note, signature: IdentitySignature(signature.to_bytes()) }
+    }
+
+    /// Signs something about logs.
+    pub fn sign_witness(&self, dao: ManifestHash, witness: Witness) -> WitnessMessage {
+        let from = self.identity.member;
+        let signature = self.signing.sign(&WitnessMessage::signed_bytes(dao, from, &witness));
+        WitnessMessage { from, witness, signature: IdentitySignature(signature.to_bytes()) }
     }
 
     /// Seals a secret for one enclave. `None` if its key is no usable point.

@@ -22,15 +22,31 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes note of an event. A pool's event happens once: another one like it is refused.
-    pub(crate) fn observe(&mut self, event: ChainEvent) -> Result<(), Rejection> {
+    /// Takes note of an event of a pool that is not settled, beside `settled` others that are; says whether it is new. A
+    /// pool's event happens once: another one like it is refused.
+    pub(crate) fn observe(&mut self, event: ChainEvent, settled: usize) -> Result<bool, Rejection> {
+        let most = MAX_POOLS.saturating_sub(settled);
         match event {
-            ChainEvent::DepositRequested(request) => note(&mut self.deposits, request.pool, request),
+            ChainEvent::DepositRequested(request) => note(&mut self.deposits, request.pool, request, most),
             ChainEvent::ValidatorIndexed { pool, pubkey, validator_index } => {
-                note(&mut self.validators, pool, (pubkey, validator_index))
+                note(&mut self.validators, pool, (pubkey, validator_index), most)
             }
-            ChainEvent::ExitRequested { source, pool } => note(&mut self.exits, pool, source),
+            ChainEvent::ExitRequested { source, pool } => note(&mut self.exits, pool, source, MAX_POOLS),
         }
+    }
+
+    /// Takes note of what a settled pool's events say that is new: only its exit can be.
+    pub(crate) fn observe_settled(&mut self, event: &ChainEvent) -> Result<bool, Rejection> {
+        match event {
+            ChainEvent::ExitRequested { source, pool } => note(&mut self.exits, *pool, *source, MAX_POOLS),
+            _ => Ok(false),
+        }
+    }
+
+    /// What made a pool is of no more use: it is settled.
+    pub(crate) fn forget(&mut self, pool: PoolId) {
+        self.deposits.remove(&pool);
+        self.validators.remove(&pool);
     }
 
     pub(crate) fn deposits(&self) -> impl Iterator<Item = &DepositRequest> {
@@ -41,19 +57,34 @@ impl Ledger {
         self.validators.iter().map(|(pool, (pubkey, index))| (*pool, *pubkey, *index))
     }
 
-    pub(crate) fn exit(&self, pool: PoolId) -> Option<EventSource> {
-        self.exits.get(&pool).copied()
+    pub(crate) fn exits(&self) -> impl Iterator<Item = (PoolId, EventSource)> {
+        self.exits.iter().map(|(pool, source)| (*pool, *source))
+    }
+
+    /// All that is noted, to be noted again.
+    pub(crate) fn events(&self) -> impl Iterator<Item = ChainEvent> {
+        let deposits = self.deposits.values().map(|request| ChainEvent::DepositRequested(*request));
+        let validators = self.validators().map(|(pool, pubkey, validator_index)| {
+            ChainEvent::ValidatorIndexed { pool, pubkey, validator_index }
+        });
+        let exits = self.exits().map(|(pool, source)| ChainEvent::ExitRequested { source, pool });
+        deposits.chain(validators).chain(exits)
     }
 }
 
-fn note<T: PartialEq>(events: &mut BTreeMap<PoolId, T>, pool: PoolId, event: T) -> Result<(), Rejection> {
+fn note<T: PartialEq>(
+    events: &mut BTreeMap<PoolId, T>,
+    pool: PoolId,
+    event: T,
+    most: usize,
+) -> Result<bool, Rejection> {
     match events.get(&pool) {
-        Some(known) if *known == event => Ok(()),
+        Some(known) if *known == event => Ok(false),
         Some(_) => Err(Rejection::ContradictoryEvent),
-        None if events.len() >= MAX_POOLS => Err(Rejection::Busy),
+        None if events.len() >= most => Err(Rejection::Busy),
         None => {
             events.insert(pool, event);
-            Ok(())
+            Ok(true)
         }
     }
 }

@@ -11,7 +11,8 @@
 //! - [`coins`]: the seed of all randomness; everything below derives from it.
 //! - [`keys`]: the identity's three secret keys.
 //! - [`sharing`]: polynomials and key shares while a ceremony needs them.
-//! - [`ceremony`]: each ceremony's own state: a key share, shares of exits.
+//! - [`ceremony`]: each ceremony's own state: a key share, shares of exits; `vault`: the same, once settled.
+//! - `seal`: the key of the log, and what is sealed with it before it leaves.
 //!
 //! All are wiped on drop, none has a `Debug` or `Serialize` that shows it, and the only types that leave the core are
 //! those of `postern-shared`, which has no type for a secret in clear.
@@ -19,16 +20,24 @@
 
 mod admission;
 pub mod ceremony;
+mod change;
 pub mod coins;
 pub mod core;
 mod effects;
+mod journal;
 pub mod keys;
 mod ledger;
 pub mod platform;
+mod seal;
+mod secret;
+mod session;
 pub mod sharing;
 pub mod shell;
+mod snapshot;
 #[cfg(target_os = "linux")]
 pub mod snp;
 mod statements;
+mod vault;
 #[cfg(target_os = "linux")]
 pub mod vsock;
+mod witness;

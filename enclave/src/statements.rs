@@ -22,6 +22,12 @@ pub(crate) enum Inserted {
 }
 
 impl Statements {
+    /// Those that were kept.
+    pub(crate) fn of(statements: Vec<Broadcast>) -> Self {
+        let slot = |statement: &Broadcast| (statement.slot.step, statement.slot.from, statement.slot.item);
+        Self { by_slot: statements.into_iter().map(|statement| (slot(&statement), statement)).collect() }
+    }
+
     /// Adds a statement whose signature was verified.
     pub(crate) fn insert(&mut self, statement: Broadcast) -> Inserted {
         let slot = statement.slot;

@@ -1,7 +1,8 @@
 //! `postcard` with two rules added: nothing may follow the value, and the encoding must be the one that we would write.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 /// Bytes that are not the canonical encoding of the wanted type.
 #[non_exhaustive]
@@ -24,6 +25,15 @@ pub enum DecodeError {
 /// Encodes a value. Our types always encode; a type that can't gives nothing, which no decoder accepts.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// Encodes what is secret: into one buffer that never grows, so that nothing is left behind, and wiped on drop.
+pub fn encode_secret<T: Serialize + ?Sized>(value: &T) -> Zeroizing<Vec<u8>> {
+    let size = postcard::serialize_with_flavor(value, postcard::ser_flavors::Size::default());
+    let mut buffer = Zeroizing::new(vec![0; size.unwrap_or_default()]);
+    let used = postcard::to_slice(value, &mut buffer).map_or(0, |used| used.len());
+    buffer.truncate(used);
+    buffer
 }
 
 /// Decodes a whole buffer.

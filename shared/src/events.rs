@@ -37,6 +37,16 @@ pub enum ChainEvent {
     },
 }
 
+impl ChainEvent {
+    /// Which pool it is about.
+    pub fn pool(&self) -> PoolId {
+        match self {
+            Self::DepositRequested(request) => request.pool,
+            Self::ValidatorIndexed { pool, .. } | Self::ExitRequested { pool, .. } => *pool,
+        }
+    }
+}
+
 /// `PoolDepositRequested` with what the deposit needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DepositRequest {

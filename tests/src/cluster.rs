@@ -13,8 +13,11 @@ use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, Memb
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
 use postern_shared::message::Certificates;
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
+use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
-use postern_shared::wire::{Artifact, Notice, Output, Recipient, Rejection, Reply, Request, Response};
+use postern_shared::wire::{
+    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response,
+};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
@@ -25,9 +28,11 @@ pub const MEASUREMENT: [u8; 48] = [0x5a; 48];
 /// A simulated machine that lets the test know what randomness it gave: the test can then compute every secret.
 pub struct SpiedMachine {
     psp: SoftwarePsp,
-    /// What was given, in order; the first is the seed of all coins.
-    pub given: std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>,
+    /// What was given, in order; the first after a start is the seed of all coins.
+    pub given: Given,
 }
+
+type Given = std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>;
 
 impl Platform for SpiedMachine {
     fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
@@ -57,7 +62,12 @@ pub struct Node {
     pub core: Core<SpiedMachine>,
     /// The chip.
     pub machine: Machine,
-    given: std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>,
+    /// What all its coins come from: the first that its machine gave.
+    seed: [u8; 32],
+    /// Every record that its host ever stored.
+    pub records: Vec<SealedRecord>,
+    /// The newest key to them.
+    pub slot: Option<KeySlot>,
     /// Everything that the enclave published.
     pub artifacts: Vec<Artifact>,
     /// Everything that it noticed.
@@ -125,15 +135,14 @@ fn machine(id: u16) -> Machine {
     Machine { chip_seed: [id as u8; 32], measurement: MEASUREMENT, ..Machine::default() }
 }
 
-impl Node {
-    fn launch(id: MemberId, host_data: [u8; 32], seed: [u8; 32]) -> Self {
-        let machine = Machine { host_data, ..machine(id.0) };
-        let given = std::rc::Rc::default();
-        let psp = SoftwarePsp::new(machine).seeded(seed);
-        let core = Core::new(SpiedMachine { psp, given: std::rc::Rc::clone(&given) });
-        Self { id, core, machine, given, artifacts: Vec::new(), notices: Vec::new() }
-    }
+/// A core on a machine, and what that machine gave it.
+fn core(machine: Machine, seed: [u8; 32]) -> (Core<SpiedMachine>, Given) {
+    let given = Given::default();
+    let psp = SoftwarePsp::new(machine).seeded(seed);
+    (Core::new(SpiedMachine { psp, given: std::rc::Rc::clone(&given) }), given)
+}
 
+impl Node {
     /// The chip's chain.
     pub fn certificates(&self) -> Certificates {
         SoftwarePsp::new(self.machine).certificates()
@@ -141,8 +150,7 @@ impl Node {
 
     /// All of the enclave's coins: knowing them is knowing all its secrets.
     pub fn coins(&self) -> Coins {
-        let seed: [u8; 32] = self.given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
-        Coins::new(Zeroizing::new(seed))
+        Coins::new(Zeroizing::new(self.seed))
     }
 
     /// What all else of the enclave derives from, and the secret keys of its identity.
@@ -150,7 +158,7 @@ impl Node {
         let coins = self.coins();
         let dealing = coins.scalar("postern-key-dealing-v1", b"").to_bytes();
         vec![
-            self.given.borrow()[0].clone(),
+            self.seed.to_vec(),
             coins.bytes("postern-key-signing-v1", b"").to_vec(),
             coins.bytes("postern-key-agreement-v1", b"").to_vec(),
             dealing.to_vec(),
@@ -178,32 +186,79 @@ impl Cluster {
         let ids: Vec<MemberId> = manifest.members.iter().map(|member| member.id).collect();
         let mut cluster = Self { manifest, nodes: Vec::new(), packets: VecDeque::new(), seen: None, seed };
         for id in ids {
-            let node = cluster.fresh(id, 0);
-            cluster.nodes.push(node);
-            cluster.start(id);
+            cluster.begin(id);
         }
         cluster
     }
 
-    fn fresh(&self, id: MemberId, incarnation: u64) -> Node {
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
-        seed[8..16].copy_from_slice(&incarnation.to_le_bytes());
-        seed[16..18].copy_from_slice(&id.0.to_le_bytes());
-        Node::launch(id, self.manifest.hash().0, seed)
-    }
-
-    /// An enclave loses all its memory and starts again.
-    pub fn crash(&mut self, id: MemberId, incarnation: u64) {
-        let node = self.fresh(id, incarnation);
-        *self.node_mut(id) = node;
-        self.start(id);
-    }
-
-    fn start(&mut self, id: MemberId) {
+    /// An enclave that has never been, on a member's machine.
+    fn begin(&mut self, id: MemberId) {
+        let machine = Machine { host_data: self.manifest.hash().0, ..machine(id.0) };
+        let (core, given) = core(machine, self.machine_seed(id, 0));
+        self.nodes.push(Node {
+            id,
+            core,
+            machine,
+            seed: [0; 32],
+            records: Vec::new(),
+            slot: None,
+            artifacts: Vec::new(),
+            notices: Vec::new(),
+        });
         let certificates = self.node(id).certificates();
         let manifest = self.manifest.to_canonical();
         assert_eq!(self.ask(id, Request::Start { manifest, member: id, certificates }), Reply::Done);
+        self.node_mut(id).seed = given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
+    }
+
+    fn machine_seed(&self, id: MemberId, launch: u64) -> [u8; 32] {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&launch.to_le_bytes());
+        seed[16..18].copy_from_slice(&id.0.to_le_bytes());
+        seed
+    }
+
+    /// An enclave loses all its memory and is restored from what its host has stored.
+    pub fn crash(&mut self, id: MemberId, launch: u64) {
+        let records = self.node(id).records.clone();
+        assert_eq!(self.restore(id, launch, &records), Reply::Done);
+    }
+
+    /// An enclave loses all its memory and is restored from these records.
+    pub fn restore(&mut self, id: MemberId, launch: u64, records: &[SealedRecord]) -> Reply {
+        let seed = self.machine_seed(id, launch);
+        let node = self.node_mut(id);
+        node.machine.launch = launch;
+        node.core = core(node.machine, seed).0;
+        let certificates = node.certificates();
+        let slot = Box::new(node.slot.clone().expect("an enclave that was started has a slot"));
+        let reply = self.ask(id, Request::Restore { slot, certificates });
+        if reply != Reply::Done {
+            return reply;
+        }
+        for some in records.chunks(64) {
+            let reply = self.ask(id, Request::Records(some.to_vec()));
+            if reply != Reply::Done {
+                return reply;
+            }
+        }
+        // What it is restored from is what its host has from now on.
+        self.node_mut(id).records = records.to_vec();
+        self.ask(id, Request::Restored)
+    }
+
+    /// What an honest host would have kept of its records.
+    pub fn kept(&self, id: MemberId) -> Vec<SealedRecord> {
+        let records = &self.node(id).records;
+        let first = records.iter().rev().find_map(|record| match record.header.kind {
+            RecordKind::Snapshot { first } => Some(first),
+            _ => None,
+        });
+        let kept = |record: &&SealedRecord| {
+            record.header.kind == RecordKind::Vault || record.header.number >= first.unwrap_or(0)
+        };
+        records.iter().filter(kept).cloned().collect()
     }
 
     /// A member.
@@ -226,15 +281,32 @@ impl Cluster {
         if let Some(seen) = &mut self.seen {
             seen.push(codec::encode(&request));
         }
-        let response: Response = self.node_mut(id).core.handle(request);
+        let mut response = self.node_mut(id).core.handle(request);
+        let reply = response.reply.clone();
+        loop {
+            let more = response.more;
+            self.keep(id, response);
+            if !more {
+                return reply;
+            }
+            response = self.node_mut(id).core.handle(Request::Resume);
+        }
+    }
+
+    /// Stores what an enclave wants stored, then sends what it wants sent.
+    fn keep(&mut self, id: MemberId, response: Response) {
         if let Some(seen) = &mut self.seen {
             seen.push(codec::encode(&response));
         }
-        self.ask_ack(id, &response);
+        if let Some(last) = response.outputs.last() {
+            self.node_mut(id).core.handle(Request::Acknowledge(last.sequence));
+        }
         let everyone = self.ids();
         for numbered in response.outputs {
             match numbered.output {
-                Output::Store(_) => {}
+                Output::Store(Stored::Sealed(record)) => self.node_mut(id).records.push(*record),
+                Output::Store(Stored::Slot(slot)) => self.node_mut(id).slot = Some(*slot),
+                Output::Store(Stored::Broadcast(_)) => {}
                 Output::Publish(artifact) => self.node_mut(id).artifacts.push(artifact),
                 Output::Notice(notice) => self.node_mut(id).notices.push(notice),
                 Output::Send { to, message } => {
@@ -249,13 +321,6 @@ impl Cluster {
                     }
                 }
             }
-        }
-        response.reply
-    }
-
-    fn ask_ack(&mut self, id: MemberId, response: &Response) {
-        if let Some(last) = response.outputs.last() {
-            self.node_mut(id).core.handle(Request::Acknowledge(last.sequence));
         }
     }
 
@@ -276,7 +341,10 @@ impl Cluster {
                 let Some(packet) = self.packets.pop_front() else { break };
                 match self.deliver(packet) {
                     Reply::Rejected(
-                        Rejection::UnknownCeremony | Rejection::NotAdmitted(_) | Rejection::TooEarly,
+                        Rejection::UnknownCeremony
+                        | Rejection::NotAdmitted(_)
+                        | Rejection::TooEarly
+                        | Rejection::Returning,
                     ) => {
                         idle += 1;
                     }

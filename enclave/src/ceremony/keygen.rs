@@ -15,16 +15,19 @@
 //! already, and a good one may still come by another way.
 //!
 //! # State and restart
-//! The polynomial and all else are functions of coins and terms: a machine that starts again says the same bytes. A
+//! The polynomial and all else are functions of coins and terms: a machine that starts again says the same bytes. So
+//! [`SavedKeygen`] is what was heard and how far it went; the rest is computed anew. A
 //! member that is no operator runs the same machine as an observer: it learns the certificate, and says nothing.
 
 use super::{Label, Me, Setting, Taken, report_missing};
 use crate::effects::Effects;
+use crate::secret::SecretBytes;
 use crate::sharing::{self, Polynomial};
 use crate::statements::{Inserted, Statements};
-use postern_shared::bls::{Commitments, G1, G2, Scalar};
+use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::ethereum::DepositData;
+use postern_shared::events::DepositRequest;
 use postern_shared::fault::{Court, Fault, Proof, TermsRef, partial_is_good};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
@@ -36,6 +39,7 @@ use postern_shared::message::{Broadcast, SignedDigest, Step};
 use postern_shared::pairwise::{EncryptedShare, Pair};
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -47,6 +51,60 @@ pub struct ValidatorKey {
     pub polynomial: Commitments,
     /// This enclave's share; none of an observer.
     pub(crate) share: Option<Scalar>,
+}
+
+/// A run as snapshots keep it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedKeygen {
+    terms: KeygenTerms,
+    roster: Roster,
+    statements: Vec<Broadcast>,
+    phase: SavedPhase,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum SavedPhase {
+    Committing,
+    Dealing,
+    Judging,
+    Confirming,
+    Signing,
+    Done,
+    Aborted,
+}
+
+/// A key that is made, as the vault keeps it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SettledKeygen {
+    terms: KeygenTerms,
+    certificate: KeygenCertificate,
+    share: Option<SecretBytes>,
+}
+
+impl SettledKeygen {
+    pub(crate) fn ceremony(&self) -> CeremonyId {
+        self.certificate.ceremony
+    }
+
+    pub(crate) fn request(&self) -> &DepositRequest {
+        &self.terms.request
+    }
+
+    pub(crate) fn pubkey(&self) -> PublicKey {
+        self.certificate.pubkey()
+    }
+
+    /// The key as it was.
+    pub(crate) fn key(&self) -> Option<ValidatorKey> {
+        let certificate = self.certificate.clone();
+        let polynomial = Commitments::decode(&certificate.commitments, self.terms.threshold.into()).ok()?;
+        let share = match &self.share {
+            Some(bytes) => Some(Scalar::from_bytes(bytes.expose().try_into().ok()?)?),
+            None => None,
+        };
+        Some(ValidatorKey { certificate, polynomial, share })
+    }
 }
 
 /// One run.
@@ -99,6 +157,69 @@ impl Keygen {
             keygen.say(me.state(label.ceremony, Step::Commit, 0, &commit), effects);
         }
         keygen
+    }
+
+    /// What snapshots keep.
+    pub(crate) fn save(&self) -> SavedKeygen {
+        let phase = match self.phase {
+            Phase::Committing => SavedPhase::Committing,
+            Phase::Dealing => SavedPhase::Dealing,
+            Phase::Judging(_) => SavedPhase::Judging,
+            Phase::Confirming(_) => SavedPhase::Confirming,
+            Phase::Signing(_) => SavedPhase::Signing,
+            Phase::Done(_) => SavedPhase::Done,
+            Phase::Aborted => SavedPhase::Aborted,
+        };
+        SavedKeygen {
+            terms: self.terms.clone(),
+            roster: self.roster.clone(),
+            statements: self.statements.iter().cloned().collect(),
+            phase,
+            fault: self.fault.clone(),
+        }
+    }
+
+    /// The run as it was saved.
+    pub(crate) fn restore(saved: SavedKeygen, me: &Me<'_>) -> Option<Self> {
+        let SavedKeygen { terms, roster, statements, phase, fault } = saved;
+        let label =
+            Label { ceremony: terms.ceremony(), kind: CeremonyKind::Keygen, pool: terms.request.pool };
+        let deals = statements.iter().filter(|statement| statement.slot.step == Step::Deal);
+        let open = |deal: &Broadcast| {
+            let dealer = deal.slot.from;
+            Some((dealer, terms.check_deal(dealer, &deal.body).ok()?))
+        };
+        let open_deals = deals.map(open).collect::<Option<_>>()?;
+        let mut keygen = Self {
+            label,
+            terms,
+            roster,
+            statements: Statements::of(statements),
+            open_deals,
+            phase: Phase::Aborted,
+            fault,
+        };
+        let judged = || keygen.add_up(me)?.ok();
+        keygen.phase = match phase {
+            SavedPhase::Committing => Phase::Committing,
+            SavedPhase::Dealing => Phase::Dealing,
+            SavedPhase::Judging => Phase::Judging(judged()?),
+            SavedPhase::Confirming => Phase::Confirming(judged()?),
+            SavedPhase::Signing => Phase::Signing(judged()?.key),
+            SavedPhase::Done => Phase::Done(judged()?.key),
+            SavedPhase::Aborted => Phase::Aborted,
+        };
+        Some(keygen)
+    }
+
+    /// What the vault keeps, once the key is made and its deposit signed.
+    pub(crate) fn settle(&self) -> Option<SettledKeygen> {
+        let Phase::Done(key) = &self.phase else { return None };
+        Some(SettledKeygen {
+            terms: self.terms.clone(),
+            certificate: key.certificate.clone(),
+            share: key.share.as_ref().map(|share| SecretBytes::of(&Zeroizing::new(share.to_bytes())[..])),
+        })
     }
 
     pub(crate) fn id(&self) -> CeremonyId {
@@ -279,20 +400,31 @@ impl Keygen {
 
     /// Dealing → Judging, by accepting all deals or proving one bad.
     fn judge(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) -> bool {
-        let operators = &self.terms.operators;
-        let (Some(commits), Some(deals)) =
-            (self.statements.all(Step::Commit, operators), self.statements.all(Step::Deal, operators))
-        else {
-            return false;
-        };
-        let judged = commits.iter().zip(&deals).map(|(commit, deal)| self.judge_deal(commit, deal, me));
-        let judged: Result<Vec<(OpenDeal, Option<Scalar>)>, Box<Fault>> = judged.collect();
-        let judged = match judged {
-            Ok(judged) => judged,
-            Err(fault) => {
+        let judged = match self.add_up(me) {
+            None => return false,
+            Some(Ok(judged)) => judged,
+            Some(Err(fault)) => {
                 self.accuse(*fault, me, setting, effects);
                 return true;
             }
+        };
+        let deals = judged.deals.clone();
+        self.phase = Phase::Judging(judged);
+        if self.takes_part(me) {
+            self.say(me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Accept(deals)), effects);
+        }
+        true
+    }
+
+    /// What all deals make together, once they are there, or a proof that one is bad.
+    fn add_up(&self, me: &Me<'_>) -> Option<Result<Judged, Box<Fault>>> {
+        let operators = &self.terms.operators;
+        let commits = self.statements.all(Step::Commit, operators)?;
+        let deals = self.statements.all(Step::Deal, operators)?;
+        let judged = commits.iter().zip(&deals).map(|(commit, deal)| self.judge_deal(commit, deal, me));
+        let judged: Vec<(OpenDeal, Option<Scalar>)> = match judged.collect() {
+            Ok(judged) => judged,
+            Err(fault) => return Some(Err(fault)),
         };
         let signed: Vec<SignedDigest> = deals.iter().map(|deal| deal.signed_digest()).collect();
         let digests: Vec<(Digest, &Commitments)> =
@@ -302,11 +434,7 @@ impl Keygen {
             polynomial: Commitments::sum(judged.iter().map(|(open, _)| &open.commitments)),
             share: judged.iter().try_fold(Scalar::zero(), |sum, (_, share)| Some(sum + share.as_ref()?)),
         };
-        self.phase = Phase::Judging(Judged { deals: signed.clone(), key });
-        if self.takes_part(me) {
-            self.say(me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Accept(signed)), effects);
-        }
-        true
+        Some(Ok(Judged { deals: signed, key }))
     }
 
     /// A deal is the one committed to, and the own share of it is good.
@@ -519,6 +647,7 @@ impl Keygen {
 
     /// Makes a proved cheat known; the first of a ceremony with its proof.
     fn convict(&mut self, fault: Fault, aborts: bool, setting: &Setting<'_>, effects: &mut Effects) {
+        effects.change();
         effects.notice(self.label.fault(fault.culprit, aborts));
         if self.fault.is_none() {
             let record = Record::KeygenFault { terms: self.terms.clone(), fault: fault.clone() };

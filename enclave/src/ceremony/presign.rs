@@ -14,13 +14,14 @@ use super::{Label, Me, Setting, Taken, report_missing};
 use crate::ceremony::keygen::ValidatorKey;
 use crate::coins::Coins;
 use crate::effects::Effects;
+use crate::secret::SecretBytes;
 use crate::sharing::Polynomial;
 use crate::statements::{Inserted, Statements};
-use postern_shared::bls::{Commitments, G1, G2, Scalar};
+use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar, Signature};
 use postern_shared::codec;
 use postern_shared::fault::{Court, Fault, Proof, TermsRef};
 use postern_shared::identity::Roster;
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::lagrange;
 use postern_shared::message::{Broadcast, Step};
 use postern_shared::pairwise::Pair;
@@ -30,6 +31,7 @@ use postern_shared::presign::{
 use postern_shared::release::ReleaseRequest;
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -46,9 +48,58 @@ impl ExitShare {
     }
 }
 
+impl ExitShare {
+    /// For what is sealed.
+    pub(crate) fn save(&self) -> SecretBytes {
+        SecretBytes::of(&Zeroizing::new(self.0.encode().0)[..])
+    }
+
+    /// As it was saved.
+    pub(crate) fn restore(saved: &SecretBytes) -> Option<Self> {
+        Signature(saved.expose().try_into().ok()?).decode().ok().map(Self)
+    }
+}
+
 impl Drop for ExitShare {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+/// A run as snapshots keep it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedPresign {
+    terms: PresignTerms,
+    roster: Roster,
+    statements: Vec<Broadcast>,
+    excluded: Vec<MemberId>,
+    finished: Option<Vec<MemberId>>,
+    fault_published: bool,
+}
+
+/// A run that is over, as the vault keeps it: what a release needs.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SettledPresign {
+    ceremony: CeremonyId,
+    /// Without the certificate's commitments, which are the key's.
+    terms: PresignTerms,
+    finished: Vec<MemberId>,
+    /// By operator: `r_k·G`, and the own share.
+    splits: Vec<(MemberId, Vec<PublicKey>, Option<SecretBytes>)>,
+}
+
+impl SettledPresign {
+    pub(crate) fn ceremony(&self) -> CeremonyId {
+        self.ceremony
+    }
+
+    pub(crate) fn roster(&self) -> Digest {
+        self.terms.roster
+    }
+
+    /// The validator that the exit is of.
+    pub(crate) fn validator_index(&self) -> u64 {
+        self.terms.exit.validator_index
     }
 }
 
@@ -99,6 +150,89 @@ impl Presign {
             presign.progress(Step::Split, effects);
         }
         presign
+    }
+
+    /// What snapshots keep.
+    pub(crate) fn save(&self) -> SavedPresign {
+        SavedPresign {
+            terms: self.terms.clone(),
+            roster: self.roster.clone(),
+            statements: self.statements.iter().cloned().collect(),
+            excluded: self.excluded.clone(),
+            finished: self.finished.clone(),
+            fault_published: self.fault_published,
+        }
+    }
+
+    /// The run as it was saved.
+    pub(crate) fn restore(saved: SavedPresign, me: &Me<'_>) -> Option<Self> {
+        let SavedPresign { terms, roster, statements, excluded, finished, fault_published } = saved;
+        let mut presign = Self {
+            label: Label { ceremony: terms.ceremony(), kind: CeremonyKind::Presign, pool: terms.pool },
+            message: terms.exit_message(),
+            terms,
+            roster,
+            statements: Statements::default(),
+            splits: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            excluded,
+            finished,
+            fault_published,
+        };
+        for statement in statements.iter().filter(|statement| statement.slot.step == Step::Split) {
+            let operator = statement.slot.from;
+            let split = presign.terms.check_split(operator, &statement.body).ok()?;
+            if let Some(share) = presign.own_share(operator, &split, me) {
+                presign.shares.insert(operator, share);
+            }
+            presign.splits.insert(operator, split);
+        }
+        presign.statements = Statements::of(statements);
+        Some(presign)
+    }
+
+    /// What the vault keeps, once nothing more is to be expected.
+    pub(crate) fn settle(&self) -> Option<SettledPresign> {
+        let finished = self.finished.clone()?;
+        let heard =
+            |operator: &MemberId| self.splits.contains_key(operator) || self.excluded.contains(operator);
+        if !self.terms.operators.iter().all(heard) {
+            return None;
+        }
+        let splits = self.splits.iter().map(|(operator, split)| {
+            let commitments = split.polynomial.encode().split_off(1);
+            (*operator, commitments, self.shares.get(operator).map(ExitShare::save))
+        });
+        let mut terms = self.terms.clone();
+        terms.certificate.commitments = Vec::new();
+        Some(SettledPresign { ceremony: self.label.ceremony, terms, finished, splits: splits.collect() })
+    }
+
+    /// A settled run, as far as a release needs it.
+    pub(crate) fn revive(settled: SettledPresign, key: &ValidatorKey, roster: Roster) -> Option<Self> {
+        let SettledPresign { ceremony, mut terms, finished, splits: settled } = settled;
+        terms.certificate = key.certificate.clone();
+        let (mut splits, mut shares) = (BTreeMap::new(), BTreeMap::new());
+        for (operator, commitments, share) in settled {
+            let rest = Commitments::decode(&commitments, commitments.len()).ok()?;
+            let polynomial = Commitments::with_constant(key.polynomial.evaluate(operator), &rest);
+            splits.insert(operator, OpenSplit { polynomial, ephemeral: G1::identity(), shares: Vec::new() });
+            if let Some(share) = share {
+                shares.insert(operator, ExitShare::restore(&share)?);
+            }
+        }
+        Some(Self {
+            label: Label { ceremony, kind: CeremonyKind::Presign, pool: terms.pool },
+            message: terms.exit_message(),
+            terms,
+            roster,
+            statements: Statements::default(),
+            splits,
+            shares,
+            excluded: Vec::new(),
+            finished: Some(finished),
+            fault_published: true,
+        })
     }
 
     /// What was agreed on.
@@ -227,6 +361,15 @@ impl Presign {
         Some(me.state(self.label.ceremony, Step::Split, 0, &split))
     }
 
+    /// The own share of a split, if it is good.
+    fn own_share(&self, operator: MemberId, split: &OpenSplit, me: &Me<'_>) -> Option<ExitShare> {
+        let position = self.terms.position(me.id())?;
+        let pair = Pair { ceremony: self.label.ceremony, dealer: operator, recipient: me.id() };
+        let share = split.shares.get(position)?;
+        let plain = pair.open(&me.keys.dealt_to_me(&split.ephemeral), share)?;
+        exit_share_is_good(&plain, me.id(), &split.polynomial, &self.message).map(ExitShare::new)
+    }
+
     /// Takes the own share out of a split and says whether it is good.
     fn judge_split(
         &mut self,
@@ -237,19 +380,15 @@ impl Presign {
     ) {
         let operator = statement.slot.from;
         let Ok(split) = self.terms.check_split(operator, &statement.body) else { return };
-        if let Some(position) = self.terms.position(me.id()) {
-            let pair = Pair { ceremony: self.label.ceremony, dealer: operator, recipient: me.id() };
-            let share = split
-                .shares
-                .get(position)
-                .and_then(|share| pair.open(&me.keys.dealt_to_me(&split.ephemeral), share))
-                .and_then(|plain| exit_share_is_good(&plain, me.id(), &split.polynomial, &self.message));
+        if self.terms.position(me.id()).is_some() {
+            let share = self.own_share(operator, &split, me);
             let judgement = match share {
                 Some(share) => {
-                    self.shares.insert(operator, ExitShare::new(share));
+                    self.shares.insert(operator, share);
                     Acknowledge::Good(statement.signed_digest().digest)
                 }
                 None => {
+                    let pair = Pair { ceremony: self.label.ceremony, dealer: operator, recipient: me.id() };
                     let opening = me.keys.disclose(me.coins, &pair, &split.ephemeral);
                     let statement = statement.clone();
                     let proof = Proof::BadShare { statement, recipient: me.id(), opening };
@@ -306,6 +445,7 @@ impl Presign {
             operators: operators.clone(),
             statements: self.statements.iter().filter(counts).cloned().collect(),
         };
+        effects.change();
         self.finished = Some(operators);
         self.publish(record, setting, effects);
         effects.notice(self.label.finished());
@@ -334,6 +474,7 @@ impl Presign {
 
     /// Makes a proved cheat known, and leaves a cheating operator's split out.
     fn convict(&mut self, fault: Fault, setting: &Setting<'_>, effects: &mut Effects) {
+        effects.change();
         effects.notice(self.label.fault(fault.culprit, false));
         if self.terms.operators.contains(&fault.culprit) && !self.excluded.contains(&fault.culprit) {
             self.excluded.push(fault.culprit);

@@ -7,11 +7,12 @@
 //!
 //! # State and restart
 //! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
-//! own wish are kept; a share that fails is dropped and its sender named.
+//! own wish are kept; a share that fails is dropped and its sender named. The leader forgets the shares when it has the exit.
 
 use super::{Label, Me, Setting, Taken, report_missing};
 use crate::ceremony::presign::{ExitShare, Presign};
 use crate::effects::Effects;
+use crate::secret::SecretBytes;
 use crate::sharing;
 use crate::statements::{Inserted, Statements};
 use postern_shared::bls::{self, Commitments, G2, Signature};
@@ -22,8 +23,18 @@ use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, 
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
+
+/// A run as snapshots keep it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedRelease {
+    terms: ReleaseTerms,
+    statements: Vec<Broadcast>,
+    shares: Vec<(MemberId, SecretBytes)>,
+    finished: bool,
+}
 
 /// One run.
 pub struct Release {
@@ -57,9 +68,34 @@ impl Release {
         release
     }
 
+    /// What snapshots keep.
+    pub(crate) fn save(&self) -> SavedRelease {
+        SavedRelease {
+            terms: self.terms.clone(),
+            statements: self.statements.iter().cloned().collect(),
+            shares: self.shares.iter().map(|(guardian, share)| (*guardian, share.save())).collect(),
+            finished: self.finished,
+        }
+    }
+
+    /// The run as it was saved.
+    pub(crate) fn restore(saved: SavedRelease) -> Option<Self> {
+        let SavedRelease { terms, statements, shares, finished } = saved;
+        let label =
+            Label { ceremony: terms.ceremony(), kind: CeremonyKind::Release, pool: terms.presign.pool };
+        let shares = shares.iter().map(|(guardian, share)| Some((*guardian, ExitShare::restore(share)?)));
+        let shares = shares.collect::<Option<_>>()?;
+        Some(Self { label, terms, statements: Statements::of(statements), shares, finished })
+    }
+
     /// What was agreed on.
     pub fn terms(&self) -> &ReleaseTerms {
         &self.terms
+    }
+
+    /// Whether this enclave has put the exit together.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
     }
 
     /// Takes an authentic statement.
@@ -118,6 +154,9 @@ impl Release {
         if self.terms.leader != me.id() || !self.terms.presign.guardians.contains(&from) {
             return Err(Rejection::NotAMember(from));
         }
+        if self.finished {
+            return Ok(());
+        }
         let (request, polynomial) = self.request(presign).ok_or(Rejection::TooEarly)?;
         let share =
             plaintext.try_into().ok().and_then(|bytes| Signature(bytes).decode().ok()).filter(|share| {
@@ -130,7 +169,10 @@ impl Release {
             }
             return Err(Rejection::Invalid);
         };
-        self.shares.entry(from).or_insert_with(|| ExitShare::new(share));
+        self.shares.entry(from).or_insert_with(|| {
+            effects.change();
+            ExitShare::new(share)
+        });
         self.combine(presign, me, setting, effects);
         Ok(())
     }
@@ -237,6 +279,7 @@ impl Release {
         }
         let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: signature.encode() };
         self.finished = true;
+        self.shares.clear();
         let record = Record::Release {
             terms: self.terms.clone(),
             statements: self.statements.iter().cloned().collect(),

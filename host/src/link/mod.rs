@@ -138,7 +138,7 @@ impl Enclave {
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
         let (mut replies, mut caused) = (Vec::with_capacity(requests.len()), Vec::new());
         for request in requests {
-            let Response { reply, outputs } = session.connection.call(request).await.map_err(link)?;
+            let Response { reply, outputs, .. } = session.connection.call(request).await.map_err(link)?;
             replies.push(reply);
             caused.extend(outputs);
         }

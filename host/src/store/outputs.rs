@@ -208,6 +208,15 @@ impl News {
             Notice::Finished { kind, pool, ceremony } => {
                 tracing::info!(%pool, ?kind, %ceremony, "ceremony finished");
             }
+            Notice::Returned(incarnation) => tracing::info!(incarnation, "the enclave takes part again"),
+            Notice::Stale(stale) => tracing::error!(
+                kind = ?stale.kind, own = stale.own.head.number, known = stale.known.head.number,
+                told_by = %stale.told_by, "the enclave was restored from records that are not the newest"
+            ),
+            Notice::StalePeer(stale) => tracing::warn!(
+                member = %stale.own.member, kind = ?stale.kind, claimed = stale.own.head.number,
+                known = stale.known.head.number, "a peer was restored from records that are not the newest"
+            ),
             Notice::Admitted(member) => tracing::info!(%member, "admitted"),
             Notice::Refused(RefusedMember { member, checks, cut_off }) => {
                 let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
@@ -246,6 +255,7 @@ fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> 
                 )?;
             }
         }
+        Output::Store(Record::Sealed(_) | Record::Slot(_)) => {}
         Output::Publish(artifact) => {
             let sql = "INSERT INTO artifacts (artifact) VALUES (?1)";
             transaction.execute(sql, params![codec::encode(artifact)])?;

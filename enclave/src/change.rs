@@ -1,0 +1,60 @@
+//! Everything that changes an enclave's state. The state is a function of its changes, in their order: what was judged
+//! with the machine's help (evidence, randomness) is in here as its result.
+
+use crate::secret::SecretBytes;
+use postern_shared::events::ChainEvent;
+use postern_shared::ids::{MemberId, Nonce, PoolId};
+use postern_shared::message::Attestation;
+use postern_shared::wire::RefusedMember;
+use postern_shared::witness::SignedNote;
+use serde::{Deserialize, Serialize};
+
+/// See the module. Part of what is sealed: a build never reads another's records, so variants may be renumbered.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// The enclave was started.
+    Begun(Box<Genesis>),
+    /// Something happened on a chain.
+    Observed(ChainEvent),
+    /// The host wants to go on without these.
+    Without(Vec<MemberId>),
+    /// A pool's keygen begins anew.
+    Retried(PoolId),
+    /// Time has passed, and ceremonies went on because of it.
+    Ticked,
+    /// A peer said something in a ceremony: the encoding of a `PeerMessage`.
+    Heard(#[serde(with = "postern_shared::bytes::variable")] Vec<u8>),
+    /// A peer's evidence was accepted.
+    Admitted(Box<Admitted>),
+    /// A peer has proved that it is no longer acceptable.
+    CutOff(RefusedMember),
+    /// A member's log has come so far.
+    Noted(SignedNote),
+    /// So many outputs that were held back have left.
+    Released(u32),
+    /// The enclave was restored, as another incarnation.
+    Returned(Nonce),
+    /// The enclave takes part again.
+    Resumed,
+}
+
+/// What an enclave begins with.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Genesis {
+    /// Canonical form of the first manifest.
+    #[serde(with = "postern_shared::bytes::variable")]
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) member: MemberId,
+    /// What all coins come from: 32 bytes.
+    pub(crate) seed: SecretBytes,
+    pub(crate) nonce: Nonce,
+}
+
+/// A peer, and the guest that it is.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Admitted {
+    pub(crate) attestation: Attestation,
+    pub(crate) report_id: [u8; 32],
+    /// Which of its member's machines.
+    pub(crate) machine: u32,
+}

@@ -1,0 +1,272 @@
+//! The log: one chain of sealed records, written by [`Journal`] and read again, in a new life of the enclave, by
+//! [`Reader`].
+//!
+//! A record holds a [`Change`], something settled for good ([`Settled`]), or a part of a snapshot ([`Item`]s). Reading
+//! them in order gives the state again: the state is a function of its changes, and only the very build that wrote a
+//! record can open it, so the function is the same.
+//!
+//! # Compaction
+//! A snapshot is [`RecordKind::Vault`] records for what has been settled since the last one, [`RecordKind::Part`]s for all
+//! that is still going on, and a [`RecordKind::Snapshot`] that ends it. Until its host has stored the last of them, the
+//! records before are as good as ever, and parts without an end are passed over.
+
+use crate::change::Change;
+use crate::platform::Platform;
+use crate::seal::LogKey;
+use crate::snapshot::Item;
+use crate::vault::{Settled, VaultHead};
+use postern_shared::codec;
+use postern_shared::ids::{ManifestHash, MemberId};
+use postern_shared::record::{
+    LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedError, SealedRecord, SlotHeader,
+};
+use postern_shared::wire::Rejection;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Whose log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogName {
+    pub(crate) dao: ManifestHash,
+    pub(crate) member: MemberId,
+    pub(crate) log: LogId,
+}
+
+impl LogName {
+    pub(crate) fn of(header: &SlotHeader) -> Self {
+        Self { dao: header.dao, member: header.member, log: header.log }
+    }
+}
+
+/// Writes records.
+pub(crate) struct Journal {
+    key: LogKey,
+    name: LogName,
+    head: LogHead,
+    /// Size of the records since the last snapshot, and of that.
+    grown: usize,
+    snapshot: usize,
+}
+
+/// What a vault record holds.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct VaultContent {
+    /// All that were settled before: so that none can be left out.
+    pub(crate) follows: VaultHead,
+    pub(crate) settled: Vec<Settled>,
+}
+
+/// What ends a snapshot.
+#[derive(Serialize, Deserialize)]
+struct SnapshotContent {
+    vault: VaultHead,
+}
+
+/// What a record says.
+pub(crate) enum Content {
+    Change(Box<Change>),
+    Vault(VaultContent),
+    /// A whole snapshot, to begin with.
+    Snapshot(Vec<Item>),
+    /// What is known already.
+    Nothing,
+}
+
+impl Journal {
+    /// Goes on after `head`.
+    pub(crate) fn new(key: LogKey, name: LogName, head: LogHead) -> Self {
+        Self { key, name, head, grown: 0, snapshot: 0 }
+    }
+
+    pub(crate) fn key(&self) -> &LogKey {
+        &self.key
+    }
+
+    pub(crate) fn name(&self) -> LogName {
+        self.name
+    }
+
+    pub(crate) fn head(&self) -> LogHead {
+        self.head
+    }
+
+    /// Whether the log has grown enough since the last snapshot for another to be worth its writing: then all that is
+    /// ever written is at most a few times what is new.
+    pub(crate) fn wants_snapshot(&self, least: usize) -> bool {
+        self.grown > self.snapshot.saturating_mul(2).max(least)
+    }
+
+    pub(crate) fn change(&mut self, change: &Change, salt: Salt) -> Result<SealedRecord, Rejection> {
+        self.write(RecordKind::Change, change, salt)
+    }
+
+    pub(crate) fn vault(&mut self, content: &VaultContent, salt: Salt) -> Result<SealedRecord, Rejection> {
+        self.write(RecordKind::Vault, content, salt)
+    }
+
+    pub(crate) fn part(&mut self, items: &[Item], salt: Salt) -> Result<SealedRecord, Rejection> {
+        self.write(RecordKind::Part, items, salt)
+    }
+
+    /// Ends a snapshot whose parts begin with record `first` and have `size` bytes.
+    pub(crate) fn snapshot(
+        &mut self,
+        first: u64,
+        size: usize,
+        vault: VaultHead,
+        salt: Salt,
+    ) -> Result<SealedRecord, Rejection> {
+        let record = self.write(RecordKind::Snapshot { first }, &SnapshotContent { vault }, salt)?;
+        (self.grown, self.snapshot) = (0, size);
+        Ok(record)
+    }
+
+    fn write<T: Serialize + ?Sized>(
+        &mut self,
+        kind: RecordKind,
+        content: &T,
+        salt: Salt,
+    ) -> Result<SealedRecord, Rejection> {
+        let LogName { dao, member, log } = self.name;
+        let number = self.head.number.checked_add(1).ok_or(Rejection::Busy)?;
+        let previous = self.head.digest;
+        let header = RecordHeader { version: RECORD_VERSION, dao, member, log, number, previous, kind, salt };
+        let record = self.key.seal(header, &codec::encode_secret(content)).ok_or(Rejection::Busy)?;
+        self.head = record.head();
+        self.grown = self.grown.saturating_add(record.ciphertext.len());
+        Ok(record)
+    }
+}
+
+/// A salt for one record.
+pub(crate) fn fresh_salt(platform: &mut impl Platform) -> Result<Salt, Rejection> {
+    let mut salt = [0; 32];
+    platform.fill_random(&mut salt).map_err(|_| Rejection::Platform)?;
+    Ok(Salt(salt))
+}
+
+/// Reads records in their order, and refuses what is not the log.
+pub(crate) struct Reader {
+    key: LogKey,
+    name: LogName,
+    begun: Begun,
+    /// The newest record that was read.
+    head: LogHead,
+    vault: VaultHead,
+    grown: usize,
+    snapshot: usize,
+}
+
+enum Begun {
+    /// Vault records, before a snapshot.
+    No,
+    /// Within the first snapshot.
+    Snapshot { first: u64, items: Vec<Item> },
+    /// The state is there and grows.
+    Yes,
+}
+
+impl Reader {
+    pub(crate) fn new(key: LogKey, name: LogName) -> Self {
+        let vault = VaultHead::START;
+        Self { key, name, begun: Begun::No, head: LogHead::START, vault, grown: 0, snapshot: 0 }
+    }
+
+    /// Number of the record that is due, as far as that is known.
+    pub(crate) fn next(&self) -> u64 {
+        self.head.number.saturating_add(1)
+    }
+
+    /// Takes the next record.
+    pub(crate) fn read(&mut self, record: &SealedRecord) -> Result<Content, SealedError> {
+        let header = &record.header;
+        let number = header.number;
+        if header.dao != self.name.dao {
+            return Err(SealedError::OtherDao);
+        }
+        if header.member != self.name.member {
+            return Err(SealedError::OtherMember(header.member));
+        }
+        if header.log != self.name.log {
+            return Err(SealedError::OtherLog { number });
+        }
+        match (&self.begun, header.kind) {
+            // The log from its beginning, or older than the snapshot: then there may be gaps between.
+            (Begun::No, RecordKind::Change) => record.follows(LogHead::START)?,
+            (Begun::No, RecordKind::Part | RecordKind::Vault) if number > self.head.number => {}
+            (Begun::No, RecordKind::Snapshot { first }) if first == number && number > self.head.number => {}
+            (Begun::No, RecordKind::Snapshot { .. }) => return Err(SealedError::Incomplete),
+            _ => record.follows(self.head)?,
+        }
+        let content = self.key.open(record)?;
+        let content = self.understand(number, header.kind, &content)?;
+        self.head = record.head();
+        self.grown = self.grown.saturating_add(record.ciphertext.len());
+        Ok(content)
+    }
+
+    fn understand(&mut self, number: u64, kind: RecordKind, bytes: &[u8]) -> Result<Content, SealedError> {
+        match kind {
+            RecordKind::Change => {
+                if matches!(self.begun, Begun::Snapshot { .. }) {
+                    return Err(SealedError::Incomplete);
+                }
+                let change = decode(number, bytes)?;
+                self.begun = Begun::Yes;
+                Ok(Content::Change(Box::new(change)))
+            }
+            RecordKind::Vault => {
+                let content: VaultContent = decode(number, bytes)?;
+                if content.follows != self.vault {
+                    let (expected, found) = (content.follows.count, self.vault.count);
+                    return Err(SealedError::Vault { expected, found });
+                }
+                self.vault = self.vault.with(&content.settled);
+                Ok(Content::Vault(content))
+            }
+            RecordKind::Part => {
+                match &mut self.begun {
+                    Begun::No => {
+                        self.begun = Begun::Snapshot { first: number, items: decode(number, bytes)? }
+                    }
+                    Begun::Snapshot { items, .. } => items.extend(decode::<Vec<Item>>(number, bytes)?),
+                    Begun::Yes => {}
+                }
+                Ok(Content::Nothing)
+            }
+            RecordKind::Snapshot { first } => {
+                let SnapshotContent { vault } = decode(number, bytes)?;
+                if vault != self.vault {
+                    let (expected, found) = (vault.count, self.vault.count);
+                    return Err(SealedError::Vault { expected, found });
+                }
+                self.snapshot = core::mem::take(&mut self.grown);
+                match core::mem::replace(&mut self.begun, Begun::Yes) {
+                    Begun::Snapshot { first: begun, items } if begun == first => Ok(Content::Snapshot(items)),
+                    Begun::Yes => Ok(Content::Nothing),
+                    _ => Err(SealedError::Incomplete),
+                }
+            }
+        }
+    }
+
+    /// All records were read: goes on writing.
+    pub(crate) fn finish(self) -> Result<(Journal, VaultHead), SealedError> {
+        match self.begun {
+            Begun::Yes => {
+                let Self { key, name, head, grown, snapshot, .. } = self;
+                Ok((Journal { key, name, head, grown, snapshot }, self.vault))
+            }
+            Begun::No | Begun::Snapshot { .. } => Err(SealedError::Incomplete),
+        }
+    }
+
+    /// Where the log stands with what was read.
+    pub(crate) fn head(&self) -> LogHead {
+        self.head
+    }
+}
+
+/// What is sealed is authentic: nobody chose another encoding.
+fn decode<T: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<T, SealedError> {
+    postcard::from_bytes(bytes).map_err(|_| SealedError::Content { number })
+}
