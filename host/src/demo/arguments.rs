@@ -44,6 +44,12 @@ pub struct DemoArguments {
     /// Let a member's machine lie to the others about itself, as in `5=vmpl-1`: they go on without it.
     #[arg(long, value_name = "MEMBER=HOW")]
     pub liar: Option<Liar>,
+    /// Kill this many random hosts and enclaves (`kill -9`) on the way, and start each again at once.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub chaos_kills: u32,
+    /// Who is killed, and when.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub chaos_seed: u64,
     /// How the demo starts its own children: process id of the demo.
     #[arg(long, hide = true, requires = "command")]
     pub(super) child_of: Option<u32>,

@@ -16,6 +16,7 @@
 //! again, as an init system would do; an enclave that dies has lost its secrets, and the demo fails.
 
 mod arguments;
+mod chaos;
 mod child;
 mod contracts;
 mod dao;
@@ -28,7 +29,9 @@ mod scenario;
 mod timeline;
 
 pub use arguments::{DemoArguments, Liar};
+pub use chaos::ChaosReport;
 pub use enclave::{EnclaveError, SimulatedEnclaveArguments};
+pub use processes::Kind;
 pub use report::{DemoReport, ExitReport, NetworkReport, PoolReport, Timings, TranscriptPaths};
 
 use crate::chain::beacon::BeaconError;
@@ -68,19 +71,11 @@ pub enum DemoError {
         #[source]
         source: std::io::Error,
     },
-    /// An enclave process has ended: its secrets are gone.
-    #[error("the enclave of member {member} ended ({status}); its log is {log}", log = log.display())]
-    EnclaveDied {
-        /// Whose.
-        member: u16,
-        /// How.
-        status: String,
-        /// Where to read more.
-        log: PathBuf,
-    },
-    /// A host keeps dying.
-    #[error("the host of member {member} ended {times} times, at last with {status}; its log is {log}", log = log.display())]
-    HostKeepsDying {
+    /// A host or an enclave keeps dying by itself.
+    #[error("the {what} of member {member} ended {times} times, at last with {status}; its log is {log}", log = log.display())]
+    KeepsDying {
+        /// Host or enclave.
+        what: Kind,
         /// Whose.
         member: u16,
         /// How often.

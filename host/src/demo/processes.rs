@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
-/// Most restarts of one host: beyond, something is wrong that a restart does not mend.
+/// Most restarts of one process that died by itself: beyond, something is wrong that a restart does not mend.
 const MAX_RESTARTS: u32 = 20;
 /// How long children may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(2);
@@ -24,9 +24,83 @@ pub(super) struct Processes {
 
 struct MemberProcesses {
     files: MemberFiles,
-    host: Child,
-    enclave: Child,
+    host: Supervised,
+    enclave: Supervised,
+}
+
+/// A process that is started again when it dies.
+struct Supervised {
+    kind: Kind,
+    child: Child,
     restarts: u32,
+}
+
+/// Which of a member's two processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The untrusted one.
+    Host,
+    /// The trusted one.
+    Enclave,
+}
+
+/// A process of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Victim {
+    pub(super) member: u16,
+    pub(super) kind: Kind,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Enclave => "enclave",
+        })
+    }
+}
+
+impl Supervised {
+    fn start(kind: Kind, files: &MemberFiles) -> Result<Self, DemoError> {
+        Ok(Self { kind, child: kind.start(files)?, restarts: 0 })
+    }
+
+    /// Starts it again if it is dead; whether it was.
+    fn look_after(&mut self, files: &MemberFiles) -> Result<bool, DemoError> {
+        let status = self.child.try_wait().map_err(|source| DemoError::Process {
+            what: format!("waiting for a member's {}", self.kind),
+            source,
+        })?;
+        let Some(status) = status else { return Ok(false) };
+        self.restarts += 1;
+        if self.restarts > MAX_RESTARTS {
+            return Err(DemoError::KeepsDying {
+                what: self.kind,
+                member: files.id.0,
+                times: self.restarts,
+                status: status.to_string(),
+                log: self.kind.log(files).to_owned(),
+            });
+        }
+        self.child = self.kind.start(files)?;
+        Ok(true)
+    }
+}
+
+impl Kind {
+    fn start(self, files: &MemberFiles) -> Result<Child, DemoError> {
+        match self {
+            Self::Host => start_host(files),
+            Self::Enclave => start_enclave(files),
+        }
+    }
+
+    fn log(self, files: &MemberFiles) -> &Path {
+        match self {
+            Self::Host => &files.host_log,
+            Self::Enclave => &files.enclave_log,
+        }
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -45,46 +119,62 @@ struct MemberPids {
 impl Processes {
     /// Starts every enclave, then every host. MUST be called on the main thread: see [`super::run`].
     pub(super) fn start(members: &[MemberFiles], pids_file: PathBuf) -> Result<Self, DemoError> {
-        let enclaves = members.iter().map(start_enclave).collect::<Result<Vec<_>, _>>()?;
+        let enclaves: Vec<Supervised> =
+            members.iter().map(|files| Supervised::start(Kind::Enclave, files)).collect::<Result<_, _>>()?;
         let mut started = Vec::with_capacity(members.len());
         for (files, enclave) in members.iter().zip(enclaves) {
-            let host = start_host(files)?;
-            started.push(MemberProcesses { files: files.clone(), host, enclave, restarts: 0 });
+            let host = Supervised::start(Kind::Host, files)?;
+            started.push(MemberProcesses { files: files.clone(), host, enclave });
         }
         let processes = Self { members: started, pids_file, peaks: BTreeMap::new() };
         processes.write_pids()?;
         Ok(processes)
     }
 
-    /// Starts dead hosts again (gives the members whose it was); a dead enclave is an error. Samples memory.
-    pub(super) fn look_after(&mut self) -> Result<Vec<u16>, DemoError> {
+    /// Starts dead processes again, and says which they were. Samples memory.
+    pub(super) fn look_after(&mut self) -> Result<Vec<Victim>, DemoError> {
         self.sample_memory();
         let mut restarted = Vec::new();
         for member in &mut self.members {
             let id = member.files.id.0;
-            if let Some(status) = ended(&mut member.enclave, "an enclave")? {
-                let log = member.files.enclave_log.clone();
-                return Err(DemoError::EnclaveDied { member: id, status, log });
-            }
-            if let Some(status) = ended(&mut member.host, "a host")? {
-                member.restarts += 1;
-                if member.restarts > MAX_RESTARTS {
-                    let log = member.files.host_log.clone();
-                    return Err(DemoError::HostKeepsDying {
-                        member: id,
-                        times: member.restarts,
-                        status,
-                        log,
-                    });
+            for process in [&mut member.enclave, &mut member.host] {
+                if process.look_after(&member.files)? {
+                    restarted.push(Victim { member: id, kind: process.kind });
                 }
-                member.host = start_host(&member.files)?;
-                restarted.push(id);
             }
         }
         if !restarted.is_empty() {
             self.write_pids()?;
         }
         Ok(restarted)
+    }
+
+    /// Kills processes with `kill -9`, and when all are dead starts them again.
+    pub(super) async fn kill(&mut self, victims: &[Victim]) -> Result<(), DemoError> {
+        for victim in victims {
+            let process = |source| DemoError::Process {
+                what: format!("killing the {} of member {}", victim.kind, victim.member),
+                source,
+            };
+            if let Some((_, killed)) = self.find(victim) {
+                killed.child.kill().await.map_err(process)?;
+            }
+        }
+        for victim in victims {
+            if let Some((files, killed)) = self.find(victim) {
+                killed.child = victim.kind.start(files)?;
+            }
+        }
+        if victims.is_empty() { Ok(()) } else { self.write_pids() }
+    }
+
+    fn find(&mut self, victim: &Victim) -> Option<(&MemberFiles, &mut Supervised)> {
+        let member = self.members.iter_mut().find(|member| member.files.id.0 == victim.member)?;
+        let process = match victim.kind {
+            Kind::Host => &mut member.host,
+            Kind::Enclave => &mut member.enclave,
+        };
+        Some((&member.files, process))
     }
 
     /// Sum of the highest resident sizes of this process and all children so far, in KiB.
@@ -97,23 +187,26 @@ impl Processes {
     pub(super) async fn stop(mut self) {
         self.sample_memory();
         for member in &mut self.members {
-            terminate(&member.host);
+            terminate(&member.host.child);
         }
         let deadline = tokio::time::Instant::now() + GRACE;
         for member in &mut self.members {
             // Its listener loop knows no end; it holds nothing that could be left half done.
-            let _ = member.enclave.kill().await;
-            if tokio::time::timeout_at(deadline, member.host.wait()).await.is_err() {
-                let _ = member.host.kill().await;
+            let _ = member.enclave.child.kill().await;
+            if tokio::time::timeout_at(deadline, member.host.child.wait()).await.is_err() {
+                let _ = member.host.child.kill().await;
             }
         }
     }
 
     fn sample_memory(&mut self) {
-        let children =
-            self.members.iter().flat_map(|member| [member.host.id(), member.enclave.id()]).flatten();
+        let children = self
+            .members
+            .iter()
+            .flat_map(|member| [member.host.child.id(), member.enclave.child.id()])
+            .flatten();
         let pids: Vec<u32> = children.chain([std::process::id()]).collect();
-        // A restarted host counts once, as its latest process.
+        // A restarted process counts once, as its latest.
         self.peaks.retain(|pid, _| pids.contains(pid));
         for pid in pids {
             if let Some(peak) = peak_resident_kib(pid) {
@@ -125,8 +218,8 @@ impl Processes {
     fn write_pids(&self) -> Result<(), DemoError> {
         let members = self.members.iter().map(|member| MemberPids {
             member: member.files.id.0,
-            host: member.host.id(),
-            enclave: member.enclave.id(),
+            host: member.host.child.id(),
+            enclave: member.enclave.child.id(),
         });
         let pids = Pids { demo: std::process::id(), members: members.collect() };
         // Whole or not at all: tests read it while the demo runs.
@@ -169,13 +262,6 @@ fn start(arguments: &[&Path], directory: &Path, log: &Path) -> Result<Child, Dem
         .kill_on_drop(true)
         .spawn()
         .map_err(process)
-}
-
-fn ended(child: &mut Child, what: &str) -> Result<Option<String>, DemoError> {
-    let status = child.try_wait();
-    let status =
-        status.map_err(|source| DemoError::Process { what: format!("waiting for {what}"), source })?;
-    Ok(status.map(|status| status.to_string()))
 }
 
 fn terminate(child: &Child) {

@@ -1,6 +1,7 @@
 //! What the demo proved: checks transcripts and signatures once more, offline, and writes it down.
 
 use super::DemoError;
+use super::chaos::ChaosReport;
 use crate::chain::beacon::ValidatorStatus;
 use crate::verify::verify_files;
 use postern_shared::bls::{PublicKey, Signature};
@@ -32,6 +33,8 @@ pub struct DemoReport {
     pub timings_ms: Timings,
     /// Sum of the highest resident sizes of all processes.
     pub peak_rss_kib: u64,
+    /// Who was killed on the way.
+    pub chaos: ChaosReport,
 }
 
 /// What of the network went into signatures.
@@ -222,6 +225,7 @@ mod tests {
             }],
             timings_ms: Timings { keygen: 1, deposit: 2, presign: 3, release: 4, total: 10 },
             peak_rss_kib: 77,
+            chaos: ChaosReport { kills_host: 1, kills_enclave: 2 },
         };
         let hex = |byte: &str, length| format!("0x{}", byte.repeat(length));
         let expected = serde_json::json!({

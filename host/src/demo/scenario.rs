@@ -1,9 +1,10 @@
 //! The demo from beginning to end.
 
+use super::chaos::Chaos;
 use super::contracts::Treasury;
 use super::dao::{self, MemberFiles, MemberKeys};
 use super::milestones::{self, Milestone, Track};
-use super::processes::Processes;
+use super::processes::{Processes, Victim};
 use super::progress;
 use super::report::{self, DemoReport, NetworkReport, PoolReport, Timings, TranscriptPaths};
 use super::timeline::Timeline;
@@ -44,6 +45,7 @@ struct Play<'a> {
     beacon: BeaconNodes,
     pools: Vec<Pool>,
     tracks: Vec<Track>,
+    chaos: Chaos,
 }
 
 /// What is known of a pool.
@@ -168,6 +170,7 @@ impl<'a> Play<'a> {
             beacon,
             pools,
             tracks,
+            chaos: Chaos::new(arguments),
         })
     }
 
@@ -182,6 +185,7 @@ impl<'a> Play<'a> {
 
     /// From the request to a leaving validator.
     async fn bring_out(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
+        self.chaos.last_act();
         for position in 0..self.pools.len() {
             self.treasury.request_exit(self.pools[position].id).await?;
             self.reach(position, Milestone::ExitRequested);
@@ -195,16 +199,27 @@ impl<'a> Play<'a> {
         let mut deadline = Instant::now() + patience;
         loop {
             if let Some(processes) = &mut stage.processes {
-                for member in processes.look_after()? {
-                    self.timeline.say(format!("the host of member {member} died and was started again"));
+                for Victim { member, kind } in processes.look_after()? {
+                    self.timeline.say(format!("the {kind} of member {member} died and was started again"));
                 }
+                let victims = self.chaos.victims();
+                for Victim { member, kind } in &victims {
+                    self.timeline.say(format!("the {kind} of member {member} is killed, and started again"));
+                }
+                processes.kill(&victims).await?;
             }
             if self.observe().await? {
                 deadline = Instant::now() + patience;
             }
             let missing =
                 wanted.iter().find(|milestone| !self.tracks.iter().all(|track| track.has(**milestone)));
-            let Some(missing) = missing else { return Ok(()) };
+            let Some(missing) = missing else {
+                if self.chaos.is_over() {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+                continue;
+            };
             if Instant::now() > deadline {
                 return Err(DemoError::TooSlow {
                     what: format!("`{}`", missing.describe()),
@@ -273,6 +288,7 @@ impl<'a> Play<'a> {
                 total: millis(self.timeline.elapsed()),
             },
             peak_rss_kib: stage.processes.as_mut().map_or(0, Processes::peak_memory),
+            chaos: self.chaos.report(),
         })
     }
 
@@ -341,8 +357,8 @@ impl<'a> Play<'a> {
         loop {
             tokio::time::sleep(POLL).await;
             if let Some(processes) = &mut stage.processes {
-                for member in processes.look_after()? {
-                    eprintln!("the host of member {member} died and was started again");
+                for Victim { member, kind } in processes.look_after()? {
+                    eprintln!("the {kind} of member {member} died and was started again");
                 }
             }
         }

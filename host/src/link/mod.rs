@@ -4,6 +4,7 @@
 //! Every output of the enclave is stored, in one transaction, before anything is done about it, and only then
 //! acknowledged. After any break of the connection the link asks the enclave to repeat what was not acknowledged; what
 //! was stored already is recognised by its number. So nothing is lost when this process is killed, and nothing doubles.
+//! An enclave that starts without memory is handed its sealed state.
 
 mod address;
 mod connection;
@@ -11,18 +12,22 @@ mod connection;
 pub use address::{AddressError, EnclaveAddress};
 pub use connection::{Connection, LinkError};
 
-use crate::store::{Store, StoreError};
+use crate::store::{Incarnation, Store, StoreError};
 use postern_shared::check::Check;
-use postern_shared::identity::SigningKey;
 use postern_shared::message::Certificates;
+use postern_shared::record::{KeySlot, SealedError};
 use postern_shared::wire::{
-    HelloError, Notice, NumberedOutput, Output, Rejection, Reply, Request, Response, Status,
+    HelloError, MAX_FRAME, Notice, NumberedOutput, Output, Rejection, Reply, Request, Response, Standing,
+    Status,
 };
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, watch};
 
 /// Rounds of asking for repeats after which the enclave is taken for broken.
 const MAX_REPEATS: usize = 10_000;
+
+/// Bytes of records that are handed over at a time: one more still fits a frame.
+const RECORDS_SIZE: usize = MAX_FRAME / 4;
 
 /// The enclave, as the rest of the host sees it.
 pub struct Enclave {
@@ -37,7 +42,7 @@ pub struct Enclave {
 /// An open connection to a started enclave.
 struct Session {
     connection: Connection,
-    incarnation: SigningKey,
+    incarnation: Incarnation,
     /// The newest output that came over it.
     newest: Option<u64>,
 }
@@ -137,12 +142,17 @@ impl Enclave {
         };
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
         let (mut replies, mut caused) = (Vec::with_capacity(requests.len()), Vec::new());
+        let mut waiting = false;
         for request in requests {
-            let Response { reply, outputs, .. } = session.connection.call(request).await.map_err(link)?;
+            let Response { reply, outputs, more } = session.connection.call(request).await.map_err(link)?;
             replies.push(reply);
             caused.extend(outputs);
+            waiting = more;
         }
         self.keep(&mut session, caused).await?;
+        if waiting {
+            self.resume(&mut session).await?;
+        }
         *slot = Some(session);
         Ok(replies)
     }
@@ -151,34 +161,87 @@ impl Enclave {
     pub async fn status(&self) -> Result<Status, EnclaveError> {
         match self.ask(&Request::Status).await? {
             Reply::Status(status) => Ok(status),
-            _ => Err(EnclaveError::Protocol("no status in answer to a status request")),
+            _ => Err(NO_STATUS),
         }
     }
 
     async fn connect(&self) -> Result<Session, EnclaveError> {
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
         let mut connection = Connection::open(&self.address).await.map_err(link)?;
-        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let started = connection.call(&start).await.map_err(link)?;
-        if let Reply::Rejected(rejection) = started.reply {
-            let checks = started.outputs.into_iter().find_map(|numbered| match numbered.output {
-                Output::Notice(Notice::Refused(refused)) => Some(refused.checks),
-                _ => None,
-            });
-            return Err(EnclaveError::Start { rejection, checks: checks.unwrap_or_default() });
-        }
-        let status = connection.call(&Request::Status).await.map_err(link)?;
-        let Reply::Status(Status { identity: Some(identity), .. }) = status.reply else {
+        let standing = status(&mut connection).await.map_err(link)?.ok_or(NO_STATUS)?.standing;
+        let begun = match standing {
+            Standing::Idle | Standing::Restoring { .. } | Standing::Stale(_) => {
+                self.begin(&mut connection).await
+            }
+            Standing::Returning { .. } | Standing::Acting => self.start(&mut connection).await,
+        };
+        begun?;
+        let Status { identity: Some(identity), incarnation, .. } =
+            status(&mut connection).await.map_err(link)?.ok_or(NO_STATUS)?
+        else {
             return Err(EnclaveError::Protocol("no identity after its start"));
         };
-        let incarnation = identity.signing;
-        if self.store.begin_incarnation(&incarnation)? {
-            tracing::warn!(%incarnation, "the enclave has a new identity");
-        }
+        let incarnation = Incarnation { signing: identity.signing, number: incarnation };
+        self.store.begin_incarnation(&incarnation)?;
         let mut session = Session { connection, incarnation, newest: None };
         self.resume(&mut session).await?;
         self.connections.send_modify(|count| *count += 1);
         Ok(session)
+    }
+
+    /// Gives an enclave that knows nothing its state back, or starts it if it never had any.
+    async fn begin(&self, connection: &mut Connection) -> Result<(), EnclaveError> {
+        let slots = self.store.slots()?;
+        let mut refused = None;
+        for slot in &slots {
+            match self.restore(connection, slot).await {
+                // The slot before may do: the newest may be of firmware that was taken back.
+                Err(EnclaveError::Start {
+                    rejection: rejection @ Rejection::Sealed(SealedError::OtherTcb | SealedError::Slot),
+                    checks,
+                }) => refused = refused.or(Some(EnclaveError::Start { rejection, checks })),
+                result => return result,
+            }
+        }
+        match refused {
+            Some(error) => Err(error),
+            // Only a store without any state may begin anew: an enclave that forgot what it had would be another.
+            None => self.start(connection).await,
+        }
+    }
+
+    async fn start(&self, connection: &mut Connection) -> Result<(), EnclaveError> {
+        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.must(connection, &start).await
+    }
+
+    async fn restore(&self, connection: &mut Connection, slot: &KeySlot) -> Result<(), EnclaveError> {
+        let Some(certificates) = self.certificates() else {
+            return Err(EnclaveError::Protocol("nothing to restore it with"));
+        };
+        self.must(connection, &Request::Restore { slot: Box::new(slot.clone()), certificates }).await?;
+        let mut number = 0;
+        loop {
+            let records = self.store.log(number, RECORDS_SIZE)?;
+            let Some(last) = records.last() else { break };
+            number = last.header.number;
+            self.must(connection, &Request::Records(records)).await?;
+        }
+        self.must(connection, &Request::Restored).await?;
+        tracing::info!(number, "the enclave has its state back, and asks its peers whether it is the newest");
+        Ok(())
+    }
+
+    /// Asks what must not be refused.
+    async fn must(&self, connection: &mut Connection, request: &Request) -> Result<(), EnclaveError> {
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        let response = connection.call(request).await.map_err(link)?;
+        let Reply::Rejected(rejection) = response.reply else { return Ok(()) };
+        let checks = response.outputs.into_iter().find_map(|numbered| match numbered.output {
+            Output::Notice(Notice::Refused(refused)) => Some(refused.checks),
+            _ => None,
+        });
+        Err(EnclaveError::Start { rejection, checks: checks.unwrap_or_default() })
     }
 
     /// Fetches everything that was said but not acknowledged, `started`'s own outputs included.
@@ -209,6 +272,15 @@ impl Enclave {
         session.connection.call(&Request::Acknowledge(last)).await.map_err(link)?;
         Ok(())
     }
+}
+
+const NO_STATUS: EnclaveError = EnclaveError::Protocol("no status in answer to a status request");
+
+async fn status(connection: &mut Connection) -> Result<Option<Status>, LinkError> {
+    Ok(match connection.call(&Request::Status).await?.reply {
+        Reply::Status(status) => Some(status),
+        _ => None,
+    })
 }
 
 /// Outputs count without gaps; only what was not acknowledged may come again.

@@ -4,9 +4,10 @@ use super::*;
 use crate::store::Store;
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
-use postern_shared::identity::{AgreementKey, Identity};
+use postern_shared::identity::{AgreementKey, Identity, SigningKey};
 use postern_shared::ids::MemberId;
 use postern_shared::message::Certificates;
+use postern_shared::record::LogHead;
 use postern_shared::wire::{
     FrameDecoder, Hello, MAX_FRAME, PROTOCOL_VERSION, Recipient, Rejection, encode_frame,
 };
@@ -73,7 +74,7 @@ impl Wire {
     }
 
     async fn reply(&mut self, reply: Reply, outputs: Vec<NumberedOutput>) {
-        self.write(&codec::encode(&Response { reply, outputs })).await;
+        self.write(&codec::encode(&Response { reply, outputs, more: false })).await;
     }
 }
 
@@ -95,6 +96,9 @@ fn status(key: u8) -> Status {
         admitted: vec![MemberId(1)],
         refused: vec![],
         newest_output: 0,
+        standing: Standing::Acting,
+        incarnation: 0,
+        head: LogHead::START,
     }
 }
 
@@ -157,7 +161,7 @@ async fn a_connection_lost_half_way_is_made_anew_and_resumed() {
     let mut wire = Wire::begin(&bench.listener, 7, vec![send(1)]).await;
     assert_eq!(wire.next().await, Request::Tick);
     // The answer never arrives whole: what it caused must come again.
-    let answer = codec::encode(&Response { reply: Reply::Done, outputs: vec![send(2)] });
+    let answer = codec::encode(&Response { reply: Reply::Done, outputs: vec![send(2)], more: false });
     wire.stream.write_all(&encode_frame(&answer).unwrap()[..7]).await.unwrap();
     drop(wire);
     let error = asked.await.unwrap().unwrap_err();

@@ -4,11 +4,12 @@
 //! `kill -9` at any moment it goes on where it was.
 
 mod chain;
+mod log;
 mod outputs;
 mod schema;
 
 pub use chain::StoredEvent;
-pub use outputs::{Outgoing, StoredArtifact};
+pub use outputs::{Incarnation, Outgoing, StoredArtifact};
 
 use crate::status::Progress;
 use postern_shared::ids::{MemberId, PoolId};
@@ -47,6 +48,12 @@ pub enum StoreError {
         expected: i64,
         /// The file's.
         found: i64,
+    },
+    /// The enclave says another record than it said before: two enclaves, or one that lies.
+    #[error("store: another record {number} of the enclave's log is stored already")]
+    OtherRecord {
+        /// Which.
+        number: u64,
     },
     /// A row that does not decode: the file is damaged, or not ours.
     #[error("store: a row of `{table}` does not decode")]

@@ -1,6 +1,6 @@
 //! What the enclave wants done.
 
-use super::{News, Store, StoreError, decode};
+use super::{News, Store, StoreError, decode, log};
 use crate::status::Progress;
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
@@ -13,6 +13,15 @@ use std::sync::PoisonError;
 /// Most replaceable messages that wait for one member. Beyond, the oldest are forgotten: a member that was away for so
 /// long fetches statements from the records, and enclaves repeat challenges. Envelopes are said once, so they stay.
 pub(super) const MAX_WAITING: u32 = 10_000;
+
+/// One life of an enclave: from its start, or from when it was restored, to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Incarnation {
+    /// Which enclave.
+    pub signing: SigningKey,
+    /// How often it was restored.
+    pub number: u64,
+}
 
 /// A message to carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,18 +46,17 @@ pub struct StoredArtifact {
 }
 
 impl Store {
-    /// Notes which incarnation of the enclave speaks from now on; whether it is another than before.
-    pub fn begin_incarnation(&self, incarnation: &SigningKey) -> Result<bool, StoreError> {
+    /// Notes which incarnation of which enclave speaks from now on: the numbers of its outputs start again with each.
+    pub fn begin_incarnation(&self, incarnation: &Incarnation) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let known: Option<Vec<u8>> = meta(&transaction, "incarnation")?;
-        if known.as_deref() == Some(&incarnation.0[..]) {
-            return Ok(false);
+        if known != Some(codec::encode(incarnation)) {
+            set_meta(&transaction, "incarnation", &codec::encode(incarnation))?;
+            set_meta(&transaction, "sequence", &0u64.to_le_bytes())?;
+            transaction.commit()?;
         }
-        set_meta(&transaction, "incarnation", &incarnation.0)?;
-        set_meta(&transaction, "sequence", &0u64.to_le_bytes())?;
-        transaction.commit()?;
-        Ok(known.is_some())
+        Ok(())
     }
 
     /// Who the other members are: a message for everyone goes to each of them.
@@ -60,13 +68,13 @@ impl Store {
     /// Stores outputs, all or none, each once: numbers that were stored before are passed over.
     pub fn keep_outputs(
         &self,
-        incarnation: &SigningKey,
+        incarnation: &Incarnation,
         outputs: &[NumberedOutput],
     ) -> Result<(), StoreError> {
         {
             let mut connection = self.lock();
             let transaction = connection.transaction()?;
-            if meta(&transaction, "incarnation")?.as_deref() != Some(&incarnation.0[..]) {
+            if meta(&transaction, "incarnation")? != Some(codec::encode(incarnation)) {
                 return Err(StoreError::Damaged { table: "meta" });
             }
             let newest = meta(&transaction, "sequence")?.and_then(|bytes| bytes.try_into().ok());
@@ -255,7 +263,8 @@ fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> 
                 )?;
             }
         }
-        Output::Store(Record::Sealed(_) | Record::Slot(_)) => {}
+        Output::Store(Record::Sealed(record)) => log::keep_record(transaction, record)?,
+        Output::Store(Record::Slot(slot)) => log::keep_slot(transaction, slot)?,
         Output::Publish(artifact) => {
             let sql = "INSERT INTO artifacts (artifact) VALUES (?1)";
             transaction.execute(sql, params![codec::encode(artifact)])?;

@@ -3,7 +3,7 @@
 use super::StoreError;
 use rusqlite::Connection;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -29,6 +29,9 @@ CREATE TABLE records (
     statement BLOB NOT NULL,
     PRIMARY KEY (ceremony, step, speaker, item)
 ) STRICT;
+-- The enclave's sealed state: its log, and the keys to it, of which the newest opens it.
+CREATE TABLE log (number INTEGER PRIMARY KEY, vault INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE TABLE slots (id INTEGER PRIMARY KEY AUTOINCREMENT, slot BLOB NOT NULL) STRICT;
 -- Results, done when everything that follows from them was done.
 CREATE TABLE artifacts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

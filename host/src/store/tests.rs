@@ -18,6 +18,10 @@ fn store(directory: &Path) -> Store {
     store
 }
 
+fn enclave(key: u8) -> Incarnation {
+    Incarnation { signing: SigningKey([key; 32]), number: 0 }
+}
+
 fn send(sequence: u64, to: Recipient) -> NumberedOutput {
     NumberedOutput { sequence, output: Output::Send { to, message: vec![sequence as u8] } }
 }
@@ -29,15 +33,15 @@ fn waiting(store: &Store, member: u16) -> Vec<Vec<u8>> {
 #[test]
 fn outputs_are_kept_once_and_survive_reopening() {
     let directory = tempfile::tempdir().unwrap();
-    let incarnation = SigningKey([7; 32]);
+    let incarnation = enclave(7);
     let outputs = [send(1, Recipient::Everyone), send(2, Recipient::One(MemberId(3)))];
     {
         let store = store(directory.path());
-        assert!(!store.begin_incarnation(&incarnation).unwrap(), "the first is no change");
+        store.begin_incarnation(&incarnation).unwrap();
         store.keep_outputs(&incarnation, &outputs).unwrap();
     }
     let store = store(directory.path());
-    assert!(!store.begin_incarnation(&incarnation).unwrap());
+    store.begin_incarnation(&incarnation).unwrap();
     store.keep_outputs(&incarnation, &outputs).unwrap();
     assert_eq!(waiting(&store, 2), [[1]]);
     assert_eq!(waiting(&store, 3), [[1], [2]]);
@@ -54,7 +58,7 @@ fn another_programs_lock_is_waited_for() {
         std::thread::sleep(std::time::Duration::from_millis(100));
         drop(other);
     });
-    assert!(!store.begin_incarnation(&SigningKey([7; 32])).unwrap());
+    store.begin_incarnation(&enclave(7)).unwrap();
     release.join().unwrap();
 }
 
@@ -62,13 +66,13 @@ fn another_programs_lock_is_waited_for() {
 fn a_new_incarnation_counts_from_one_again() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
-    store.begin_incarnation(&SigningKey([1; 32])).unwrap();
-    store.keep_outputs(&SigningKey([1; 32]), &[send(1, Recipient::One(MemberId(2)))]).unwrap();
-    assert!(store.begin_incarnation(&SigningKey([2; 32])).unwrap());
+    store.begin_incarnation(&enclave(1)).unwrap();
+    store.keep_outputs(&enclave(1), &[send(1, Recipient::One(MemberId(2)))]).unwrap();
+    store.begin_incarnation(&enclave(2)).unwrap();
     let output = Output::Send { to: Recipient::One(MemberId(2)), message: b"another".to_vec() };
-    store.keep_outputs(&SigningKey([2; 32]), &[NumberedOutput { sequence: 1, output }]).unwrap();
+    store.keep_outputs(&enclave(2), &[NumberedOutput { sequence: 1, output }]).unwrap();
     assert_eq!(waiting(&store, 2).len(), 2);
-    let stale = store.keep_outputs(&SigningKey([1; 32]), &[send(2, Recipient::Everyone)]);
+    let stale = store.keep_outputs(&enclave(1), &[send(2, Recipient::Everyone)]);
     assert!(matches!(stale, Err(StoreError::Damaged { .. })));
 }
 
@@ -76,7 +80,7 @@ fn a_new_incarnation_counts_from_one_again() {
 fn a_postponed_message_blocks_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
-    let incarnation = SigningKey([7; 32]);
+    let incarnation = enclave(7);
     store.begin_incarnation(&incarnation).unwrap();
     store.keep_outputs(&incarnation, &[1, 2, 3].map(|n| send(n, Recipient::One(MemberId(2))))).unwrap();
     let rows = store.due(MemberId(2), 0, 100).unwrap();
@@ -126,7 +130,7 @@ fn a_store_serves_one_process_at_a_time() {
 fn a_repeated_message_waits_once() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
-    let incarnation = SigningKey([7; 32]);
+    let incarnation = enclave(7);
     store.begin_incarnation(&incarnation).unwrap();
     let to = Recipient::One(MemberId(2));
     let again = |sequence| NumberedOutput { sequence, output: Output::Send { to, message: vec![1] } };
@@ -143,7 +147,7 @@ fn a_repeated_message_waits_once() {
 fn a_member_that_stays_away_does_not_fill_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
-    let incarnation = SigningKey([7; 32]);
+    let incarnation = enclave(7);
     store.begin_incarnation(&incarnation).unwrap();
     let to = Recipient::One(MemberId(2));
     let slot = |item| Slot { ceremony: CeremonyId([1; 32]), from: OWN, step: Step::Authorise, item };
@@ -175,7 +179,7 @@ fn a_member_that_stays_away_does_not_fill_the_disk() {
 fn what_was_not_committed_was_never_said() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
-    let incarnation = SigningKey([7; 32]);
+    let incarnation = enclave(7);
     store.begin_incarnation(&incarnation).unwrap();
     // The second output can't be stored: then the first must not be either, nor its number count as reached.
     store
