@@ -10,13 +10,13 @@
 use crate::change::Admitted;
 use crate::effects::Groups;
 use crate::platform::Platform;
-use postern_attestation::{Binding, Launch, Time, TrustAnchor, VerifiedReport, Verifier};
+use postern_attestation::{Binding, Launch, Time, TrustAnchor, UnverifiedReport, VerifiedReport, Verifier};
 use postern_shared::check::Check;
 use postern_shared::identity::{Identity, Roster};
-use postern_shared::ids::{ManifestHash, MemberId, Nonce};
+use postern_shared::ids::{ManifestHash, Measurement, MemberId, Nonce};
 use postern_shared::manifest::{Manifest, Member};
 use postern_shared::message::{Attestation, Certificates, Challenge, Evidence, PeerMessage};
-use postern_shared::wire::{RefusedMember, Rejection};
+use postern_shared::wire::{Introduction, RefusedMember, Rejection};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Peers by what is known of them.
@@ -30,6 +30,8 @@ pub(crate) struct Admission {
     certificates: Option<Certificates>,
     /// Challenges not yet answered: at most one for each member.
     open: BTreeMap<MemberId, Nonce>,
+    /// The challenge to an enclave of the own member that is to take over.
+    kin: Option<Nonce>,
     /// Members that have proved themselves to this launch of this enclave.
     fresh: BTreeSet<MemberId>,
     /// Everybody's enclave for good, the latest that was admitted: only a manifest brings another.
@@ -61,6 +63,7 @@ impl Admission {
             own_evidence: None,
             certificates: None,
             open: BTreeMap::new(),
+            kin: None,
             fresh: BTreeSet::new(),
             enclaves: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -267,6 +270,53 @@ impl Admission {
         self.attest(verifier, challenge, certificates, platform)
     }
 
+    /// Proves itself to the enclave that is to take over, and asks it to do the same.
+    pub(crate) fn introduce(
+        &mut self,
+        challenge: &Challenge,
+        platform: &mut impl Platform,
+    ) -> Result<Introduction, Rejection> {
+        let own = self.own;
+        if challenge.to != own.member || challenge.from.member != own.member {
+            return Err(Rejection::Misdirected);
+        }
+        let attestation = self.answer(Some(challenge.from), challenge.nonce, platform)?;
+        let nonce = fresh_nonce(platform)?;
+        self.kin = Some(nonce);
+        Ok(Introduction { attestation, challenge: Challenge { from: own, to: own.member, nonce } })
+    }
+
+    /// The challenge to the enclave that is to take over.
+    pub(crate) fn asked_kin(&self) -> Option<Nonce> {
+        self.kin
+    }
+
+    /// Judges another enclave of the own member, on one of its chips; gives its measurement.
+    pub(crate) fn judge_kin(
+        &mut self,
+        manifest: &Manifest,
+        answer: &Attestation,
+        challenge: Nonce,
+    ) -> Result<Option<Measurement>, Rejection> {
+        if answer.verifier != Some(self.own) || answer.identity.member != self.own.member {
+            return Err(Rejection::Misdirected);
+        }
+        // Mirrored.
+        if answer.identity == self.own {
+            return Err(Rejection::Misdirected);
+        }
+        if answer.challenge != challenge {
+            return Err(Rejection::StaleEvidence);
+        }
+        let kin = self.verify(manifest, answer)?.map_err(|_| Rejection::Evidence)?;
+        Ok(measurement_of(&kin))
+    }
+
+    /// What this enclave was measured as, by its own evidence.
+    pub(crate) fn own_measurement(&self) -> Option<Measurement> {
+        self.own_evidence.as_ref().and_then(measurement_of)
+    }
+
     /// From now on a member's enclave.
     pub(crate) fn admit(&mut self, admitted: Admitted) {
         let member = admitted.attestation.identity.member;
@@ -339,6 +389,11 @@ impl Admission {
         let evidence = Evidence { report, certificates };
         Ok(Attestation { identity: self.own, verifier, challenge, response, evidence })
     }
+}
+
+/// Of evidence that was verified.
+fn measurement_of(admitted: &Admitted) -> Option<Measurement> {
+    UnverifiedReport::parse(&admitted.attestation.evidence.report).ok().map(|report| report.measurement)
 }
 
 /// Why the own evidence can't be used.

@@ -36,6 +36,10 @@ pub(crate) enum Change {
     Returned(Nonce),
     /// The enclave takes part again.
     Resumed,
+    /// The enclave ends: a successor is given its state.
+    HandedOver,
+    /// The successor goes on with it.
+    TakenOver,
 }
 
 /// What an enclave begins with.

@@ -9,7 +9,7 @@
 //! applied to the [`Session`]; if that is another than before, the change is sealed into the log, and its record goes out
 //! first. What others may rely on is held back until enough of them remember the record (`witness`).
 
-use crate::admission::{Judgement, RefusedEvidence, fresh_nonce};
+use crate::admission::fresh_nonce;
 use crate::ceremony::keygen::Keygen;
 use crate::change::{Change, Genesis};
 use crate::effects::{Effects, Groups, OutputQueue};
@@ -18,35 +18,26 @@ use crate::platform::Platform;
 use crate::seal::{LogKey, OwnLaunch};
 use crate::secret::SecretBytes;
 use crate::session::Session;
+use crate::started::Started;
+use crate::succession::Heir;
 use crate::vault::Vault;
-use crate::witness::{Compared, Watch};
+use crate::witness::Watch;
 use postern_attestation::ReportData;
-use postern_shared::codec;
 use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Attestation, Certificates, PeerMessage};
+use postern_shared::message::{Certificates, Envelope};
 use postern_shared::policy::Trust;
 use postern_shared::record::{
     KeySlot, LogHead, LogId, RECORD_VERSION, SealedError, SealedRecord, SlotHeader,
 };
+use postern_shared::snp::RawTcb;
 use postern_shared::wire::{
-    MAX_FRAME, Notice, Output, Record, Rejection, Reply, Request, Response, StaleLog, Standing, Status,
+    MAX_FRAME, Output, Record, Rejection, Reply, Request, Response, Standing, Status,
 };
-use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
-
-/// Longest message from a peer, in bytes.
-const MAX_MESSAGE: usize = 1 << 20;
-
-/// Most bytes of outputs that are let out with one record.
-const MAX_RELEASED: usize = 1 << 20;
 
 /// Bytes that the log grows by at least between two snapshots, unless told otherwise.
 const SNAPSHOT_AFTER: usize = 4 << 20;
-
-/// Bytes of items, as encoded, that make a part of a snapshot, and pools that make a vault record.
-const PART_SIZE: usize = 256 << 10;
-const POOLS_IN_RECORD: usize = 64;
 
 /// An enclave.
 pub struct Core<P> {
@@ -59,25 +50,21 @@ pub struct Core<P> {
 enum Life {
     Idle,
     Restoring(Box<Restoring>),
+    Succeeding(Box<Heir>),
     Started(Box<Started>),
 }
 
 /// An enclave that gets its state back.
 struct Restoring {
     certificates: Certificates,
-    /// What its slot says the slot is sealed at.
-    slot: SlotHeader,
+    /// The TCB that its slot is sealed at; none before there is a slot.
+    tcb: Option<RawTcb>,
+    /// Where the log was handed over, if it was.
+    handed_over: Option<LogHead>,
     reader: Reader,
     /// Until there is a session to take it.
     vault: Vault,
     session: Option<Session>,
-}
-
-/// An enclave that has a state.
-struct Started {
-    session: Session,
-    journal: Journal,
-    watch: Watch,
 }
 
 impl<P: Platform> Core<P> {
@@ -136,6 +123,15 @@ impl<P: Platform> Core<P> {
             Request::Restore { slot, certificates } => return self.restore(&slot, certificates),
             Request::Records(records) => return self.read(&records, groups),
             Request::Restored => return self.restored(groups),
+            Request::Succeed { manifest, member, certificates } => {
+                return self.succeed(&manifest, member, certificates, groups);
+            }
+            Request::Meet(introduction) => {
+                let Life::Succeeding(heir) = &mut self.life else { return Err(Rejection::NoSuccession) };
+                let attestation = heir.meet(&introduction, &mut self.platform)?;
+                return Ok(Reply::Attestation(Box::new(attestation)));
+            }
+            Request::TakeOver(envelope) => return self.take_over(&envelope),
             _ => {}
         }
         let Life::Started(started) = &mut self.life else { return Err(Rejection::NotStarted) };
@@ -159,6 +155,7 @@ impl<P: Platform> Core<P> {
         };
         match &self.life {
             Life::Idle => {}
+            Life::Succeeding(_) => status.standing = Standing::Succeeding,
             Life::Restoring(restoring) => {
                 status.standing = Standing::Restoring { next: restoring.reader.next() };
                 status.head = restoring.reader.head();
@@ -190,9 +187,7 @@ impl<P: Platform> Core<P> {
             }
             return started.session.renew(certificates, &mut self.platform, groups).map(|()| Reply::Done);
         }
-        let manifest = Manifest::from_canonical(&canonical).map_err(|_| Rejection::InvalidManifest)?;
-        manifest.member(member).ok_or(Rejection::NotAMember(member))?;
-        self.check_trust(&manifest)?;
+        self.check_manifest(&canonical, member)?;
         let failed = |_| Rejection::Platform;
         let mut seed = Zeroizing::new([0; 32]);
         self.platform.fill_random(&mut seed[..]).map_err(failed)?;
@@ -215,6 +210,13 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
+    fn check_manifest(&self, canonical: &[u8], member: MemberId) -> Result<Manifest, Rejection> {
+        let manifest = Manifest::from_canonical(canonical).map_err(|_| Rejection::InvalidManifest)?;
+        manifest.member(member).ok_or(Rejection::NotAMember(member))?;
+        self.check_trust(&manifest)?;
+        Ok(manifest)
+    }
+
     fn check_trust(&self, manifest: &Manifest) -> Result<(), Rejection> {
         let anchor = self.platform.trust_anchor();
         let trusted = match manifest.attestation.trust {
@@ -232,8 +234,47 @@ impl<P: Platform> Core<P> {
         let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
         let key = LogKey::from_slot(slot, &own, &mut self.platform).map_err(Rejection::Sealed)?;
         let reader = Reader::new(key, LogName::of(&slot.header));
-        let (slot, vault, session) = (slot.header, Vault::default(), None);
-        self.life = Life::Restoring(Box::new(Restoring { certificates, slot, reader, vault, session }));
+        let (tcb, handed_over) = (Some(slot.header.tcb), None);
+        self.life = Life::Restoring(Box::new(Restoring {
+            certificates,
+            tcb,
+            handed_over,
+            reader,
+            vault: Vault::default(),
+            session: None,
+        }));
+        Ok(Reply::Done)
+    }
+
+    fn succeed(
+        &mut self,
+        canonical: &[u8],
+        member: MemberId,
+        certificates: Certificates,
+        groups: &mut Groups,
+    ) -> Result<Reply, Rejection> {
+        if matches!(self.life, Life::Started(_)) {
+            return Err(Rejection::StartedOtherwise);
+        }
+        let manifest = self.check_manifest(canonical, member)?;
+        let heir = Heir::new(manifest, member, certificates, &mut self.platform, groups)?;
+        let challenge = heir.challenge();
+        self.life = Life::Succeeding(Box::new(heir));
+        Ok(Reply::Challenge(challenge))
+    }
+
+    fn take_over(&mut self, envelope: &Envelope) -> Result<Reply, Rejection> {
+        let Life::Succeeding(heir) = &self.life else { return Err(Rejection::NoSuccession) };
+        let (name, inheritance) = heir.open(envelope)?;
+        let key = LogKey::inherited(&inheritance.key).ok_or(Rejection::Malformed)?;
+        self.life = Life::Restoring(Box::new(Restoring {
+            certificates: heir.certificates.clone(),
+            tcb: None,
+            handed_over: Some(inheritance.head),
+            reader: Reader::new(key, name),
+            vault: Vault::default(),
+            session: None,
+        }));
         Ok(Reply::Done)
     }
 
@@ -256,7 +297,11 @@ impl<P: Platform> Core<P> {
                 return Err(Rejection::NotRestoring);
             }
         };
-        let Restoring { slot, reader, session, .. } = restoring;
+        let Restoring { tcb, handed_over, reader, session, .. } = restoring;
+        if let Some(end) = handed_over.filter(|end| *end != reader.head()) {
+            let (expected, found) = (end.number, reader.head().number);
+            return Err(Rejection::Sealed(SealedError::HandedOverAt { expected, found }));
+        }
         let (journal, vault) = reader.finish().map_err(Rejection::Sealed)?;
         let session = session.ok_or(Rejection::Sealed(SealedError::Incomplete))?;
         if session.vault.head() != vault {
@@ -265,13 +310,16 @@ impl<P: Platform> Core<P> {
         }
         self.check_trust(&session.manifest)?;
         let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
-        if slot.tcb != own.committed_tcb {
-            // Firmware was updated: older firmware must not open the log for ever.
+        if tcb != Some(own.committed_tcb) {
+            // Firmware was updated, or the code: what is older must not open the log for ever.
             let slot = make_slot(journal.key(), journal.name(), &own, &mut self.platform)?;
             groups.output(Output::Store(Record::Slot(Box::new(slot))));
         }
         let mut started = Started { session, journal, watch: Watch::default() };
         started.come_back(&mut self.platform, groups)?;
+        if handed_over.is_some() {
+            started.commit(Change::TakenOver, &mut self.platform, groups)?;
+        }
         self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
@@ -307,6 +355,8 @@ impl Restoring {
         let incomplete = Rejection::Sealed(SealedError::Incomplete);
         match self.reader.read(record).map_err(Rejection::Sealed)? {
             Content::Nothing => {}
+            // Another build's changes: only what it packed for us is ours to read.
+            Content::Change(_) if self.handed_over.is_some() => return Err(incomplete),
             Content::Change(change) => {
                 if let (Change::Begun(genesis), None) = (&*change, &self.session) {
                     let session = Session::begin(genesis, platform.trust_anchor().clone());
@@ -345,420 +395,5 @@ impl Restoring {
         session.renew(self.certificates.clone(), platform, groups)?;
         self.session = Some(session);
         Ok(())
-    }
-}
-
-impl Session {
-    /// Uses other certificates; says which checks fail with them.
-    fn renew(
-        &mut self,
-        certificates: Certificates,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        self.admission.renew(&self.manifest, certificates, platform).map_err(|refused| match refused {
-            RefusedEvidence::Own(refused) => {
-                groups.notice(Notice::Refused(refused));
-                Rejection::OwnEvidence
-            }
-            RefusedEvidence::Other(rejection) => rejection,
-        })
-    }
-
-    fn challenge_missing(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        self.admission.challenge_missing(&self.manifest, platform, groups)
-    }
-
-    fn known(&self, member: MemberId) -> Result<(), Rejection> {
-        self.manifest.member(member).map(|_| ()).ok_or(Rejection::NotAMember(member))
-    }
-}
-
-impl Started {
-    fn serve(
-        &mut self,
-        request: Request,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<Reply, Rejection> {
-        if self.watch.stale.is_some() {
-            return Err(Rejection::Stale);
-        }
-        match request {
-            Request::Attest(nonce) => {
-                let attestation = self.session.admission.answer(None, nonce, platform)?;
-                return Ok(Reply::Attestation(Box::new(attestation)));
-            }
-            Request::Renew(certificates) => self.session.renew(certificates, platform, groups)?,
-            Request::Reattest(member) => self.reattest(member, platform, groups)?,
-            Request::Deliver(bytes) => self.on_message(bytes, platform, groups)?,
-            Request::Tick => self.on_tick(platform, groups)?,
-            Request::GoOnWithout(members) => {
-                members.iter().try_for_each(|member| self.session.known(*member))?;
-                self.act(Change::Without(members), platform, groups)?;
-            }
-            Request::Observe(event) => self.act(Change::Observed(event), platform, groups)?,
-            Request::Retry(pool) => self.act(Change::Retried(pool), platform, groups)?,
-            _ => return Err(Rejection::StartedOtherwise),
-        }
-        Ok(Reply::Done)
-    }
-
-    /// Applies a change, and seals it into the log if the state is another.
-    fn commit(
-        &mut self,
-        change: Change,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        // First, so that a machine without randomness changes nothing.
-        let salt = fresh_salt(platform)?;
-        let mut effects = Effects::default();
-        let result = self.session.apply(&change, &mut effects);
-        let changed = effects.has_changed();
-        let (gated, free) = effects.into_parts();
-        if !changed {
-            groups.outputs(free);
-            return result;
-        }
-        let record = self.journal.change(&change, salt)?;
-        self.session.recorded(record.head(), gated);
-        groups.record(record, free);
-        self.advance(groups);
-        result
-    }
-
-    /// Commits what only an enclave that acts may do.
-    fn act(
-        &mut self,
-        change: Change,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        self.must_act()?;
-        self.commit(change, platform, groups)
-    }
-
-    fn must_act(&self) -> Result<(), Rejection> {
-        if self.session.notes.is_acting() { Ok(()) } else { Err(Rejection::Returning) }
-    }
-
-    fn reattest(
-        &mut self,
-        member: Option<MemberId>,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        member.map_or(Ok(()), |member| self.session.known(member))?;
-        let members: Vec<MemberId> = self.session.manifest.members.iter().map(|entry| entry.id).collect();
-        for id in members.into_iter().filter(|id| member.is_none_or(|member| member == *id)) {
-            self.session.admission.challenge(id, platform, groups)?;
-        }
-        Ok(())
-    }
-
-    fn on_tick(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
-        self.session.challenge_missing(platform, groups)?;
-        if let Some(claim) = self.watch.claimed() {
-            let claim = Witness::Return(*claim);
-            self.say_to_all(claim, groups);
-        }
-        if let Some(note) = self.watch.in_flight() {
-            let note = Witness::Advance(*note);
-            self.say_to_all(note, groups);
-        }
-        if self.session.notes.is_acting() {
-            self.act(Change::Ticked, platform, groups)?;
-        }
-        Ok(())
-    }
-
-    fn on_message(
-        &mut self,
-        bytes: Vec<u8>,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        if bytes.len() > MAX_MESSAGE {
-            return Err(Rejection::Malformed);
-        }
-        let own = self.session.own();
-        match codec::decode(&bytes).map_err(|_| Rejection::Malformed)? {
-            PeerMessage::Challenge(challenge) => {
-                let asker = challenge.from.member;
-                if challenge.to != own || asker == own {
-                    return Err(Rejection::Misdirected);
-                }
-                self.session.known(asker)?;
-                self.session.admission.on_challenge(&challenge, platform, groups)
-            }
-            PeerMessage::Evidence(answer) => self.on_evidence(&answer, platform, groups),
-            PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => {
-                self.act(Change::Heard(bytes), platform, groups)
-            }
-            PeerMessage::Witness(message) => self.on_witness(*message, platform, groups),
-        }
-    }
-
-    fn on_evidence(
-        &mut self,
-        answer: &Attestation,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let member = answer.identity.member;
-        match self.session.admission.on_evidence(&self.session.manifest, answer)? {
-            Judgement::Known => Ok(()),
-            Judgement::Admit(admitted) => {
-                self.commit(Change::Admitted(admitted), platform, groups)?;
-                groups.notice(Notice::Admitted(member));
-                match self.watch.returned.remove(&member) {
-                    Some(claim) => self.answer_return(claim, platform, groups),
-                    None => Ok(()),
-                }
-            }
-            Judgement::Refuse(refused) => {
-                if refused.cut_off {
-                    self.commit(Change::CutOff(refused.clone()), platform, groups)?;
-                }
-                groups.notice(Notice::Refused(refused));
-                Err(Rejection::Evidence)
-            }
-        }
-    }
-
-    /// Writes everything anew, so that the records before may be forgotten.
-    fn write_snapshot(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
-        loop {
-            let settled = self.session.settled(POOLS_IN_RECORD);
-            if settled.is_empty() {
-                break;
-            }
-            let salt = fresh_salt(platform)?;
-            let content = VaultContent { follows: self.session.vault.head(), settled };
-            let record = self.journal.vault(&content, salt)?;
-            self.session.keep_settled(content.settled);
-            self.session.recorded(record.head(), Vec::new());
-            groups.record(record, Vec::new());
-        }
-        let first = self.journal.head().number.saturating_add(1);
-        let (mut part, mut part_size, mut size) = (Vec::new(), 0, 0_usize);
-        let mut items = self.session.items().peekable();
-        let mut records = Vec::new();
-        while let Some(item) = items.next() {
-            part_size += codec::encode_secret(&item).len();
-            part.push(item);
-            if part_size >= PART_SIZE || items.peek().is_none() {
-                let record = self.journal.part(&core::mem::take(&mut part), fresh_salt(platform)?)?;
-                size = size.saturating_add(record.ciphertext.len());
-                part_size = 0;
-                records.push(record);
-            }
-        }
-        drop(items);
-        let vault = self.session.vault.head();
-        records.push(self.journal.snapshot(first, size, vault, fresh_salt(platform)?)?);
-        for record in records {
-            self.session.recorded(record.head(), Vec::new());
-            groups.record(record, Vec::new());
-        }
-        Ok(())
-    }
-}
-
-/// The rollback guard: see `witness`.
-impl Started {
-    /// Sends a note of the log's place, if outputs wait for it and none is on its way.
-    fn advance(&mut self, groups: &mut Groups) {
-        let covers = self.session.held.len();
-        if covers == 0 || !self.session.notes.is_acting() || self.watch.in_flight().is_some() {
-            return;
-        }
-        let note = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        self.watch.send(note, covers);
-        self.say_to_all(Witness::Advance(note), groups);
-    }
-
-    /// Begins another incarnation and asks for leave to act.
-    fn come_back(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
-        let nonce = fresh_nonce(platform)?;
-        self.commit(Change::Returned(nonce), platform, groups)?;
-        let claim = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        self.watch.claim(claim);
-        self.session.challenge_missing(platform, groups)?;
-        self.say_to_all(Witness::Return(claim), groups);
-        Ok(())
-    }
-
-    fn on_witness(
-        &mut self,
-        message: WitnessMessage,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let from = message.from;
-        if from == self.session.own() {
-            return Err(Rejection::Misdirected);
-        }
-        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
-        if !message.verify(self.session.dao, speaker) {
-            return Err(Rejection::NotAuthentic);
-        }
-        match message.witness {
-            Witness::Advance(signed) => {
-                self.check_note(from, &signed)?;
-                self.must_act()?;
-                self.on_advance(signed, platform, groups)
-            }
-            Witness::Noted(note) => self.on_noted(from, &note, platform, groups),
-            Witness::Return(signed) => {
-                self.check_note(from, &signed)?;
-                // Noted before: it has proved itself in this incarnation.
-                if matches!(self.session.notes.compare(&signed.note), Compared::Same) {
-                    return self.answer_return(signed, platform, groups);
-                }
-                if self.watch.returned.insert(from, signed) != Some(signed) {
-                    self.session.admission.forget_challenge(from);
-                }
-                self.session.admission.challenge(from, platform, groups)
-            }
-            Witness::Known { claim, acting, notes } => {
-                self.on_known(from, &claim, acting, &notes, platform, groups)
-            }
-        }
-    }
-
-    /// A note that `from` sends of itself.
-    fn check_note(&self, from: MemberId, signed: &SignedNote) -> Result<(), Rejection> {
-        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
-        if signed.verify(self.session.dao, speaker) { Ok(()) } else { Err(Rejection::NotAuthentic) }
-    }
-
-    fn on_advance(
-        &mut self,
-        signed: SignedNote,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let note = signed.note;
-        match self.session.notes.compare(&note) {
-            Compared::Late => return Ok(()),
-            Compared::Same => {}
-            Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
-            Compared::Stale(_) => return self.answer_return(signed, platform, groups),
-        }
-        self.say(note.member, Witness::Noted(note), groups);
-        Ok(())
-    }
-
-    fn on_noted(
-        &mut self,
-        from: MemberId,
-        note: &Note,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let members = self.session.manifest.members.len();
-        let Some(mut left) = self.watch.noted(from, note, members) else { return Ok(()) };
-        while left > 0 {
-            let mut size = 0_usize;
-            let outputs = self.session.held.iter().take(left).take_while(|output| {
-                let first = size == 0;
-                size = size.saturating_add(codec::encode(*output).len());
-                first || size <= MAX_RELEASED
-            });
-            let count = outputs.count();
-            // At least one is, and a log that can't be written lets out nothing.
-            left = left.saturating_sub(count.max(1));
-            self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
-        }
-        Ok(())
-    }
-
-    /// Says what is known of a member that claims a place in its log; remembers the claim if nothing is against it.
-    fn answer_return(
-        &mut self,
-        signed: SignedNote,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let claim = signed.note;
-        match self.session.notes.compare(&claim) {
-            Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
-            Compared::Same => {}
-            Compared::Late => return Ok(()),
-            Compared::Stale(kind) => {
-                let known = self.session.notes.others().find(|known| known.note.member == claim.member);
-                if let Some(known) = known {
-                    let told_by = self.session.own();
-                    let stale = StaleLog { kind, own: claim, known: known.note, told_by };
-                    groups.notice(Notice::StalePeer(stale));
-                }
-            }
-        }
-        let own = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        let notes = self.session.notes.others().copied().chain([own]).collect();
-        let acting = self.session.notes.is_acting();
-        self.say(claim.member, Witness::Known { claim, acting, notes }, groups);
-        Ok(())
-    }
-
-    fn on_known(
-        &mut self,
-        from: MemberId,
-        claim: &Note,
-        acting: bool,
-        notes: &[SignedNote],
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let (own, dao) = (self.session.own(), self.session.dao);
-        // Whoever it comes from: what this enclave itself has signed proves it.
-        let mine = notes.iter().filter(|known| known.verify(dao, self.session.keys.identity()));
-        for known in mine {
-            if let Some(kind) = self.session.notes.own_staleness(&known.note) {
-                let stale =
-                    StaleLog { kind, own: self.session.notes.own(), known: known.note, told_by: from };
-                self.watch.stale = Some(stale);
-                groups.notice(Notice::Stale(stale));
-                return Ok(());
-            }
-        }
-        if self.watch.claimed().is_none_or(|own| own.note != *claim) {
-            return Ok(());
-        }
-        // It must have proved itself to this launch: who was admitted before may have been broken since.
-        if !self.session.admission.is_fresh(from) {
-            return Err(Rejection::TooEarly);
-        }
-        for known in notes.iter().filter(|known| known.note.member != own) {
-            let about = self.session.admission.enclave(known.note.member);
-            let genuine = about.is_some_and(|identity| known.verify(dao, identity));
-            if genuine && matches!(self.session.notes.compare(&known.note), Compared::Newer) {
-                self.commit(Change::Noted(*known), platform, groups)?;
-            }
-        }
-        if self.watch.known(from, acting, self.session.manifest.members.len()) {
-            self.commit(Change::Resumed, platform, groups)?;
-            groups.notice(Notice::Returned(self.session.notes.own().incarnation));
-            self.advance(groups);
-        }
-        Ok(())
-    }
-
-    fn say(&self, to: MemberId, witness: Witness, groups: &mut Groups) {
-        groups.send_to(to, &self.witness(witness));
-    }
-
-    fn say_to_all(&self, witness: Witness, groups: &mut Groups) {
-        groups.send_all(&self.witness(witness));
-    }
-
-    fn witness(&self, witness: Witness) -> PeerMessage {
-        PeerMessage::Witness(Box::new(self.session.keys.sign_witness(self.session.dao, witness)))
     }
 }

@@ -36,7 +36,9 @@ pub mod shell;
 mod snapshot;
 #[cfg(target_os = "linux")]
 pub mod snp;
+mod started;
 mod statements;
+mod succession;
 mod vault;
 #[cfg(target_os = "linux")]
 pub mod vsock;

@@ -15,6 +15,7 @@
 //! is committed, the next slot is sealed at the new one.
 
 use crate::platform::{KeyFields, KeyRequest, Platform, PlatformError};
+use crate::secret::SecretBytes;
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Nonce, Payload};
 use hkdf::Hkdf;
@@ -58,6 +59,16 @@ impl LogKey {
         let mut key = Zeroizing::new([0; 32]);
         platform.fill_random(&mut key[..])?;
         Ok(Self(key))
+    }
+
+    /// A key that was handed over. `None` if it is none.
+    pub(crate) fn inherited(key: &SecretBytes) -> Option<Self> {
+        key.expose().try_into().ok().map(|key| Self(Zeroizing::new(key)))
+    }
+
+    /// For the one that takes the log over.
+    pub(crate) fn bequeath(&self) -> SecretBytes {
+        SecretBytes::of(&self.0[..])
     }
 
     /// Seals a record's content. `None` only for content longer than AES-GCM allows.

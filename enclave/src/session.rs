@@ -14,13 +14,14 @@ use crate::effects::Effects;
 use crate::keys::IdentityKeys;
 use crate::ledger::Ledger;
 use crate::secret::SecretBytes;
+use crate::succession::{self, Inheritance};
 use crate::vault::{Settled, Vault};
 use crate::witness::Notes;
 use core::ops::Deref;
 use postern_attestation::TrustAnchor;
 use postern_shared::codec;
 use postern_shared::ethereum::VoluntaryExit;
-use postern_shared::identity::Roster;
+use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
@@ -63,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) notes: Notes,
     /// Outputs that wait until enough members remember the changes that they came of.
     pub(crate) held: VecDeque<Output>,
+    /// Whether all this is for a successor.
+    pub(crate) handed_over: bool,
 }
 
 /// Lends the parts of a session that every ceremony needs, beside the ceremony itself.
@@ -102,6 +105,7 @@ impl Session {
             vault: Vault::default(),
             notes: Notes::begin(genesis.member, genesis.nonce),
             held: VecDeque::new(),
+            handed_over: false,
         })
     }
 
@@ -111,6 +115,15 @@ impl Session {
 
     pub(crate) fn me(&self) -> Me<'_> {
         Me { keys: &self.keys, coins: &self.coins }
+    }
+
+    /// Seals what a successor is given.
+    pub(crate) fn bequeath(
+        &self,
+        successor: &Identity,
+        inheritance: &Inheritance,
+    ) -> Result<Envelope, Rejection> {
+        succession::hand_over(&self.keys, &self.coins, self.dao, successor, inheritance)
     }
 
     /// Applies a change and all that follows from it. What it refuses may have changed something too: a proved cheat, say.
@@ -164,6 +177,10 @@ impl Session {
             Change::Begun(_) | Change::Returned(_) | Change::Resumed | Change::Noted(_) => {
                 effects.change();
                 self.notes.apply(change);
+            }
+            Change::HandedOver | Change::TakenOver => {
+                effects.change();
+                self.handed_over = matches!(change, Change::HandedOver);
             }
             Change::Admitted(admitted) => {
                 effects.change();

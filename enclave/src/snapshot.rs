@@ -20,6 +20,7 @@ pub(crate) enum Item {
     /// The first.
     Begin(Box<Genesis>),
     Notes(Notes),
+    HandedOver(bool),
     Without(Vec<MemberId>),
     Attempts(PoolId, u32),
     Confirmed(PoolId),
@@ -45,6 +46,7 @@ impl Session {
         [
             Item::Begin(Box::new(genesis)),
             Item::Notes(self.notes.clone()),
+            Item::HandedOver(self.handed_over),
             Item::Without(self.without.iter().copied().collect()),
         ]
         .into_iter()
@@ -77,6 +79,7 @@ impl Session {
         match item {
             Item::Begin(_) => return None,
             Item::Notes(notes) => self.notes = notes,
+            Item::HandedOver(handed_over) => self.handed_over = handed_over,
             Item::Without(members) => self.without = members.into_iter().collect(),
             Item::Attempts(pool, attempts) => {
                 self.attempts.insert(pool, attempts);

@@ -37,6 +37,7 @@
 
 use crate::change::Change;
 use postern_shared::ids::{MemberId, Nonce};
+use postern_shared::message::Envelope;
 use postern_shared::record::LogHead;
 use postern_shared::wire::{StaleKind, StaleLog, Standing};
 use postern_shared::witness::{Note, SignedNote, acting_quorum, returning_quorum};
@@ -60,6 +61,8 @@ pub(crate) struct Watch {
     in_flight: Option<InFlight>,
     returning: Option<Returning>,
     pub(crate) stale: Option<StaleLog>,
+    /// What leaves when enough members remember the end of a log that is handed over.
+    farewell: Option<Envelope>,
     /// Peers that were restored, and have to prove themselves before they are answered.
     pub(crate) returned: BTreeMap<MemberId, SignedNote>,
 }
@@ -190,6 +193,17 @@ impl Watch {
         if enough { self.in_flight.take().map(|in_flight| in_flight.covers) } else { None }
     }
 
+    /// The log ends with this note: nothing but the envelope leaves from now on.
+    pub(crate) fn end(&mut self, note: SignedNote, envelope: Envelope) {
+        self.send(note, 0);
+        self.farewell = Some(envelope);
+    }
+
+    /// What leaves when the end is remembered, if the log has ended.
+    pub(crate) fn farewell(&self) -> Option<&Envelope> {
+        self.farewell.as_ref()
+    }
+
     /// A claim goes out.
     pub(crate) fn claim(&mut self, claim: SignedNote) {
         let (acting, waiting) = (BTreeSet::new(), BTreeSet::new());
@@ -220,6 +234,7 @@ impl Watch {
 
     pub(crate) fn standing(&self, members: usize) -> Standing {
         match (&self.stale, &self.returning) {
+            _ if self.farewell.is_some() => Standing::HandedOver,
             (Some(stale), _) => Standing::Stale(*stale),
             // Members are few.
             (None, Some(returning)) => Standing::Returning {

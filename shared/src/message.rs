@@ -104,6 +104,8 @@ pub enum Step {
     Request,
     /// Release: a guardian agrees.
     Authorise,
+    /// Upgrade: an enclave gives its successor the key to its log.
+    HandOver,
 }
 
 /// Where a broadcast belongs. An honest enclave fills each slot once; two different fillings prove that it cheated.

@@ -226,6 +226,15 @@ impl AttestationRules {
         })
     }
 
+    /// Whether an image that may take part in an epoch may take over from another: one that is as old or older.
+    pub fn is_upgrade(&self, from: Measurement, to: Measurement, epoch: u64) -> bool {
+        let first = |digest| self.measurements_at(epoch).find(|listed| listed.digest == digest);
+        match (first(from), first(to)) {
+            (Some(from), Some(to)) => from.digest != to.digest && from.from_epoch <= to.from_epoch,
+            _ => false,
+        }
+    }
+
     /// Whether members need not name their chips: with keys that belong to no chip, or chips that hide.
     pub fn chips_may_hide(&self) -> bool {
         self.relax.masked_chip_id || !self.relax.vlek_providers.is_empty()

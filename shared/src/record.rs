@@ -193,9 +193,14 @@ pub enum SealedError {
     /// There is no beginning: neither record 1 nor a snapshot.
     #[error("the records end before the state is whole")]
     Incomplete,
-    /// The enclave has handed its state over to a successor.
-    #[error("this state was handed over to a successor")]
-    HandedOver,
+    /// The records do not end where the log was handed over.
+    #[error("the log was handed over at record {expected}, these records end at {found}")]
+    HandedOverAt {
+        /// Number of the record at the end of what was handed over.
+        expected: u64,
+        /// Of the last record given.
+        found: u64,
+    },
 }
 
 impl SealedRecord {

@@ -19,7 +19,7 @@ use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
 use crate::identity::Identity;
 use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
-use crate::message::{Attestation, Broadcast, Certificates, Step};
+use crate::message::{Attestation, Broadcast, Certificates, Challenge, Envelope, Step};
 use crate::record::{KeySlot, LogHead, SealedError, SealedRecord};
 use crate::transcript::Transcript;
 use crate::witness::Note;
@@ -76,6 +76,33 @@ pub enum Request {
     Records(Vec<SealedRecord>),
     /// There are no more records: the state is whole.
     Restored,
+    /// Get ready to take over from this member's enclave, whose code a newer one replaces.
+    Succeed {
+        /// The first manifest, in canonical form.
+        #[serde(with = "variable")]
+        manifest: Vec<u8>,
+        /// Which member's.
+        member: MemberId,
+        /// The chip's chain, as in [`Request::Start`].
+        certificates: Certificates,
+    },
+    /// To the enclave that is replaced: prove to this successor who you are, and have it prove itself.
+    Introduce(Challenge),
+    /// To the successor: this is the enclave that is replaced, and what it asks.
+    Meet(Box<Introduction>),
+    /// To the enclave that is replaced: hand everything over to this successor, and end.
+    HandOver(Box<Attestation>),
+    /// To the successor: here is what was handed over. The records follow, as after [`Request::Restore`].
+    TakeOver(Envelope),
+}
+
+/// An enclave that is to be replaced proves itself to its successor, and asks it to do the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// Proof.
+    pub attestation: Attestation,
+    /// The question.
+    pub challenge: Challenge,
 }
 
 /// An enclave's answer: the reply, then the outputs that the request caused, to be acted on in their order.
@@ -101,8 +128,12 @@ pub enum Reply {
     Rejected(Rejection),
     /// To [`Request::Report`].
     Report(#[serde(with = "variable")] Vec<u8>),
-    /// To [`Request::Attest`].
+    /// To [`Request::Attest`] and [`Request::Meet`].
     Attestation(Box<Attestation>),
+    /// To [`Request::Succeed`].
+    Challenge(Challenge),
+    /// To [`Request::Introduce`].
+    Introduction(Box<Introduction>),
 }
 
 /// Where an enclave stands.
@@ -149,6 +180,10 @@ pub enum Standing {
     Acting,
     /// Its state is not the newest: it takes no part.
     Stale(StaleLog),
+    /// It waits for what it is to take over.
+    Succeeding,
+    /// It has handed its state over: it takes no part any more.
+    HandedOver,
 }
 
 /// What is wrong with a state that was restored.
@@ -212,6 +247,8 @@ pub enum Output {
     Publish(Artifact),
     /// Something to show people.
     Notice(Notice),
+    /// For the successor of this enclave, which ends.
+    HandOver(Envelope),
 }
 
 /// What the host keeps for its enclave.
@@ -403,6 +440,15 @@ pub enum Rejection {
     /// The enclave was restored from an old state.
     #[error("the enclave's state is not the newest: take it from the newest records")]
     Stale,
+    /// The enclave has handed its state over to a successor.
+    #[error("the enclave has handed its state over to a successor")]
+    HandedOver,
+    /// The successor is no newer than what it is to replace.
+    #[error("the successor's code is not listed in the manifest as newer")]
+    NoUpgrade,
+    /// Nothing was asked that this would answer.
+    #[error("there is nothing to hand over or take over")]
+    NoSuccession,
     /// Another enclave than the one that was admitted for this member's machine.
     #[error("{0} was admitted with another enclave")]
     OtherEnclave(MemberId),
