@@ -138,6 +138,7 @@ fn manifest() -> Manifest {
         name: format!("member {id}"),
         wallet: Address([id; 20]),
         host_key: HostKey([id; 32]),
+        machine: 0,
         chip_ids: vec![ChipId(machine(id).chip_id())],
         operator: true,
         guardian: true,
@@ -147,6 +148,7 @@ fn manifest() -> Manifest {
         name: "test".into(),
         epoch: 0,
         leader: MemberId(1),
+        history: None,
         network: Network {
             chain_id: 1,
             genesis_fork_version: ForkVersion([0; 4]),

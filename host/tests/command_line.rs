@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MANIFEST: &str = r#"
-version = 1
+version = 2
 name = "test"
 epoch = 0
 leader = 1
@@ -122,14 +122,14 @@ fn a_good_manifest_has_a_hash() {
 #[test]
 fn a_bad_manifest_is_refused_with_file_and_field() {
     let cases = [
-        ("version = 1", "version = 9", "version"),
+        ("version = 2", "version = 9", "version"),
         ("operator = 2", "operator = 3", "thresholds.operator"),
         ("guardian = 2", "guardian = 1", "thresholds.guardian"),
         ("id = 2", "id = 1", "members[1].id"),
         ("name = \"two\"", "name = \"one\"", "members[1].name"),
         ("leader = 1", "leader = 7", "leader"),
         ("epoch = 0", "epoch = 0\nsurprise = 1", "surprise"),
-        ("version = 1", "version = ", "TOML"),
+        ("version = 2", "version = ", "TOML"),
     ];
     for (from, to, field) in cases {
         let folder = folder();

@@ -11,6 +11,7 @@ pub mod bls;
 pub mod bytes;
 pub mod check;
 pub mod codec;
+pub mod epoch;
 pub mod ethereum;
 pub mod events;
 pub mod fault;

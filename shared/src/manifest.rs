@@ -1,6 +1,7 @@
 //! The DAO's constitution: members, thresholds, chain, contracts, and which enclaves are acceptable.
 //!
-//! People write it in TOML; its identity is the SHA-256 of its canonical `postcard` form.
+//! People write it in TOML; its identity is the SHA-256 of its canonical `postcard` form. It changes by epochs
+//! ([`crate::epoch`]), each of which names the one before it.
 
 use crate::bytes::byte_newtype;
 use crate::codec::{self, DecodeError};
@@ -12,7 +13,7 @@ use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// The only version of the format that this build reads.
-pub const MANIFEST_VERSION: u16 = 1;
+pub const MANIFEST_VERSION: u16 = 2;
 /// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.
 pub const MAX_MEMBERS: usize = 40;
 /// Most chips that a member can list: the machine in use, and those that may replace it.
@@ -37,6 +38,9 @@ pub struct Manifest {
     pub epoch: u64,
     /// The guardian whose host sends transactions and whose enclave combines releases.
     pub leader: MemberId,
+    /// Where it comes from: nothing in epoch 0, and something in every other.
+    #[serde(default)]
+    pub history: Option<History>,
     /// The chain.
     pub network: Network,
     /// The DAO's contracts on it.
@@ -47,6 +51,16 @@ pub struct Manifest {
     pub attestation: AttestationRules,
     /// The members, with ids 1, 2, …
     pub members: Vec<Member>,
+}
+
+/// The manifests before this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// The manifest of epoch 0: the DAO's name for ever.
+    pub genesis: ManifestHash,
+    /// The manifest of the epoch before.
+    pub predecessor: ManifestHash,
 }
 
 /// The contracts that Postern serves.
@@ -81,6 +95,10 @@ pub struct Member {
     pub wallet: Address,
     /// Its host's key.
     pub host_key: HostKey,
+    /// Counts how often its machine was replaced. A new number means that the enclave known so far is gone for good, and
+    /// that another, with an identity of its own, is admitted in its place.
+    #[serde(default)]
+    pub machine: u32,
     /// The chips of its servers: the enclave must run on one of them.
     #[serde(default)]
     pub chip_ids: Vec<ChipId>,
@@ -147,9 +165,14 @@ impl Manifest {
         codec::encode(self)
     }
 
-    /// The manifest's identity: what `HOST_DATA` of an enclave's launch says.
+    /// The manifest's identity.
     pub fn hash(&self) -> ManifestHash {
         ManifestHash(Transcriber::new("postern-manifest-v1").bytes(&self.to_canonical()).finish().0)
+    }
+
+    /// The DAO's identity, the same in all epochs: the hash of its first manifest.
+    pub fn genesis(&self) -> ManifestHash {
+        self.history.map_or_else(|| self.hash(), |history| history.genesis)
     }
 
     /// A member's entry.
@@ -186,6 +209,7 @@ impl Manifest {
             );
         }
         check_name(&self.name).or_else(|reason| field("name", reason))?;
+        self.validate_history()?;
         self.validate_members()?;
         self.validate_threshold(
             "thresholds.operator",
@@ -210,6 +234,18 @@ impl Manifest {
             return field("contracts.pool_manager", "the same as contracts.deposit");
         }
         Ok(())
+    }
+
+    fn validate_history(&self) -> Result<(), ManifestError> {
+        match (self.epoch, &self.history) {
+            (0, Some(_)) => field("history", "epoch 0 has none"),
+            (1.., None) => field("history", format!("epoch {} needs one", self.epoch)),
+            // The first epoch after the genesis is the only one whose predecessor it is.
+            (epoch, Some(history)) if (epoch == 1) != (history.genesis == history.predecessor) => {
+                field("history.predecessor", "the genesis precedes epoch 1 and no other")
+            }
+            _ => Ok(()),
+        }
     }
 
     fn validate_threshold(

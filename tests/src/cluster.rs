@@ -105,6 +105,7 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
         name: "test".into(),
         epoch: 0,
         leader: MemberId(1),
+        history: None,
         network: Network {
             chain_id: 31337,
             genesis_fork_version: ForkVersion([0x10, 0, 0, 0x38]),
@@ -123,6 +124,7 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
                 name: format!("member {id}"),
                 wallet: Address([id as u8; 20]),
                 host_key: HostKey([id as u8; 32]),
+                machine: 0,
                 chip_ids: vec![ChipId(machine(id).chip_id())],
                 operator: true,
                 guardian: true,

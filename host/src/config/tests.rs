@@ -25,7 +25,7 @@ fn folder() -> TempDir {
         )
     };
     let manifest = format!(
-        "version = 1\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 2\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
          [contracts]\npool_manager = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\n\
          [attestation]\ntrust = \"amd\"\nmeasurements = [{{ name = \"test\", digest = {} }}]\n{}{}",

@@ -97,6 +97,7 @@ pub(super) fn manifest(
             name: format!("member-{id}"),
             wallet: Address(keys.wallet_address()?.into_array()),
             host_key: keys.host_key()?,
+            machine: 0,
             chip_ids: vec![ChipId(keys.machine(None).chip_id())],
             operator: true,
             guardian: true,
@@ -107,6 +108,7 @@ pub(super) fn manifest(
         name: "postern demo".to_owned(),
         epoch: 0,
         leader: MemberId(1),
+        history: None,
         network,
         contracts,
         thresholds: Thresholds {

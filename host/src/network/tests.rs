@@ -5,7 +5,7 @@ use postern_shared::message::Step;
 /// A manifest whose host keys are those of `keys`; nothing else of it matters here.
 fn manifest(keys: &[&Keypair]) -> Manifest {
     let toml = keys.iter().enumerate().fold(
-        "version = 1\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 2\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = \"0x00000000\"\ncapella_fork_version = \"0x03000000\"\n\
          genesis_validators_root = \"0x0000000000000000000000000000000000000000000000000000000000000000\"\n\
          [contracts]\npool_manager = \"0x0101010101010101010101010101010101010101\"\n\

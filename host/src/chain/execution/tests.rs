@@ -5,7 +5,7 @@ use crate::chain::test_server::TestServer;
 use alloy::primitives::{B256, U256};
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::ids::{ChipId, Measurement, MemberId};
-use postern_shared::manifest::{Contracts, HostKey, Member, Thresholds};
+use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Member, Thresholds};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -98,15 +98,17 @@ fn manifest() -> Manifest {
         name: format!("member-{id}"),
         wallet: Address([id; 20]),
         host_key: HostKey([id; 32]),
+        machine: 0,
         chip_ids: vec![ChipId([id; 64])],
         operator: true,
         guardian: true,
     };
     let manifest = Manifest {
-        version: 1,
+        version: MANIFEST_VERSION,
         name: "test".to_owned(),
         epoch: 0,
         leader: MemberId(1),
+        history: None,
         network: Network {
             chain_id: CHAIN_ID,
             genesis_fork_version: ForkVersion([0; 4]),
