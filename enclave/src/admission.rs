@@ -12,9 +12,9 @@ use crate::effects::Groups;
 use crate::platform::Platform;
 use postern_attestation::{Binding, Launch, Time, TrustAnchor, UnverifiedReport, VerifiedReport, Verifier};
 use postern_shared::check::Check;
-use postern_shared::identity::{Identity, Roster};
+use postern_shared::identity::{Identity, Roster, SigningKey};
 use postern_shared::ids::{ManifestHash, Measurement, MemberId, Nonce};
-use postern_shared::manifest::{Manifest, Member};
+use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Certificates, Challenge, Evidence, PeerMessage};
 use postern_shared::wire::{Introduction, RefusedMember, Rejection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(crate) struct Admission {
     fresh: BTreeSet<MemberId>,
     /// Everybody's enclave for good, the latest that was admitted: only a manifest brings another.
     enclaves: BTreeMap<MemberId, Admitted>,
+    /// Enclaves of machines that the manifest has replaced: never admitted again.
+    dead: BTreeSet<SigningKey>,
     /// Why those that are not admitted are not, as far as they have shown evidence.
     refused: BTreeMap<MemberId, RefusedMember>,
 }
@@ -57,7 +59,7 @@ impl Admission {
         // The enclave has no clock: all that it knows is when its rules were written.
         let time = Time::NotBefore(rules.not_before);
         Self {
-            dao: manifest.hash(),
+            dao: manifest.genesis(),
             own,
             verifier: Verifier::new(anchor, rules, time),
             own_evidence: None,
@@ -66,6 +68,7 @@ impl Admission {
             kin: None,
             fresh: BTreeSet::new(),
             enclaves: BTreeMap::new(),
+            dead: BTreeSet::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -239,7 +242,8 @@ impl Admission {
                 let same = |known: &Admitted| {
                     known.attestation.identity == answer.identity || known.machine < admitted.machine
                 };
-                if !self.enclaves.get(&member).is_none_or(same) {
+                let dead = self.dead.contains(&answer.identity.signing);
+                if dead || !self.enclaves.get(&member).is_none_or(same) {
                     return Err(Rejection::OtherEnclave(member));
                 }
                 self.open.remove(&member);
@@ -324,6 +328,31 @@ impl Admission {
         self.enclaves.insert(member, admitted);
     }
 
+    /// Goes by a new epoch of the manifest: enclaves of machines that it replaces are dead for good.
+    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) {
+        let rules = manifest.attestation.clone();
+        let time = Time::NotBefore(rules.not_before);
+        self.verifier = Verifier::new(anchor, rules, time);
+        let lives = |admitted: &Admitted| {
+            let entry = manifest.member(admitted.attestation.identity.member);
+            entry.is_some_and(|entry| entry.machine <= admitted.machine)
+        };
+        for (member, admitted) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
+            self.dead.insert(admitted.attestation.identity.signing);
+            self.fresh.remove(&member);
+            self.refused.remove(&member);
+        }
+    }
+
+    /// Enclaves that are dead for good.
+    pub(crate) fn dead(&self) -> impl Iterator<Item = &SigningKey> {
+        self.dead.iter()
+    }
+
+    pub(crate) fn bury(&mut self, enclave: SigningKey) {
+        self.dead.insert(enclave);
+    }
+
     /// No longer: until its evidence is good again.
     pub(crate) fn cut_off(&mut self, refused: RefusedMember) {
         self.refused.insert(refused.member, refused);
@@ -354,7 +383,7 @@ impl Admission {
             Ok(report) => Ok(Admitted {
                 attestation: answer.clone(),
                 report_id: *report.report_id(),
-                machine: machine_of(entry),
+                machine: entry.machine,
             }),
             Err(refusal) => Err(Refused {
                 checks: refusal.failed().iter().map(|finding| finding.check).collect(),
@@ -408,10 +437,6 @@ impl From<Rejection> for RefusedEvidence {
     fn from(rejection: Rejection) -> Self {
         Self::Other(rejection)
     }
-}
-
-fn machine_of(_entry: &Member) -> u32 {
-    0
 }
 
 /// Why evidence was refused.

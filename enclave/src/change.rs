@@ -2,6 +2,7 @@
 //! with the machine's help (evidence, randomness) is in here as its result.
 
 use crate::secret::SecretBytes;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::{MemberId, Nonce, PoolId};
 use postern_shared::message::Attestation;
@@ -30,6 +31,8 @@ pub(crate) enum Change {
     CutOff(RefusedMember),
     /// A member's log has come so far.
     Noted(SignedNote),
+    /// The manifest has a new epoch.
+    Amended(Box<SignedEpoch>),
     /// So many outputs that were held back have left.
     Released(u32),
     /// The enclave was restored, as another incarnation.
@@ -45,10 +48,12 @@ pub(crate) enum Change {
 /// What an enclave begins with.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Genesis {
-    /// Canonical form of the first manifest.
+    /// Canonical form of the newest manifest.
     #[serde(with = "postern_shared::bytes::variable")]
     pub(crate) manifest: Vec<u8>,
     pub(crate) member: MemberId,
+    /// Which of the member's machines this is.
+    pub(crate) machine: u32,
     /// What all coins come from: 32 bytes.
     pub(crate) seed: SecretBytes,
     pub(crate) nonce: Nonce,

@@ -23,6 +23,7 @@ use crate::succession::Heir;
 use crate::vault::Vault;
 use crate::witness::Watch;
 use postern_attestation::ReportData;
+use postern_shared::epoch::{self, SignedEpoch};
 use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Certificates, Envelope};
@@ -117,14 +118,14 @@ impl<P: Platform> Core<P> {
                 let report = self.platform.report(&ReportData([0; 64])).map_err(|_| Rejection::Platform)?;
                 return Ok(Reply::Report(report));
             }
-            Request::Start { manifest, member, certificates } => {
-                return self.start(manifest, member, certificates, groups);
+            Request::Start { manifest, epochs, member, certificates } => {
+                return self.start(&manifest, &epochs, member, certificates, groups);
             }
             Request::Restore { slot, certificates } => return self.restore(&slot, certificates),
             Request::Records(records) => return self.read(&records, groups),
             Request::Restored => return self.restored(groups),
-            Request::Succeed { manifest, member, certificates } => {
-                return self.succeed(&manifest, member, certificates, groups);
+            Request::Succeed { manifest, epochs, member, certificates } => {
+                return self.succeed(&manifest, &epochs, member, certificates, groups);
             }
             Request::Meet(introduction) => {
                 let Life::Succeeding(heir) = &mut self.life else { return Err(Rejection::NoSuccession) };
@@ -146,6 +147,7 @@ impl<P: Platform> Core<P> {
         let mut status = Status {
             identity: None,
             manifest: None,
+            epoch: 0,
             admitted: Vec::new(),
             refused: Vec::new(),
             newest_output: self.outputs.newest(),
@@ -164,9 +166,14 @@ impl<P: Platform> Core<P> {
                 let Started { session, journal, watch } = &**started;
                 status.identity = Some(*session.keys.identity());
                 status.manifest = Some(session.manifest.hash());
+                status.epoch = session.manifest.epoch;
                 status.admitted = session.admission.members();
                 status.refused = session.admission.refused().cloned().collect();
-                status.standing = watch.standing(session.manifest.members.len());
+                status.standing = if session.is_replaced() {
+                    Standing::Replaced
+                } else {
+                    watch.standing(session.manifest.members.len())
+                };
                 status.incarnation = session.notes.own().incarnation;
                 status.head = journal.head();
             }
@@ -176,24 +183,27 @@ impl<P: Platform> Core<P> {
 
     fn start(
         &mut self,
-        canonical: Vec<u8>,
+        first: &[u8],
+        epochs: &[SignedEpoch],
         member: MemberId,
         certificates: Certificates,
         groups: &mut Groups,
     ) -> Result<Reply, Rejection> {
+        let manifest = self.check_manifest(first, epochs, member)?;
         if let Life::Started(started) = &mut self.life {
-            if started.session.canonical != canonical || started.session.own() != member {
+            if started.session.dao != manifest.genesis() || started.session.own() != member {
                 return Err(Rejection::StartedOtherwise);
             }
             return started.session.renew(certificates, &mut self.platform, groups).map(|()| Reply::Done);
         }
-        self.check_manifest(&canonical, member)?;
         let failed = |_| Rejection::Platform;
         let mut seed = Zeroizing::new([0; 32]);
         self.platform.fill_random(&mut seed[..]).map_err(failed)?;
         let (mut log, nonce) = ([0; 32], fresh_nonce(&mut self.platform)?);
         self.platform.fill_random(&mut log).map_err(failed)?;
-        let genesis = Genesis { manifest: canonical, member, seed: SecretBytes::of(&seed[..]), nonce };
+        let machine = manifest.member(member).map(|entry| entry.machine).unwrap_or_default();
+        let (manifest, seed) = (manifest.to_canonical(), SecretBytes::of(&seed[..]));
+        let genesis = Genesis { manifest, member, machine, seed, nonce };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
             .ok_or(Rejection::InvalidManifest)?;
         session.renew(certificates, &mut self.platform, groups)?;
@@ -210,8 +220,15 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
-    fn check_manifest(&self, canonical: &[u8], member: MemberId) -> Result<Manifest, Rejection> {
-        let manifest = Manifest::from_canonical(canonical).map_err(|_| Rejection::InvalidManifest)?;
+    /// The newest manifest of a DAO that this member is in.
+    fn check_manifest(
+        &self,
+        first: &[u8],
+        epochs: &[SignedEpoch],
+        member: MemberId,
+    ) -> Result<Manifest, Rejection> {
+        let first = Manifest::from_canonical(first).map_err(|_| Rejection::InvalidManifest)?;
+        let manifest = epoch::follow(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
         manifest.member(member).ok_or(Rejection::NotAMember(member))?;
         self.check_trust(&manifest)?;
         Ok(manifest)
@@ -248,7 +265,8 @@ impl<P: Platform> Core<P> {
 
     fn succeed(
         &mut self,
-        canonical: &[u8],
+        first: &[u8],
+        epochs: &[SignedEpoch],
         member: MemberId,
         certificates: Certificates,
         groups: &mut Groups,
@@ -256,7 +274,7 @@ impl<P: Platform> Core<P> {
         if matches!(self.life, Life::Started(_)) {
             return Err(Rejection::StartedOtherwise);
         }
-        let manifest = self.check_manifest(canonical, member)?;
+        let manifest = self.check_manifest(first, epochs, member)?;
         let heir = Heir::new(manifest, member, certificates, &mut self.platform, groups)?;
         let challenge = heir.challenge();
         self.life = Life::Succeeding(Box::new(heir));

@@ -20,6 +20,7 @@ use crate::witness::Notes;
 use core::ops::Deref;
 use postern_attestation::TrustAnchor;
 use postern_shared::codec;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
@@ -42,12 +43,16 @@ const EXIT_EPOCH: u64 = 0;
 /// See the module.
 pub(crate) struct Session {
     pub(crate) manifest: Manifest,
-    pub(crate) canonical: Vec<u8>,
+    /// Every manifest so far, in canonical form: ceremonies end under the one that they began under.
+    pub(crate) manifests: BTreeMap<ManifestHash, Vec<u8>>,
+    /// Which of the member's machines this is.
+    pub(crate) machine: u32,
     pub(crate) dao: ManifestHash,
     pub(crate) seed: SecretBytes,
     pub(crate) keys: IdentityKeys,
     coins: Coins,
     pub(crate) admission: Admission,
+    anchor: TrustAnchor,
     pub(crate) ledger: Ledger,
     pub(crate) attempts: BTreeMap<PoolId, u32>,
     /// Whom the host wants to go on without.
@@ -57,8 +62,8 @@ pub(crate) struct Session {
     pub(crate) keygens: BTreeMap<PoolId, Keygen>,
     pub(crate) presigns: BTreeMap<CeremonyId, Presign>,
     pub(crate) releases: BTreeMap<CeremonyId, Release>,
-    /// Presigns of which there is a release, with its leader.
-    released: BTreeSet<(CeremonyId, MemberId)>,
+    /// Presigns of which there is a release.
+    released: BTreeSet<CeremonyId>,
     pub(crate) vault: Vault,
     /// Where members' logs stand, this one's among them.
     pub(crate) notes: Notes,
@@ -73,7 +78,7 @@ macro_rules! lend {
     ($session:ident, |$me:ident, $setting:ident| $body:expr) => {{
         let $me = Me { keys: &$session.keys, coins: &$session.coins };
         let attested = |roster: &Roster| $session.admission.attested(roster);
-        let $setting = Setting { manifest: &$session.canonical, attested: &attested };
+        let $setting = Setting { manifests: &$session.manifests, attested: &attested };
         $body
     }};
 }
@@ -87,10 +92,12 @@ impl Session {
         let keys = IdentityKeys::derive(&coins, genesis.member);
         let own = *keys.identity();
         Some(Self {
-            canonical: genesis.manifest.clone(),
-            dao: manifest.hash(),
+            manifests: BTreeMap::from([(manifest.hash(), genesis.manifest.clone())]),
+            machine: genesis.machine,
+            dao: manifest.genesis(),
             seed: genesis.seed.clone(),
-            admission: Admission::new(&manifest, own, anchor),
+            admission: Admission::new(&manifest, own, anchor.clone()),
+            anchor,
             manifest,
             keys,
             coins,
@@ -197,6 +204,7 @@ impl Session {
                     }
                 }
             }
+            Change::Amended(epoch) => self.amend(epoch, effects)?,
             Change::Observed(event) if self.vault.contains(event.pool()) => {
                 self.vault.observe(event)?;
                 if self.ledger.observe_settled(event)? {
@@ -223,6 +231,32 @@ impl Session {
                 _ => return Err(Rejection::Malformed),
             },
         }
+        Ok(())
+    }
+
+    /// The manifest in force, in canonical form.
+    pub(crate) fn canonical(&self) -> &[u8] {
+        self.manifests.get(&self.manifest.hash()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether the manifest has given this enclave's machine up.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.manifest.member(self.own()).is_none_or(|entry| entry.machine != self.machine)
+    }
+
+    fn amend(&mut self, epoch: &SignedEpoch, effects: &mut Effects) -> Result<(), Rejection> {
+        if self.manifests.values().any(|known| *known == epoch.manifest) {
+            return Ok(());
+        }
+        let manifest = epoch.verify(&self.manifest).map_err(|_| Rejection::InvalidEpoch)?;
+        // Quorums of members that remember each other's logs must meet, and shares be had for all.
+        if manifest.members.len() != self.manifest.members.len() {
+            return Err(Rejection::NewMembers);
+        }
+        effects.change();
+        self.manifests.insert(manifest.hash(), epoch.manifest.clone());
+        self.admission.amend(&manifest, self.anchor.clone());
+        self.manifest = manifest;
         Ok(())
     }
 
@@ -400,23 +434,28 @@ impl Session {
 
     fn start_releases(&mut self, effects: &mut Effects) {
         let me = Me { keys: &self.keys, coins: &self.coins };
-        // A guardian that agrees seals its share to the leader.
-        if self.admission.not_cut_off(self.manifest.leader).is_err() {
-            return;
-        }
-        let leader = self.manifest.leader;
         for (pool, source) in self.ledger.exits() {
             let live = self.presigns.iter().filter(|(_, presign)| presign.terms().pool == pool);
             let ceremonies: Vec<CeremonyId> =
                 live.map(|(ceremony, _)| *ceremony).chain(self.vault.presign_of(pool)).collect();
             for ceremony in ceremonies {
-                if self.released.contains(&(ceremony, leader)) {
+                if self.released.contains(&ceremony) {
                     continue;
                 }
                 let Some(presign) = find(&self.presigns, &self.vault, ceremony) else { continue };
+                // A release ends under the manifest that its presign began under.
+                let manifest = self.manifests.get(&presign.terms().manifest);
+                let Some(manifest) = manifest.and_then(|bytes| Manifest::from_canonical(bytes).ok()) else {
+                    continue;
+                };
+                let leader = manifest.leader;
+                // A guardian that agrees seals its share to the leader.
+                if self.admission.not_cut_off(leader).is_err() {
+                    continue;
+                }
                 let terms = ReleaseTerms { presign: presign.terms().clone(), source, leader };
                 effects.change();
-                self.released.insert((ceremony, leader));
+                self.released.insert(ceremony);
                 self.releases.insert(terms.ceremony(), Release::start(terms, &presign, &me, effects));
             }
         }
@@ -424,8 +463,7 @@ impl Session {
 
     /// Finds again, after the releases were restored, of what they are.
     pub(crate) fn index_releases(&mut self) {
-        let of = |release: &Release| (release.terms().presign.ceremony(), release.terms().leader);
-        self.released = self.releases.values().map(of).collect();
+        self.released = self.releases.values().map(|release| release.terms().presign.ceremony()).collect();
     }
 }
 

@@ -9,8 +9,9 @@ use crate::vault::Vault;
 use crate::witness::Notes;
 use postern_attestation::TrustAnchor;
 use postern_shared::events::ChainEvent;
-use postern_shared::identity::Roster;
+use postern_shared::identity::{Roster, SigningKey};
 use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::manifest::Manifest;
 use postern_shared::wire::{Output, RefusedMember};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Item {
     /// The first.
     Begin(Box<Genesis>),
+    /// An earlier manifest, in canonical form.
+    Manifest(Vec<u8>),
     Notes(Notes),
+    Dead(SigningKey),
     HandedOver(bool),
     Without(Vec<MemberId>),
     Attempts(PoolId, u32),
@@ -38,8 +42,9 @@ impl Session {
     /// All but the vault.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item> {
         let genesis = Genesis {
-            manifest: self.canonical.clone(),
+            manifest: self.canonical().to_vec(),
             member: self.own(),
+            machine: self.machine,
             seed: self.seed.clone(),
             nonce: self.notes.own().nonce,
         };
@@ -50,6 +55,8 @@ impl Session {
             Item::Without(self.without.iter().copied().collect()),
         ]
         .into_iter()
+        .chain(self.manifests.values().cloned().map(Item::Manifest))
+        .chain(self.admission.dead().copied().map(Item::Dead))
         .chain(self.attempts.iter().map(|(pool, attempts)| Item::Attempts(*pool, *attempts)))
         .chain(self.confirmed.iter().copied().map(Item::Confirmed))
         .chain(self.ledger.events().map(Item::Event))
@@ -78,6 +85,11 @@ impl Session {
     fn add(&mut self, item: Item) -> Option<()> {
         match item {
             Item::Begin(_) => return None,
+            Item::Manifest(canonical) => {
+                let manifest = Manifest::from_canonical(&canonical).ok()?;
+                self.manifests.insert(manifest.hash(), canonical);
+            }
+            Item::Dead(enclave) => self.admission.bury(enclave),
             Item::Notes(notes) => self.notes = notes,
             Item::HandedOver(handed_over) => self.handed_over = handed_over,
             Item::Without(members) => self.without = members.into_iter().collect(),

@@ -76,6 +76,12 @@ impl Started {
                 let introduction = self.session.admission.introduce(&challenge, platform)?;
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
+            Request::Amend(epoch) => {
+                if self.watch.farewell().is_some() {
+                    return Err(Rejection::HandedOver);
+                }
+                self.commit(Change::Amended(Box::new(epoch)), platform, groups)?;
+            }
             Request::HandOver(successor) => self.hand_over(&successor, platform, groups)?,
             Request::Attest(nonce) => {
                 let attestation = self.session.admission.answer(None, nonce, platform)?;
@@ -134,6 +140,9 @@ impl Started {
     fn must_act(&self) -> Result<(), Rejection> {
         if self.session.handed_over {
             return Err(Rejection::HandedOver);
+        }
+        if self.session.is_replaced() {
+            return Err(Rejection::Replaced);
         }
         if self.session.notes.is_acting() { Ok(()) } else { Err(Rejection::Returning) }
     }
@@ -356,8 +365,8 @@ impl Started {
                 }
                 self.session.admission.challenge(from, platform, groups)
             }
-            Witness::Known { claim, acting, notes } => {
-                self.on_known(from, &claim, acting, &notes, platform, groups)
+            Witness::Known { claim, acting, epoch, notes } => {
+                self.on_known(from, &claim, acting, epoch, &notes, platform, groups)
             }
         }
     }
@@ -437,7 +446,8 @@ impl Started {
         let own = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
         let notes = self.session.notes.others().copied().chain([own]).collect();
         let acting = self.session.notes.is_acting();
-        self.say(claim.member, Witness::Known { claim, acting, notes }, groups);
+        let epoch = self.session.manifest.epoch;
+        self.say(claim.member, Witness::Known { claim, acting, epoch, notes }, groups);
         Ok(())
     }
 
@@ -446,6 +456,7 @@ impl Started {
         from: MemberId,
         claim: &Note,
         acting: bool,
+        epoch: u64,
         notes: &[SignedNote],
         platform: &mut impl Platform,
         groups: &mut Groups,
@@ -468,6 +479,9 @@ impl Started {
         // It must have proved itself to this launch: who was admitted before may have been broken since.
         if !self.session.admission.is_fresh(from) {
             return Err(Rejection::TooEarly);
+        }
+        if epoch > self.session.manifest.epoch {
+            return Err(Rejection::Behind(epoch));
         }
         for known in notes.iter().filter(|known| known.note.member != own) {
             let about = self.session.admission.enclave(known.note.member);

@@ -105,7 +105,7 @@ impl Heir {
     /// Opens what the enclave that it has met hands over.
     pub(crate) fn open(&self, envelope: &Envelope) -> Result<(LogName, Inheritance), Rejection> {
         let predecessor = self.predecessor.as_ref().ok_or(Rejection::NoSuccession)?;
-        let (dao, own) = (self.manifest.hash(), self.keys.identity());
+        let (dao, own) = (self.manifest.genesis(), self.keys.identity());
         if envelope.header != header(dao, own) {
             return Err(Rejection::Misdirected);
         }

@@ -129,8 +129,8 @@ fn verify_evidence(
     let member = attestation.identity.member;
     let entry =
         manifest.member(member).ok_or_else(|| VerifyError::Stranger { path: path.to_owned(), member })?;
-    let launch = Launch { epoch: manifest.epoch, host_data: manifest.hash().0, chip_ids: &entry.chip_ids };
-    let report_data = Binding::of(manifest.hash(), attestation).report_data();
+    let launch = Launch { epoch: manifest.epoch, host_data: manifest.genesis().0, chip_ids: &entry.chip_ids };
+    let report_data = Binding::of(manifest.genesis(), attestation).report_data();
     verifier
         .verify(&attestation.evidence, &launch, &report_data)
         .map(|_| ())

@@ -49,6 +49,8 @@ pub enum Witness {
         claim: Note,
         /// Whether the one who answers acts itself, or has been restored and waits too.
         acting: bool,
+        /// The epoch of the manifest that it goes by.
+        epoch: u64,
         /// The newest notes of all members that it knows of, the asker's own among them.
         notes: Vec<SignedNote>,
     },

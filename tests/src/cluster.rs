@@ -11,7 +11,7 @@ use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, 
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
-use postern_shared::message::Certificates;
+use postern_shared::message::{Certificates, Envelope};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
@@ -72,6 +72,8 @@ pub struct Node {
     pub artifacts: Vec<Artifact>,
     /// Everything that it noticed.
     pub notices: Vec<Notice>,
+    /// What it has handed over.
+    pub handed_over: Option<Envelope>,
 }
 
 /// A message on its way.
@@ -206,10 +208,14 @@ impl Cluster {
             slot: None,
             artifacts: Vec::new(),
             notices: Vec::new(),
+            handed_over: None,
         });
         let certificates = self.node(id).certificates();
         let manifest = self.manifest.to_canonical();
-        assert_eq!(self.ask(id, Request::Start { manifest, member: id, certificates }), Reply::Done);
+        assert_eq!(
+            self.ask(id, Request::Start { manifest, epochs: Vec::new(), member: id, certificates }),
+            Reply::Done
+        );
         self.node_mut(id).seed = given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
     }
 
@@ -311,6 +317,7 @@ impl Cluster {
                 Output::Store(Stored::Broadcast(_)) => {}
                 Output::Publish(artifact) => self.node_mut(id).artifacts.push(artifact),
                 Output::Notice(notice) => self.node_mut(id).notices.push(notice),
+                Output::HandOver(envelope) => self.node_mut(id).handed_over = Some(envelope),
                 Output::Send { to, message } => {
                     let recipients = match to {
                         Recipient::One(member) => vec![member],

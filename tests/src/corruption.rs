@@ -78,6 +78,8 @@ impl Corrupt {
                 self.restate(statement, &request)
             }
             Step::Authorise => self.restate(statement, &Authorise { request: digest(rng) }),
+            // Not a statement of any ceremony.
+            Step::HandOver => return None,
         })
     }
 

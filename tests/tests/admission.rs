@@ -247,7 +247,8 @@ fn start(
     certificates: &Certificates,
 ) -> Reply {
     let manifest = manifest.to_canonical();
-    core.handle(Request::Start { manifest, member, certificates: certificates.clone() }).reply
+    core.handle(Request::Start { manifest, epochs: Vec::new(), member, certificates: certificates.clone() })
+        .reply
 }
 
 #[test]
@@ -274,8 +275,12 @@ fn an_enclave_starts_only_for_the_dao_chip_and_root_that_it_was_launched_for() {
         start(&mut core, &another_root, PROVER, &certificates),
         Reply::Rejected(Rejection::WrongTrust)
     );
-    let garbage =
-        Request::Start { manifest: vec![1, 2, 3], member: PROVER, certificates: certificates.clone() };
+    let garbage = Request::Start {
+        manifest: vec![1, 2, 3],
+        epochs: Vec::new(),
+        member: PROVER,
+        certificates: certificates.clone(),
+    };
     assert_eq!(core.handle(garbage).reply, Reply::Rejected(Rejection::InvalidManifest));
     // None of this has left a trace.
     assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Done);

@@ -123,7 +123,7 @@ fn launch(socket: &Path, seed: u64, said: Said, mended: Arc<AtomicBool>) -> Requ
         };
         serve_each(&mut core, accept, |_| {});
     });
-    Request::Start { manifest: manifest.to_canonical(), member: OWN, certificates }
+    Request::Start { manifest: manifest.to_canonical(), epochs: Vec::new(), member: OWN, certificates }
 }
 
 /// A question of member 2's enclave, every one with an answer of its own.

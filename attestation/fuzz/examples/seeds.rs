@@ -97,7 +97,7 @@ fn requests() -> Vec<Request> {
     let certificates = SAMPLES[0].certificates();
     vec![
         Request::Status,
-        Request::Start { manifest: manifest().to_canonical(), member, certificates: certificates.clone() },
+        Request::Start { manifest: manifest().to_canonical(), epochs: Vec::new(), member, certificates: certificates.clone() },
         Request::Observe(ChainEvent::DepositRequested(DepositRequest {
             source,
             pool,

@@ -37,7 +37,7 @@ use postern_shared::keygen::{
 };
 use postern_shared::message::{Broadcast, SignedDigest, Step};
 use postern_shared::pairwise::{EncryptedShare, Pair};
-use postern_shared::transcript::{Record, Transcript};
+use postern_shared::transcript::Record;
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -657,8 +657,6 @@ impl Keygen {
     }
 
     fn publish(&self, record: Record, setting: &Setting<'_>, effects: &mut Effects) {
-        let roster = (setting.attested)(&self.roster);
-        let transcript = Transcript { manifest: setting.manifest.to_vec(), roster, record };
-        effects.publish(Artifact::Transcript(Box::new(transcript)));
+        effects.publish(setting.transcript(self.terms.manifest, &self.roster, record));
     }
 }

@@ -13,11 +13,14 @@ use crate::coins::Coins;
 use crate::effects::Effects;
 use crate::keys::IdentityKeys;
 use crate::statements::Statements;
-use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::identity::Roster;
+use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::message::Attestation;
 use postern_shared::message::{Broadcast, Slot, Step};
-use postern_shared::wire::{CeremonyKind, Notice, Rejection};
+use postern_shared::transcript::{Record, Transcript};
+use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// This enclave's secrets, lent to a ceremony.
 pub(crate) struct Me<'a> {
@@ -45,8 +48,17 @@ impl Me<'_> {
 
 /// What every transcript begins with.
 pub(crate) struct Setting<'a> {
-    pub(crate) manifest: &'a [u8],
-    pub(crate) attested: &'a dyn Fn(&postern_shared::identity::Roster) -> Vec<Attestation>,
+    /// Canonical forms.
+    pub(crate) manifests: &'a BTreeMap<ManifestHash, Vec<u8>>,
+    pub(crate) attested: &'a dyn Fn(&Roster) -> Vec<Attestation>,
+}
+
+impl Setting<'_> {
+    /// The transcript of a ceremony that began under this manifest, among these.
+    pub(crate) fn transcript(&self, manifest: ManifestHash, roster: &Roster, record: Record) -> Artifact {
+        let manifest = self.manifests.get(&manifest).cloned().unwrap_or_default();
+        Artifact::Transcript(Box::new(Transcript { manifest, roster: (self.attested)(roster), record }))
+    }
 }
 
 /// Which ceremony of what kind for which pool: what notices say.

@@ -29,8 +29,8 @@ use postern_shared::presign::{
     Acknowledge, OpenSplit, PresignTerms, Split, combine_polynomials, exit_share_is_good,
 };
 use postern_shared::release::ReleaseRequest;
-use postern_shared::transcript::{Record, Transcript};
-use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use postern_shared::transcript::Record;
+use postern_shared::wire::{CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zeroize::{Zeroize, Zeroizing};
@@ -486,9 +486,7 @@ impl Presign {
     }
 
     fn publish(&self, record: Record, setting: &Setting<'_>, effects: &mut Effects) {
-        let roster = (setting.attested)(&self.roster);
-        let transcript = Transcript { manifest: setting.manifest.to_vec(), roster, record };
-        effects.publish(Artifact::Transcript(Box::new(transcript)));
+        effects.publish(setting.transcript(self.terms.manifest, &self.roster, record));
     }
 }
 

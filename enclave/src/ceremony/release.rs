@@ -21,7 +21,7 @@ use postern_shared::ethereum::SignedVoluntaryExit;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
-use postern_shared::transcript::{Record, Transcript};
+use postern_shared::transcript::Record;
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -285,9 +285,7 @@ impl Release {
             statements: self.statements.iter().cloned().collect(),
             exit,
         };
-        let roster = (setting.attested)(presign.roster());
-        let transcript = Transcript { manifest: setting.manifest.to_vec(), roster, record };
-        effects.publish(Artifact::Transcript(Box::new(transcript)));
+        effects.publish(setting.transcript(presign.terms().manifest, presign.roster(), record));
         effects.publish(Artifact::Exit { pool: self.terms.presign.pool, exit });
         effects.notice(self.label.finished());
     }

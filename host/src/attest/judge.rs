@@ -46,7 +46,7 @@ pub fn judge(subject: &Subject, question: &Question<'_>) -> Result<Judgement, At
     let chip_ids: &[ChipId] = entry.map_or(&[], |entry| &entry.chip_ids);
     let launch = question.manifest.map(|manifest| Launch {
         epoch: manifest.epoch,
-        host_data: manifest.hash().0,
+        host_data: manifest.genesis().0,
         chip_ids,
     });
     let report_data = report_data(subject, question)?;
@@ -117,7 +117,7 @@ fn report_data(subject: &Subject, question: &Question<'_>) -> Result<Option<Repo
         // Without the manifest's hash nobody knows what was hashed.
         (Subject::Attestation(_), _, None) => Ok(None),
         (Subject::Attestation(attestation), nonce, Some(manifest)) => {
-            let mut binding = Binding::of(manifest.hash(), attestation);
+            let mut binding = Binding::of(manifest.genesis(), attestation);
             if let Some(nonce) = nonce {
                 binding.challenge = Nonce(nonce.try_into().map_err(|_| length(nonce))?);
             }

@@ -115,8 +115,12 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         Arc::clone(&store) as _,
     )?;
     let certificates = credentials::find(&config.enclave, &config.certificates).await?;
-    let start =
-        Request::Start { manifest: config.manifest.to_canonical(), member: config.member, certificates };
+    let start = Request::Start {
+        manifest: config.manifest.to_canonical(),
+        epochs: Vec::new(),
+        member: config.member,
+        certificates,
+    };
     let (network, questions) =
         Network::start(&config.manifest, config.host_key, config.listen, config.peers).await?;
     let shared = Arc::new(Shared {

@@ -80,7 +80,7 @@ impl Wire {
 
 fn start() -> Request {
     let certificates = Certificates { ark: vec![1], ask: vec![2], leaf: vec![3], crl: None };
-    Request::Start { manifest: vec![9], member: MemberId(1), certificates }
+    Request::Start { manifest: vec![9], epochs: Vec::new(), member: MemberId(1), certificates }
 }
 
 fn status(key: u8) -> Status {
@@ -93,6 +93,7 @@ fn status(key: u8) -> Status {
     Status {
         identity: Some(identity),
         manifest: None,
+        epoch: 0,
         admitted: vec![MemberId(1)],
         refused: vec![],
         newest_output: 0,

@@ -5,7 +5,7 @@ use crate::status::Progress;
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
 use postern_shared::ids::{CeremonyId, MemberId};
-use postern_shared::message::{Broadcast, PeerMessage, Step};
+use postern_shared::message::{Broadcast, Envelope, PeerMessage, Step};
 use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record, RefusedMember};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::PoisonError;
@@ -13,6 +13,9 @@ use std::sync::PoisonError;
 /// Most replaceable messages that wait for one member. Beyond, the oldest are forgotten: a member that was away for so
 /// long fetches statements from the records, and enclaves repeat challenges. Envelopes are said once, so they stay.
 pub(super) const MAX_WAITING: u32 = 10_000;
+
+/// Where what was handed over is kept.
+const INHERITANCE: &str = "inheritance";
 
 /// One life of an enclave: from its start, or from when it was restored, to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -186,6 +189,17 @@ impl Store {
 }
 
 impl Store {
+    /// What the enclave has handed over, for its successor.
+    pub fn inheritance(&self) -> Result<Option<Envelope>, StoreError> {
+        meta(&self.lock(), INHERITANCE)?.map(|bytes| decode("meta", &bytes)).transpose()
+    }
+
+    /// Forgets what was handed over: to another successor than the one that is there, or taken over.
+    pub fn forget_inheritance(&self) -> Result<(), StoreError> {
+        self.lock().execute("DELETE FROM meta WHERE key = ?1", params![INHERITANCE])?;
+        Ok(())
+    }
+
     /// Keeps in mind what was wrong with a member's latest evidence.
     pub fn explain_refusal(&self, member: MemberId, reasons: Vec<String>) {
         self.news.lock().unwrap_or_else(PoisonError::into_inner).reasons.insert(member, reasons);
@@ -269,6 +283,7 @@ fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> 
             let sql = "INSERT INTO artifacts (artifact) VALUES (?1)";
             transaction.execute(sql, params![codec::encode(artifact)])?;
         }
+        Output::HandOver(envelope) => set_meta(transaction, INHERITANCE, &codec::encode(envelope))?,
         Output::Notice(_) => {}
     }
     Ok(())

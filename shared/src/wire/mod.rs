@@ -15,6 +15,7 @@ pub use hello::{Hello, HelloError, PROTOCOL_VERSION};
 
 use crate::bytes::variable;
 use crate::check::Check;
+use crate::epoch::SignedEpoch;
 use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
 use crate::identity::Identity;
@@ -33,9 +34,11 @@ pub enum Request {
     Status,
     /// Take part in the DAO of this manifest as this member. Repeating it with the same content is harmless.
     Start {
-        /// Canonical form.
+        /// The first one, in canonical form: what `HOST_DATA` of the launch says.
         #[serde(with = "variable")]
         manifest: Vec<u8>,
+        /// What has changed since, in order.
+        epochs: Vec<SignedEpoch>,
         /// Which member this enclave serves.
         member: MemberId,
         /// The chip's chain: untrusted, handed on with evidence.
@@ -78,9 +81,11 @@ pub enum Request {
     Restored,
     /// Get ready to take over from this member's enclave, whose code a newer one replaces.
     Succeed {
-        /// The first manifest, in canonical form.
+        /// As in [`Request::Start`].
         #[serde(with = "variable")]
         manifest: Vec<u8>,
+        /// As in [`Request::Start`].
+        epochs: Vec<SignedEpoch>,
         /// Which member's.
         member: MemberId,
         /// The chip's chain, as in [`Request::Start`].
@@ -94,6 +99,8 @@ pub enum Request {
     HandOver(Box<Attestation>),
     /// To the successor: here is what was handed over. The records follow, as after [`Request::Restore`].
     TakeOver(Envelope),
+    /// The manifest's next epoch. One that is known is passed over.
+    Amend(SignedEpoch),
 }
 
 /// An enclave that is to be replaced proves itself to its successor, and asks it to do the same.
@@ -141,8 +148,10 @@ pub enum Reply {
 pub struct Status {
     /// Its identity, once started.
     pub identity: Option<Identity>,
-    /// Its manifest, once started.
+    /// Its manifest, once started: the newest that it was told of.
     pub manifest: Option<ManifestHash>,
+    /// That manifest's epoch.
+    pub epoch: u64,
     /// Members whose evidence it has accepted, itself included.
     pub admitted: Vec<MemberId>,
     /// Members whose latest evidence it has refused, and that are not admitted.
@@ -184,6 +193,8 @@ pub enum Standing {
     Succeeding,
     /// It has handed its state over: it takes no part any more.
     HandedOver,
+    /// The DAO has given this machine up: another enclave is the member now.
+    Replaced,
 }
 
 /// What is wrong with a state that was restored.
@@ -443,6 +454,18 @@ pub enum Rejection {
     /// The enclave has handed its state over to a successor.
     #[error("the enclave has handed its state over to a successor")]
     HandedOver,
+    /// The manifest has replaced the machine that this enclave runs on.
+    #[error("the manifest has replaced this machine: another enclave is the member now")]
+    Replaced,
+    /// Not the manifest's next epoch, or not signed by a quorum.
+    #[error("the epoch does not follow on the manifest, or is not signed by a quorum of its members")]
+    InvalidEpoch,
+    /// An epoch with new members: they would need shares.
+    #[error("members can't join yet: nothing would give them shares")]
+    NewMembers,
+    /// A peer is at a later epoch of the manifest.
+    #[error("the DAO is at epoch {0} of its manifest, this enclave at an earlier one")]
+    Behind(u64),
     /// The successor is no newer than what it is to replace.
     #[error("the successor's code is not listed in the manifest as newer")]
     NoUpgrade,
@@ -461,6 +484,16 @@ impl Rejection {
     /// Whether the same message may be accepted later, so that its carrier should keep it.
     pub fn is_transient(self) -> bool {
         use Rejection::*;
-        matches!(self, NotStarted | Platform | NotAdmitted(_) | UnknownCeremony | TooEarly | Busy | Returning)
+        matches!(
+            self,
+            NotStarted
+                | Platform
+                | NotAdmitted(_)
+                | UnknownCeremony
+                | TooEarly
+                | Busy
+                | Returning
+                | Behind(_)
+        )
     }
 }
