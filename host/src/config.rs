@@ -210,6 +210,12 @@ pub fn read_manifest(path: &Path) -> Result<Manifest, ConfigError> {
         .map_err(|source| ConfigError::Manifest { path: path.to_owned(), source })
 }
 
+/// Reads the manifest that a configuration names.
+pub fn read_manifest_of(path: &Path) -> Result<Manifest, ConfigError> {
+    let (file, folder) = read_file(path)?;
+    read_manifest(&folder.join(file.manifest))
+}
+
 /// The data directory that a configuration names.
 pub fn read_data_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     let (file, folder) = read_file(path)?;

@@ -13,6 +13,7 @@
 //! - [`daemon`]: ties them together.
 //! - [`status`]: what it shows.
 //! - [`verify`]: checks transcripts offline.
+//! - [`manifest`]: changes the DAO's manifest.
 //! - [`measure`]: foretells launch digests, signs ID blocks.
 
 pub mod attest;
@@ -23,6 +24,7 @@ pub mod daemon;
 #[cfg(feature = "devnet")]
 pub mod demo;
 pub mod link;
+pub mod manifest;
 pub mod measure;
 pub mod network;
 pub mod status;

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir, read_manifest};
+use postern_host::manifest::command::ManifestCommand;
 use postern_host::{daemon, status, verify};
 use std::error::Error;
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Work with manifests.
+    /// Look at manifests; change the DAO's, epoch by epoch.
     #[command(subcommand)]
     Manifest(ManifestCommand),
     /// Work out the launch digest of a confidential VM; sign its ID block.
@@ -61,15 +62,6 @@ enum Command {
     #[cfg(feature = "devnet")]
     #[command(hide = true)]
     SimulatedEnclave(postern_host::demo::SimulatedEnclaveArguments),
-}
-
-#[derive(Subcommand)]
-enum ManifestCommand {
-    /// Check a manifest and print its hash.
-    Check {
-        /// The manifest, TOML.
-        file: PathBuf,
-    },
 }
 
 fn main() -> ExitCode {
@@ -157,10 +149,7 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             }
             Ok(())
         }
-        Command::Manifest(ManifestCommand::Check { file }) => {
-            println!("{}", read_manifest(&file)?.hash());
-            Ok(())
-        }
+        Command::Manifest(command) => Ok(command.run()?),
         Command::Measure(arguments) => Ok(arguments.run()?),
         #[cfg(feature = "devnet")]
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),

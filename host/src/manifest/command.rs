@@ -1,0 +1,308 @@
+//! `postern manifest check|show|propose|sign|apply`.
+
+use super::proposal::Proposal;
+use super::show::Shown;
+use super::{ManifestFileError, apply, load_epochs, read};
+use crate::config::{read_data_dir, read_manifest, read_manifest_of};
+use alloy::primitives::B256;
+use alloy::signers::SignerSync;
+use alloy::signers::local::PrivateKeySigner;
+use postern_shared::bytes::from_hex;
+use postern_shared::epoch::{SignedEpoch, WalletSignatureBytes, follow};
+use postern_shared::ids::MemberId;
+use postern_shared::manifest::{History, Manifest};
+use std::path::{Path, PathBuf};
+
+/// Work with manifests.
+#[derive(Debug, clap::Subcommand)]
+pub enum ManifestCommand {
+    /// Check a manifest and print its hash.
+    Check {
+        /// The manifest, TOML.
+        file: PathBuf,
+    },
+    /// Show a manifest; of a proposal or a kept epoch also what it changes and who signed it.
+    Show(ShowArguments),
+    /// Propose an edited manifest as the next epoch.
+    Propose(ProposeArguments),
+    /// Add a member's signature to a proposal.
+    Sign(SignArguments),
+    /// Put a proposal that a quorum signed into force on this host.
+    Apply(ApplyArguments),
+}
+
+/// See [`ManifestCommand::Show`].
+#[derive(Debug, clap::Args)]
+pub struct ShowArguments {
+    /// A manifest (TOML), a proposal (JSON), or a kept epoch (`data/epochs/N.epoch`).
+    file: PathBuf,
+    /// The first manifest, TOML: checks a kept epoch by the epochs beside it.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    manifest: Option<PathBuf>,
+    /// The host's configuration, which names the first manifest.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long, conflicts_with = "toml")]
+    json: bool,
+    /// Print the manifest as TOML, to be edited for the next epoch.
+    #[arg(long)]
+    toml: bool,
+}
+
+/// Where the manifest in force comes from.
+#[derive(Debug, clap::Args)]
+struct InForce {
+    /// The host's configuration: its manifest, and the epochs in its data directory.
+    #[arg(long, value_name = "FILE", required_unless_present = "manifest", conflicts_with_all = ["manifest", "data_dir"])]
+    config: Option<PathBuf>,
+    /// The manifest that the host started with, TOML.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// The data directory with the epochs after it.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// See [`ManifestCommand::Propose`].
+#[derive(Debug, clap::Args)]
+pub struct ProposeArguments {
+    #[command(flatten)]
+    in_force: InForce,
+    /// The manifest in force, edited; `epoch` and `history` are filled in.
+    #[arg(long, value_name = "FILE")]
+    new: PathBuf,
+    /// Where to write the proposal; must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// See [`ManifestCommand::Sign`].
+#[derive(Debug, clap::Args)]
+pub struct SignArguments {
+    /// The proposal.
+    proposal: PathBuf,
+    /// Whose signature.
+    #[arg(long, value_name = "NUMBER")]
+    member: u16,
+    /// File with the wallet's secret key, 32 bytes in hexadecimal.
+    #[arg(long, value_name = "FILE", required_unless_present = "signature", conflicts_with = "signature")]
+    key_file: Option<PathBuf>,
+    /// A signature that another wallet made of the proposal's `typed_data` (eth_signTypedData_v4).
+    #[arg(long, value_name = "HEX")]
+    signature: Option<String>,
+}
+
+/// See [`ManifestCommand::Apply`].
+#[derive(Debug, clap::Args)]
+pub struct ApplyArguments {
+    /// The proposal.
+    proposal: PathBuf,
+    #[command(flatten)]
+    on: Host,
+}
+
+/// A host: its first manifest and its data directory.
+#[derive(Debug, clap::Args)]
+struct Host {
+    /// The host's configuration.
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir", conflicts_with_all = ["manifest", "data_dir"])]
+    config: Option<PathBuf>,
+    /// The manifest that the host started with, TOML.
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    manifest: Option<PathBuf>,
+    /// The host's data directory.
+    #[arg(long, value_name = "DIR", requires = "manifest")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ManifestCommand {
+    /// Does what is asked for and prints the result.
+    pub fn run(self) -> Result<(), ManifestFileError> {
+        match self {
+            Self::Check { file } => {
+                println!("{}", read_manifest(&file)?.hash());
+                Ok(())
+            }
+            Self::Show(arguments) => arguments.run(),
+            Self::Propose(arguments) => arguments.run(),
+            Self::Sign(arguments) => arguments.run(),
+            Self::Apply(arguments) => arguments.run(),
+        }
+    }
+}
+
+impl ShowArguments {
+    fn run(self) -> Result<(), ManifestFileError> {
+        let (manifest, shown) = self.read()?;
+        if self.toml {
+            print!("{}", manifest.to_toml()?);
+        } else if self.json {
+            println!("{}", serde_json::to_string(&shown).unwrap_or_default());
+        } else {
+            print!("{shown}");
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Result<(Manifest, Shown), ManifestFileError> {
+        if self.file.extension().is_some_and(|extension| extension == "epoch") {
+            return self.read_epoch();
+        }
+        let bytes = read(&self.file)?;
+        if bytes.trim_ascii_start().starts_with(b"{") {
+            let proposal = Proposal::parse(&self.file, &bytes)?;
+            let shown = Shown::proposal(&proposal);
+            return Ok((proposal.manifest, shown));
+        }
+        let manifest = read_manifest(&self.file)?;
+        let shown = Shown::manifest(&manifest);
+        Ok((manifest, shown))
+    }
+
+    fn read_epoch(&self) -> Result<(Manifest, Shown), ManifestFileError> {
+        let refused = |source| ManifestFileError::Epoch { path: self.file.clone(), source };
+        let signed = super::read_epoch(&self.file)?;
+        let manifest = Manifest::from_canonical(&signed.manifest).map_err(|error| refused(error.into()))?;
+        let first = match (&self.manifest, &self.config) {
+            (Some(manifest), _) => Some(read_manifest(manifest)?),
+            (None, Some(config)) => Some(read_manifest_of(config)?),
+            (None, None) => None,
+        };
+        let Some(first) = first else {
+            let shown = Shown::unchecked(&signed, &manifest);
+            return Ok((manifest, shown));
+        };
+        let predecessor = self.predecessor(&first, &manifest)?;
+        signed.verify(&predecessor).map_err(refused)?;
+        let mut proposal = Proposal::new(predecessor, manifest).map_err(refused)?;
+        proposal.signers = signed.signers(&proposal.predecessor).map_err(refused)?;
+        let shown = Shown::proposal(&proposal);
+        Ok((proposal.manifest, shown))
+    }
+
+    /// The manifest before, by the epochs that lie beside the file.
+    fn predecessor(&self, first: &Manifest, manifest: &Manifest) -> Result<Manifest, ManifestFileError> {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        if manifest.epoch <= first.epoch {
+            return Err(ManifestFileError::NotAfter { start: first.epoch, found: manifest.epoch });
+        }
+        let between = first.epoch + 1..manifest.epoch;
+        let epochs: Result<Vec<SignedEpoch>, _> =
+            between.map(|number| super::read_epoch(&folder.join(format!("{number}.epoch")))).collect();
+        follow(first, &epochs?).map_err(|source| ManifestFileError::Chain { path: folder.to_owned(), source })
+    }
+}
+
+impl InForce {
+    fn read(&self) -> Result<Option<Manifest>, ManifestFileError> {
+        let (start, data_dir) = match (&self.config, &self.manifest) {
+            (Some(config), _) => (read_manifest_of(config)?, Some(read_data_dir(config)?)),
+            (None, Some(manifest)) => (read_manifest(manifest)?, self.data_dir.clone()),
+            // The grammar wants one of them.
+            (None, None) => return Ok(None),
+        };
+        match data_dir {
+            Some(data_dir) => Ok(Some(load_epochs(&data_dir, &start)?.1)),
+            None => Ok(Some(start)),
+        }
+    }
+}
+
+impl ProposeArguments {
+    fn run(self) -> Result<(), ManifestFileError> {
+        let Some(current) = self.in_force.read()? else { return Ok(()) };
+        let refused = |source| ManifestFileError::Epoch { path: self.new.clone(), source };
+        let manifest = next_edition(&self.new, &current)?;
+        let proposal = Proposal::new(current, manifest).map_err(refused)?;
+        proposal.write_new(&self.out)?;
+        for change in proposal.message.changes.lines() {
+            println!("{change}");
+        }
+        let members = proposal.predecessor.members.len();
+        println!("epoch {}, manifest {}", proposal.message.epoch, proposal.message.manifest);
+        println!("{} of {members} members must sign {}", proposal.needed(), self.out.display());
+        Ok(())
+    }
+}
+
+/// Reads an edited manifest, and puts it after the one in force. `epoch` and `history` may say either what they said
+/// before editing or what they will say.
+fn next_edition(path: &Path, current: &Manifest) -> Result<Manifest, ManifestFileError> {
+    let text = |reason: String| ManifestFileError::Text { path: path.to_owned(), what: "a manifest", reason };
+    let bytes = String::from_utf8(read(path)?).map_err(|error| text(error.to_string()))?;
+    let edited: Manifest = toml::from_str(&bytes).map_err(|error| text(error.to_string()))?;
+    let next = (
+        current.epoch.saturating_add(1),
+        Some(History { genesis: current.genesis(), predecessor: current.hash() }),
+    );
+    let found = (edited.epoch, edited.history);
+    if found != next && found != (current.epoch, current.history) {
+        let (expected, found) = (current.epoch, edited.epoch);
+        return Err(ManifestFileError::NotAnEdition { path: path.to_owned(), expected, found });
+    }
+    Ok(Manifest { epoch: next.0, history: next.1, ..edited })
+}
+
+impl SignArguments {
+    fn run(self) -> Result<(), ManifestFileError> {
+        let mut proposal = Proposal::read(&self.proposal)?;
+        let member = MemberId(self.member);
+        if proposal.predecessor.member(member).is_none() {
+            return Err(ManifestFileError::Stranger(member));
+        }
+        let signature = match (&self.key_file, &self.signature) {
+            (Some(path), _) => sign(path, &proposal.message.digest())?,
+            (None, Some(text)) => parse_signature(text)?,
+            // The grammar wants one of them.
+            (None, None) => return Ok(()),
+        };
+        let added = proposal
+            .add(member, signature)
+            .map_err(|source| ManifestFileError::Epoch { path: self.proposal.clone(), source })?;
+        if added {
+            proposal.replace(&self.proposal)?;
+        }
+        for change in proposal.message.changes.lines() {
+            println!("{change}");
+        }
+        let when = if added { "signed" } else { "had signed already" };
+        println!("{member} {when}: {signature}");
+        println!("{} of {} needed signatures", proposal.signers.len(), proposal.needed());
+        Ok(())
+    }
+}
+
+/// Signs with a key in a file; no error shows what is in it.
+fn sign(path: &Path, digest: &[u8; 32]) -> Result<WalletSignatureBytes, ManifestFileError> {
+    let wrong = || ManifestFileError::Key { path: path.to_owned() };
+    let text = String::from_utf8(read(path)?).map_err(|_| wrong())?;
+    let key = from_hex(text.trim()).map_err(|_| wrong())?;
+    let wallet = PrivateKeySigner::from_slice(&key).map_err(|_| wrong())?;
+    let signature = wallet.sign_hash_sync(&B256::from(*digest)).map_err(|_| wrong())?;
+    Ok(WalletSignatureBytes(signature.as_bytes()))
+}
+
+/// Reads a wallet's signature. Some wallets count `v` from 0 instead of 27; for the manifest there is one form only.
+fn parse_signature(text: &str) -> Result<WalletSignatureBytes, ManifestFileError> {
+    let mut signature: WalletSignatureBytes =
+        text.trim().parse().map_err(|error| ManifestFileError::Signature(format!("{error}")))?;
+    if let [.., v @ (0 | 1)] = &mut signature.0 {
+        *v += 27;
+    }
+    Ok(signature)
+}
+
+impl ApplyArguments {
+    fn run(self) -> Result<(), ManifestFileError> {
+        let proposal = Proposal::read(&self.proposal)?;
+        let (start, data_dir) = match (self.on.config, self.on.manifest, self.on.data_dir) {
+            (Some(config), _, _) => (read_manifest_of(&config)?, read_data_dir(&config)?),
+            (None, Some(manifest), Some(data_dir)) => (read_manifest(&manifest)?, data_dir),
+            // The grammar wants one of them.
+            _ => return Ok(()),
+        };
+        println!("{}", apply(&proposal, &data_dir, &start)?.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The epochs that a host keeps: `epochs/N.epoch` in its data directory.
+
+use super::{Existing, ManifestFileError, Proposal, read_epoch, write};
+use postern_shared::epoch::{SignedEpoch, follow};
+use postern_shared::ids::ManifestHash;
+use postern_shared::manifest::Manifest;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("epochs")
+}
+
+fn file(data_dir: &Path, epoch: u64) -> PathBuf {
+    folder(data_dir).join(format!("{epoch}.epoch"))
+}
+
+/// Reads the epochs in a data directory that come after `genesis`, and verifies them all; they, and the newest manifest.
+/// Without any, that is `genesis`, which may be of a later epoch too: earlier files are then passed over.
+pub fn load_epochs(
+    data_dir: &Path,
+    genesis: &Manifest,
+) -> Result<(Vec<SignedEpoch>, Manifest), ManifestFileError> {
+    let numbers = numbers(&folder(data_dir))?;
+    let mut epochs = Vec::new();
+    for (number, due) in
+        numbers.into_iter().filter(|number| *number > genesis.epoch).zip(genesis.epoch.saturating_add(1)..)
+    {
+        if number != due {
+            return Err(ManifestFileError::Gap { missing: due, found: number });
+        }
+        epochs.push(read_epoch(&file(data_dir, number))?);
+    }
+    let newest = follow(genesis, &epochs)
+        .map_err(|source| ManifestFileError::Chain { path: folder(data_dir), source })?;
+    Ok((epochs, newest))
+}
+
+/// The epochs for which there is a file, ascending. Files that are not named like epochs are somebody else's.
+fn numbers(folder: &Path) -> Result<Vec<u64>, ManifestFileError> {
+    let failed = |source| ManifestFileError::Read { path: folder.to_owned(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".epoch")) else { continue };
+        match stem.parse::<u64>() {
+            // No two names for one number.
+            Ok(number) if number > 0 && number.to_string() == stem => numbers.push(number),
+            _ => return Err(ManifestFileError::StrangeFile { path: folder.join(&name) }),
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Keeps a proposal as the next epoch, if a quorum signed it and it follows the newest that is kept; where it is kept.
+/// Doing it again changes nothing.
+pub fn apply(proposal: &Proposal, data_dir: &Path, genesis: &Manifest) -> Result<PathBuf, ManifestFileError> {
+    let (epochs, newest) = load_epochs(data_dir, genesis)?;
+    let epoch = proposal.manifest.epoch;
+    let path = file(data_dir, epoch);
+    if epoch <= genesis.epoch {
+        return Err(ManifestFileError::NotAfter { start: genesis.epoch, found: epoch });
+    }
+    if epoch <= newest.epoch {
+        let position = usize::try_from(epoch - genesis.epoch - 1).unwrap_or(usize::MAX);
+        let kept = epochs.get(position).map_or(&[][..], |kept| &kept.manifest);
+        return settled(proposal, kept).map(|()| path);
+    }
+    if epoch - 1 != newest.epoch {
+        return Err(ManifestFileError::Gap { missing: newest.epoch + 1, found: epoch });
+    }
+    let refused = |source| ManifestFileError::Epoch { path: path.clone(), source };
+    proposal.signed.verify(&newest).map_err(refused)?;
+    std::fs::create_dir_all(folder(data_dir))
+        .map_err(|source| ManifestFileError::Write { path: folder(data_dir), source })?;
+    match write(&path, &proposal.signed.to_bytes(), Existing::Keep) {
+        // Another process was faster.
+        Err(ManifestFileError::Exists { .. }) => {
+            settled(proposal, &read_epoch(&path)?.manifest).map(|()| path)
+        }
+        written => written.map(|()| path),
+    }
+}
+
+/// Whether what is kept for an epoch is what is proposed.
+fn settled(proposal: &Proposal, kept: &[u8]) -> Result<(), ManifestFileError> {
+    if kept == proposal.signed.manifest {
+        return Ok(());
+    }
+    let kept = Manifest::from_canonical(kept).map_or(ManifestHash([0; 32]), |kept| kept.hash());
+    Err(ManifestFileError::Fork { epoch: proposal.manifest.epoch, kept, proposed: proposal.manifest.hash() })
+}
