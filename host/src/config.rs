@@ -5,10 +5,12 @@ use crate::certificates::folder::FolderError;
 use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
 use crate::link::EnclaveAddress;
+use crate::manifest::load_epochs;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::bytes::from_hex;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::{Manifest, ManifestError, Member};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,9 @@ pub struct ConfigFile {
     pub data_dir: PathBuf,
     /// `vsock:CID:PORT`, `unix:PATH` or `unix-connect:PATH:PORT`.
     pub enclave: String,
+    /// How to reach the enclave, with newer code, that is to take over from that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<String>,
     /// Where the certificates for the enclave's reports come from.
     #[serde(default)]
     pub certificates: CertificatesConfig,
@@ -116,14 +121,20 @@ fn default_patience_s() -> u64 {
 
 /// Everything that the daemon needs, read and checked.
 pub struct Config {
-    /// The DAO.
+    /// The DAO, as it is now.
     pub manifest: Manifest,
+    /// As the configuration's file says, before all epochs.
+    pub first: Manifest,
+    /// What has changed since.
+    pub epochs: Vec<SignedEpoch>,
     /// Which member.
     pub member: MemberId,
     /// Existing or to be made.
     pub data_dir: PathBuf,
     /// How to reach the enclave.
     pub enclave: EnclaveAddress,
+    /// How to reach the one that is to take over from it.
+    pub successor: Option<EnclaveAddress>,
     /// Where the chip's chain comes from.
     pub certificates: CertificateSources,
     /// The host's network identity.
@@ -233,7 +244,9 @@ impl Config {
     /// Reads the file and everything that it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let (file, folder) = read_file(path)?;
-        let manifest = read_manifest(&folder.join(&file.manifest))?;
+        let first = read_manifest(&folder.join(&file.manifest))?;
+        let data_dir = folder.join(&file.data_dir);
+        let (epochs, manifest) = load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
         let member = MemberId(file.member);
         let Some(entry) = manifest.member(member) else {
             return field("member", format_args!("the manifest has no {member}"));
@@ -252,10 +265,13 @@ impl Config {
                 return field(name, "must not be 0");
             }
         }
-        let data_dir = folder.join(&file.data_dir);
+        let address = |name: &str, text: &String| {
+            EnclaveAddress::parse(text, folder).or_else(|error| field(name, error))
+        };
         Ok(Self {
             member,
-            enclave: EnclaveAddress::parse(&file.enclave, folder).or_else(|error| field("enclave", error))?,
+            enclave: address("enclave", &file.enclave)?,
+            successor: file.successor.map(|text| address("successor", &text)).transpose()?,
             certificates: certificate_sources(&file.certificates, folder, &data_dir)?,
             data_dir,
             host_key,
@@ -270,6 +286,8 @@ impl Config {
             reattest: std::time::Duration::from_secs(file.reattest_s),
             patience: std::time::Duration::from_secs(file.patience_s),
             manifest,
+            first,
+            epochs,
         })
     }
 }

@@ -3,9 +3,11 @@
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir, read_manifest};
+use postern_host::daemon::DaemonError;
 use postern_host::manifest::command::ManifestCommand;
 use postern_host::{daemon, status, verify};
 use std::error::Error;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -163,11 +165,27 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     runtime()?.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
-            ended = daemon::run(config) => Ok(ended?),
+            ended = daemon::run(config) => match ended {
+                Err(error @ DaemonError::Again(_)) => {
+                    tracing::info!(%error);
+                    Err(restart().into())
+                }
+                ended => Ok(ended?),
+            },
             _ = tokio::signal::ctrl_c() => Ok(()),
             _ = terminate.recv() => Ok(()),
         }
     })
+}
+
+/// This process as it was started, in the place of itself. What it holds open closes; it returns only if it fails.
+fn restart() -> std::io::Error {
+    let mut arguments = std::env::args_os();
+    arguments.next();
+    match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(arguments).exec(),
+        Err(error) => error,
+    }
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -32,7 +32,8 @@ pub struct SpiedMachine {
     pub given: Given,
 }
 
-type Given = std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>;
+/// What a machine gave, in order.
+pub type Given = std::rc::Rc<std::cell::RefCell<Vec<Vec<u8>>>>;
 
 impl Platform for SpiedMachine {
     fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
@@ -140,7 +141,7 @@ fn machine(id: u16) -> Machine {
 }
 
 /// A core on a machine, and what that machine gave it.
-fn core(machine: Machine, seed: [u8; 32]) -> (Core<SpiedMachine>, Given) {
+pub fn core(machine: Machine, seed: [u8; 32]) -> (Core<SpiedMachine>, Given) {
     let given = Given::default();
     let psp = SoftwarePsp::new(machine).seeded(seed);
     (Core::new(SpiedMachine { psp, given: std::rc::Rc::clone(&given) }), given)

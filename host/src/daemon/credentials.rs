@@ -52,7 +52,10 @@ pub(super) async fn renew(shared: &Shared) -> Result<(), String> {
     }
 }
 
-async fn certificates_for(report: &[u8], sources: &CertificateSources) -> Result<Certificates, DaemonError> {
+pub(super) async fn certificates_for(
+    report: &[u8],
+    sources: &CertificateSources,
+) -> Result<Certificates, DaemonError> {
     let report = UnverifiedReport::parse(report)?;
     let facts = ReportFacts::of(&report)?;
     Ok(obtain(&facts, sources, SystemTime::now()).await?)
@@ -60,7 +63,7 @@ async fn certificates_for(report: &[u8], sources: &CertificateSources) -> Result
 
 /// Why an enclave that is not started gave no report.
 #[derive(Debug, thiserror::Error)]
-enum NoReport {
+pub(super) enum NoReport {
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error("{0}")]
@@ -69,7 +72,7 @@ enum NoReport {
     Protocol,
 }
 
-async fn report(address: &EnclaveAddress) -> Result<Vec<u8>, NoReport> {
+pub(super) async fn report(address: &EnclaveAddress) -> Result<Vec<u8>, NoReport> {
     let mut connection = Connection::open(address).await?;
     match connection.call(&Request::Report).await?.reply {
         Reply::Report(report) => Ok(report),

@@ -5,6 +5,7 @@
 //! - `results` acts on what the enclave published: files, the leader's transactions, exits;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
+//! - `succession` has the enclave hand over to newer code, if there is any;
 //! - a ticker lets the enclave look for what it misses; `attendance` has evidence made anew and says who is away;
 //!   `report` writes the status file.
 //!
@@ -18,6 +19,7 @@ mod credentials;
 mod peers;
 mod report;
 mod results;
+mod succession;
 
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
@@ -25,8 +27,10 @@ use crate::chain::execution::{ChainError, Execution};
 use crate::chain::transactions::{TransactionError, Transactions};
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
+use crate::manifest::{ManifestFileError, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
 use postern_shared::policy::Trust;
@@ -70,6 +74,12 @@ pub enum DaemonError {
     /// The wallet is unusable.
     #[error(transparent)]
     Transactions(#[from] TransactionError),
+    /// The daemon must begin anew: what it works with is another.
+    #[error("{0}: beginning anew")]
+    Again(&'static str),
+    /// The epochs of the manifest can't be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestFileError),
     /// A task ended that must not.
     #[error("a task ended: {0}")]
     Task(String),
@@ -78,6 +88,9 @@ pub enum DaemonError {
 /// What all tasks share.
 pub(crate) struct Shared {
     manifest: Manifest,
+    /// The manifest before all epochs, and these.
+    first: Manifest,
+    epochs: Vec<SignedEpoch>,
     member: MemberId,
     data_dir: PathBuf,
     store: Arc<Store>,
@@ -114,18 +127,21 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         &config.wallet_key,
         Arc::clone(&store) as _,
     )?;
-    let certificates = credentials::find(&config.enclave, &config.certificates).await?;
+    let enclave = succession::choose(config.enclave.clone(), config.successor.as_ref(), &store).await?;
+    let certificates = credentials::find(&enclave, &config.certificates).await?;
     let start = Request::Start {
-        manifest: config.manifest.to_canonical(),
-        epochs: Vec::new(),
+        manifest: config.first.to_canonical(),
+        epochs: config.epochs.clone(),
         member: config.member,
         certificates,
     };
     let (network, questions) =
         Network::start(&config.manifest, config.host_key, config.listen, config.peers).await?;
     let shared = Arc::new(Shared {
-        enclave: Enclave::new(config.enclave, start, Arc::clone(&store)),
+        enclave: Enclave::new(enclave.clone(), start, Arc::clone(&store)),
         manifest: config.manifest,
+        first: config.first,
+        epochs: config.epochs,
         member: config.member,
         data_dir: config.data_dir,
         store,
@@ -159,11 +175,29 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(chains::tell(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
     tasks.spawn(report::write(Arc::clone(&shared)));
+    tasks.spawn(watch_epochs(Arc::clone(&shared)));
+    if let Some(successor) = config.successor.filter(|successor| *successor != enclave) {
+        tasks.spawn(succession::hand_over(Arc::clone(&shared), successor));
+    }
     // Tasks end only when something failed for good; the others are ended with this one.
     match tasks.join_next().await {
         Some(Ok(error)) => Err(error),
         Some(Err(error)) => Err(DaemonError::Task(error.to_string())),
         None => Ok(()),
+    }
+}
+
+/// Ends when the manifest has a new epoch: too much depends on it to be changed on the way.
+async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
+    loop {
+        match load_epochs(&shared.data_dir, &shared.first) {
+            Ok((epochs, _)) if epochs.len() != shared.epochs.len() => {
+                return DaemonError::Again("the manifest has a new epoch");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the manifest's epochs can't be read"),
+        }
+        tokio::time::sleep(RETRY * 4).await;
     }
 }
 

@@ -212,6 +212,7 @@ fn write_member(
         member: id.0,
         data_dir: "data".into(),
         enclave: "unix:enclave.sock".to_owned(),
+        successor: None,
         certificates: CertificatesConfig {
             folder: Some("certificates".into()),
             offline: true,

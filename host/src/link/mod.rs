@@ -170,12 +170,15 @@ impl Enclave {
         let mut connection = Connection::open(&self.address).await.map_err(link)?;
         let standing = status(&mut connection).await.map_err(link)?.ok_or(NO_STATUS)?.standing;
         let begun = match standing {
-            Standing::Idle | Standing::Restoring { .. } | Standing::Stale(_) => {
+            Standing::Idle | Standing::Restoring { .. } | Standing::Succeeding | Standing::Stale(_) => {
                 self.begin(&mut connection).await
             }
-            Standing::Returning { .. } | Standing::Acting => self.start(&mut connection).await,
+            Standing::Returning { .. } | Standing::Acting | Standing::HandedOver | Standing::Replaced => {
+                self.start(&mut connection).await
+            }
         };
         begun?;
+        self.amend(&mut connection).await?;
         let Status { identity: Some(identity), incarnation, .. } =
             status(&mut connection).await.map_err(link)?.ok_or(NO_STATUS)?
         else {
@@ -220,15 +223,33 @@ impl Enclave {
             return Err(EnclaveError::Protocol("nothing to restore it with"));
         };
         self.must(connection, &Request::Restore { slot: Box::new(slot.clone()), certificates }).await?;
-        let mut number = 0;
-        loop {
-            let records = self.store.log(number, RECORDS_SIZE)?;
-            let Some(last) = records.last() else { break };
-            number = last.header.number;
-            self.must(connection, &Request::Records(records)).await?;
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        let refused = hand_over_log(connection, &self.store).await.map_err(|error| match error {
+            LogError::Link(source) => link(source),
+            LogError::Store(error) => error.into(),
+        })?;
+        if let Some(rejection) = refused {
+            return Err(EnclaveError::Start { rejection, checks: Vec::new() });
         }
-        self.must(connection, &Request::Restored).await?;
-        tracing::info!(number, "the enclave has its state back, and asks its peers whether it is the newest");
+        tracing::info!("the enclave has its state back, and asks its peers whether it is the newest");
+        Ok(())
+    }
+
+    /// Tells an enclave that was started long ago what has changed since in the manifest.
+    async fn amend(&self, connection: &mut Connection) -> Result<(), EnclaveError> {
+        let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
+        let epochs = match &*self.start.lock().unwrap_or_else(PoisonError::into_inner) {
+            Request::Start { epochs, .. } => epochs.clone(),
+            _ => Vec::new(),
+        };
+        for epoch in epochs {
+            let reply = connection.call(&Request::Amend(epoch)).await.map_err(link)?.reply;
+            if let Reply::Rejected(rejection) = reply {
+                // It goes on by the manifest that it knows; its peers go on without it.
+                tracing::error!(%rejection, "the enclave refuses an epoch of the manifest");
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -271,6 +292,35 @@ impl Enclave {
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
         session.connection.call(&Request::Acknowledge(last)).await.map_err(link)?;
         Ok(())
+    }
+}
+
+/// Why a log could not be handed over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Gives an enclave that has the key all records; says why it refuses them, if it does.
+pub(crate) async fn hand_over_log(
+    connection: &mut Connection,
+    store: &Store,
+) -> Result<Option<Rejection>, LogError> {
+    let mut number = 0;
+    loop {
+        let records = store.log(number, RECORDS_SIZE)?;
+        let last = records.last().map(|record| record.header.number);
+        let request = last.map_or(Request::Restored, |_| Request::Records(records));
+        if let Reply::Rejected(rejection) = connection.call(&request).await?.reply {
+            return Ok(Some(rejection));
+        }
+        match last {
+            Some(last) => number = last,
+            None => return Ok(None),
+        }
     }
 }
 
