@@ -24,6 +24,7 @@ use crate::vault::Vault;
 use crate::witness::Watch;
 use postern_attestation::ReportData;
 use postern_shared::epoch::{self, SignedEpoch};
+use postern_shared::identity::Identity;
 use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Certificates, Envelope};
@@ -97,6 +98,22 @@ impl<P: Platform> Core<P> {
     pub fn keygen(&self, pool: PoolId) -> Option<&Keygen> {
         match &self.life {
             Life::Started(started) => started.session.keygens.get(&pool),
+            _ => None,
+        }
+    }
+
+    /// The manifest that this enclave goes by, to look at.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        match &self.life {
+            Life::Started(started) => Some(&started.session.manifest),
+            _ => None,
+        }
+    }
+
+    /// The enclave that was admitted for a member, to look at.
+    pub fn enclave(&self, member: MemberId) -> Option<&Identity> {
+        match &self.life {
+            Life::Started(started) => started.session.admission.enclave(member),
             _ => None,
         }
     }
@@ -215,7 +232,11 @@ impl<P: Platform> Core<P> {
         let journal = Journal::new(key, name, LogHead::START);
         let mut started = Started { session, journal, watch: Watch::default() };
         started.commit(Change::Begun(Box::new(genesis)), &mut self.platform, groups)?;
-        started.session.challenge_missing(&mut self.platform, groups)?;
+        if started.session.notes.is_acting() {
+            started.session.challenge_missing(&mut self.platform, groups)?;
+        } else {
+            started.ask_leave(&mut self.platform, groups)?;
+        }
         self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
@@ -371,6 +392,7 @@ impl Restoring {
     ) -> Result<(), Rejection> {
         let number = record.header.number;
         let incomplete = Rejection::Sealed(SealedError::Incomplete);
+        let mut gated = Vec::new();
         match self.reader.read(record).map_err(Rejection::Sealed)? {
             Content::Nothing => {}
             // Another build's changes: only what it packed for us is ours to read.
@@ -384,13 +406,10 @@ impl Restoring {
                 let mut effects = Effects::default();
                 // What it refused then it refuses now.
                 let _ = session.apply(&change, &mut effects);
-                session.recorded(self.reader.head(), effects.into_parts().0);
+                gated = effects.into_parts().0;
             }
             Content::Vault(VaultContent { settled, .. }) => match &mut self.session {
-                Some(session) => {
-                    session.keep_settled(settled);
-                    session.recorded(self.reader.head(), Vec::new());
-                }
+                Some(session) => session.keep_settled(settled),
                 None => self.vault.keep(settled),
             },
             Content::Snapshot(items) => {
@@ -399,6 +418,10 @@ impl Restoring {
                 let session = session.ok_or(Rejection::Sealed(SealedError::Content { number }))?;
                 self.begin(session, platform, groups)?;
             }
+        }
+        // Like when it was written: every record of an enclave that acts is a place that it has come to.
+        if let Some(session) = &mut self.session {
+            session.recorded(self.reader.head(), gated);
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Session {
             releases: BTreeMap::new(),
             released: BTreeSet::new(),
             vault: Vault::default(),
-            notes: Notes::begin(genesis.member, genesis.nonce),
+            notes: Notes::begin(genesis.member, genesis.machine, genesis.nonce),
             held: VecDeque::new(),
             handed_over: false,
         })
@@ -191,6 +191,10 @@ impl Session {
             }
             Change::Admitted(admitted) => {
                 effects.change();
+                let identity = &admitted.attestation.identity;
+                if self.admission.enclave(identity.member) != Some(identity) {
+                    self.notes.forget(identity.member);
+                }
                 self.admission.admit((**admitted).clone());
             }
             Change::CutOff(refused) => {

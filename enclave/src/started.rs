@@ -326,6 +326,15 @@ impl Started {
     ) -> Result<(), Rejection> {
         let nonce = fresh_nonce(platform)?;
         self.commit(Change::Returned(nonce), platform, groups)?;
+        self.ask_leave(platform, groups)
+    }
+
+    /// Claims the place in the log at which it last acted.
+    pub(crate) fn ask_leave(
+        &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
         let claim = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
         self.watch.claim(claim);
         self.session.challenge_missing(platform, groups)?;

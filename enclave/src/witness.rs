@@ -32,6 +32,9 @@
 //! a majority of the DAO. Against that nothing in here helps; coins still do (the same question never gets two answers),
 //! and so do the shares that were made. An enclave that is broken open and forgets on purpose counts among those hosts.
 //!
+//! An enclave that takes a lost machine's place (`Member::machine`) knows nothing of what the lost one noted. It asks like
+//! one that was restored, and acts when it has learnt it.
+//!
 //! Notes are signed, not encrypted: there is nothing secret in them, and a signature proves to everybody what an envelope
 //! would prove to one.
 
@@ -95,10 +98,16 @@ pub(crate) enum Compared {
 }
 
 impl Notes {
-    /// Of an enclave that begins, and so has nothing to have forgotten.
-    pub(crate) fn begin(member: MemberId, nonce: Nonce) -> Self {
+    /// Of an enclave that begins. The first of its member has nothing to have forgotten; one that takes a lost machine's
+    /// place has to learn first what the lost one remembered of others.
+    pub(crate) fn begin(member: MemberId, machine: u32, nonce: Nonce) -> Self {
         let own = Note { member, incarnation: 0, nonce, head: LogHead::START };
-        Self { own, acting: true, others: BTreeMap::new() }
+        Self { own, acting: machine == 0, others: BTreeMap::new() }
+    }
+
+    /// A member has another enclave, with another log.
+    pub(crate) fn forget(&mut self, member: MemberId) {
+        self.others.remove(&member);
     }
 
     pub(crate) fn apply(&mut self, change: &Change) {

@@ -185,6 +185,29 @@ impl Node {
     }
 }
 
+/// An enclave that is to take another's place.
+pub struct Heir {
+    /// It.
+    pub core: Core<SpiedMachine>,
+    machine: Machine,
+    given: Given,
+}
+
+impl Heir {
+    /// An enclave that knows nothing.
+    pub fn launch(machine: Machine, seed: u64) -> Self {
+        let mut bytes = [0x4e; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let (core, given) = core(machine, bytes);
+        Self { core, machine, given }
+    }
+
+    /// The chip's chain.
+    pub fn certificates(&self) -> Certificates {
+        SoftwarePsp::new(self.machine).certificates()
+    }
+}
+
 impl Cluster {
     /// Launches and starts all enclaves; nothing is delivered yet.
     pub fn launch(manifest: Manifest, seed: u64) -> Self {
@@ -218,6 +241,51 @@ impl Cluster {
             Reply::Done
         );
         self.node_mut(id).seed = given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
+    }
+
+    /// From now on a member has this enclave, which has begun; gives back the one that it had.
+    pub fn adopt(&mut self, id: MemberId, heir: Heir) -> Core<SpiedMachine> {
+        let node = self.node_mut(id);
+        node.machine = heir.machine;
+        let old = std::mem::replace(&mut node.core, heir.core);
+        self.ask(id, Request::Resume);
+        old
+    }
+
+    /// A member's host forgets everything and starts an enclave that has never been, at the last of these epochs.
+    pub fn launch_anew(&mut self, id: MemberId, launch: u64, epochs: &[Manifest]) {
+        let machine = Machine { launch, ..self.node(id).machine };
+        let heir = Heir::launch(machine, launch);
+        let certificates = heir.certificates();
+        let given = Given::clone(&heir.given);
+        let node = self.node_mut(id);
+        (node.machine, node.core) = (machine, heir.core);
+        (node.records, node.slot) = (Vec::new(), None);
+        let mut before = self.manifest.clone();
+        let mut chain = Vec::new();
+        for epoch in epochs {
+            chain.push(crate::wallets::signed(&before, epoch, self.ids()));
+            before = epoch.clone();
+        }
+        let manifest = self.manifest.to_canonical();
+        let start = Request::Start { manifest, epochs: chain, member: id, certificates };
+        assert_eq!(self.ask(id, start), Reply::Done);
+        self.node_mut(id).seed = given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
+    }
+
+    /// The beacon chain gives a pool's validator an index, and every host sees it.
+    pub fn index(&mut self, pool: PoolId) {
+        let pubkey = self.pubkey(pool).expect("a key");
+        self.observe(ChainEvent::ValidatorIndexed {
+            pool,
+            pubkey,
+            validator_index: 1000 + u64::from(pool.0),
+        });
+    }
+
+    /// The manifest that an enclave goes by.
+    pub fn newest_manifest(&self, id: MemberId) -> Manifest {
+        self.node(id).core.manifest().cloned().expect("it was started")
     }
 
     fn machine_seed(&self, id: MemberId, launch: u64) -> [u8; 32] {

@@ -1,0 +1,364 @@
+//! How an enclave ends: newer code takes its state over, or the DAO gives its machine up. There are never two owners.
+
+use postern_shared::codec;
+use postern_shared::ids::{Measurement, MemberId, PoolId};
+use postern_shared::manifest::Manifest;
+use postern_shared::message::{Attestation, Envelope, PeerMessage};
+use postern_shared::policy::AllowedMeasurement;
+use postern_shared::record::{RecordKind, SealedError};
+use postern_shared::wire::{Rejection, Reply, Request, Response, StaleKind, Standing};
+use postern_simulation::Machine;
+use postern_tests::cluster::{self, Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::wallets::{next, signed, with_wallets};
+
+const OWN: MemberId = MemberId(2);
+const NEWER: [u8; 48] = [0x5b; 48];
+
+/// A DAO of three whose manifest lists newer code from epoch 1 on, which all know.
+fn dao() -> (Cluster, Manifest) {
+    let first = with_wallets(manifest(3, 2, 2));
+    let mut cluster = Cluster::launch(first.clone(), 11);
+    cluster.run(1);
+    let second = next(&first, |manifest| {
+        let newer = AllowedMeasurement {
+            name: "newer".into(),
+            digest: Measurement(NEWER),
+            from_epoch: 1,
+            until_epoch: None,
+        };
+        manifest.attestation.measurements.push(newer);
+    });
+    amend(&mut cluster, &second);
+    (cluster, second)
+}
+
+fn amend(cluster: &mut Cluster, manifest: &Manifest) {
+    let epoch = signed(&cluster.manifest, manifest, cluster.ids());
+    for id in cluster.ids() {
+        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
+    }
+}
+
+fn standing(cluster: &mut Cluster, id: MemberId) -> Standing {
+    match cluster.ask(id, Request::Status) {
+        Reply::Status(status) => status.standing,
+        other => panic!("no status: {other:?}"),
+    }
+}
+
+/// The enclave that is to take over, and what its host asks it.
+struct Heir {
+    node: cluster::Heir,
+}
+
+impl Heir {
+    fn launch(cluster: &Cluster, measurement: [u8; 48], launch: u64) -> Self {
+        let machine = Machine { measurement, launch, ..cluster.node(OWN).machine };
+        Self { node: cluster::Heir::launch(machine, launch) }
+    }
+
+    fn ask(&mut self, request: Request) -> Response {
+        self.node.core.handle(request)
+    }
+
+    fn reply(&mut self, request: Request) -> Reply {
+        self.ask(request).reply
+    }
+
+    /// Up to its proof to the enclave that it is to replace.
+    fn meet(&mut self, cluster: &mut Cluster, epochs: &[Manifest]) -> Result<Box<Attestation>, Rejection> {
+        let mut before = cluster.manifest.clone();
+        let mut chain = Vec::new();
+        for epoch in epochs {
+            chain.push(signed(&before, epoch, cluster.ids()));
+            before = epoch.clone();
+        }
+        let succeed = Request::Succeed {
+            manifest: cluster.manifest.to_canonical(),
+            epochs: chain,
+            member: OWN,
+            certificates: self.node.certificates(),
+        };
+        let Reply::Challenge(challenge) = accepted(self.reply(succeed))? else { panic!("no challenge") };
+        let introduction = accepted(cluster.ask(OWN, Request::Introduce(challenge)))?;
+        let Reply::Introduction(introduction) = introduction else { panic!("no introduction") };
+        match accepted(self.reply(Request::Meet(introduction)))? {
+            Reply::Attestation(proof) => Ok(proof),
+            other => panic!("no proof: {other:?}"),
+        }
+    }
+
+    /// From what was handed over to a state that waits for its peers.
+    fn take_over(&mut self, envelope: Envelope, records: &[postern_shared::record::SealedRecord]) -> Reply {
+        for request in [Request::TakeOver(envelope), Request::Records(records.to_vec())] {
+            let reply = self.reply(request);
+            if reply != Reply::Done {
+                return reply;
+            }
+        }
+        self.reply(Request::Restored)
+    }
+}
+
+fn accepted(reply: Reply) -> Result<Reply, Rejection> {
+    match reply {
+        Reply::Rejected(rejection) => Err(rejection),
+        reply => Ok(reply),
+    }
+}
+
+/// A key is made and its exit split; then member 2's enclave has handed over to newer code, which has not begun yet.
+fn handed_over() -> (Cluster, Heir, Envelope) {
+    let (mut cluster, second) = dao();
+    cluster.observe(deposit_requested(1));
+    cluster.run(1);
+    cluster.index(PoolId(1));
+    cluster.run(2);
+    let mut heir = Heir::launch(&cluster, NEWER, 7);
+    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
+    assert_eq!(standing(&mut cluster, OWN), Standing::HandedOver);
+    assert_eq!(cluster.node(OWN).handed_over, None, "nothing leaves before the others remember the end");
+    cluster.run(0);
+    let envelope = cluster.node(OWN).handed_over.clone().expect("the key to the log");
+    (cluster, heir, envelope)
+}
+
+/// What of the log is for the successor: it can't read another build's changes.
+fn bequest(cluster: &Cluster) -> Vec<postern_shared::record::SealedRecord> {
+    cluster.kept(OWN)
+}
+
+#[test]
+fn newer_code_goes_on_where_the_old_has_ended() {
+    let (mut cluster, mut heir, envelope) = handed_over();
+    let identity = *cluster.node(OWN).keys().identity();
+    let records = bequest(&cluster);
+    assert_eq!(heir.take_over(envelope, &records), Reply::Done);
+    let old = cluster.adopt(OWN, heir.node);
+    cluster.run(2);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(*cluster.node(OWN).keys().identity(), identity);
+    // It has what the old one had: its share of the exit, and with member 3 cut off it must give it.
+    for id in [MemberId(1), OWN] {
+        cluster.ask(id, exit(1));
+    }
+    cluster.packets.retain(|packet| packet.from != MemberId(3) && packet.to != MemberId(3));
+    cluster.run(1);
+    assert_eq!(cluster.exits(PoolId(1)).len(), 1);
+    // The old one answers for nothing any more.
+    let mut old = old;
+    for request in [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::Retry(PoolId(1))] {
+        let Response { reply, outputs, .. } = old.handle(request.clone());
+        let refused = reply == Reply::Rejected(Rejection::HandedOver) || request == Request::Tick;
+        assert!(refused, "{request:?}: {reply:?}");
+        assert!(outputs.iter().all(|numbered| !says_something(&numbered.output)), "{request:?}");
+    }
+}
+
+fn exit(pool: u32) -> Request {
+    Request::Observe(exit_requested(pool))
+}
+
+fn deposit(pool: u32) -> postern_shared::events::ChainEvent {
+    deposit_requested(pool)
+}
+
+fn says_something(output: &postern_shared::wire::Output) -> bool {
+    use postern_shared::wire::Output;
+    match output {
+        Output::Send { message, .. } => {
+            matches!(codec::decode(message), Ok(PeerMessage::Broadcast(_) | PeerMessage::Envelope(_)))
+        }
+        Output::Publish(_) => true,
+        _ => false,
+    }
+}
+
+#[test]
+fn the_old_enclave_restored_from_any_record_is_old() {
+    let (mut cluster, mut heir, envelope) = handed_over();
+    let before = cluster.node(OWN).records.clone();
+    assert_eq!(heir.take_over(envelope, &bequest(&cluster)), Reply::Done);
+    let old_slot = cluster.node(OWN).slot.clone();
+    cluster.adopt(OWN, heir.node);
+    cluster.run(2);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    let newer = cluster.node(OWN).machine;
+    // The host keeps the old image and the old slot, and starts it again.
+    let machine = Machine { measurement: cluster::MEASUREMENT, launch: 20, ..newer };
+    for (launch, end) in [(20, before.len()), (21, before.len() - 3), (22, before.len() / 2)] {
+        cluster.node_mut(OWN).machine = Machine { launch, ..machine };
+        cluster.node_mut(OWN).slot = old_slot.clone();
+        assert_eq!(cluster.restore(OWN, launch, &before[..end]), Reply::Done);
+        cluster.run(2);
+        let Standing::Stale(stale) = standing(&mut cluster, OWN) else {
+            panic!("it does not know that it is old")
+        };
+        assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Superseded), "{stale:?}");
+        assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::Stale));
+    }
+}
+
+#[test]
+fn an_interrupted_hand_over_is_repeated() {
+    let (mut cluster, heir, envelope) = handed_over();
+    // The successor is lost before it has begun; its keys were only for this.
+    drop((heir, envelope));
+    let second = cluster.newest_manifest(OWN);
+    let mut heir = Heir::launch(&cluster, NEWER, 8);
+    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
+    cluster.run(1);
+    // Or the old one is, and is restored: it can do nothing but hand over again.
+    cluster.crash(OWN, 9);
+    cluster.run(2);
+    assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::HandedOver));
+    let mut heir = Heir::launch(&cluster, NEWER, 10);
+    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    cluster.node_mut(OWN).handed_over = None;
+    assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
+    cluster.run(1);
+    let envelope = cluster.node(OWN).handed_over.clone().expect("the key to the log");
+    assert_eq!(heir.take_over(envelope, &bequest(&cluster)), Reply::Done);
+    cluster.adopt(OWN, heir.node);
+    cluster.run(2);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+}
+
+#[test]
+fn older_unlisted_and_strange_code_gets_nothing() {
+    let (mut cluster, second) = dao();
+    // As old as the enclave itself.
+    let mut twin = Heir::launch(&cluster, cluster::MEASUREMENT, 7);
+    let refused = twin.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ());
+    assert_eq!(refused, Err(Rejection::NoUpgrade));
+    // Listed only in an epoch that it does not know, or nowhere.
+    let mut early = Heir::launch(&cluster, NEWER, 8);
+    assert_eq!(early.meet(&mut cluster, &[]).map(|_| ()), Err(Rejection::OwnEvidence));
+    let mut strange = Heir::launch(&cluster, [0x77; 48], 9);
+    assert_eq!(
+        strange.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ()),
+        Err(Rejection::OwnEvidence)
+    );
+    // On a chip that is not the member's.
+    let mut elsewhere = Heir::launch(&cluster, NEWER, 10);
+    elsewhere.node = cluster::Heir::launch(
+        Machine { chip_seed: [0x99; 32], measurement: NEWER, ..cluster.node(OWN).machine },
+        10,
+    );
+    assert_eq!(
+        elsewhere.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ()),
+        Err(Rejection::OwnEvidence)
+    );
+    // A proof for another question.
+    let mut heir = Heir::launch(&cluster, NEWER, 11);
+    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    let mut other = Heir::launch(&cluster, NEWER, 12);
+    other.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Rejected(Rejection::StaleEvidence));
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting, "nothing has happened");
+    // Newer code does not go back to older.
+    let (mut cluster, mut heir, envelope) = handed_over();
+    assert_eq!(heir.take_over(envelope, &bequest(&cluster)), Reply::Done);
+    cluster.adopt(OWN, heir.node);
+    cluster.run(2);
+    let mut older = Heir::launch(&cluster, cluster::MEASUREMENT, 13);
+    let refused = older.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ());
+    assert_eq!(refused, Err(Rejection::NoUpgrade), "downgrade");
+}
+
+#[test]
+fn what_is_handed_over_opens_only_whole_and_for_one() {
+    let (cluster, mut heir, envelope) = handed_over();
+    let records = bequest(&cluster);
+    // Another successor, though it has met nobody or the same enclave.
+    let mut other = Heir::launch(&cluster, NEWER, 30);
+    assert_eq!(other.reply(Request::TakeOver(envelope.clone())), Reply::Rejected(Rejection::NoSuccession));
+    let mut altered = envelope.clone();
+    altered.ciphertext[0] ^= 1;
+    assert_eq!(heir.reply(Request::TakeOver(altered)), Reply::Rejected(Rejection::NotAuthentic));
+    // Records that end earlier: an earlier snapshot would do for a rollback.
+    let end = records.len() - 1;
+    assert!(matches!(records[end].header.kind, RecordKind::Snapshot { .. }));
+    let refused = heir.take_over(envelope.clone(), &records[..end]);
+    assert!(
+        matches!(
+            refused,
+            Reply::Rejected(Rejection::Sealed(SealedError::HandedOverAt { .. } | SealedError::Incomplete))
+        ),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn changes_of_another_build_are_not_read() {
+    let (cluster, mut heir, envelope) = handed_over();
+    let whole = cluster.node(OWN).records.clone();
+    let incomplete = Reply::Rejected(Rejection::Sealed(SealedError::Incomplete));
+    assert_eq!(heir.take_over(envelope, &whole), incomplete);
+}
+
+#[test]
+fn an_epoch_counts_only_with_a_quorum_and_in_its_turn() {
+    let (mut cluster, second) = dao();
+    let third = next(&second, |manifest| manifest.name = "renamed".into());
+    let one = signed(&second, &third, [MemberId(1)]);
+    assert_eq!(cluster.ask(OWN, Request::Amend(one)), Reply::Rejected(Rejection::InvalidEpoch));
+    let mut forged = signed(&second, &third, [MemberId(1), MemberId(3)]);
+    forged.signatures[0].member = MemberId(2);
+    assert_eq!(cluster.ask(OWN, Request::Amend(forged)), Reply::Rejected(Rejection::InvalidEpoch));
+    let fourth = next(&third, |manifest| manifest.name = "again".into());
+    let early = signed(&third, &fourth, [MemberId(1), MemberId(3)]);
+    assert_eq!(cluster.ask(OWN, Request::Amend(early.clone())), Reply::Rejected(Rejection::InvalidEpoch));
+    let good = signed(&second, &third, [MemberId(1), MemberId(3)]);
+    for epoch in [good.clone(), early, good] {
+        assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done, "and again is harmless");
+    }
+    // It survives, like everything.
+    cluster.crash(OWN, 5);
+    assert_eq!(cluster.newest_manifest(OWN).name, "again");
+}
+
+#[test]
+fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
+    let (mut cluster, second) = dao();
+    cluster.observe(deposit_requested(1));
+    cluster.run(1);
+    let old = *cluster.node(OWN).keys().identity();
+    let (records, slot) = (cluster.node(OWN).records.clone(), cluster.node(OWN).slot.clone());
+    // A fresh enclave is not let in as long as the DAO counts on the old one, however well it is measured.
+    cluster.launch_anew(OWN, 40, std::slice::from_ref(&second));
+    cluster.run(1);
+    let admitted = |cluster: &mut Cluster| match cluster.ask(MemberId(1), Request::Status) {
+        Reply::Status(status) => status.admitted,
+        other => panic!("no status: {other:?}"),
+    };
+    let known = cluster.node(MemberId(1)).core.enclave(OWN).copied();
+    assert_eq!(known, Some(old), "the old one is the member");
+    let third = next(&second, |manifest| manifest.members[1].machine = 1);
+    let epoch = signed(&second, &third, [MemberId(1), MemberId(3)]);
+    for id in [MemberId(1), MemberId(3)] {
+        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
+    }
+    assert_eq!(admitted(&mut cluster), [MemberId(1), MemberId(3)]);
+    cluster.launch_anew(OWN, 41, &[second.clone(), third.clone()]);
+    cluster.run(2);
+    let new = *cluster.node(OWN).keys().identity();
+    assert_ne!(new, old);
+    assert_eq!(cluster.node(MemberId(1)).core.enclave(OWN), Some(&new));
+    // The DAO goes on with it: new keys, and exits of old ones by those that have shares.
+    cluster.observe(deposit_requested(2));
+    cluster.run(2);
+    assert!(cluster.pubkey(PoolId(2)).is_some());
+    // The old one learns of it, and does nothing; and whoever has not heard of it is not let in.
+    cluster.node_mut(OWN).slot = slot;
+    assert_eq!(cluster.restore(OWN, 42, &records), Reply::Done);
+    cluster.run(1);
+    assert_ne!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(cluster.node(MemberId(1)).core.enclave(OWN), Some(&new));
+    let epoch = signed(&second, &third, [MemberId(1), MemberId(3)]);
+    assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Replaced);
+    assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::Replaced));
+}
