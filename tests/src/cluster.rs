@@ -11,7 +11,7 @@ use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, 
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
-use postern_shared::message::{Certificates, Envelope};
+use postern_shared::message::{Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
@@ -433,6 +433,17 @@ impl Cluster {
                 for id in self.ids() {
                     self.ask(id, Request::Tick);
                 }
+            }
+        }
+    }
+
+    /// Carries only what members remember for each other, until nothing of it is left: what waited for it is then on its way.
+    pub fn remember(&mut self) {
+        let is_witness =
+            |packet: &Packet| matches!(codec::decode(&packet.bytes), Ok(PeerMessage::Witness(_)));
+        while let Some(position) = self.packets.iter().position(is_witness) {
+            if let Some(packet) = self.packets.remove(position) {
+                self.ask(packet.to, Request::Deliver(packet.bytes));
             }
         }
     }

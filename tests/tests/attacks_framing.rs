@@ -48,6 +48,7 @@ fn accusations_of_accusations_frame_nobody_at_any_depth() {
         }
         cluster.packets.clear();
         cluster.ask(VICTIM, Request::Deliver(message(accusation)));
+        cluster.remember();
         let answer = cluster.packets.iter().filter(|packet| packet.to == WITNESS).find_map(statement);
         let answer = answer.expect("the victim answers with a verdict of its own");
         assert_eq!((answer.slot.from, answer.slot.step), (VICTIM, Step::Verdict));
@@ -228,6 +229,7 @@ fn honest_statements_of_other_ceremonies_or_steps_prove_nothing() {
         vec![said.clone()]
     });
     cluster.observe(deposit_requested(2));
+    cluster.remember();
     let others: Vec<Broadcast> = cluster
         .packets
         .iter()

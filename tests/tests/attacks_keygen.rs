@@ -519,6 +519,7 @@ fn a_bad_partial_deposit_is_named_and_the_deposit_is_signed_without_it() {
 fn forgeries_by_hosts_are_refused_and_convict_nobody() {
     let mut cluster = cluster();
     cluster.observe(deposit_requested(POOL.0));
+    cluster.remember();
     let ceremony = terms(&cluster).ceremony();
     let packet = cluster
         .packets

@@ -7,7 +7,7 @@ use postern_enclave::shell::{ServeError, serve};
 use postern_shared::codec::{self, DecodeError};
 use postern_shared::ids::{ChipId, MemberId};
 use postern_shared::manifest::{Manifest, ManifestError};
-use postern_shared::wire::{Hello, MAX_FRAME, Reply, Request, Response, encode_frame};
+use postern_shared::wire::{Hello, MAX_FRAME, PROTOCOL_VERSION, Reply, Request, Response, encode_frame};
 use postern_simulation::{Machine, SoftwarePsp};
 use postern_tests::cluster::manifest;
 use std::io::{Read, Write};
@@ -118,7 +118,7 @@ fn a_host_that_talks_nonsense_ends_its_connection_only() {
     });
     assert_eq!(
         unknown.unwrap_err().to_string(),
-        "this side speaks protocol version 1, the other side version 99"
+        format!("this side speaks protocol version {PROTOCOL_VERSION}, the other side version 99")
     );
     let foreign = with_shell(|host| host.write_all(&encode_frame(b"GET / HTTP/1.1").unwrap()).unwrap());
     assert!(matches!(foreign, Err(ServeError::Hello(_))));
