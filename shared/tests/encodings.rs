@@ -6,6 +6,7 @@ use arbitrary::any_value;
 use postern_shared::bls::{G1, PublicKey, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{DepositRequest, EventSource};
 use postern_shared::hash::Transcriber;
@@ -74,6 +75,7 @@ fn what_enclaves_say_to_each_other_has_one_encoding() {
 #[test]
 fn what_is_hashed_or_kept_has_one_encoding() {
     has_one_encoding::<Manifest>();
+    has_one_encoding::<SignedEpoch>();
     has_one_encoding::<Roster>();
     has_one_encoding::<KeygenTerms>();
     has_one_encoding::<KeygenCertificate>();

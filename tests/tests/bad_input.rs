@@ -16,8 +16,8 @@ use std::os::unix::net::UnixStream;
 #[test]
 fn a_manifest_error_names_its_field() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 29] = [
-        ("version", |manifest| manifest.version = 2),
+    let cases: [(&str, Change); 30] = [
+        ("version", |manifest| manifest.version = 1),
         ("name", |manifest| manifest.name.clear()),
         ("name", |manifest| manifest.name = "a\nb".into()),
         ("name", |manifest| manifest.name = "x".repeat(65)),
@@ -27,6 +27,7 @@ fn a_manifest_error_names_its_field() {
         ("members", |manifest| manifest.members.clear()),
         ("members", |manifest| manifest.members.truncate(1)),
         ("members", |manifest| manifest.members = vec![manifest.members[0].clone(); 41]),
+        ("history", |manifest| manifest.epoch = 1),
         ("members[1].id", |manifest| manifest.members[1].id = MemberId(0)),
         ("members[2].id", |manifest| manifest.members[2].id = MemberId(2)),
         ("members[0].name", |manifest| manifest.members[0].name.clear()),
@@ -89,7 +90,7 @@ fn the_hash_of_a_manifest_has_not_changed() {
         member.chip_ids = vec![ChipId([byte; 64])];
     }
     fixed.attestation.trust = postern_shared::policy::Trust::Amd;
-    let expected = "0x9c74ac7dc1874116ea28a678b13bf8261d321b003687b7d8ec265de3315b9d5d";
+    let expected = "0x87404d748349c3801d84138b9b8545ea80238c8ff61771b1fa23f410f071e9ae";
     assert_eq!(fixed.hash().to_string(), expected);
 }
 

@@ -5,6 +5,7 @@ use postern_attestation_fuzz::{SAMPLES, Sample};
 use postern_shared::{
     bls::PublicKey,
     codec::encode,
+    epoch::{SignedEpoch, WalletSignature, WalletSignatureBytes},
     ethereum::{ForkVersion, Network, Root, WithdrawalCredentials},
     events::{ChainEvent, DepositRequest, EventSource},
     identity::{AgreementKey, Identity, IdentitySignature, SigningKey},
@@ -87,7 +88,8 @@ fn decode() -> Seeds {
     let (requests, messages) = (requests(), messages());
     let requests = requests.iter().enumerate().map(|(kind, one)| (format!("request-{kind}"), encode(one)));
     let messages = messages.iter().enumerate().map(|(kind, one)| (format!("message-{kind}"), encode(one)));
-    requests.chain(messages).chain([("manifest".into(), manifest().to_canonical())]).collect()
+    let others = [("manifest".into(), manifest().to_canonical()), ("epoch".into(), epoch().to_bytes())];
+    requests.chain(messages).chain(others).collect()
 }
 
 fn requests() -> Vec<Request> {
@@ -147,6 +149,11 @@ fn messages() -> Vec<PeerMessage> {
             ciphertext: vec![4; 48],
         }),
     ]
+}
+
+fn epoch() -> SignedEpoch {
+    let signature = WalletSignature { member: MemberId(1), signature: WalletSignatureBytes([27; 65]) };
+    SignedEpoch { signatures: vec![signature], ..SignedEpoch::unsigned(&manifest()) }
 }
 
 fn manifest() -> Manifest {

@@ -1,0 +1,530 @@
+//! What an epoch of the manifest may change, who must sign it, and every way in which one is refused.
+
+use k256::ecdsa::SigningKey;
+use postern_shared::codec::DecodeError;
+use postern_shared::epoch::{
+    ChainError, Change, EpochError, EpochMessage, MAX_SIGNED_EPOCH, SignatureFault, SignedEpoch,
+    WalletSignature, WalletSignatureBytes, changes, follow, quorum, recover,
+};
+use postern_shared::ethereum::{ForkVersion, Network, Root};
+use postern_shared::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId};
+use postern_shared::manifest::{
+    Contracts, History, HostKey, MANIFEST_VERSION, Manifest, ManifestError, Member, Thresholds,
+};
+use postern_shared::policy::{AllowedMeasurement, AttestationRules, Revocation, Rule, TcbFloor, Trust};
+use postern_shared::snp::{Cpuid, Product, TcbVersion};
+use proptest::prelude::*;
+use sha3::{Digest as _, Keccak256};
+
+fn key(id: u16) -> SigningKey {
+    let mut scalar = [0; 32];
+    scalar[30..].copy_from_slice(&id.to_be_bytes());
+    SigningKey::from_slice(&scalar).unwrap()
+}
+
+fn wallet(id: u16) -> Address {
+    let point = key(id).verifying_key().to_sec1_point(false);
+    let hash: [u8; 32] = Keccak256::digest(&point.as_bytes()[1..]).into();
+    Address(hash[12..].try_into().unwrap())
+}
+
+fn member(id: u16) -> Member {
+    Member {
+        id: MemberId(id),
+        name: format!("member {id}"),
+        wallet: wallet(id),
+        host_key: HostKey([id as u8; 32]),
+        machine: 0,
+        chip_ids: vec![ChipId([id as u8; 64])],
+        operator: true,
+        guardian: true,
+    }
+}
+
+fn genesis() -> Manifest {
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        name: "DAO".into(),
+        epoch: 0,
+        leader: MemberId(1),
+        history: None,
+        network: Network {
+            chain_id: 1,
+            genesis_fork_version: ForkVersion([0; 4]),
+            capella_fork_version: ForkVersion([3, 0, 0, 0]),
+            genesis_validators_root: Root([1; 32]),
+        },
+        contracts: Contracts { pool_manager: Address([2; 20]), deposit: Address([3; 20]) },
+        thresholds: Thresholds { operator: 3, guardian: 2 },
+        attestation: AttestationRules {
+            measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
+            ..AttestationRules::strict(Trust::Amd)
+        },
+        members: (1..=5).map(member).collect(),
+    };
+    manifest.validate().unwrap();
+    manifest
+}
+
+/// The epoch after, with something edited.
+fn next(old: &Manifest, edit: impl FnOnce(&mut Manifest)) -> Manifest {
+    let history = Some(History { genesis: old.genesis(), predecessor: old.hash() });
+    let mut new = Manifest { epoch: old.epoch + 1, history, ..old.clone() };
+    edit(&mut new);
+    new
+}
+
+fn upgrade(manifest: &mut Manifest) {
+    let number = manifest.attestation.measurements.len() as u8;
+    let digest = Measurement([0x40 + number; 48]);
+    manifest.attestation.measurements.push(AllowedMeasurement::new(format!("image {number}"), digest));
+}
+
+fn retire(last: u64) -> impl FnOnce(&mut Manifest) {
+    move |manifest| manifest.attestation.measurements[0].until_epoch = Some(last)
+}
+
+fn sign_as(id: u16, by: u16, digest: &[u8; 32]) -> WalletSignature {
+    let (signature, recovery) = key(by).sign_prehash_recoverable(digest);
+    let mut bytes = [0; 65];
+    bytes[..64].copy_from_slice(&signature.to_bytes());
+    bytes[64] = 27 + recovery.to_byte();
+    WalletSignature { member: MemberId(id), signature: WalletSignatureBytes(bytes) }
+}
+
+fn signed(old: &Manifest, new: &Manifest, signers: &[u16]) -> SignedEpoch {
+    let mut epoch = SignedEpoch::unsigned(new);
+    let digest = epoch.message(old).unwrap().digest();
+    epoch.signatures = signers.iter().map(|&id| sign_as(id, id, &digest)).collect();
+    epoch
+}
+
+fn lines(old: &Manifest, new: &Manifest) -> Vec<String> {
+    changes(old, new).unwrap().iter().map(Change::to_string).collect()
+}
+
+#[test]
+fn histories_belong_to_every_epoch_but_the_first() {
+    let old = genesis();
+    let new = next(&old, upgrade);
+    assert_eq!((new.validate(), new.genesis(), old.genesis()), (Ok(()), old.hash(), old.hash()));
+    let newer = next(&new, upgrade);
+    assert_eq!((newer.validate(), newer.genesis()), (Ok(()), old.hash()));
+    let refused = |manifest: Manifest| match manifest.validate() {
+        Err(ManifestError::Field { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(Manifest { epoch: 0, ..new.clone() }), "history");
+    assert_eq!(refused(Manifest { history: None, ..new.clone() }), "history");
+    assert_eq!(refused(Manifest { epoch: 2, ..new }), "history.predecessor");
+    assert_eq!(refused(Manifest { epoch: 1, ..newer }), "history.predecessor");
+}
+
+/// Golden lines: they go into wallets' signatures.
+#[test]
+fn every_change_has_a_line() {
+    let old = genesis();
+    let silicon = Cpuid { family: 0x19, model: 0x11, stepping: 1 };
+    let tcb = TcbVersion { fmc: None, bootloader: 9, tee: 0, snp: 21, microcode: 72 };
+    let new = next(&old, |new| {
+        new.name = "DAO\u{202e}\"".into();
+        new.contracts.pool_manager = Address([0xaa; 20]);
+        new.leader = MemberId(2);
+        new.thresholds = Thresholds { operator: 4, guardian: 3 };
+        retire(1)(new);
+        upgrade(new);
+        let rules = &mut new.attestation;
+        rules.products = vec![Product::Genoa];
+        rules.guest_svn = 3;
+        rules.mitigations = 5;
+        rules.revocation = Revocation::Required;
+        rules.not_before = 1_700_000_000;
+        rules.guest_policy.smt = Rule::Forbidden;
+        rules.guest_policy.abi = (1, 55);
+        rules.platform.tsme = Rule::Required;
+        rules.tcb_floors = vec![TcbFloor { silicon, tcb, firmware: None }];
+        rules.relax.masked_chip_id = true;
+        rules.relax.vlek_providers = vec!["cloud".into()];
+        let one = &mut new.members[0];
+        (one.machine, one.chip_ids) = (1, vec![ChipId([0x11; 64]), ChipId([0x12; 64])]);
+        (one.name, one.wallet, one.host_key) = ("one".into(), Address([0x13; 20]), HostKey([0x14; 32]));
+        new.members[1].operator = false;
+        let mut six = member(6);
+        six.wallet = Address([6; 20]);
+        new.members.push(six);
+    });
+    let expected = [
+        "DAO's name: \"DAO\\u{202e}\\\"\"",
+        "pool manager: 0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "leader: member 2",
+        "operator threshold: 3 -> 4",
+        "guardian threshold: 2 -> 3",
+        "measurement \"first\": 040404040404040404040404.., until epoch 1",
+        "new measurement \"image 1\": 414141414141414141414141.., from epoch 0",
+        "attestation.products: Genoa",
+        "attestation.guest_svn: 3",
+        "attestation.mitigations: 0x5",
+        "attestation.revocation: required",
+        "attestation.not_before: 1700000000",
+        "attestation.guest_policy.smt: forbidden",
+        "attestation.guest_policy.abi: 1.55",
+        "attestation.platform.tsme: required",
+        "attestation.tcb_floors 19/11/1: 9/0/21/72",
+        "attestation.relax.masked_chip_id: on (LAXER)",
+        "attestation.relax.vlek_providers: \"cloud\"",
+        "member 1: machine lost, replaced by number 1",
+        "member 1: chips 111111111111111111111111.., 121212121212121212121212..",
+        "member 1: name \"one\"",
+        "member 1: wallet 0x1313131313131313131313131313131313131313",
+        "member 1: host key 141414141414141414141414..",
+        "member 2: guardian only",
+        "new member 6 \"member 6\": operator and guardian, wallet 0x0606060606060606060606060606060606060606, \
+         host key 060606060606060606060606.., chips 060606060606060606060606..",
+    ];
+    assert_eq!(lines(&old, &new), expected);
+    let more = next(&new, |newer| {
+        let silicon = Cpuid { stepping: 2, ..silicon };
+        newer.attestation.tcb_floors.push(TcbFloor { silicon, tcb, firmware: None });
+    });
+    assert_eq!(lines(&new, &more), ["attestation.tcb_floors 19/11/2: 9/0/21/72"]);
+    // Their order means nothing.
+    let turned = next(&more, |newer| newer.attestation.tcb_floors.reverse());
+    assert_eq!(changes(&more, &turned), Err(EpochError::NoChange));
+    let floors_gone = next(&new, |newer| newer.attestation.tcb_floors.clear());
+    assert_eq!(lines(&new, &floors_gone), ["attestation.tcb_floors 19/11/1: none"]);
+}
+
+#[test]
+fn what_no_epoch_may_change_is_refused_by_name() {
+    type Edit = fn(&mut Manifest);
+    let old = genesis();
+    let id = MemberId;
+    let zero = ManifestHash([0; 32]);
+    let machine = |member, lowest, highest, found| EpochError::Machine { member, lowest, highest, found };
+    let moved = |from, to| EpochError::MemberMoved { from: id(from), to: id(to) };
+    let altered = |field| EpochError::MeasurementAltered { name: "first".into(), field };
+    let cases: [(Edit, EpochError); 17] = [
+        (|_| (), EpochError::NoChange),
+        (|new| new.network.chain_id = 5, EpochError::Fixed("network")),
+        (|new| new.contracts.deposit = Address([9; 20]), EpochError::Fixed("contracts.deposit")),
+        (
+            |new| new.attestation.trust = Trust::Simulation { root: Digest([1; 32]) },
+            EpochError::Fixed("attestation.trust"),
+        ),
+        (|new| new.members.truncate(4), EpochError::MemberRemoved(id(5))),
+        (
+            |new| {
+                new.members.swap(0, 1);
+                (new.members[0].id, new.members[1].id) = (MemberId(1), MemberId(2));
+            },
+            moved(2, 1),
+        ),
+        (
+            |new| {
+                new.members[4].host_key = HostKey([0x77; 32]);
+                new.members.push(Member {
+                    host_key: HostKey([5; 32]),
+                    wallet: Address([7; 20]),
+                    ..member(6)
+                });
+                new.members[5].chip_ids = vec![ChipId([0x66; 64])];
+            },
+            moved(5, 6),
+        ),
+        (|new| new.members[2].machine = 2, machine(id(3), 0, 1, 2)),
+        (|new| new.members.push(Member { machine: 1, ..member(6) }), machine(id(6), 0, 0, 1)),
+        (
+            |new| new.attestation.measurements[0].digest = Measurement([9; 48]),
+            EpochError::MeasurementRemoved("first".into()),
+        ),
+        (|new| new.attestation.measurements[0].name = "1st".into(), altered("name")),
+        (|new| new.attestation.measurements[0].from_epoch = 1, altered("from_epoch")),
+        (
+            |new| new.epoch = 0,
+            EpochError::Manifest(ManifestError::Field {
+                field: "history".into(),
+                reason: "epoch 0 has none".into(),
+            }),
+        ),
+        (
+            |new| {
+                new.history =
+                    Some(History { genesis: ManifestHash([0; 32]), predecessor: ManifestHash([0; 32]) })
+            },
+            EpochError::Genesis { expected: old.hash(), found: zero },
+        ),
+        (
+            |new| {
+                new.epoch = 3;
+                new.history =
+                    new.history.map(|known| History { predecessor: ManifestHash([0; 32]), ..known });
+            },
+            EpochError::Epoch { expected: 1, found: 3 },
+        ),
+        (
+            |new| new.thresholds.operator = 9,
+            EpochError::Manifest(ManifestError::Field {
+                field: "thresholds.operator".into(),
+                reason: "9 of only 5 operators".into(),
+            }),
+        ),
+        (
+            |new| new.version = 1,
+            EpochError::Manifest(ManifestError::Field {
+                field: "version".into(),
+                reason: "this build reads version 2, not 1".into(),
+            }),
+        ),
+    ];
+    for (position, (edit, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(changes(&old, &next(&old, edit)), Err(expected), "case {position}");
+    }
+    // With the right genesis, but another before it.
+    let one = next(&old, upgrade);
+    let other = next(&old, retire(9));
+    let two = next(&one, upgrade);
+    let expected = EpochError::Predecessor { expected: other.hash(), found: one.hash() };
+    assert_eq!(changes(&other, &two), Err(expected));
+    // Machines only count up.
+    let replaced = next(&old, |new| new.members[0].machine = 1);
+    let back = next(&replaced, |new| new.members[0].machine = 0);
+    assert_eq!(changes(&replaced, &back), Err(machine(id(1), 1, 2, 0)));
+    // The last epoch there is.
+    let mut last = one;
+    last.epoch = u64::MAX;
+    last.history = Some(History { genesis: old.hash(), predecessor: ManifestHash([1; 32]) });
+    let after =
+        Manifest { history: Some(History { genesis: old.hash(), predecessor: last.hash() }), ..last.clone() };
+    let expected = EpochError::Epoch { expected: u64::MAX, found: u64::MAX };
+    assert_eq!(changes(&last, &after), Err(expected));
+}
+
+#[test]
+fn downgrades_are_refused() {
+    let old = genesis();
+    let one = next(&old, |new| {
+        upgrade(new);
+        retire(1)(new);
+        new.attestation.guest_svn = 2;
+        new.attestation.not_before = 10;
+    });
+    assert!(changes(&old, &one).is_ok());
+    let two = next(&one, upgrade);
+    assert!(two.attestation.measurements_at(2).all(|listed| listed.name != "first"));
+    let downgrade = |old: &Manifest, edit: fn(&mut Manifest)| match changes(old, &next(old, edit)) {
+        Err(EpochError::Downgrade(what)) => what,
+        other => panic!("{other:?}"),
+    };
+    // Retired, or about to be: it does not come back, not even under another name.
+    for manifest in [&one, &two] {
+        for edit in [(|new| retire(7)(new)) as fn(&mut Manifest), |new| {
+            new.attestation.measurements[0].until_epoch = None
+        }] {
+            assert!(downgrade(manifest, edit).contains("\"first\" was to be retired after epoch 1"));
+        }
+    }
+    let renamed = next(&two, |new| {
+        let digest = new.attestation.measurements[0].digest;
+        new.attestation.measurements.push(AllowedMeasurement::new("fresh", digest));
+    });
+    assert!(matches!(changes(&two, &renamed), Err(EpochError::Manifest(_))));
+    assert_eq!(downgrade(&two, |new| new.attestation.guest_svn = 1), "guest_svn 1 is below 2");
+    assert_eq!(downgrade(&two, |new| new.attestation.not_before = 9), "not_before 9 is before 10");
+    // Nor is the past written anew.
+    let expected = Err(EpochError::MeasurementAltered { name: "first".into(), field: "until_epoch" });
+    assert_eq!(changes(&two, &next(&two, retire(0))), expected);
+}
+
+#[test]
+fn a_quorum_is_a_majority_and_reaches_both_thresholds() {
+    let mut manifest = genesis();
+    assert_eq!(quorum(&manifest), 3);
+    manifest.thresholds.guardian = 5;
+    assert_eq!(quorum(&manifest), 5);
+    manifest.members.truncate(4);
+    manifest.thresholds = Thresholds { operator: 2, guardian: 2 };
+    assert_eq!(quorum(&manifest), 3, "half is not enough");
+}
+
+#[test]
+fn a_chain_is_followed_from_any_of_its_manifests() {
+    let zero = genesis();
+    let one = next(&zero, |new| {
+        upgrade(new);
+        new.members[0].wallet = wallet(100);
+    });
+    let two = next(&one, |new| new.members[3].machine = 1);
+    // The wallets are those of the manifest before: the new one of member 1 counts only afterwards.
+    let mut second = signed(&one, &two, &[2, 3]);
+    let digest = second.message(&one).unwrap().digest();
+    second.signatures.push(sign_as(1, 100, &digest));
+    let chain = [signed(&zero, &one, &[5, 1, 3]), second];
+    assert_eq!(follow(&zero, &chain), Ok(two.clone()));
+    assert_eq!(follow(&one, &chain[1..]), Ok(two));
+    assert_eq!(follow(&zero, &[]), Ok(zero.clone()));
+    let expected = EpochError::Epoch { expected: 1, found: 2 };
+    assert_eq!(follow(&zero, &chain[1..]), Err(ChainError { epoch: 1, source: expected }));
+    let expected = EpochError::Epoch { expected: 2, found: 1 };
+    let repeated = [chain[0].clone(), chain[0].clone()];
+    assert_eq!(follow(&zero, &repeated), Err(ChainError { epoch: 2, source: expected }));
+}
+
+#[test]
+fn signatures_that_do_not_count_are_refused_by_name() {
+    let old = genesis();
+    let new = next(&old, upgrade);
+    let good = signed(&old, &new, &[1, 2, 3]);
+    assert_eq!(good.verify(&old), Ok(new.clone()));
+    let with = |signature: WalletSignature| {
+        let mut epoch = good.clone();
+        epoch.signatures[2] = signature;
+        epoch.verify(&old)
+    };
+    let digest = good.message(&old).unwrap().digest();
+    let third = good.signatures[2];
+    assert_eq!(
+        signed(&old, &new, &[1, 2]).verify(&old),
+        Err(EpochError::TooFewSigners { needed: 3, found: 2 })
+    );
+    assert_eq!(
+        SignedEpoch::unsigned(&new).verify(&old),
+        Err(EpochError::TooFewSigners { needed: 3, found: 0 })
+    );
+    assert_eq!(with(good.signatures[0]), Err(EpochError::SignedTwice(MemberId(1))));
+    for stranger in [0, 6] {
+        assert_eq!(with(sign_as(stranger, 3, &digest)), Err(EpochError::UnknownSigner(MemberId(stranger))));
+    }
+    let (member, expected) = (MemberId(3), wallet(3));
+    assert_eq!(
+        with(sign_as(3, 4, &digest)),
+        Err(EpochError::OtherWallet { member, expected, found: wallet(4) })
+    );
+    // The other v is the signature of another key, or of none.
+    let mut other_v = third;
+    other_v.signature.0[64] ^= 27 ^ 28;
+    assert!(matches!(
+        with(other_v),
+        Err(EpochError::OtherWallet { .. } | EpochError::Signature { fault: SignatureFault::NoKey, .. })
+    ));
+    let fault = |edit: &dyn Fn(&mut [u8; 65])| {
+        let mut signature = third;
+        edit(&mut signature.signature.0);
+        match with(signature) {
+            Err(EpochError::Signature { member: MemberId(3), fault }) => fault,
+            other => panic!("{other:?}"),
+        }
+    };
+    for v in [0, 1, 26, 29, 255] {
+        assert_eq!(fault(&|bytes| bytes[64] = v), SignatureFault::V(v));
+    }
+    assert_eq!(fault(&|bytes| bytes[..32].fill(0)), SignatureFault::Range);
+    assert_eq!(fault(&|bytes| bytes[32..64].fill(0)), SignatureFault::Range);
+    assert_eq!(fault(&|bytes| bytes[..32].fill(0xff)), SignatureFault::Range);
+    // What anybody can make of a good signature: the negative s, with the other v.
+    let malleable = |bytes: &mut [u8; 65]| {
+        let signature = k256::ecdsa::Signature::from_slice(&bytes[..64]).unwrap();
+        let (r, s) = signature.split_scalars();
+        let high = k256::ecdsa::Signature::from_scalars(r.to_bytes(), (-*s).to_bytes()).unwrap();
+        bytes[..64].copy_from_slice(&high.to_bytes());
+        bytes[64] ^= 27 ^ 28;
+    };
+    assert_eq!(fault(&malleable), SignatureFault::HighS);
+}
+
+#[test]
+fn a_signature_is_good_for_one_epoch_of_one_dao_on_one_chain() {
+    let old = genesis();
+    let signatures = signed(&old, &next(&old, upgrade), &[1, 2, 3]).signatures;
+    let elsewhere = |edit: fn(&mut Manifest)| {
+        let mut other = old.clone();
+        edit(&mut other);
+        let new = next(&other, upgrade);
+        SignedEpoch { manifest: new.to_canonical(), signatures: signatures.clone() }.verify(&other)
+    };
+    assert!(elsewhere(|_| ()).is_ok());
+    let edits: [fn(&mut Manifest); 4] = [
+        |other| other.network.chain_id = 17_000,
+        |other| other.contracts.pool_manager = Address([9; 20]),
+        |other| other.name = "another DAO".into(),
+        |other| other.thresholds.guardian = 3,
+    ];
+    for edit in edits {
+        assert!(matches!(elsewhere(edit), Err(EpochError::OtherWallet { member: MemberId(1), .. })));
+    }
+    let other = next(&old, |new| new.leader = MemberId(2));
+    let taken = SignedEpoch { manifest: other.to_canonical(), signatures }.verify(&old);
+    assert!(matches!(taken, Err(EpochError::OtherWallet { .. })));
+}
+
+/// Every part of the message counts, so that a wallet's display can't be parted from what is signed.
+#[test]
+fn every_part_of_the_message_is_signed() {
+    let old = genesis();
+    let message = EpochMessage::new(&old, &next(&old, upgrade)).unwrap();
+    let edits: [fn(&mut EpochMessage); 7] = [
+        |message| message.chain_id += 1,
+        |message| message.verifying_contract.0[0] ^= 1,
+        |message| message.dao.push(' '),
+        |message| message.epoch += 1,
+        |message| message.predecessor.0[0] ^= 1,
+        |message| message.manifest.0[0] ^= 1,
+        |message| message.changes.push(' '),
+    ];
+    for edit in edits {
+        let mut other = message.clone();
+        edit(&mut other);
+        assert_ne!(other.digest(), message.digest());
+    }
+}
+
+/// EIP-712's own example key and address (`cow`), and a signature of go-ethereum's test of `Ecrecover`.
+#[test]
+fn wallets_are_recovered_as_others_recover_them() {
+    let digest = hex::decode("ce0677bb30baa8cf067c88db9811f4333d131bf8bcf12fe7065d211dce971008").unwrap();
+    let signature = hex::decode(
+        "90f27b8b488db00b00606796d2987f6a5f59ae62ea05effe84fef5b8b0e549984a691139ad57a3f0b906637673aa2f63d1f55cb1a69199d4009eea23ceaddc9301",
+    );
+    let mut signature: [u8; 65] = signature.unwrap().try_into().unwrap();
+    signature[64] += 27;
+    let found = recover(&digest.try_into().unwrap(), &WalletSignatureBytes(signature)).unwrap();
+    let public = hex::decode(
+        "e32df42865e97135acfb65f3bae71bdc86f4d49150ad6a440b6f15878109880a0a2b2667f7e725ceea70c673093bf67663e0312623c8e091b13cf2c0f11ef652",
+    );
+    let hash = Keccak256::digest(public.unwrap());
+    assert_eq!(found.0[..], hash[12..]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_make_a_signed_epoch_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(epoch) = SignedEpoch::from_bytes(&bytes) {
+            prop_assert_eq!(epoch.to_bytes(), bytes);
+            prop_assert!(epoch.verify(&genesis()).is_err());
+        }
+    }
+
+    #[test]
+    fn no_altered_byte_of_a_signed_epoch_goes_unnoticed(place in any::<prop::sample::Index>(), flip in 1u8..) {
+        let old = genesis();
+        let mut bytes = signed(&old, &next(&old, upgrade), &[1, 2, 3]).to_bytes();
+        let place = place.index(bytes.len());
+        bytes[place] ^= flip;
+        let verified = SignedEpoch::from_bytes(&bytes).and_then(|epoch| epoch.verify(&old));
+        prop_assert!(verified.is_err());
+        prop_assert!(SignedEpoch::from_bytes(&bytes[..place]).is_err());
+    }
+}
+
+#[test]
+fn a_signed_epoch_has_one_form_and_a_longest_one() {
+    let old = genesis();
+    let epoch = signed(&old, &next(&old, upgrade), &[1, 2, 3]);
+    let bytes = epoch.to_bytes();
+    assert_eq!(SignedEpoch::from_bytes(&bytes), Ok(epoch));
+    let trailing = EpochError::Decode(DecodeError::Trailing { count: 1 });
+    assert_eq!(SignedEpoch::from_bytes(&[&bytes[..], &[0]].concat()), Err(trailing));
+    let long = vec![0; MAX_SIGNED_EPOCH + 1];
+    assert_eq!(SignedEpoch::from_bytes(&long), Err(EpochError::TooLong(long.len())));
+}
