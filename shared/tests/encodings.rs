@@ -147,7 +147,7 @@ proptest! {
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000100");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000200");
     assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "07ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);

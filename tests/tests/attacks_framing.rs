@@ -31,6 +31,7 @@ fn beginning() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 7);
     cluster.run(0);
     cluster.observe(deposit_requested(POOL.0));
+    cluster.remember();
     cluster
 }
 

@@ -255,6 +255,7 @@ mod tests {
             }],
             "timings_ms": {"keygen": 1, "deposit": 2, "presign": 3, "release": 4, "total": 10},
             "peak_rss_kib": 77,
+            "chaos": {"kills_host": 1, "kills_enclave": 2},
         });
         assert_eq!(serde_json::to_value(report).unwrap(), expected);
     }

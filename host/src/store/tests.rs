@@ -98,7 +98,7 @@ fn a_file_of_another_version_is_refused() {
     let connection = Connection::open(directory.path().join("postern.sqlite")).unwrap();
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     let refused = Store::open(directory.path()).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(refused, "store: its schema has version 99, this build reads version 1");
+    assert_eq!(refused, "store: its schema has version 99, this build reads version 2");
 }
 
 #[test]

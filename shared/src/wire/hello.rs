@@ -61,7 +61,7 @@ mod tests {
         let error = Hello::check(&Hello { version: 7 }.encode()).unwrap_err();
         assert_eq!(
             alloc::format!("{error}"),
-            "this side speaks protocol version 1, the other side version 7"
+            "this side speaks protocol version 2, the other side version 7"
         );
         assert_eq!(Hello::check(b"GET / HTTP/1.1"), Err(HelloError::Foreign));
     }
