@@ -1,7 +1,8 @@
-//! `kill -9` of hosts at any moment of the demo: every pool still completes, nothing happens twice, nothing is left over.
+//! `kill -9` of hosts and enclaves at any moment of the demo: every pool still completes, nothing happens twice, nothing is
+//! left over, and every enclave's log is whole.
 //!
 //! Slow; runs the release binary (`cargo build --release` first, or `POSTERN_BIN`). `POSTERN_KILL_RUNS` sets how many
-//! demos. Times are not repeated with a seed, so a seed gives the same intentions and not the same run.
+//! demos of each kind. Times are not repeated with a seed, so a seed gives the same intentions and not the same run.
 //!
 //! Some moments are too short to hit: that what the enclave repeats is not stored twice, `link.rs` shows.
 
@@ -9,6 +10,7 @@ use postern_host::chain::beacon::ValidatorStatus;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
+use postern_shared::record::{LogHead, SealedRecord};
 use postern_shared::wire::Artifact;
 use postern_tests::cluster::kind;
 use rusqlite::{Connection, OpenFlags};
@@ -24,8 +26,12 @@ const MEMBERS: u16 = 5;
 const POOLS: usize = 2;
 const LEADER: u16 = 1;
 
-/// The demo gives up on a host that it has restarted more often than 20 times.
+/// The demo gives up on a process that it has restarted more often than 20 times.
 const MAX_KILLS_OF_ONE: usize = 18;
+
+/// A member's processes, as the demo lists them.
+const HOST: &str = "host";
+const ENCLAVE: &str = "enclave";
 
 /// For one demo, which takes 12 s when nobody is killed; and for what is still on its way at its end.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -58,7 +64,7 @@ struct Demo {
     /// The execution node's.
     url: String,
     stores: BTreeMap<u16, Connection>,
-    kills: BTreeMap<u16, usize>,
+    kills: BTreeMap<(u16, &'static str), usize>,
 }
 
 impl Demo {
@@ -100,11 +106,11 @@ impl Demo {
         serde_json::from_str(&self.text("report.json")).ok()
     }
 
-    /// The process that is a member's host now, if it is alive.
-    fn host(&self, member: u16) -> Option<Pid> {
+    /// The process that is a member's host or enclave now, if it is alive.
+    fn process(&self, member: u16, kind: &str) -> Option<Pid> {
         let pids: Value = serde_json::from_str(&self.text("demo/pids.json")).expect("a list of processes");
         let members = pids["members"].as_array().expect("members");
-        let pid = members.iter().find(|entry| entry["member"] == member)?["host"].as_i64()?;
+        let pid = members.iter().find(|entry| entry["member"] == member)?[kind].as_i64()?;
         // `pid (name) state parent …`: the list may name one that has ended.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -176,17 +182,17 @@ impl Demo {
         }
     }
 
-    /// Kills a member's host if it is alive, and if the demo will start it again.
-    fn kill(&mut self, member: u16) {
-        let kills = self.kills.get(&member).copied().unwrap_or_default();
-        if let Some(host) = self.host(member).filter(|_| kills < MAX_KILLS_OF_ONE) {
-            kill_process(host, Signal::KILL).expect("it was alive");
-            self.kills.insert(member, kills + 1);
+    /// Kills a member's host or enclave if it is alive, and if the demo will start it again.
+    fn kill(&mut self, member: u16, kind: &'static str) {
+        let kills = self.kills.get(&(member, kind)).copied().unwrap_or_default();
+        if let Some(process) = self.process(member, kind).filter(|_| kills < MAX_KILLS_OF_ONE) {
+            kill_process(process, Signal::KILL).expect("it was alive");
+            self.kills.insert((member, kind), kills + 1);
         }
     }
 
-    /// Kills hosts until the demo has its report.
-    fn under_fire(&mut self, rng: &mut fastrand::Rng) -> Value {
+    /// Kills members' processes of these kinds until the demo has its report.
+    fn under_fire(&mut self, kinds: &[&[&'static str]], rng: &mut fastrand::Rng) -> Value {
         loop {
             // The leader more often than others: it is the one that sends transactions.
             let member = if rng.u8(..3) == 0 { LEADER } else { rng.u16(1..=MEMBERS) };
@@ -201,15 +207,18 @@ impl Demo {
             if let Some(report) = self.report() {
                 return report;
             }
-            self.kill(member);
+            for kind in kinds[rng.usize(..kinds.len())] {
+                self.kill(member, kind);
+            }
         }
     }
 
     /// Waits until every host is back and nothing is left to do for any.
     fn settle(&mut self) {
         for member in 1..=MEMBERS {
-            let settled =
-                |demo: &mut Self| demo.host(member).is_some() && demo.count(member, LEFT_OVER) == Some(0);
+            let settled = |demo: &mut Self| {
+                demo.process(member, HOST).is_some() && demo.count(member, LEFT_OVER) == Some(0)
+            };
             self.wait(SETTLING, settled);
             assert!(settled(self), "member {member} has something left over");
         }
@@ -245,14 +254,30 @@ impl Demo {
             expected.sort();
             assert_eq!(self.results(member), expected, "results of member {member}");
             assert_eq!(self.count(member, mined), Some(if leads { POOLS } else { 0 }));
+            self.check_log(member);
             let log = self.text(&format!("demo/member-{member}/host.log"));
             let bad = log.lines().find(|line| line.contains("ERROR") || line.contains("panicked"));
             assert_eq!(bad, None, "log of member {member}");
         }
 
-        // No host ever died by itself.
+        // Nobody ever died by itself.
         let restarts = self.text("story.txt").matches("died and was started again").count();
         assert_eq!(restarts, self.kills.values().sum::<usize>(), "restarts");
+    }
+
+    /// The enclave's log: each record follows on the one before, and begins with the enclave, so nothing was ever lost.
+    fn check_log(&mut self, member: u16) {
+        let store = self.store(member).expect("a store");
+        let mut statement = store.prepare("SELECT record FROM log ORDER BY number").expect("a table");
+        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+        let mut head = LogHead::START;
+        for bytes in rows {
+            let record: SealedRecord = codec::decode(&bytes.expect("a row")).expect("a record");
+            record.follows(head).expect("the next record of the log");
+            assert_eq!(record.header.member, MemberId(member));
+            head = record.head();
+        }
+        assert!(head.number > 0);
     }
 }
 
@@ -269,18 +294,30 @@ impl Drop for Demo {
     }
 }
 
+fn run(kinds: &[&[&'static str]]) {
+    let runs = std::env::var("POSTERN_KILL_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(4);
+    let (mut restarts, begun) = (0, Instant::now());
+    for seed in 0..runs {
+        let mut demo = Demo::start();
+        let report = demo.under_fire(kinds, &mut fastrand::Rng::with_seed(seed));
+        demo.settle();
+        demo.check(&report);
+        println!("seed {seed}: killed {:?}; {:.1} s", demo.kills, demo.started.elapsed().as_secs_f64());
+        let kills = demo.kills.values().sum::<usize>();
+        assert!(kills >= 10, "too few kills to mean anything");
+        restarts += kills;
+    }
+    println!("{restarts} restarts in {runs} demos and {:.0} s", begun.elapsed().as_secs_f64());
+}
+
 #[test]
 #[ignore = "long: run by the slow suites"]
 fn hosts_may_be_killed_at_any_moment() {
-    let runs = std::env::var("POSTERN_KILL_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(4);
-    for seed in 0..runs {
-        println!("seed {seed}");
-        let mut demo = Demo::start();
-        let report = demo.under_fire(&mut fastrand::Rng::with_seed(seed));
-        demo.settle();
-        demo.check(&report);
-        println!("killed, by member: {:?}; {:.1} s", demo.kills, demo.started.elapsed().as_secs_f64());
-        let (kills, of_leader) = (demo.kills.values().sum::<usize>(), demo.kills.get(&LEADER));
-        assert!(kills >= 10 && of_leader >= Some(&3), "too few kills to mean anything");
-    }
+    run(&[&[HOST]]);
+}
+
+#[test]
+#[ignore = "long: run by the slow suites"]
+fn enclaves_may_be_killed_at_any_moment_and_their_hosts_with_them() {
+    run(&[&[ENCLAVE], &[ENCLAVE], &[HOST], &[ENCLAVE, HOST]]);
 }
