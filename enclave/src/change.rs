@@ -35,8 +35,8 @@ pub(crate) enum Change {
     Amended(Box<SignedEpoch>),
     /// So many outputs that were held back have left.
     Released(u32),
-    /// The enclave was restored, as another incarnation.
-    Returned(Nonce),
+    /// The enclave asks to act, as this incarnation.
+    Returned(u64, Nonce),
     /// The enclave takes part again.
     Resumed,
     /// The enclave ends: a successor is given its state.

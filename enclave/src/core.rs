@@ -355,7 +355,7 @@ impl<P: Platform> Core<P> {
             groups.output(Output::Store(Record::Slot(Box::new(slot))));
         }
         let mut started = Started { session, journal, watch: Watch::default() };
-        started.come_back(&mut self.platform, groups)?;
+        started.come_back(0, &mut self.platform, groups)?;
         if handed_over.is_some() {
             started.commit(Change::TakenOver, &mut self.platform, groups)?;
         }

@@ -28,6 +28,9 @@ mod journal;
 pub mod keys;
 mod ledger;
 pub mod platform;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod scale;
 mod seal;
 mod secret;
 mod session;

@@ -181,7 +181,7 @@ impl Session {
 
     fn apply_one(&mut self, change: &Change, effects: &mut Effects) -> Result<(), Rejection> {
         match change {
-            Change::Begun(_) | Change::Returned(_) | Change::Resumed | Change::Noted(_) => {
+            Change::Begun(_) | Change::Returned(..) | Change::Resumed | Change::Noted(_) => {
                 effects.change();
                 self.notes.apply(change);
             }

@@ -7,7 +7,7 @@ use crate::journal::{Journal, LogName, VaultContent, fresh_salt};
 use crate::platform::Platform;
 use crate::session::Session;
 use crate::succession::{self, Inheritance};
-use crate::witness::{Compared, Watch};
+use crate::witness::{Compared, OwnState, Watch};
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Attestation, Certificates, PeerMessage};
@@ -318,14 +318,16 @@ impl Started {
         self.say_to_all(Witness::Advance(note), groups);
     }
 
-    /// Begins another incarnation and asks for leave to act.
+    /// Begins another incarnation, after the own one or one that it has learnt of, and asks for leave to act.
     pub(crate) fn come_back(
         &mut self,
+        after: u64,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
+        let incarnation = after.max(self.session.notes.own().incarnation).saturating_add(1);
         let nonce = fresh_nonce(platform)?;
-        self.commit(Change::Returned(nonce), platform, groups)?;
+        self.commit(Change::Returned(incarnation, nonce), platform, groups)?;
         self.ask_leave(platform, groups)
     }
 
@@ -474,12 +476,16 @@ impl Started {
         // Whoever it comes from: what this enclave itself has signed proves it.
         let mine = notes.iter().filter(|known| known.verify(dao, self.session.keys.identity()));
         for known in mine {
-            if let Some(kind) = self.session.notes.own_staleness(&known.note) {
-                let stale =
-                    StaleLog { kind, own: self.session.notes.own(), known: known.note, told_by: from };
-                self.watch.stale = Some(stale);
-                groups.notice(Notice::Stale(stale));
-                return Ok(());
+            match self.session.notes.judge_own(&known.note) {
+                OwnState::Newest => {}
+                OwnState::Outbid(incarnation) => return self.come_back(incarnation, platform, groups),
+                OwnState::Stale(kind) => {
+                    let own = self.session.notes.own();
+                    let stale = StaleLog { kind, own, known: known.note, told_by: from };
+                    self.watch.stale = Some(stale);
+                    groups.notice(Notice::Stale(stale));
+                    return Ok(());
+                }
             }
         }
         if self.watch.claimed().is_none_or(|own| own.note != *claim) {

@@ -71,6 +71,17 @@ impl Settled {
         Self { pool, keygen: keygen_id, presign: presign_id, content }
     }
 
+    /// Some pool that takes so many bytes and can't be unpacked.
+    #[cfg(test)]
+    pub(crate) fn of_size(pool: PoolId, size: usize) -> Self {
+        let ceremony = |first: u8| {
+            let mut id = [first; 32];
+            id[..4].copy_from_slice(&pool.0.to_be_bytes());
+            CeremonyId(id)
+        };
+        Self { pool, keygen: ceremony(1), presign: ceremony(2), content: SecretBytes::of(&vec![7; size]) }
+    }
+
     fn unpack(&self) -> Option<Content> {
         postcard::from_bytes(self.content.expose()).ok()
     }

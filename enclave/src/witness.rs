@@ -23,9 +23,12 @@
 //! # Why that is enough
 //! Of n members, a place in a log that anything depends on is remembered by ⌊n/2⌋ others, and ⌈n/2⌉ others answer: of
 //! n-1, so they share one. Those who act have not forgotten what they noted, however often their hosts took them back in
-//! the meantime: they could act again only by learning it from such a quorum of others. Two enclaves restored from one log
-//! claim the same incarnation with different nonces; a member notes one of them, two quorums of ⌈n/2⌉ share a member, so
-//! at most one acts.
+//! the meantime: they could act again only by learning it from such a quorum of others.
+//!
+//! Two enclaves restored from one log claim the same incarnation with different nonces; a member notes one of them, two
+//! quorums of ⌈n/2⌉ share a member, so at most one acts. Incarnations are like Paxos' ballots: whoever finds that another
+//! has asked as this one, but never acted, asks again as a later one (so somebody who first restores an old copy by mistake,
+//! and then the newest, is not locked out); from then on nothing that the other wants to do is noted by enough members.
 //!
 //! If all lost their power together, nobody who acts is there to ask. Then the ⌊n/2⌋ that remembered a place are asked,
 //! since all are: hosts that would take a state back unnoticed have to take back all of those too, in the same moment, so
@@ -54,7 +57,8 @@ use postern_shared::witness::Witness;
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Notes {
     own: Note,
-    acting: bool,
+    /// Earlier incarnations of this log, and the number of the last record at which each acted.
+    past: Vec<(Nonce, u64)>,
     others: BTreeMap<MemberId, SignedNote>,
 }
 
@@ -97,12 +101,22 @@ pub(crate) enum Compared {
     Stale(StaleKind),
 }
 
+/// What the own state is, as far as a note shows.
+pub(crate) enum OwnState {
+    /// It has everything that the note is about.
+    Newest,
+    /// Another enclave with an older part of this log has asked to act as this incarnation, and did not: a later one may.
+    Outbid(u64),
+    /// It is not the newest.
+    Stale(StaleKind),
+}
+
 impl Notes {
     /// Of an enclave that begins. The first of its member has nothing to have forgotten; one that takes a lost machine's
     /// place has to learn first what the lost one remembered of others.
     pub(crate) fn begin(member: MemberId, machine: u32, nonce: Nonce) -> Self {
-        let own = Note { member, incarnation: 0, nonce, head: LogHead::START };
-        Self { own, acting: machine == 0, others: BTreeMap::new() }
+        let own = Note { member, incarnation: 0, nonce, head: LogHead::START, acting: machine == 0 };
+        Self { own, past: Vec::new(), others: BTreeMap::new() }
     }
 
     /// A member has another enclave, with another log.
@@ -112,12 +126,11 @@ impl Notes {
 
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
-            Change::Returned(nonce) => {
-                self.own.incarnation = self.own.incarnation.saturating_add(1);
-                self.own.nonce = *nonce;
-                self.acting = false;
+            Change::Returned(incarnation, nonce) => {
+                self.past.push((self.own.nonce, self.own.head.number));
+                self.own = Note { incarnation: *incarnation, nonce: *nonce, acting: false, ..self.own };
             }
-            Change::Resumed => self.acting = true,
+            Change::Resumed => self.own.acting = true,
             Change::Noted(signed) => {
                 self.others.insert(signed.note.member, *signed);
             }
@@ -128,7 +141,7 @@ impl Notes {
     /// The log has come to `head`. While the enclave does not act, that is nothing to claim: a host could make its log
     /// as long as it likes by starting it again and again.
     pub(crate) fn recorded(&mut self, head: LogHead) {
-        if self.acting {
+        if self.own.acting {
             self.own.head = head;
         }
     }
@@ -138,7 +151,7 @@ impl Notes {
     }
 
     pub(crate) fn is_acting(&self) -> bool {
-        self.acting
+        self.own.acting
     }
 
     /// The newest notes of others.
@@ -154,34 +167,40 @@ impl Notes {
         if known == note {
             return Compared::Same;
         }
-        match staleness(note, known) {
-            None => Compared::Newer,
-            Some(StaleKind::RolledBack)
-                if (known.incarnation, known.nonce) == (note.incarnation, note.nonce) =>
-            {
-                Compared::Late
-            }
-            Some(kind) => Compared::Stale(kind),
+        if (known.incarnation, known.nonce) == (note.incarnation, note.nonce) {
+            let newer = (note.head.number, note.acting) > (known.head.number, known.acting);
+            return if newer { Compared::Newer } else { Compared::Late };
+        }
+        if known.head.number > note.head.number {
+            Compared::Stale(StaleKind::RolledBack)
+        } else if known.head.number == note.head.number && known.head.digest != note.head.digest {
+            Compared::Stale(StaleKind::Forked)
+        } else if known.incarnation >= note.incarnation {
+            Compared::Stale(StaleKind::Superseded)
+        } else {
+            Compared::Newer
         }
     }
 
-    /// What is wrong with the own state, if `known`, a note of this enclave's own, is right.
-    pub(crate) fn own_staleness(&self, known: &Note) -> Option<StaleKind> {
-        staleness(&self.own, known)
+    /// What the own state is in the light of a note that this enclave, or another with its log, has signed.
+    pub(crate) fn judge_own(&self, known: &Note) -> OwnState {
+        let end = self.past.iter().find(|(nonce, _)| *nonce == known.nonce).map(|(_, end)| *end);
+        if known.nonce == self.own.nonce || end.is_some_and(|end| known.head.number <= end) {
+            return OwnState::Newest;
+        }
+        let own = self.own;
+        if end.is_some() || known.head.number > own.head.number {
+            return OwnState::Stale(StaleKind::RolledBack);
+        }
+        if known.head.number == own.head.number && known.head.digest != own.head.digest {
+            return OwnState::Stale(StaleKind::Forked);
+        }
+        match known.acting {
+            true => OwnState::Stale(StaleKind::Superseded),
+            false if known.incarnation >= own.incarnation => OwnState::Outbid(known.incarnation),
+            false => OwnState::Newest,
+        }
     }
-}
-
-/// What is wrong with the state that says `claim`, if `known` was said of the same log.
-fn staleness(claim: &Note, known: &Note) -> Option<StaleKind> {
-    if known.head.number > claim.head.number {
-        return Some(StaleKind::RolledBack);
-    }
-    if known.head.number == claim.head.number && known.head.digest != claim.head.digest {
-        return Some(StaleKind::Forked);
-    }
-    let superseded = known.incarnation > claim.incarnation
-        || known.incarnation == claim.incarnation && known.nonce != claim.nonce;
-    superseded.then_some(StaleKind::Superseded)
 }
 
 impl Watch {
@@ -215,6 +234,8 @@ impl Watch {
 
     /// A claim goes out.
     pub(crate) fn claim(&mut self, claim: SignedNote) {
+        // What an earlier incarnation had on its way is of no use any more.
+        self.in_flight = None;
         let (acting, waiting) = (BTreeSet::new(), BTreeSet::new());
         self.returning = Some(Returning { claim, acting, waiting });
     }

@@ -23,6 +23,8 @@ pub struct Note {
     pub nonce: Nonce,
     /// The newest record that the enclave wrote while it was acting: not while it was waiting to be let in again.
     pub head: LogHead,
+    /// Whether this incarnation acts, or only asks to.
+    pub acting: bool,
 }
 
 /// A note, with its member's signature.
@@ -77,13 +79,6 @@ impl SignedNote {
     pub fn verify(&self, dao: ManifestHash, member: &Identity) -> bool {
         self.note.member == member.member
             && member.verify(&Self::signed_bytes(dao, &self.note), &self.signature)
-    }
-}
-
-impl Note {
-    /// Whether this note is of a later time than `known`, in the same life of the enclave or in a later one.
-    pub fn is_newer_than(&self, known: &Note) -> bool {
-        (self.incarnation, self.head.number) > (known.incarnation, known.head.number)
     }
 }
 

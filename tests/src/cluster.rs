@@ -371,7 +371,7 @@ impl Cluster {
     }
 
     /// Stores what an enclave wants stored, then sends what it wants sent.
-    fn keep(&mut self, id: MemberId, response: Response) {
+    pub fn keep(&mut self, id: MemberId, response: Response) {
         if let Some(seen) = &mut self.seen {
             seen.push(codec::encode(&response));
         }
