@@ -309,12 +309,15 @@ impl Started {
 impl Started {
     /// Sends a note of the log's place, if outputs wait for it and none is on its way.
     fn advance(&mut self, groups: &mut Groups) {
-        let covers = self.session.held.len();
-        if covers == 0 || !self.session.notes.is_acting() || self.watch.in_flight().is_some() {
-            return;
+        let waits = !self.session.held.is_empty() && self.watch.in_flight().is_none();
+        if waits && self.session.notes.is_acting() {
+            self.send_note(groups);
         }
+    }
+
+    fn send_note(&mut self, groups: &mut Groups) {
         let note = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        self.watch.send(note, covers);
+        self.watch.send(note, self.session.held.len());
         self.say_to_all(Witness::Advance(note), groups);
     }
 
@@ -508,7 +511,8 @@ impl Started {
         if self.watch.known(from, acting, self.session.manifest.members.len()) {
             self.commit(Change::Resumed, platform, groups)?;
             groups.notice(Notice::Returned(self.session.notes.own().incarnation));
-            self.advance(groups);
+            // Even if nothing waits for it: from here on no older copy of the log can act.
+            self.send_note(groups);
         }
         Ok(())
     }

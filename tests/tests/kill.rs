@@ -16,7 +16,7 @@ use postern_tests::cluster::kind;
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -65,6 +65,8 @@ struct Demo {
     url: String,
     stores: BTreeMap<u16, Connection>,
     kills: BTreeMap<(u16, &'static str), usize>,
+    /// The processes that were killed: it takes a while until they are gone.
+    killed: HashSet<Pid>,
 }
 
 impl Demo {
@@ -93,8 +95,8 @@ impl Demo {
         let url = config.lines().find_map(|line| line.strip_prefix("url = ")).expect("the node's URL");
         let url = url.trim_matches('"').to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (stores, kills) = (BTreeMap::new(), BTreeMap::new());
-        Self { process, started, folder, runtime, manifest, url, stores, kills }
+        let (stores, kills, killed) = (BTreeMap::new(), BTreeMap::new(), HashSet::new());
+        Self { process, started, folder, runtime, manifest, url, stores, kills, killed }
     }
 
     fn text(&self, path: &str) -> String {
@@ -185,7 +187,8 @@ impl Demo {
     /// Kills a member's host or enclave if it is alive, and if the demo will start it again.
     fn kill(&mut self, member: u16, kind: &'static str) {
         let kills = self.kills.get(&(member, kind)).copied().unwrap_or_default();
-        if let Some(process) = self.process(member, kind).filter(|_| kills < MAX_KILLS_OF_ONE) {
+        let process = self.process(member, kind).filter(|_| kills < MAX_KILLS_OF_ONE);
+        if let Some(process) = process.filter(|process| self.killed.insert(*process)) {
             kill_process(process, Signal::KILL).expect("it was alive");
             self.kills.insert((member, kind), kills + 1);
         }

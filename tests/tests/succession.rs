@@ -192,9 +192,8 @@ fn the_old_enclave_restored_from_any_record_is_old() {
         cluster.node_mut(OWN).slot = old_slot.clone();
         assert_eq!(cluster.restore(OWN, launch, &before[..end]), Reply::Done);
         cluster.run(2);
-        let Standing::Stale(stale) = standing(&mut cluster, OWN) else {
-            panic!("it does not know that it is old")
-        };
+        let found = standing(&mut cluster, OWN);
+        let Standing::Stale(stale) = found else { panic!("it does not know that it is old: {found:?}") };
         assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Superseded), "{stale:?}");
         assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::Stale));
     }
