@@ -399,8 +399,8 @@ impl Started {
     ) -> Result<(), Rejection> {
         let note = signed.note;
         match self.session.notes.compare(&note) {
-            Compared::Late => return Ok(()),
-            Compared::Same => {}
+            // Who remembers a later place remembers this one.
+            Compared::Same | Compared::Late => {}
             Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
             Compared::Stale(_) => return self.answer_return(signed, platform, groups),
         }

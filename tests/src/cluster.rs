@@ -11,13 +11,11 @@ use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, 
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
-use postern_shared::message::{Certificates, Envelope, PeerMessage};
+use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
-use postern_shared::wire::{
-    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response,
-};
+use postern_shared::wire::{Artifact, Notice, Output, Recipient, Record as Stored, Reply, Request, Response};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
@@ -96,6 +94,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Messages on their way.
     pub packets: VecDeque<Packet>,
+    /// Statements that enclaves have said since somebody has last taken them.
+    pub said: Vec<Broadcast>,
     /// Every byte that any host has seen, if recording.
     pub seen: Option<Vec<Vec<u8>>>,
     seed: u64,
@@ -151,6 +151,11 @@ impl Node {
     /// The chip's chain.
     pub fn certificates(&self) -> Certificates {
         SoftwarePsp::new(self.machine).certificates()
+    }
+
+    /// Its machine, for an enclave that is never started on it.
+    pub fn machine_again(&self) -> SpiedMachine {
+        SpiedMachine { psp: SoftwarePsp::new(self.machine), given: Given::default() }
     }
 
     /// All of the enclave's coins: knowing them is knowing all its secrets.
@@ -212,7 +217,14 @@ impl Cluster {
     /// Launches and starts all enclaves; nothing is delivered yet.
     pub fn launch(manifest: Manifest, seed: u64) -> Self {
         let ids: Vec<MemberId> = manifest.members.iter().map(|member| member.id).collect();
-        let mut cluster = Self { manifest, nodes: Vec::new(), packets: VecDeque::new(), seen: None, seed };
+        let mut cluster = Self {
+            manifest,
+            nodes: Vec::new(),
+            packets: VecDeque::new(),
+            said: Vec::new(),
+            seen: None,
+            seed,
+        };
         for id in ids {
             cluster.begin(id);
         }
@@ -388,6 +400,9 @@ impl Cluster {
                 Output::Notice(notice) => self.node_mut(id).notices.push(notice),
                 Output::HandOver(envelope) => self.node_mut(id).handed_over = Some(envelope),
                 Output::Send { to, message } => {
+                    if let Ok(PeerMessage::Broadcast(statement)) = codec::decode(&message) {
+                        self.said.push(statement);
+                    }
                     let recipients = match to {
                         Recipient::One(member) => vec![member],
                         Recipient::Everyone => {
@@ -418,12 +433,7 @@ impl Cluster {
             while idle <= self.packets.len() {
                 let Some(packet) = self.packets.pop_front() else { break };
                 match self.deliver(packet) {
-                    Reply::Rejected(
-                        Rejection::UnknownCeremony
-                        | Rejection::NotAdmitted(_)
-                        | Rejection::TooEarly
-                        | Rejection::Returning,
-                    ) => {
+                    Reply::Rejected(rejection) if rejection.is_transient() => {
                         idle += 1;
                     }
                     _ => idle = 0,

@@ -1,27 +1,35 @@
-//! All hosts at their worst, from one seed: they drop, delay, reorder, duplicate, replay, alter, forge and cut off;
-//! enclaves crash and forget; up to t-1 enclaves are corrupted. The same seed gives the same run.
+//! All hosts at their worst, from one seed: they drop, delay, reorder, duplicate, replay, alter, forge and cut off; they lose
+//! what enclaves want stored, give them old state back, and run two of them from the same state; the power fails everywhere
+//! at once; up to t-1 enclaves are corrupted. The same seed gives the same run.
 //!
-//! After every step the blueprint's invariants I1 to I5 are checked on what the enclaves have said.
+//! After every step the blueprint's invariants I1 to I7 are checked on what the enclaves have said.
+//!
+//! Of n hosts at most ⌊n/2⌋ have taken their enclaves back at a time, and corrupted enclaves count among them: what that
+//! bound is for, `postern-enclave`'s `witness` explains.
 
 use crate::cluster::{
-    Cluster, Node, Packet, ceremony, deposit_requested, exit_requested, kind, manifest, pubkey,
+    Cluster, Node, Packet, SpiedMachine, ceremony, deposit_requested, exit_requested, kind, manifest, pubkey,
 };
 use crate::corruption::Corrupt;
 use aho_corasick::AhoCorasick;
+use postern_enclave::core::Core;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::Identity;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, Nonce, PoolId};
-use postern_shared::message::{Broadcast, PeerMessage, Step};
+use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
+use postern_shared::record::SealedRecord;
 use postern_shared::transcript::Claim;
-use postern_shared::wire::{Artifact, Request};
+use postern_shared::wire::{Artifact, Notice, Reply, Request, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps that hosts are hostile for.
 const HOSTILE_STEPS: usize = 400;
 /// Rounds of ticks that honest hosts get to finish.
 const HONEST_ROUNDS: usize = 4;
+/// And more, if hosts have to find out which of their logs is the newest.
+const RECOVERY_ROUNDS: usize = 12;
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +40,29 @@ pub struct Outcome {
     pub released: usize,
     /// Pools that there were.
     pub pools: usize,
-    /// Whether every enclave was honest, none forgot and none was left out: then honest hosts must have brought it to an end.
+    /// Whether every enclave was honest and none was left out: then honest hosts must have brought it to an end.
     pub must_finish: bool,
     /// Who was proved to have cheated.
     pub culprits: BTreeSet<MemberId>,
+    /// What enclaves went through.
+    pub mishaps: Mishaps,
+}
+
+/// How often what happened to enclaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mishaps {
+    /// Restored from all that their hosts had stored.
+    pub crashes: usize,
+    /// Restored before their hosts had stored what they had answered last.
+    pub losses: usize,
+    /// Restored from less.
+    pub rollbacks: usize,
+    /// Two from one log at a time.
+    pub twins: usize,
+    /// All restored at once.
+    pub power_losses: usize,
+    /// Found to be old, and said so.
+    pub stale: usize,
 }
 
 /// One run in the making.
@@ -58,7 +85,17 @@ struct World {
     divisive: bool,
     /// Whether some have.
     divided: bool,
-    crashed: u64,
+    /// Counts launches of enclaves, so that each is another.
+    launches: u64,
+    mishaps: Mishaps,
+    /// Every log that a member's host has; which of them its enclave runs on.
+    logs: BTreeMap<MemberId, Logs>,
+    /// Members whose hosts have taken their enclaves back, and not forward again.
+    rolled_back: BTreeSet<MemberId>,
+    /// Second enclaves of members, that run beside the first.
+    twins: BTreeMap<MemberId, Twin>,
+    /// What every enclave has said in every slot: hosts keep it for those that lack it.
+    said: BTreeMap<Slot, Broadcast>,
     /// All identities that real enclaves ever had.
     identities: BTreeSet<Vec<u8>>,
     /// Artifacts checked so far, by member.
@@ -74,6 +111,19 @@ struct World {
     wanted: bool,
 }
 
+/// What a host has stored: branches of its enclave's log, of which one is in use and grows in `Node::records`.
+#[derive(Default)]
+struct Logs {
+    branches: Vec<Vec<SealedRecord>>,
+    current: usize,
+}
+
+/// An enclave that is not connected for now.
+struct Twin {
+    core: Core<SpiedMachine>,
+    records: Vec<SealedRecord>,
+}
+
 /// Runs a seed to its end and checks the invariants all along.
 ///
 /// # Errors
@@ -84,9 +134,13 @@ pub fn run(seed: u64) -> Result<Outcome, String> {
         world.hostile_step();
         world.check().map_err(|broken| format!("SEED={seed} STEP={step}: {broken}"))?;
     }
-    for round in 0..HONEST_ROUNDS {
+    for round in 0..HONEST_ROUNDS + RECOVERY_ROUNDS {
         world.honest_round();
         world.check().map_err(|broken| format!("SEED={seed} HONEST ROUND={round}: {broken}"))?;
+        let over = world.released() == world.pools as usize || !world.must_finish();
+        if round + 1 >= HONEST_ROUNDS && over && world.all_act() {
+            break;
+        }
     }
     world.outcome().map_err(|broken| format!("SEED={seed}: {broken}"))
 }
@@ -135,7 +189,12 @@ impl World {
             cut: BTreeSet::new(),
             divisive,
             divided: false,
-            crashed: 0,
+            launches: 0,
+            mishaps: Mishaps::default(),
+            logs: BTreeMap::new(),
+            rolled_back: BTreeSet::new(),
+            twins: BTreeMap::new(),
+            said: BTreeMap::new(),
             identities,
             checked: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -170,8 +229,16 @@ impl World {
                     self.cut.insert(id);
                 }
             }
-            200 if self.rng.u8(..8) == 0 => self.crash(),
-            200..230 => self.replay(),
+            200..203 => {
+                let id = self.member();
+                self.crash(id);
+            }
+            203..206 => self.lose(),
+            206..209 => self.roll_back(),
+            209 => self.twin(),
+            210..213 => self.swap_twins(),
+            213 if self.rng.bool() => self.power_loss(),
+            213..230 => self.replay(),
             230..260 => self.alter(),
             260..290 => self.forge(),
             290..300 if self.divisive => self.divide(),
@@ -282,17 +349,165 @@ impl World {
         self.deliver_once(packet);
     }
 
-    /// An honest enclave loses its memory. Its member counts among those that may be lost.
-    fn crash(&mut self) {
-        let id = self.member();
-        self.crashed += 1;
-        self.corrupt.remove(&id);
-        self.cluster.crash(id, self.crashed);
-        self.secrets = secrets(&self.cluster);
-        self.identities.insert(self.cluster.node(id).keys().identity().to_bytes());
-        self.checked.remove(&id);
+    /// An enclave loses its memory, and gets back all that its host has stored.
+    fn crash(&mut self, id: MemberId) {
+        self.mishaps.crashes += 1;
+        self.restore(id, self.cluster.node(id).records.clone());
+    }
+
+    fn restore(&mut self, id: MemberId, records: Vec<SealedRecord>) {
+        self.launches += 1;
+        let reply = self.cluster.restore(id, self.launches, &records);
+        assert_eq!(reply, Reply::Done, "its own records");
+        self.tell_again(id);
+    }
+
+    /// A host tells its enclave again what it may have told one that has forgotten it, or that is not this one.
+    fn tell_again(&mut self, id: MemberId) {
         let told: Vec<ChainEvent> = self.told.get(&id).into_iter().flatten().copied().collect();
         self.untold.entry(id).or_default().extend(told);
+    }
+
+    /// An enclave answers, and loses its memory before its host has stored the answer.
+    fn lose(&mut self) {
+        let id = self.member();
+        self.mishaps.losses += 1;
+        let packet = self.cluster.packets.iter().find(|packet| packet.to == id);
+        let request = packet.map_or(Request::Tick, |packet| Request::Deliver(packet.bytes.clone()));
+        self.cluster.node_mut(id).core.handle(request);
+        self.crash(id);
+    }
+
+    /// How many more hosts may take their enclaves back.
+    fn may_roll_back(&self) -> bool {
+        let lost = self.rolled_back.iter().chain(&self.ever_corrupt).collect::<BTreeSet<_>>();
+        lost.len() < self.cluster.ids().len() / 2
+    }
+
+    /// A host gives its enclave an earlier state.
+    fn roll_back(&mut self) {
+        let id = self.member();
+        if !self.may_roll_back() {
+            return;
+        }
+        self.mishaps.rollbacks += 1;
+        self.rolled_back.insert(id);
+        let records = self.cluster.node(id).records.clone();
+        let end = self.rng.usize(1..=records.len());
+        let earlier = records[..end].to_vec();
+        self.begin_branch(id, records);
+        self.restore(id, earlier);
+    }
+
+    /// What a host has so far stays as it is; what it has from now on is another branch.
+    fn begin_branch(&mut self, id: MemberId, records: Vec<SealedRecord>) {
+        let logs = self.logs.entry(id).or_default();
+        if logs.branches.is_empty() {
+            logs.branches.push(Vec::new());
+        }
+        logs.branches[logs.current] = records;
+        logs.current = logs.branches.len();
+        logs.branches.push(Vec::new());
+    }
+
+    /// A host starts a second enclave from what it has stored, and lets the first run.
+    fn twin(&mut self) {
+        let id = self.member();
+        if self.twins.contains_key(&id) {
+            return;
+        }
+        self.mishaps.twins += 1;
+        let records = self.cluster.node(id).records.clone();
+        let idle = Core::new(self.cluster.node(id).machine_again());
+        let first = std::mem::replace(&mut self.cluster.node_mut(id).core, idle);
+        self.twins.insert(id, Twin { core: first, records: records.clone() });
+        self.restore(id, records);
+    }
+
+    /// A host that runs two turns to the other.
+    fn swap_twins(&mut self) {
+        let ids: Vec<MemberId> = self.twins.keys().copied().collect();
+        let Some(id) = ids.get(self.rng.usize(..ids.len().max(1))).copied() else { return };
+        let (Some(twin), node) = (self.twins.get_mut(&id), self.cluster.node_mut(id)) else { return };
+        std::mem::swap(&mut twin.core, &mut node.core);
+        std::mem::swap(&mut twin.records, &mut node.records);
+        self.tell_again(id);
+    }
+
+    /// The power fails everywhere; some hosts give their enclaves earlier states.
+    fn power_loss(&mut self) {
+        self.mishaps.power_losses += 1;
+        // No second enclave outlives it.
+        for (id, twin) in std::mem::take(&mut self.twins) {
+            let records = self.cluster.node(id).records.clone();
+            self.begin_branch(id, records);
+            self.cluster.node_mut(id).records = twin.records;
+        }
+        for id in self.cluster.ids() {
+            self.crash(id);
+        }
+        for _ in 0..self.rng.usize(..3) {
+            self.roll_back();
+        }
+    }
+
+    fn standing(&mut self, id: MemberId) -> Standing {
+        match self.cluster.ask(id, Request::Status) {
+            Reply::Status(status) => status.standing,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    fn all_act(&mut self) -> bool {
+        self.cluster.ids().into_iter().all(|id| self.standing(id) == Standing::Acting)
+    }
+
+    /// Hosts give an enclave what it says it misses, and its own host what reached another branch of its log.
+    fn serve(&mut self, id: MemberId) {
+        let notices = std::mem::take(&mut self.cluster.node_mut(id).notices);
+        let missing: BTreeSet<_> = notices
+            .into_iter()
+            .filter_map(|notice| match notice {
+                Notice::Missing { ceremony, step, member } => Some((ceremony, step, member)),
+                _ => None,
+            })
+            .collect();
+        let wanted = self
+            .said
+            .values()
+            .filter(|said| missing.contains(&(said.slot.ceremony, said.slot.step, said.slot.from)));
+        let found = wanted.map(|said| Packet {
+            from: said.slot.from,
+            to: id,
+            bytes: codec::encode(&PeerMessage::Broadcast(said.clone())),
+        });
+        self.cluster.packets.extend(found);
+        if self.logs.contains_key(&id) {
+            let again = self.history.iter().filter(|packet| packet.to == id).cloned();
+            self.cluster.packets.extend(again);
+        }
+    }
+
+    /// A host whose enclave is old looks through its logs for the newest.
+    fn go_forward(&mut self, id: MemberId) {
+        if let Some(twin) = self.twins.remove(&id) {
+            let records = self.cluster.node(id).records.clone();
+            self.begin_branch(id, records);
+            self.cluster.node_mut(id).records = twin.records.clone();
+            self.cluster.node_mut(id).core = twin.core;
+            self.tell_again(id);
+        }
+        if !matches!(self.standing(id), Standing::Stale(_)) {
+            return;
+        }
+        self.mishaps.stale += 1;
+        let records = self.cluster.node(id).records.clone();
+        let logs = self.logs.entry(id).or_default();
+        let Some(branch) = logs.branches.get_mut(logs.current) else { return };
+        *branch = records;
+        logs.current = (logs.current + 1) % logs.branches.len();
+        let records = logs.branches[logs.current].clone();
+        self.restore(id, records);
     }
 
     /// Once a key is there its validator gets an index; some time later the DAO wants it out.
@@ -322,16 +537,19 @@ impl World {
     fn tell(&mut self, id: MemberId) {
         let Some(event) = self.untold.get_mut(&id).and_then(Vec::pop) else { return };
         self.told.entry(id).or_default().insert(event);
-        self.ask(id, Request::Observe(event));
+        let reply = self.ask(id, Request::Observe(event));
+        if matches!(reply, Reply::Rejected(rejection) if rejection.is_transient()) {
+            self.untold.entry(id).or_default().insert(0, event);
+        }
     }
 
-    fn ask(&mut self, id: MemberId, request: Request) {
+    fn ask(&mut self, id: MemberId, request: Request) -> Reply {
         self.trace = Transcriber::new("trace")
             .bytes(&self.trace.0)
             .number(id.0.into())
             .bytes(&codec::encode(&request))
             .finish();
-        self.cluster.ask(id, request);
+        self.cluster.ask(id, request)
     }
 
     fn deliver(&mut self, packet: Packet) {
@@ -353,14 +571,20 @@ impl World {
         self.later_events();
         self.cluster.packets.extend(self.dropped.drain(..));
         if self.divided {
-            self.cluster.ids().into_iter().for_each(|id| self.ask(id, Request::GoOnWithout(Vec::new())));
+            for id in self.cluster.ids() {
+                self.ask(id, Request::GoOnWithout(Vec::new()));
+            }
         }
         for id in self.cluster.ids() {
-            while self.untold.get(&id).is_some_and(|events| !events.is_empty()) {
+            for _ in 0..self.untold.get(&id).map_or(0, Vec::len) {
                 self.tell(id);
             }
         }
         self.cluster.run(1);
+        for id in self.cluster.ids() {
+            self.go_forward(id);
+            self.serve(id);
+        }
         if self.indexed && !self.wanted {
             self.wanted = true;
             (1..=self.pools).for_each(|pool| self.announce(exit_requested(pool)));
@@ -383,6 +607,14 @@ impl World {
         let seen = self.cluster.seen.replace(Vec::new()).unwrap_or_default();
         if seen.iter().any(|bytes| self.secrets.is_match(bytes)) {
             return Err("I1: a host saw a secret".into());
+        }
+        // I6: what an enclave has said is what it says, whatever became of its memory.
+        for statement in std::mem::take(&mut self.cluster.said) {
+            let slot = statement.slot;
+            let known = self.said.entry(slot).or_insert_with(|| statement.clone());
+            if known.body != statement.body && !self.ever_corrupt.contains(&slot.from) {
+                return Err(format!("I6: {} has said two things at {:?}", slot.from, slot.step));
+            }
         }
         for id in self.cluster.ids() {
             let from = self.checked.get(&id).copied().unwrap_or_default();
@@ -452,17 +684,37 @@ impl World {
         Ok(())
     }
 
+    fn released(&self) -> usize {
+        (1..=self.pools).filter(|pool| !self.cluster.exits(PoolId(*pool)).is_empty()).count()
+    }
+
+    /// Whether honest hosts must bring it to an end.
+    fn must_finish(&self) -> bool {
+        self.corrupt.is_empty() && !self.divided
+    }
+
     fn outcome(mut self) -> Result<Outcome, String> {
         let pools = self.pools as usize;
-        let released = (1..=self.pools).filter(|pool| !self.cluster.exits(PoolId(*pool)).is_empty()).count();
-        let must_finish = self.corrupt.is_empty() && self.crashed == 0 && !self.divided;
+        let released = self.released();
+        if !self.all_act() && self.ever_corrupt.is_empty() {
+            let standings: Vec<_> = self.cluster.ids().into_iter().map(|id| self.standing(id)).collect();
+            return Err(format!("liveness: not all act in the end: {standings:?}"));
+        }
+        let must_finish = self.must_finish();
         if must_finish && released != pools {
             return Err(format!(
                 "liveness: {released} of {pools} exits released though all were honest in the end"
             ));
         }
         self.trace = Transcriber::new("trace").bytes(&self.trace.0).number(released as u64).finish();
-        Ok(Outcome { trace: self.trace, released, pools, must_finish, culprits: self.culprits })
+        Ok(Outcome {
+            trace: self.trace,
+            released,
+            pools,
+            must_finish,
+            culprits: self.culprits,
+            mishaps: self.mishaps,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `POSTERN_SEED=n` runs one seed. `POSTERN_SEEDS=n` sets how many the long suite runs.
 
-use postern_tests::hostile::run;
+use postern_tests::hostile::{Mishaps, run};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -33,7 +33,18 @@ fn run_seeds(seeds: std::ops::Range<u64>) {
         count as f64 / started.elapsed().as_secs_f64(),
         cheats.len()
     );
+    let count = |of: fn(&Mishaps) -> usize| good.iter().map(|outcome| of(&outcome.mishaps)).sum::<usize>();
+    println!(
+        "  {} crashes, {} with what was answered last; {} rollbacks, {} second enclaves, {} power losses; {} were named stale",
+        count(|of| of.crashes),
+        count(|of| of.losses),
+        count(|of| of.rollbacks),
+        count(|of| of.twins),
+        count(|of| of.power_losses),
+        count(|of| of.stale),
+    );
     assert!(bound > 0 && finished >= bound);
+    assert!(count(|of| of.stale) > 0 || count(|of| of.rollbacks) == 0);
 }
 
 #[test]
