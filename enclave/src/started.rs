@@ -433,6 +433,8 @@ impl Started {
             left = left.saturating_sub(count.max(1));
             self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
         }
+        // What has come to wait meanwhile.
+        self.advance(groups);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Seeded simulations of keygen, presign and release under hostile hosts and corrupted enclaves.
 //!
-//! `POSTERN_SEED=n` runs one seed. `POSTERN_SEEDS=n` sets how many the long suite runs.
+//! `POSTERN_SEED=n` runs one seed. `POSTERN_SEEDS=n` sets how many the long suite runs, `POSTERN_FIRST_SEED=n` from where.
 
 use postern_tests::hostile::{Mishaps, run};
 use std::collections::BTreeSet;
@@ -65,6 +65,7 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 #[ignore = "long: run in release by the slow suites"]
 fn ten_thousand_seeds_break_no_invariant() {
-    let seeds = std::env::var("POSTERN_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10_000);
-    run_seeds(0..seeds);
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let first = number("POSTERN_FIRST_SEED").unwrap_or(0);
+    run_seeds(first..first + number("POSTERN_SEEDS").unwrap_or(10_000));
 }
