@@ -98,6 +98,8 @@ pub struct Cluster {
     pub said: Vec<Broadcast>,
     /// Every byte that any host has seen, if recording.
     pub seen: Option<Vec<Vec<u8>>>,
+    /// After how many bytes enclaves that are launched or restored write a snapshot, if not after as many as by default.
+    pub snapshots_after: Option<usize>,
     seed: u64,
 }
 
@@ -216,6 +218,11 @@ impl Heir {
 impl Cluster {
     /// Launches and starts all enclaves; nothing is delivered yet.
     pub fn launch(manifest: Manifest, seed: u64) -> Self {
+        Self::launch_with(manifest, seed, None)
+    }
+
+    /// The same, of enclaves that write a snapshot after so many bytes.
+    pub fn launch_with(manifest: Manifest, seed: u64, snapshots_after: Option<usize>) -> Self {
         let ids: Vec<MemberId> = manifest.members.iter().map(|member| member.id).collect();
         let mut cluster = Self {
             manifest,
@@ -223,6 +230,7 @@ impl Cluster {
             packets: VecDeque::new(),
             said: Vec::new(),
             seen: None,
+            snapshots_after,
             seed,
         };
         for id in ids {
@@ -246,6 +254,7 @@ impl Cluster {
             notices: Vec::new(),
             handed_over: None,
         });
+        self.set_snapshots(id);
         let certificates = self.node(id).certificates();
         let manifest = self.manifest.to_canonical();
         assert_eq!(
@@ -320,6 +329,8 @@ impl Cluster {
         let node = self.node_mut(id);
         node.machine.launch = launch;
         node.core = core(node.machine, seed).0;
+        self.set_snapshots(id);
+        let node = self.node_mut(id);
         let certificates = node.certificates();
         let slot = Box::new(node.slot.clone().expect("an enclave that was started has a slot"));
         let reply = self.ask(id, Request::Restore { slot, certificates });
@@ -335,6 +346,14 @@ impl Cluster {
         // What it is restored from is what its host has from now on.
         self.node_mut(id).records = records.to_vec();
         self.ask(id, Request::Restored)
+    }
+
+    /// Lets an enclave write its snapshots as this cluster's do.
+    fn set_snapshots(&mut self, id: MemberId) {
+        let Some(bytes) = self.snapshots_after else { return };
+        let node = self.node_mut(id);
+        let idle = core(node.machine, [0; 32]).0;
+        node.core = std::mem::replace(&mut node.core, idle).with_snapshots_after(bytes);
     }
 
     /// What an honest host would have kept of its records.
