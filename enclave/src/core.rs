@@ -36,6 +36,7 @@ use postern_shared::snp::RawTcb;
 use postern_shared::wire::{
     MAX_FRAME, Output, Record, Rejection, Reply, Request, Response, Standing, Status,
 };
+use postern_shared::witness::Note;
 use zeroize::Zeroizing;
 
 /// Bytes that the log grows by at least between two snapshots, unless told otherwise.
@@ -106,6 +107,16 @@ impl<P: Platform> Core<P> {
     pub fn manifest(&self) -> Option<&Manifest> {
         match &self.life {
             Life::Started(started) => Some(&started.session.manifest),
+            _ => None,
+        }
+    }
+
+    /// What this enclave remembers of a member's log, to look at.
+    pub fn known_note(&self, member: MemberId) -> Option<&Note> {
+        match &self.life {
+            Life::Started(started) => {
+                started.session.notes.others().map(|signed| &signed.note).find(|note| note.member == member)
+            }
             _ => None,
         }
     }

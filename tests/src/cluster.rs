@@ -160,6 +160,11 @@ impl Node {
         SpiedMachine { psp: SoftwarePsp::new(self.machine), given: Given::default() }
     }
 
+    /// How far this enclave knows another member's log to have come.
+    pub fn known_head(&self, member: MemberId) -> Option<u64> {
+        self.core.known_note(member).map(|note| note.head.number)
+    }
+
     /// All of the enclave's coins: knowing them is knowing all its secrets.
     pub fn coins(&self) -> Coins {
         Coins::new(Zeroizing::new(self.seed))
@@ -196,8 +201,10 @@ impl Node {
 pub struct Heir {
     /// It.
     pub core: Core<SpiedMachine>,
-    machine: Machine,
-    given: Given,
+    /// What it runs on.
+    pub machine: Machine,
+    /// What that gave it.
+    pub given: Given,
 }
 
 impl Heir {

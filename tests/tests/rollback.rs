@@ -1,0 +1,282 @@
+//! Old state is noticed, whoever gives it back (invariant I7), and nothing leaves before others remember what it came of.
+
+use postern_shared::codec;
+use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::message::PeerMessage;
+use postern_shared::wire::{Notice, Rejection, Reply, Request, StaleKind, Standing, Status};
+use postern_shared::witness::{Note, Witness, WitnessMessage, acting_quorum, returning_quorum};
+use postern_tests::cluster::{Cluster, Heir, Packet, deposit_requested, manifest};
+
+const OWN: MemberId = MemberId(2);
+const POOL: PoolId = PoolId(1);
+
+fn dao(members: u16) -> Cluster {
+    let mut cluster = Cluster::launch(manifest(members, 2, 2), 31);
+    cluster.run(1);
+    cluster
+}
+
+fn status(cluster: &mut Cluster, id: MemberId) -> Status {
+    match cluster.ask(id, Request::Status) {
+        Reply::Status(status) => status,
+        other => panic!("no status: {other:?}"),
+    }
+}
+
+fn standing(cluster: &mut Cluster, id: MemberId) -> Standing {
+    status(cluster, id).standing
+}
+
+fn witness(packet: &Packet) -> Option<WitnessMessage> {
+    match codec::decode(&packet.bytes) {
+        Ok(PeerMessage::Witness(message)) => Some(*message),
+        _ => None,
+    }
+}
+
+fn says_something(packet: &Packet) -> bool {
+    matches!(codec::decode(&packet.bytes), Ok(PeerMessage::Broadcast(_) | PeerMessage::Envelope(_)))
+}
+
+#[test]
+fn every_earlier_state_is_found_to_be_old() {
+    let mut cluster = dao(5);
+    cluster.observe(deposit_requested(POOL.0));
+    cluster.run(1);
+    let newest = cluster.node(OWN).records.clone();
+    // The records at the end, which nobody was told of, are nobody's loss.
+    let told = cluster.nodes.iter().filter_map(|node| node.known_head(OWN)).max().expect("they know its log");
+    assert!(told > 20);
+    for (launch, end) in (1..told).step_by(told as usize / 7).enumerate() {
+        assert_eq!(cluster.restore(OWN, launch as u64 + 1, &newest[..end as usize]), Reply::Done);
+        let before = cluster.node(MemberId(1)).notices.len();
+        cluster.run(1);
+        let Standing::Stale(stale) = standing(&mut cluster, OWN) else {
+            panic!("restored from {end} of {told}")
+        };
+        assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Forked), "{stale:?}");
+        assert!(stale.known.head.number >= stale.own.head.number);
+        let said = &cluster.node(MemberId(1)).notices[before..];
+        assert!(said.iter().any(|notice| matches!(notice, Notice::StalePeer(_))), "its peers say so too");
+        for request in [Request::Observe(deposit_requested(2)), Request::Tick, Request::Retry(POOL)] {
+            assert_eq!(cluster.ask(OWN, request), Reply::Rejected(Rejection::Stale));
+        }
+        assert!(!cluster.packets.iter().any(|packet| packet.from == OWN && says_something(packet)));
+    }
+    assert_eq!(cluster.restore(OWN, 99, &newest), Reply::Done);
+    cluster.run(2);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting, "with the newest it is itself again");
+    cluster.observe(deposit_requested(2));
+    cluster.run(1);
+    assert!(cluster.pubkey(PoolId(2)).is_some());
+}
+
+#[test]
+fn of_two_enclaves_with_one_log_one_acts() {
+    let mut cluster = dao(5);
+    let machine = cluster.node(OWN).machine;
+    let records = cluster.node(OWN).records.clone();
+    let (slot, certificates) =
+        (cluster.node(OWN).slot.clone().expect("a slot"), cluster.node(OWN).certificates());
+    let mut twin = Heir::launch(machine, 77);
+    for request in [
+        Request::Restore { slot: Box::new(slot), certificates },
+        Request::Records(records.clone()),
+        Request::Restored,
+    ] {
+        assert_eq!(twin.core.handle(request).reply, Reply::Done);
+    }
+    // The host connects one, then the other, again and again.
+    let mut twin = Some(twin);
+    for _ in 0..4 {
+        let first = cluster.adopt(OWN, twin.take().expect("the other one"));
+        cluster.run(1);
+        twin = Some(Heir { core: first, ..Heir::launch(machine, 78) });
+        cluster.observe(deposit_requested(POOL.0));
+        cluster.run(1);
+    }
+    let one = standing(&mut cluster, OWN);
+    cluster.adopt(OWN, twin.take().expect("the other one"));
+    let other = standing(&mut cluster, OWN);
+    let acting = [one, other].iter().filter(|standing| **standing == Standing::Acting).count();
+    assert_eq!(acting, 1, "{one:?} and {other:?}");
+    assert!(
+        [one, other].iter().any(|standing| matches!(standing, Standing::Stale(_))),
+        "{one:?} and {other:?}"
+    );
+}
+
+#[test]
+fn one_answer_too_few_and_a_restored_enclave_waits() {
+    for members in [3, 5, 6] {
+        let wanted = returning_quorum(members.into());
+        let mut cluster = dao(members);
+        cluster.crash(OWN, 1);
+        // So many of the others can be reached, and no more.
+        let reached: Vec<MemberId> =
+            cluster.ids().into_iter().filter(|id| *id != OWN).take(wanted - 1).collect();
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            cluster.ask(OWN, Request::Tick);
+            while let Some(packet) = cluster.packets.pop_front() {
+                let (from, to) = (packet.from, packet.to);
+                let passes =
+                    reached.contains(if from == OWN { &to } else { &from }) || from != OWN && to != OWN;
+                if passes {
+                    let reply = cluster.ask(to, Request::Deliver(packet.bytes.clone()));
+                    if matches!(reply, Reply::Rejected(rejection) if rejection.is_transient()) {
+                        held.push(packet);
+                    }
+                } else {
+                    held.push(packet);
+                }
+            }
+            cluster.packets.extend(held.drain(..));
+        }
+        let Standing::Returning { acting, wanted: told, .. } = standing(&mut cluster, OWN) else {
+            panic!("it acts on {} answers of {members} members", wanted - 1)
+        };
+        assert_eq!((usize::from(acting), usize::from(told)), (wanted - 1, wanted), "{members} members");
+        // Until then it remembers nothing for others, and takes no part.
+        assert_eq!(
+            cluster.ask(OWN, Request::Observe(deposit_requested(1))),
+            Reply::Rejected(Rejection::Returning)
+        );
+        cluster.observe(deposit_requested(1));
+        let advance = cluster.packets.iter().find(|packet| {
+            packet.to == OWN
+                && matches!(witness(packet), Some(WitnessMessage { witness: Witness::Advance(_), .. }))
+        });
+        if let Some(packet) = advance.cloned() {
+            let reply = cluster.ask(OWN, Request::Deliver(packet.bytes));
+            assert!(
+                matches!(reply, Reply::Rejected(Rejection::Returning | Rejection::NotAdmitted(_))),
+                "{reply:?}"
+            );
+        }
+        cluster.run(2);
+        assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    }
+}
+
+#[test]
+fn after_a_power_loss_everywhere_all_have_to_be_there() {
+    let mut cluster = dao(5);
+    cluster.observe(deposit_requested(POOL.0));
+    let ids = cluster.ids();
+    for (launch, id) in ids.iter().enumerate() {
+        cluster.crash(*id, launch as u64 + 1);
+    }
+    // Member 5's machine stays dark for now.
+    let dark = MemberId(5);
+    let carry = |cluster: &mut Cluster, dark: Option<MemberId>| {
+        for _ in 0..3 {
+            let ids = cluster.ids();
+            ids.into_iter()
+                .filter(|id| Some(*id) != dark)
+                .for_each(|id| drop(cluster.ask(id, Request::Tick)));
+            for _ in 0..cluster.packets.len() * 4 {
+                let Some(packet) = cluster.packets.pop_front() else { break };
+                if Some(packet.from) == dark || Some(packet.to) == dark {
+                    cluster.packets.push_back(packet);
+                } else {
+                    cluster.deliver(packet);
+                }
+            }
+        }
+    };
+    carry(&mut cluster, Some(dark));
+    for id in &ids {
+        assert!(matches!(standing(&mut cluster, *id), Standing::Returning { .. }), "{id}");
+    }
+    carry(&mut cluster, None);
+    cluster.run(1);
+    for id in &ids {
+        assert_eq!(standing(&mut cluster, *id), Standing::Acting, "{id}");
+    }
+    cluster.observe(deposit_requested(POOL.0));
+    cluster.run(1);
+    assert!(cluster.pubkey(POOL).is_some());
+}
+
+#[test]
+fn hosts_that_use_a_power_loss_to_take_a_minority_back_are_found_out() {
+    for members in [3_u16, 5, 6] {
+        let mut cluster = dao(members);
+        cluster.observe(deposit_requested(POOL.0));
+        cluster.run(1);
+        let back: Vec<MemberId> = cluster.ids().into_iter().take(acting_quorum(members.into())).collect();
+        for (launch, id) in cluster.ids().into_iter().enumerate() {
+            let records = cluster.node(id).records.clone();
+            let end = if back.contains(&id) { records.len() / 2 } else { records.len() };
+            assert_eq!(cluster.restore(id, launch as u64 + 1, &records[..end]), Reply::Done);
+        }
+        cluster.run(3);
+        for id in back {
+            let found = standing(&mut cluster, id);
+            assert!(matches!(found, Standing::Stale(_)), "{id} of {members}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_leaves_that_nobody_remembers() {
+    let mut cluster = dao(5);
+    cluster.observe(deposit_requested(POOL.0));
+    // One member too few says that it remembers.
+    let allowed = acting_quorum(5) - 1;
+    let mut noted: std::collections::BTreeMap<MemberId, std::collections::BTreeSet<MemberId>> =
+        Default::default();
+    for _ in 0..3 {
+        cluster.ids().into_iter().for_each(|id| drop(cluster.ask(id, Request::Tick)));
+        while let Some(packet) = cluster.packets.pop_front() {
+            if let Some(WitnessMessage { witness: Witness::Noted(_), .. }) = witness(&packet) {
+                let from = noted.entry(packet.to).or_default();
+                if from.len() >= allowed && !from.contains(&packet.from) {
+                    continue;
+                }
+                from.insert(packet.from);
+            }
+            assert!(!says_something(&packet), "member {} has said something", packet.from.0);
+            cluster.ask(packet.to, Request::Deliver(packet.bytes));
+        }
+    }
+    assert!(cluster.said.is_empty() && cluster.nodes.iter().all(|node| node.artifacts.is_empty()));
+}
+
+#[test]
+fn a_peer_that_lies_about_a_log_proves_nothing() {
+    let mut cluster = dao(3);
+    let liar = MemberId(3);
+    let dao = cluster.manifest.genesis();
+    let own = *cluster.node(OWN).keys().identity();
+    cluster.crash(OWN, 1);
+    let known = cluster.packets.iter().find_map(|packet| match witness(packet) {
+        Some(WitnessMessage { from: OWN, witness: Witness::Return(claim), .. }) => Some(claim),
+        _ => None,
+    });
+    let claim = known.expect("it asks");
+    let forged = Note { incarnation: 9, acting: true, ..claim.note };
+    let keys = cluster.node(liar).keys();
+    // Signed by the liar in the other's name; the other's own claim with another number under its signature; an older note.
+    let mut stretched = claim;
+    stretched.note.head.number += 10;
+    for lie in [keys.sign_note(dao, forged), stretched, claim] {
+        let witness = Witness::Known { claim: claim.note, acting: true, epoch: 0, notes: vec![lie] };
+        let message = keys.sign_witness(dao, witness);
+        let bytes = codec::encode(&PeerMessage::Witness(Box::new(message)));
+        cluster.ask(OWN, Request::Deliver(bytes));
+        assert!(
+            matches!(standing(&mut cluster, OWN), Standing::Returning { .. }),
+            "not stale, and not let in"
+        );
+    }
+    // In another's name, or from nobody.
+    let message = keys.sign_witness(dao, Witness::Noted(claim.note));
+    let posing = WitnessMessage { from: MemberId(1), ..message };
+    let bytes = codec::encode(&PeerMessage::Witness(Box::new(posing)));
+    assert_eq!(cluster.ask(OWN, Request::Deliver(bytes)), Reply::Rejected(Rejection::NotAuthentic));
+    assert_eq!(status(&mut cluster, OWN).identity, Some(own));
+    cluster.run(2);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+}
