@@ -5,6 +5,7 @@ use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir, read_manifest};
 use postern_host::daemon::DaemonError;
 use postern_host::manifest::command::ManifestCommand;
+use postern_host::store::command::StoreCommand;
 use postern_host::{daemon, status, verify};
 use std::error::Error;
 use std::os::unix::process::CommandExt;
@@ -55,6 +56,9 @@ enum Command {
     /// Look at manifests; change the DAO's, epoch by epoch.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Looks after what a host has stored.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Work out the launch digest of a confidential VM; sign its ID block.
     Measure(Box<postern_host::measure::command::MeasureArguments>),
     /// Watch a DAO take validators from deposit to exit, on embedded chains with simulated enclaves.
@@ -152,6 +156,7 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             Ok(())
         }
         Command::Manifest(command) => Ok(command.run()?),
+        Command::Store(command) => Ok(command.run()?),
         Command::Measure(arguments) => Ok(arguments.run()?),
         #[cfg(feature = "devnet")]
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),

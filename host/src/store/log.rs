@@ -33,6 +33,13 @@ impl Store {
         Ok(records)
     }
 
+    /// The newest record's number, whatever it holds; 0 without any.
+    pub(super) fn newest_number(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(max(number), 0) FROM log";
+        let newest: i64 = self.lock().query_row(sql, [], |row| row.get(0))?;
+        Ok(newest.unsigned_abs())
+    }
+
     /// Where the stored log ends.
     pub fn log_head(&self) -> Result<LogHead, StoreError> {
         let sql = "SELECT record FROM log ORDER BY number DESC LIMIT 1";
@@ -60,6 +67,12 @@ pub(super) fn keep_record(transaction: &Transaction<'_>, record: &SealedRecord) 
     if let Some(known) = known {
         return if known == bytes { Ok(()) } else { Err(StoreError::OtherRecord { number: header.number }) };
     }
+    // An enclave that lives on while its host was given an older store would leave a gap that nothing could fill.
+    let sql = "SELECT record FROM log ORDER BY number DESC LIMIT 1";
+    let newest: Option<Vec<u8>> = transaction.query_row(sql, [], |row| row.get(0)).optional()?;
+    let newest: Option<SealedRecord> = newest.map(|bytes| decode("log", &bytes)).transpose()?;
+    let head = newest.map_or(LogHead::START, |record| record.head());
+    record.follows(head).map_err(StoreError::Log)?;
     let vault = header.kind == RecordKind::Vault;
     transaction.execute("INSERT INTO log VALUES (?1, ?2, ?3)", params![own, vault, bytes])?;
     if let RecordKind::Snapshot { first } = header.kind {

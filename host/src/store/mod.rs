@@ -4,15 +4,19 @@
 //! `kill -9` at any moment it goes on where it was.
 
 mod chain;
+mod check;
+pub mod command;
 mod log;
 mod outputs;
 mod schema;
 
 pub use chain::StoredEvent;
+pub use check::{LogCheck, LogFault};
 pub use outputs::{Incarnation, Outgoing, StoredArtifact};
 
 use crate::status::Progress;
 use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::record::SealedError;
 use rusqlite::{Connection, TransactionBehavior};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -55,6 +59,9 @@ pub enum StoreError {
         /// Which.
         number: u64,
     },
+    /// The enclave's next record is not the next one of the log that is stored.
+    #[error("store: the enclave's log does not go on where the stored one ends: {0}")]
+    Log(SealedError),
     /// A row that does not decode: the file is damaged, or not ours.
     #[error("store: a row of `{table}` does not decode")]
     Damaged {
