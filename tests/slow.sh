@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The suites that take minutes: many seeds of hostile hosts, killed hosts, lying machines, fuzzing, and nodes and tools that
+# The suites that take minutes: many seeds of hostile hosts, killed hosts and enclaves, lying machines, fuzzing, and nodes and tools that
 # are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
 # exits non-zero if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-600} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-4}
+export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-300} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
 seconds=${POSTERN_FUZZ_SECONDS:-20}
 
-suites=(hostile_hosts kill demo_liars real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
+suites=(hostile_hosts kill sealed_log demo_liars real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
 forgotten=$(grep -l '^ *#\[ignore' tests/tests/*.rs | xargs -n 1 basename -s .rs | grep -vxF -f <(printf '%s\n' "${suites[@]}") || true)
 [[ -z $forgotten ]] || { echo "not in the list of slow suites: $forgotten" >&2; exit 1; }
 
@@ -33,6 +33,10 @@ failed=()
 step 'every bit of real evidence'
 cargo test --release --locked -p postern-attestation --test mutation -- --ignored --nocapture || failed+=(mutation)
 
+step 'as much as an enclave must hold, and writes torn at every byte'
+cargo test --release --locked -p postern-enclave --lib -- --ignored --nocapture || failed+=(scale)
+cargo test --release --locked -p postern-host --lib -- --ignored || failed+=('torn writes')
+
 step 'fuzzing'
 # `cargo fuzz` itself would bring a stale lock file up to date without a word.
 cargo metadata --manifest-path attestation/fuzz/Cargo.toml --locked --format-version 1 > /dev/null || failed+=('fuzzing: Cargo.lock')
@@ -50,5 +54,5 @@ for suite in "${suites[@]}"; do
     cargo test --release --locked -p postern-tests --test "$suite" -- --ignored --nocapture || failed+=("$suite")
 done
 
-step "$((${#suites[@]} + 5)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
+step "$((${#suites[@]} + 7)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
 ((${#failed[@]} == 0))

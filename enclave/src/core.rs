@@ -131,7 +131,7 @@ impl<P: Platform> Core<P> {
 
     fn apply(&mut self, request: Request, groups: &mut Groups) -> Result<Reply, Rejection> {
         match request {
-            Request::Status => return Ok(Reply::Status(self.status())),
+            Request::Status => return Ok(Reply::Status(Box::new(self.status()))),
             Request::Resume => {
                 self.outputs.repeat();
                 return Ok(Reply::Done);

@@ -12,7 +12,7 @@ use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Attestation, Certificates, PeerMessage};
 use postern_shared::wire::{Notice, Output, Rejection, Reply, Request, StaleLog};
-use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
+use postern_shared::witness::{Known, Note, SignedNote, Witness, WitnessMessage};
 
 /// Longest message from a peer, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -379,9 +379,7 @@ impl Started {
                 }
                 self.session.admission.challenge(from, platform, groups)
             }
-            Witness::Known { claim, acting, epoch, notes } => {
-                self.on_known(from, &claim, acting, epoch, &notes, platform, groups)
-            }
+            Witness::Known(known) => self.on_known(from, &known, platform, groups),
         }
     }
 
@@ -463,17 +461,14 @@ impl Started {
         let notes = self.session.notes.others().copied().chain([own]).collect();
         let acting = self.session.notes.is_acting();
         let epoch = self.session.manifest.epoch;
-        self.say(claim.member, Witness::Known { claim, acting, epoch, notes }, groups);
+        self.say(claim.member, Witness::Known(Known { claim, acting, epoch, notes }), groups);
         Ok(())
     }
 
     fn on_known(
         &mut self,
         from: MemberId,
-        claim: &Note,
-        acting: bool,
-        epoch: u64,
-        notes: &[SignedNote],
+        Known { claim, acting, epoch, notes }: &Known,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
@@ -500,8 +495,8 @@ impl Started {
         if !self.session.admission.is_fresh(from) {
             return Err(Rejection::TooEarly);
         }
-        if epoch > self.session.manifest.epoch {
-            return Err(Rejection::Behind(epoch));
+        if *epoch > self.session.manifest.epoch {
+            return Err(Rejection::Behind(*epoch));
         }
         for known in notes.iter().filter(|known| known.note.member != own) {
             let about = self.session.admission.enclave(known.note.member);
@@ -510,7 +505,7 @@ impl Started {
                 self.commit(Change::Noted(*known), platform, groups)?;
             }
         }
-        if self.watch.known(from, acting, self.session.manifest.members.len()) {
+        if self.watch.known(from, *acting, self.session.manifest.members.len()) {
             self.commit(Change::Resumed, platform, groups)?;
             groups.notice(Notice::Returned(self.session.notes.own().incarnation));
             // Even if nothing waits for it: from here on no older copy of the log can act.

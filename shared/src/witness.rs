@@ -46,16 +46,20 @@ pub enum Witness {
     /// 'I was restored from this: is it the newest that you know of me?'
     Return(SignedNote),
     /// The answer.
-    Known {
-        /// What was claimed.
-        claim: Note,
-        /// Whether the one who answers acts itself, or has been restored and waits too.
-        acting: bool,
-        /// The epoch of the manifest that it goes by.
-        epoch: u64,
-        /// The newest notes of all members that it knows of, the asker's own among them.
-        notes: Vec<SignedNote>,
-    },
+    Known(Known),
+}
+
+/// What a member knows of logs, in answer to one that was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// What was claimed.
+    pub claim: Note,
+    /// Whether the one who answers acts itself, or has been restored and waits too.
+    pub acting: bool,
+    /// The epoch of the manifest that it goes by.
+    pub epoch: u64,
+    /// The newest notes of all members that it knows of, the asker's own among them.
+    pub notes: Vec<SignedNote>,
 }
 
 /// Something said about logs, from one enclave to one or all.

@@ -46,7 +46,7 @@ fn show(cluster: &mut Cluster, to: MemberId, answer: Attestation) -> Reply {
 
 fn status(cluster: &mut Cluster, id: MemberId) -> Status {
     match cluster.ask(id, Request::Status) {
-        Reply::Status(status) => status,
+        Reply::Status(status) => *status,
         other => panic!("no status: {other:?}"),
     }
 }

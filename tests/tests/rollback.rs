@@ -4,7 +4,7 @@ use postern_shared::codec;
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::message::PeerMessage;
 use postern_shared::wire::{Notice, Rejection, Reply, Request, StaleKind, Standing, Status};
-use postern_shared::witness::{Note, Witness, WitnessMessage, acting_quorum, returning_quorum};
+use postern_shared::witness::{Known, Note, Witness, WitnessMessage, acting_quorum, returning_quorum};
 use postern_tests::cluster::{Cluster, Heir, Packet, deposit_requested, manifest};
 
 const OWN: MemberId = MemberId(2);
@@ -18,7 +18,7 @@ fn dao(members: u16) -> Cluster {
 
 fn status(cluster: &mut Cluster, id: MemberId) -> Status {
     match cluster.ask(id, Request::Status) {
-        Reply::Status(status) => status,
+        Reply::Status(status) => *status,
         other => panic!("no status: {other:?}"),
     }
 }
@@ -262,7 +262,7 @@ fn a_peer_that_lies_about_a_log_proves_nothing() {
     let mut stretched = claim;
     stretched.note.head.number += 10;
     for lie in [keys.sign_note(dao, forged), stretched, claim] {
-        let witness = Witness::Known { claim: claim.note, acting: true, epoch: 0, notes: vec![lie] };
+        let witness = Witness::Known(Known { claim: claim.note, acting: true, epoch: 0, notes: vec![lie] });
         let message = keys.sign_witness(dao, witness);
         let bytes = codec::encode(&PeerMessage::Witness(Box::new(message)));
         cluster.ask(OWN, Request::Deliver(bytes));

@@ -160,7 +160,7 @@ impl Enclave {
     /// Connects now, to fail early.
     pub async fn status(&self) -> Result<Status, EnclaveError> {
         match self.ask(&Request::Status).await? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             _ => Err(NO_STATUS),
         }
     }
@@ -328,7 +328,7 @@ const NO_STATUS: EnclaveError = EnclaveError::Protocol("no status in answer to a
 
 async fn status(connection: &mut Connection) -> Result<Option<Status>, LinkError> {
     Ok(match connection.call(&Request::Status).await?.reply {
-        Reply::Status(status) => Some(status),
+        Reply::Status(status) => Some(*status),
         _ => None,
     })
 }

@@ -84,14 +84,14 @@ fn start() -> Request {
     Request::Start { manifest: vec![9], epochs: Vec::new(), member: MemberId(1), certificates }
 }
 
-fn status(key: u8) -> Status {
+fn status(key: u8) -> Box<Status> {
     let identity = Identity {
         member: MemberId(1),
         signing: SigningKey([key; 32]),
         agreement: AgreementKey([0; 32]),
         dealing: PublicKey([0; 48]),
     };
-    Status {
+    Box::new(Status {
         identity: Some(identity),
         manifest: None,
         epoch: 0,
@@ -101,7 +101,7 @@ fn status(key: u8) -> Status {
         standing: Standing::Acting,
         incarnation: 0,
         head: LogHead::START,
-    }
+    })
 }
 
 fn send(sequence: u64) -> NumberedOutput {
@@ -274,7 +274,7 @@ async fn a_refused_start_is_lasting() {
     let asked = bench.ask(Request::Tick);
     let mut wire = Wire::greet(&bench.listener).await;
     assert_eq!(wire.next().await, Request::Status);
-    wire.reply(Reply::Status(Status { standing: Standing::Idle, ..status(7) }), vec![]).await;
+    wire.reply(Reply::Status(Box::new(Status { standing: Standing::Idle, ..*status(7) })), vec![]).await;
     assert_eq!(wire.next().await, start());
     wire.reply(Reply::Rejected(Rejection::StartedOtherwise), vec![]).await;
     let error = asked.await.unwrap().unwrap_err();

@@ -130,7 +130,7 @@ pub enum Reply {
     /// Done, or already done.
     Done,
     /// To [`Request::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// Refused; nothing has changed.
     Rejected(Rejection),
     /// To [`Request::Report`].
