@@ -166,7 +166,8 @@ impl<P: Platform> Core<P> {
         let Life::Started(started) = &mut self.life else { return Err(Rejection::NotStarted) };
         let result = started.serve(request, &mut self.platform, groups);
         if started.session.notes.is_acting() && started.journal.wants_snapshot(self.snapshot_after) {
-            started.write_snapshot(&mut self.platform, groups)?;
+            // What was asked is done in any case; a snapshot that failed is tried again.
+            let _ = started.write_snapshot(&mut self.platform, groups);
         }
         result
     }

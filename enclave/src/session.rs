@@ -150,19 +150,16 @@ impl Session {
 
     /// Pools whose ceremonies are over, packed; at most `most`.
     pub(crate) fn settled(&self, most: usize) -> Vec<Settled> {
-        let mut settled = Vec::new();
-        for (pool, keygen) in &self.keygens {
-            let mut presigns = self.presigns.values().filter(|presign| presign.terms().pool == *pool);
-            // Of several, another than ours may be the leader's.
-            let (Some(presign), None) = (presigns.next(), presigns.next()) else { continue };
-            if let (Some(keygen), Some(saved)) = (keygen.settle(), presign.settle()) {
-                settled.push(Settled::pack(*pool, keygen, saved));
-            }
-            if settled.len() == most {
-                break;
-            }
+        let mut presigns: BTreeMap<PoolId, Vec<&Presign>> = BTreeMap::new();
+        for presign in self.presigns.values() {
+            presigns.entry(presign.terms().pool).or_default().push(presign);
         }
-        settled
+        let settle = |(pool, keygen): (&PoolId, &Keygen)| {
+            // Of several, another than ours may be the leader's.
+            let [presign] = presigns.get(pool)?.as_slice() else { return None };
+            Some(Settled::pack(*pool, keygen.settle()?, presign.settle()?))
+        };
+        self.keygens.iter().filter_map(settle).take(most).collect()
     }
 
     /// Moves settled pools out of what goes on.
@@ -399,12 +396,15 @@ impl Session {
         if !self.manifest.is_guardian_committee(&guardians) {
             return;
         }
+        let finished = self.presigns.values().filter(|presign| presign.finished().is_some());
+        let done: BTreeSet<PoolId> = finished.map(|presign| presign.terms().pool).collect();
         for (pool, pubkey, validator_index) in self.ledger.validators() {
+            if done.contains(&pool) || self.presigns.len() >= MAX_CEREMONIES {
+                continue;
+            }
             let Some(keygen) = self.keygens.get(&pool) else { continue };
             let Some(key) = keygen.key() else { continue };
-            let of_pool = |presign: &&Presign| presign.terms().pool == pool;
-            let done = self.presigns.values().filter(of_pool).any(|presign| presign.finished().is_some());
-            if key.certificate.pubkey() != pubkey || done || self.presigns.len() >= MAX_CEREMONIES {
+            if key.certificate.pubkey() != pubkey {
                 continue;
             }
             // An enclave that has taken another's place has no share of the key.

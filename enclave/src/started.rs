@@ -262,7 +262,8 @@ impl Started {
         }
     }
 
-    /// Writes everything anew, so that the records before may be forgotten.
+    /// Writes everything anew, so that the records before may be forgotten. If the machine fails in the middle, what was
+    /// written is part of the log like any other, and of no consequence.
     pub(crate) fn write_snapshot(
         &mut self,
         platform: &mut impl Platform,
@@ -281,26 +282,24 @@ impl Started {
             groups.record(record, Vec::new());
         }
         let first = self.journal.head().number.saturating_add(1);
-        let (mut part, mut part_size, mut size) = (Vec::new(), 0, 0_usize);
-        let mut items = self.session.items().peekable();
-        let mut records = Vec::new();
+        let mut items = self.session.items().collect::<Vec<_>>().into_iter().peekable();
+        let (mut part, mut part_size, mut size) = (Vec::new(), 0_usize, 0_usize);
         while let Some(item) = items.next() {
-            part_size += codec::encode_secret(&item).len();
+            part_size = part_size.saturating_add(codec::encode_secret(&item).len());
             part.push(item);
             if part_size >= PART_SIZE || items.peek().is_none() {
-                let record = self.journal.part(&core::mem::take(&mut part), fresh_salt(platform)?)?;
+                let salt = fresh_salt(platform)?;
+                let record = self.journal.part(&core::mem::take(&mut part), salt)?;
                 size = size.saturating_add(record.ciphertext.len());
                 part_size = 0;
-                records.push(record);
+                self.session.recorded(record.head(), Vec::new());
+                groups.record(record, Vec::new());
             }
         }
-        drop(items);
-        let vault = self.session.vault.head();
-        records.push(self.journal.snapshot(first, size, vault, fresh_salt(platform)?)?);
-        for record in records {
-            self.session.recorded(record.head(), Vec::new());
-            groups.record(record, Vec::new());
-        }
+        let salt = fresh_salt(platform)?;
+        let record = self.journal.snapshot(first, size, self.session.vault.head(), salt)?;
+        self.session.recorded(record.head(), Vec::new());
+        groups.record(record, Vec::new());
         Ok(())
     }
 }
