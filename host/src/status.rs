@@ -48,6 +48,14 @@ pub struct HostStatus {
     pub simulated: bool,
     /// Whether the enclave answers. If not, what is said of members is what it last said.
     pub enclave_answers: bool,
+    /// Whether the enclave takes part, in words.
+    pub standing: String,
+    /// Number of the newest record of its log.
+    pub log: u64,
+    /// How often it was restored from it.
+    pub incarnation: u64,
+    /// The epoch of the manifest that it goes by.
+    pub epoch: u64,
     /// Members whose evidence the enclave has accepted, itself included.
     pub admitted: Vec<MemberId>,
     /// Members whose evidence the enclave has refused, and what is wrong with it.
@@ -130,6 +138,7 @@ impl HostStatus {
         let mut lines = vec![
             format!("member {}{simulated}", self.member),
             format!("  enclave: {}", if self.enclave_answers { "answers" } else { "DOES NOT ANSWER" }),
+            format!("    {}; log at record {}, epoch {}", self.standing, self.log, self.epoch),
             format!("  admitted: members {}", numbers(&self.admitted)),
         ];
         for refused in &self.refused {

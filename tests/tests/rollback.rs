@@ -56,6 +56,7 @@ fn every_earlier_state_is_found_to_be_old() {
         };
         assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Forked), "{stale:?}");
         assert!(stale.known.head.number >= stale.own.head.number);
+        assert!(Standing::Stale(stale).to_string().contains("OLD STATE"), "in words too");
         let said = &cluster.node(MemberId(1)).notices[before..];
         assert!(said.iter().any(|notice| matches!(notice, Notice::StalePeer(_))), "its peers say so too");
         for request in [Request::Observe(deposit_requested(2)), Request::Tick, Request::Retry(POOL)] {

@@ -5,7 +5,7 @@ use super::{DaemonError, Shared};
 use crate::status::{HostStatus, Refused, STATUS_FILE};
 use crate::store::StoreError;
 use postern_shared::policy::Trust;
-use postern_shared::wire::{RefusedMember, Status};
+use postern_shared::wire::{RefusedMember, Standing, Status};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
     *last = answer.or(last.take());
     let (admitted, refused) =
         last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();
+    let enclave = last.as_ref().map(|last| (last.standing, last.head.number, last.incarnation, last.epoch));
+    let (standing, log, incarnation, epoch) = enclave.unwrap_or((Standing::Idle, 0, 0, 0));
     let refused = refused.into_iter().map(|RefusedMember { member, checks, cut_off }| Refused {
         member,
         cut_off,
@@ -66,6 +68,10 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         member: shared.member.0,
         simulated: shared.manifest.attestation.trust != Trust::Amd,
         enclave_answers,
+        standing: standing.to_string(),
+        log,
+        incarnation,
+        epoch,
         admitted,
         refused: refused.collect(),
         pools,

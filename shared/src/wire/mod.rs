@@ -197,6 +197,32 @@ pub enum Standing {
     Replaced,
 }
 
+impl core::fmt::Display for Standing {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Idle => f.write_str("waits to be started or restored"),
+            Self::Restoring { next } => write!(f, "is being restored: record {next} is due"),
+            Self::Returning { acting, wanted, waiting } => write!(
+                f,
+                "was restored and WAITS: {acting} of {wanted} members that act know of nothing newer; {waiting} wait too"
+            ),
+            Self::Acting => f.write_str("acts"),
+            Self::Stale(StaleLog { kind, own, known, told_by }) => {
+                let kind = match kind {
+                    StaleKind::RolledBack => "records are missing at its end",
+                    StaleKind::Forked => "it is another history",
+                    StaleKind::Superseded => "another enclave was restored from the log since",
+                };
+                let (own, known) = (own.head.number, known.head.number);
+                write!(f, "has OLD STATE, up to record {own}: {kind}; {told_by} knows of record {known}")
+            }
+            Self::Succeeding => f.write_str("waits for what it is to take over"),
+            Self::HandedOver => f.write_str("has HANDED its state OVER"),
+            Self::Replaced => f.write_str("is DEAD: the manifest has replaced its machine"),
+        }
+    }
+}
+
 /// What is wrong with a state that was restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StaleKind {
