@@ -33,7 +33,7 @@ failed=()
 step 'every bit of real evidence'
 cargo test --release --locked -p postern-attestation --test mutation -- --ignored --nocapture || failed+=(mutation)
 
-step 'as much as an enclave must hold, and writes torn at every byte'
+step 'as much as an enclave must hold, and writes torn at many bytes'
 cargo test --release --locked -p postern-enclave --lib -- --ignored --nocapture || failed+=(scale)
 cargo test --release --locked -p postern-host --lib -- --ignored || failed+=('torn writes')
 
