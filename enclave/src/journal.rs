@@ -152,8 +152,11 @@ pub(crate) struct Reader {
     /// The newest record that was read.
     head: LogHead,
     vault: VaultHead,
+    /// As [`Journal`] counts them.
     grown: usize,
     snapshot: usize,
+    /// Size of the parts that were read last.
+    parts: usize,
 }
 
 enum Begun {
@@ -168,7 +171,7 @@ enum Begun {
 impl Reader {
     pub(crate) fn new(key: LogKey, name: LogName) -> Self {
         let vault = VaultHead::START;
-        Self { key, name, begun: Begun::No, head: LogHead::START, vault, grown: 0, snapshot: 0 }
+        Self { key, name, begun: Begun::No, head: LogHead::START, vault, grown: 0, snapshot: 0, parts: 0 }
     }
 
     /// Number of the record that is due, as far as that is known.
@@ -200,8 +203,19 @@ impl Reader {
         let content = self.key.open(record)?;
         let content = self.understand(number, header.kind, &content)?;
         self.head = record.head();
-        self.grown = self.grown.saturating_add(record.ciphertext.len());
+        self.count(header.kind, record.ciphertext.len());
         Ok(content)
+    }
+
+    /// Like the journal that wrote it, however much of the log is still there.
+    fn count(&mut self, kind: RecordKind, size: usize) {
+        let parts = core::mem::take(&mut self.parts);
+        self.grown = self.grown.saturating_add(size);
+        match kind {
+            RecordKind::Part => self.parts = parts.saturating_add(size),
+            RecordKind::Snapshot { .. } => (self.grown, self.snapshot) = (0, parts),
+            RecordKind::Change | RecordKind::Vault => {}
+        }
     }
 
     fn understand(&mut self, number: u64, kind: RecordKind, bytes: &[u8]) -> Result<Content, SealedError> {
@@ -239,7 +253,6 @@ impl Reader {
                     let (expected, found) = (vault.count, self.vault.count);
                     return Err(SealedError::Vault { expected, found });
                 }
-                self.snapshot = core::mem::take(&mut self.grown);
                 match core::mem::replace(&mut self.begun, Begun::Yes) {
                     Begun::Snapshot { first: begun, items } if begun == first => Ok(Content::Snapshot(items)),
                     Begun::Yes => Ok(Content::Nothing),
