@@ -6,6 +6,7 @@ use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
 use crate::link::EnclaveAddress;
 use crate::manifest::load_epochs;
+use crate::store::{Place, PostgresPlace};
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
@@ -27,6 +28,9 @@ pub struct ConfigFile {
     pub member: u16,
     /// Where the host keeps its state.
     pub data_dir: PathBuf,
+    /// Where the host keeps what must survive, if not in a file of its own in `data_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresConfig>,
     /// `vsock:CID:PORT`, `unix:PATH` or `unix-connect:PATH:PORT`.
     pub enclave: String,
     /// How to reach the enclave, with newer code, that is to take over from that one.
@@ -84,6 +88,24 @@ impl Default for CertificatesConfig {
     }
 }
 
+/// A PostgreSQL database, which may be replicated; this member's alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// As in `postgres://postern@db.example.org/postern`. TLS is used unless the server is on this machine, or the URL says
+    /// `sslmode=disable`.
+    pub url: String,
+    /// Of the tables; made if it is not there.
+    #[serde(default = "default_schema")]
+    pub schema: String,
+    /// File with the password, if it is not to be in the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<PathBuf>,
+    /// File with the authorities that the server's certificate may be of, PEM; the operating system's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
 /// The execution node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,6 +123,10 @@ pub struct ExecutionConfig {
 pub struct BeaconConfig {
     /// Their Beacon API endpoints, at least one.
     pub urls: Vec<String>,
+}
+
+fn default_schema() -> String {
+    "postern".to_owned()
 }
 
 fn default_poll_ms() -> u64 {
@@ -131,6 +157,8 @@ pub struct Config {
     pub member: MemberId,
     /// Existing or to be made.
     pub data_dir: PathBuf,
+    /// For what must survive.
+    pub store: Place,
     /// How to reach the enclave.
     pub enclave: EnclaveAddress,
     /// How to reach the one that is to take over from it.
@@ -233,6 +261,23 @@ pub fn read_data_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(folder.join(file.data_dir))
 }
 
+/// Where a configuration says that the host's store is.
+pub fn read_store(path: &Path) -> Result<Place, ConfigError> {
+    let (file, folder) = read_file(path)?;
+    store(file.postgres.as_ref(), folder, &folder.join(file.data_dir))
+}
+
+fn store(postgres: Option<&PostgresConfig>, folder: &Path, data_dir: &Path) -> Result<Place, ConfigError> {
+    let Some(PostgresConfig { url, schema, password, ca }) = postgres else {
+        return Ok(Place::Directory(data_dir.to_owned()));
+    };
+    let password = password.as_ref().map(|path| read_text(&folder.join(path))).transpose()?;
+    let password = password.as_deref().map(|text| text.trim_end_matches(['\r', '\n']));
+    let ca = ca.as_ref().map(|path| read(&folder.join(path))).transpose()?;
+    let place = PostgresPlace::new(url, schema, password, ca.as_deref());
+    place.map(|place| Place::Postgres(Box::new(place))).or_else(|reason| field("postgres", reason))
+}
+
 /// The file as written, and the folder that paths in it are relative to.
 fn read_file(path: &Path) -> Result<(ConfigFile, &Path), ConfigError> {
     let file = toml::from_str(&read_text(path)?)
@@ -273,6 +318,7 @@ impl Config {
             enclave: address("enclave", &file.enclave)?,
             successor: file.successor.map(|text| address("successor", &text)).transpose()?,
             certificates: certificate_sources(&file.certificates, folder, &data_dir)?,
+            store: store(file.postgres.as_ref(), folder, &data_dir)?,
             data_dir,
             host_key,
             wallet_key: wallet_key(&folder.join(&file.wallet_key), entry)?,

@@ -115,7 +115,7 @@ impl Shared {
 
 /// Runs until something fails for good, or the future is dropped.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
-    let store = Arc::new(Store::open(&config.data_dir)?);
+    let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let execution = connect_execution(&config.execution_url, &config.manifest).await?;

@@ -44,6 +44,9 @@ pub struct DemoArguments {
     /// Let a member's machine lie to the others about itself, as in `5=vmpl-1`: they go on without it.
     #[arg(long, value_name = "MEMBER=HOW")]
     pub liar: Option<Liar>,
+    /// Let the hosts keep their state in this PostgreSQL database, each in a schema that stays there, and not in files.
+    #[arg(long, value_name = "URL")]
+    pub postgres: Option<String>,
     /// Kill this many random hosts and enclaves (`kill -9`) on the way, and start each again at once.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub chaos_kills: u32,

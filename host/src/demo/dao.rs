@@ -1,7 +1,7 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
 use super::{DemoArguments, DemoError, Liar, write_file};
-use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig};
+use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
 use alloy::primitives::Address as AlloyAddress;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
@@ -163,24 +163,36 @@ pub(super) fn write_members(
     manifest: &Manifest,
     keys: &[MemberKeys],
     urls: &Urls,
-    liar: Option<Liar>,
+    arguments: &DemoArguments,
 ) -> Result<Vec<MemberFiles>, DemoError> {
-    let ports = free_ports(keys.len())?;
-    (1u16..)
-        .zip(keys)
-        .map(|(id, keys)| write_member(data_dir, manifest, MemberId(id), keys, urls, &ports, liar))
-        .collect()
+    // Schemas of this demo, which no other one has used.
+    let [a, b, c, d, ..] = random()?;
+    let setting = Setting {
+        data_dir,
+        manifest,
+        urls,
+        ports: free_ports(keys.len())?,
+        liar: arguments.liar,
+        postgres: arguments.postgres.as_deref(),
+        schemas: format!("demo_{}", hex::encode([a, b, c, d])),
+    };
+    (1u16..).zip(keys).map(|(id, keys)| write_member(&setting, MemberId(id), keys)).collect()
 }
 
-fn write_member(
-    data_dir: &Path,
-    manifest: &Manifest,
-    id: MemberId,
-    keys: &MemberKeys,
-    urls: &Urls,
-    ports: &[u16],
+/// What all members have in common.
+struct Setting<'a> {
+    data_dir: &'a Path,
+    manifest: &'a Manifest,
+    urls: &'a Urls,
+    ports: Vec<u16>,
     liar: Option<Liar>,
-) -> Result<MemberFiles, DemoError> {
+    postgres: Option<&'a str>,
+    /// What the names of their schemas begin with.
+    schemas: String,
+}
+
+fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Result<MemberFiles, DemoError> {
+    let &Setting { data_dir, manifest, urls, ref ports, liar, postgres, ref schemas } = setting;
     let directory = data_dir.join(format!("member-{}", id.0));
     let files = MemberFiles {
         id,
@@ -211,6 +223,12 @@ fn write_member(
         manifest: "../manifest.toml".into(),
         member: id.0,
         data_dir: "data".into(),
+        postgres: postgres.map(|url| PostgresConfig {
+            url: url.to_owned(),
+            schema: format!("{schemas}_{}", id.0),
+            password: None,
+            ca: None,
+        }),
         enclave: "unix:enclave.sock".to_owned(),
         successor: None,
         certificates: CertificatesConfig {

@@ -146,7 +146,7 @@ impl<'a> Play<'a> {
         let manifest_file = data_dir.join("manifest.toml");
         write_file(&manifest_file, manifest.to_toml()?)?;
         let urls = dao::Urls { execution: execution_url.clone(), beacon: beacon_url.clone() };
-        let members = dao::write_members(&data_dir, &manifest, &keys, &urls, arguments.liar)?;
+        let members = dao::write_members(&data_dir, &manifest, &keys, &urls, arguments)?;
         stage.processes = Some(Processes::start(&members, data_dir.join("pids.json"))?);
         timeline.say(format!(
             "{} members started, each an enclave and a host; {} operators sign, {} guardians release",

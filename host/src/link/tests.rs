@@ -1,7 +1,7 @@
 //! Against a fake enclave that says, on each connection, what the test tells it to.
 
 use super::*;
-use crate::store::Store;
+use crate::store::{Place, Store};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
@@ -120,7 +120,7 @@ fn bench_at(address: impl FnOnce(PathBuf) -> EnclaveAddress) -> Bench {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("enclave.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let store = Arc::new(Store::open(&Place::Directory(directory.path().to_owned())).unwrap());
     store.set_members(MemberId(1), &[1, 2].map(MemberId)).unwrap();
     let enclave = Arc::new(Enclave::new(address(socket), start(), Arc::clone(&store)));
     Bench { enclave, store, listener, _directory: directory }

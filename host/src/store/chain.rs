@@ -1,5 +1,6 @@
 //! What the host knows of the chains.
 
+use super::database::{Database, values};
 use super::{Store, StoreError, decode, from_json, to_json};
 use crate::chain::execution::Cursor;
 use crate::chain::transactions::{StoreError as RowError, TransactionRow, TransactionStore};
@@ -7,7 +8,6 @@ use crate::status::PoolStatus;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::PoolId;
-use rusqlite::{OptionalExtension, Transaction, params};
 
 /// An event, with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +21,23 @@ pub struct StoredEvent {
 impl Store {
     /// The last finalised block whose events are all stored.
     pub fn cursor(&self) -> Result<Option<Cursor>, StoreError> {
-        let sql = "SELECT value FROM meta WHERE key = 'cursor'";
-        let bytes: Option<Vec<u8>> = self.lock().query_row(sql, [], |row| row.get(0)).optional()?;
-        bytes.map(|bytes| decode("meta", &bytes)).transpose()
+        let row = self.lock().query_one("SELECT value FROM meta WHERE key = 'cursor'", values![])?;
+        row.map(|row| decode("meta", row.bytes(0)?)).transpose()
     }
 
     /// Stores events and the cursor behind them, all or none; events that are known are passed over.
     pub fn keep_events(&self, events: &[ChainEvent], cursor: Option<Cursor>) -> Result<(), StoreError> {
-        {
-            let mut connection = self.lock();
-            let transaction = connection.transaction()?;
+        self.transaction(|database| {
             for event in events {
-                transaction.execute(
-                    "INSERT OR IGNORE INTO events (event) VALUES (?1)",
-                    params![codec::encode(event)],
-                )?;
+                let sql = "INSERT INTO events (event) VALUES (?1) ON CONFLICT DO NOTHING";
+                database.execute(sql, values![codec::encode(event)])?;
                 let pool = match event {
                     ChainEvent::DepositRequested(request) => request.pool,
                     ChainEvent::ValidatorIndexed { pool, .. } | ChainEvent::ExitRequested { pool, .. } => {
                         *pool
                     }
                 };
-                change(&transaction, pool, |status| match event {
+                change(database, pool, |status| match event {
                     ChainEvent::DepositRequested(_) => {}
                     ChainEvent::ValidatorIndexed { validator_index, .. } => {
                         status.validator_index = Some(*validator_index);
@@ -52,34 +47,26 @@ impl Store {
             }
             if let Some(cursor) = cursor {
                 let sql = "INSERT INTO meta VALUES ('cursor', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1";
-                transaction.execute(sql, params![codec::encode(&cursor)])?;
+                database.execute(sql, values![codec::encode(&cursor)])?;
             }
-            transaction.commit()?;
-        }
+            Ok(())
+        })?;
         self.changed.notify_waiters();
         Ok(())
     }
 
     /// Events after a row, oldest first.
     pub fn events_after(&self, id: i64) -> Result<Vec<StoredEvent>, StoreError> {
-        let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT id, event FROM events WHERE id > ?1 ORDER BY id")?;
-        let rows =
-            statement.query_map(params![id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-        rows.map(|row| {
-            let (id, bytes) = row?;
-            Ok(StoredEvent { id, event: decode("events", &bytes)? })
-        })
-        .collect()
+        let rows = self.query("SELECT id, event FROM events WHERE id > ?1 ORDER BY id", values![id])?;
+        rows.iter()
+            .map(|row| Ok(StoredEvent { id: row.integer(0)?, event: decode("events", row.bytes(1)?)? }))
+            .collect()
     }
 
     /// All pools, by ascending id.
     pub fn pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT status FROM pools ORDER BY pool")?;
-        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-        rows.map(|row| from_json("pools", &row?)).collect()
+        let rows = self.query("SELECT status FROM pools ORDER BY pool", values![])?;
+        rows.iter().map(|row| from_json("pools", row.text(0)?)).collect()
     }
 
     /// Changes what is known of a pool.
@@ -88,14 +75,7 @@ impl Store {
         pool: PoolId,
         change_to: impl FnOnce(&mut PoolStatus),
     ) -> Result<(), StoreError> {
-        let changed = {
-            let mut connection = self.lock();
-            let transaction = connection.transaction()?;
-            let changed = change(&transaction, pool, change_to)?;
-            transaction.commit()?;
-            changed
-        };
-        if changed {
+        if self.transaction(|database| change(database, pool, change_to))? {
             self.changed.notify_waiters();
         }
         Ok(())
@@ -103,38 +83,36 @@ impl Store {
 }
 
 fn change(
-    transaction: &Transaction<'_>,
+    database: &mut Database,
     pool: PoolId,
     change_to: impl FnOnce(&mut PoolStatus),
 ) -> Result<bool, StoreError> {
-    let sql = "SELECT status FROM pools WHERE pool = ?1";
-    let before: Option<String> = transaction.query_row(sql, params![pool.0], |row| row.get(0)).optional()?;
-    let mut status = match &before {
+    let before = database.query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.0])?;
+    let before = before.as_ref().map(|row| row.text(0)).transpose()?;
+    let mut status = match before {
         Some(text) => from_json("pools", text)?,
         None => PoolStatus::new(pool),
     };
     change_to(&mut status);
     let after = to_json("pools", &status)?;
-    if before.as_ref() == Some(&after) {
+    if before == Some(&after) {
         return Ok(false);
     }
     let sql = "INSERT INTO pools VALUES (?1, ?2) ON CONFLICT (pool) DO UPDATE SET status = ?2";
-    transaction.execute(sql, params![pool.0, after])?;
+    database.execute(sql, values![pool.0, after])?;
     Ok(true)
 }
 
 impl TransactionStore for Store {
     fn load(&self) -> Result<Vec<TransactionRow>, RowError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT body FROM transactions ORDER BY key")?;
-        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-        rows.map(|row| Ok(from_json("transactions", &row?)?)).collect()
+        let rows = self.query("SELECT body FROM transactions ORDER BY key", values![])?;
+        rows.iter().map(|row| Ok(from_json("transactions", row.text(0)?)?)).collect()
     }
 
     fn save(&self, row: &TransactionRow) -> Result<(), RowError> {
         let body = to_json("transactions", row)?;
         let sql = "INSERT INTO transactions VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = ?2";
-        self.lock().execute(sql, params![row.key, body])?;
+        self.execute(sql, values![row.key.as_str(), body])?;
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ pub struct LogCheck {
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogFault {
-    /// SQLite finds its file damaged.
+    /// SQLite finds its file damaged; of its own, PostgreSQL tells nobody but its administrator.
     #[error("the database is damaged: {0}")]
     Database(String),
     /// There is no key to the log.
@@ -71,10 +71,7 @@ impl Store {
     /// Looks at every record.
     pub fn check_log(&self) -> Result<LogCheck, StoreError> {
         let mut check = LogCheck { records: 0, settled: 0, head: LogHead::START, faults: Vec::new() };
-        let verdict: String = self.lock().query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            check.faults.push(LogFault::Database(verdict));
-        }
+        check.faults.extend(self.lock().damage()?.map(LogFault::Database));
         if self.slots()?.is_empty() {
             check.faults.push(LogFault::NoSlot);
         }

@@ -1,17 +1,38 @@
 //! `postern store`: looks after what a host has stored.
 
-use super::{Store, StoreError};
-use crate::config::{ConfigError, read_data_dir};
-use std::path::PathBuf;
+use super::{Store, StoreError, TransferError};
+use crate::config::{ConfigError, read_store};
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-/// Looks after what a host has stored.
+/// Looks after what a host has stored. The host must not run.
 #[derive(Debug, clap::Subcommand)]
 pub enum StoreCommand {
-    /// Checks that the enclave could be restored from its log: every record is there and in its place. The host must not run.
+    /// Checks that the enclave could be restored from its log: every record is there and in its place.
     Check {
         /// The host's configuration.
         #[arg(long)]
         config: PathBuf,
+    },
+    /// Writes all of it to a file: for another kind of database, another machine, or a backup.
+    Export {
+        /// The host's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The file, which must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Takes over what was exported, into a store that is empty.
+    Import {
+        /// The host's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
     },
 }
 
@@ -25,6 +46,14 @@ pub enum StoreCommandError {
     /// The store can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It could not be copied.
+    #[error("{path}: {source}", path = path.display())]
+    Transfer {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: TransferError,
+    },
     /// What is wrong was printed.
     #[error("the enclave's log is not whole")]
     Broken,
@@ -33,15 +62,51 @@ pub enum StoreCommandError {
 impl StoreCommand {
     /// Does it.
     pub fn run(self) -> Result<(), StoreCommandError> {
-        let Self::Check { config } = self;
-        let check = Store::open(&read_data_dir(&config)?)?.check_log()?;
-        println!(
-            "{} records up to number {}, {} of them of settled pools",
-            check.records, check.head.number, check.settled
-        );
-        for fault in &check.faults {
-            println!("  {fault}");
+        match self {
+            Self::Check { config } => check(&Store::open(&read_store(&config)?)?),
+            Self::Export { config, out } => {
+                let store = Store::open(&read_store(&config)?)?;
+                let rows = export(&store, &out)
+                    .map_err(|source| StoreCommandError::Transfer { path: out.clone(), source })?;
+                println!("{rows} rows written to {}", out.display());
+                Ok(())
+            }
+            Self::Import { config, from } => {
+                let store = Store::open(&read_store(&config)?)?;
+                let rows = File::open(&from)
+                    .map_err(TransferError::from)
+                    .and_then(|file| store.import(&mut BufReader::new(file)))
+                    .map_err(|source| StoreCommandError::Transfer { path: from.clone(), source })?;
+                println!("{rows} rows read from {}", from.display());
+                check(&store)
+            }
         }
-        if check.faults.is_empty() { Ok(()) } else { Err(StoreCommandError::Broken) }
     }
+}
+
+/// On the disk when this returns; a file that could not be finished does not stay.
+fn export(store: &Store, path: &Path) -> Result<u64, TransferError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut writer = BufWriter::new(file);
+    let written = store.export(&mut writer).and_then(|rows| {
+        writer.get_ref().sync_all()?;
+        Ok(rows)
+    });
+    if written.is_err() {
+        // What went wrong first is what matters.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+fn check(store: &Store) -> Result<(), StoreCommandError> {
+    let check = store.check_log()?;
+    println!(
+        "{} records up to number {}, {} of them of settled pools",
+        check.records, check.head.number, check.settled
+    );
+    for fault in &check.faults {
+        println!("  {fault}");
+    }
+    if check.faults.is_empty() { Ok(()) } else { Err(StoreCommandError::Broken) }
 }

@@ -1,88 +1,91 @@
 //! The enclave's sealed state: its log and the key to it, as `postern_shared::record` says what to keep of them.
 
+use super::database::{Database, values};
 use super::{Store, StoreError, decode};
 use postern_shared::codec;
 use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
-use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Slots that are kept: the newest, and the one before it.
 const SLOTS: i64 = 2;
+/// Records that are looked at together, at most.
+const AT_A_TIME: i64 = 1024;
+
+const NEWEST: &str = "SELECT record FROM log ORDER BY number DESC LIMIT 1";
 
 impl Store {
     /// The keys to the log, the newest first.
     pub fn slots(&self) -> Result<Vec<KeySlot>, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT slot FROM slots ORDER BY id DESC")?;
-        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-        rows.map(|row| decode("slots", &row?)).collect()
+        let rows = self.query("SELECT slot FROM slots ORDER BY id DESC", values![])?;
+        rows.iter().map(|row| decode("slots", row.bytes(0)?)).collect()
     }
 
     /// The next records after a number, in their order: at least one if there is one, and about `max_bytes` of them.
     pub fn log(&self, after: u64, max_bytes: usize) -> Result<Vec<SealedRecord>, StoreError> {
-        let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT record FROM log WHERE number > ?1 ORDER BY number")?;
-        let mut rows = statement.query(params![number(after)?])?;
-        let (mut records, mut size) = (Vec::new(), 0);
-        while size < max_bytes {
-            let Some(row) = rows.next()? else { break };
-            let bytes: Vec<u8> = row.get(0)?;
-            size += bytes.len();
-            records.push(decode("log", &bytes)?);
+        let after = number(after)?;
+        let mut database = self.lock();
+        // Not all that there are: a log may be larger than what this host has of memory.
+        let sql = "SELECT number, CAST(length(record) AS BIGINT) FROM log WHERE number > ?1 ORDER BY number LIMIT ?2";
+        let (mut last, mut size) = (after, 0);
+        for row in database.query(sql, values![after, AT_A_TIME])? {
+            if size >= max_bytes {
+                break;
+            }
+            last = row.integer(0)?;
+            size = size.saturating_add(usize::try_from(row.integer(1)?).unwrap_or(usize::MAX));
         }
-        Ok(records)
+        let sql = "SELECT record FROM log WHERE number > ?1 AND number <= ?2 ORDER BY number";
+        let rows = database.query(sql, values![after, last])?;
+        rows.iter().map(|row| decode("log", row.bytes(0)?)).collect()
     }
 
     /// The newest record's number, whatever it holds; 0 without any.
     pub(super) fn newest_number(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT coalesce(max(number), 0) FROM log";
-        let newest: i64 = self.lock().query_row(sql, [], |row| row.get(0))?;
-        Ok(newest.unsigned_abs())
+        let newest = self.lock().query_one("SELECT max(number) FROM log", values![])?;
+        let newest = newest.map(|row| row.optional_integer(0)).transpose()?.flatten();
+        Ok(newest.unwrap_or(0).unsigned_abs())
     }
 
     /// Where the stored log ends.
     pub fn log_head(&self) -> Result<LogHead, StoreError> {
-        let sql = "SELECT record FROM log ORDER BY number DESC LIMIT 1";
-        let newest: Option<Vec<u8>> = self.lock().query_row(sql, [], |row| row.get(0)).optional()?;
-        let newest: Option<SealedRecord> = newest.map(|bytes| decode("log", &bytes)).transpose()?;
-        Ok(newest.map_or(LogHead::START, |record| record.head()))
+        head(&mut self.lock())
     }
 }
 
+fn head(database: &mut Database) -> Result<LogHead, StoreError> {
+    let Some(newest) = database.query_one(NEWEST, values![])? else { return Ok(LogHead::START) };
+    let newest: SealedRecord = decode("log", newest.bytes(0)?)?;
+    Ok(newest.head())
+}
+
 /// Keeps a slot, and forgets those that two newer ones have replaced.
-pub(super) fn keep_slot(transaction: &Transaction<'_>, slot: &KeySlot) -> Result<(), StoreError> {
-    transaction.execute("INSERT INTO slots (slot) VALUES (?1)", params![codec::encode(slot)])?;
+pub(super) fn keep_slot(database: &mut Database, slot: &KeySlot) -> Result<(), StoreError> {
+    database.execute("INSERT INTO slots (slot) VALUES (?1)", values![codec::encode(slot)])?;
     let sql = "DELETE FROM slots WHERE id <= (SELECT max(id) FROM slots) - ?1";
-    transaction.execute(sql, params![SLOTS])?;
+    database.execute(sql, values![SLOTS])?;
     Ok(())
 }
 
 /// Keeps a record; one that ends a snapshot takes the place of what it repeats.
-pub(super) fn keep_record(transaction: &Transaction<'_>, record: &SealedRecord) -> Result<(), StoreError> {
+pub(super) fn keep_record(database: &mut Database, record: &SealedRecord) -> Result<(), StoreError> {
     let header = &record.header;
     let own = number(header.number)?;
     let bytes = codec::encode(record);
-    let sql = "SELECT record FROM log WHERE number = ?1";
-    let known: Option<Vec<u8>> = transaction.query_row(sql, params![own], |row| row.get(0)).optional()?;
-    if let Some(known) = known {
-        return if known == bytes { Ok(()) } else { Err(StoreError::OtherRecord { number: header.number }) };
+    if let Some(known) = database.query_one("SELECT record FROM log WHERE number = ?1", values![own])? {
+        let same = known.bytes(0)? == bytes;
+        return if same { Ok(()) } else { Err(StoreError::OtherRecord { number: header.number }) };
     }
     // An enclave that lives on while its host was given an older store would leave a gap that nothing could fill.
-    let sql = "SELECT record FROM log ORDER BY number DESC LIMIT 1";
-    let newest: Option<Vec<u8>> = transaction.query_row(sql, [], |row| row.get(0)).optional()?;
-    let newest: Option<SealedRecord> = newest.map(|bytes| decode("log", &bytes)).transpose()?;
-    let head = newest.map_or(LogHead::START, |record| record.head());
-    record.follows(head).map_err(StoreError::Log)?;
+    record.follows(head(database)?).map_err(StoreError::Log)?;
     let vault = header.kind == RecordKind::Vault;
-    transaction.execute("INSERT INTO log VALUES (?1, ?2, ?3)", params![own, vault, bytes])?;
+    database.execute("INSERT INTO log VALUES (?1, ?2, ?3)", values![own, vault, bytes])?;
     if let RecordKind::Snapshot { first } = header.kind {
-        let sql = "DELETE FROM log WHERE number < ?1 AND NOT vault";
-        transaction.execute(sql, params![number(first)?])?;
+        let sql = "DELETE FROM log WHERE number < ?1 AND vault = 0";
+        database.execute(sql, values![number(first)?])?;
     }
     Ok(())
 }
 
-/// SQLite counts to 2^63.
+/// Databases count to 2^63.
 fn number(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::Damaged { table: "log" })
 }

@@ -1,4 +1,4 @@
-//! What survives: one SQLite file, written through to the disk before anything depends on it.
+//! What survives: one SQLite file, or a schema in PostgreSQL, written through to the disk before anything depends on it.
 //!
 //! The store is the host's only memory. Everything that the host does is driven by what is in here, so that after a
 //! `kill -9` at any moment it goes on where it was.
@@ -6,21 +6,28 @@
 mod chain;
 mod check;
 pub mod command;
+mod database;
 mod log;
 mod outputs;
+mod place;
+mod postgres;
 mod schema;
+mod sqlite;
+mod transfer;
 
 pub use chain::StoredEvent;
 pub use check::{LogCheck, LogFault};
 pub use outputs::{Incarnation, Outgoing, StoredArtifact};
+pub use place::Place;
+pub use postgres::PostgresPlace;
+pub use transfer::TransferError;
 
 use crate::status::Progress;
+use database::{Database, Row, Value};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::record::SealedError;
-use rusqlite::{Connection, TransactionBehavior};
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -31,6 +38,31 @@ pub enum StoreError {
     /// SQLite failed.
     #[error("store: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL failed, or the connection to it.
+    #[error("store: PostgreSQL: {0}")]
+    Postgres(String),
+    /// PostgreSQL does not let this host in.
+    #[error("store: {place}: {reason}")]
+    Unreachable {
+        /// Which database.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// PostgreSQL is set up to lose what it has said that it keeps.
+    #[error("store: PostgreSQL has `{setting}` off: a power cut could undo what others rely on")]
+    NotDurable {
+        /// Which setting.
+        setting: &'static str,
+    },
+    /// Another host of this member has begun to use the store; this one must end.
+    #[error("store: another host has taken it over (generation {found}; this host is generation {own})")]
+    TakenOver {
+        /// This host's generation.
+        own: i64,
+        /// The newest.
+        found: i64,
+    },
     /// The directory can't be made or used.
     #[error("store {path}: {source}", path = path.display())]
     Directory {
@@ -40,17 +72,17 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Another process has the store open: two of them would spend the wallet's nonces twice.
-    #[error("store {path} is in use by another process", path = path.display())]
+    #[error("store: {place} is in use by another process")]
     InUse {
-        /// Which.
-        path: PathBuf,
+        /// Where.
+        place: String,
     },
-    /// The file was written by another version of Postern.
+    /// The store was written by another version of Postern.
     #[error("store: its schema has version {found}, this build reads version {expected}")]
     Schema {
         /// This build's.
         expected: i64,
-        /// The file's.
+        /// The store's.
         found: i64,
     },
     /// The enclave says another record than it said before: two enclaves, or one that lies.
@@ -62,7 +94,13 @@ pub enum StoreError {
     /// The enclave's next record is not the next one of the log that is stored.
     #[error("store: the enclave's log does not go on where the stored one ends: {0}")]
     Log(SealedError),
-    /// A row that does not decode: the file is damaged, or not ours.
+    /// A column of another kind than the tables have.
+    #[error("store: column {column} of an answer is of another kind")]
+    Column {
+        /// Which, from 0.
+        column: usize,
+    },
+    /// A row that does not decode: the store is damaged, or not ours.
     #[error("store: a row of `{table}` does not decode")]
     Damaged {
         /// Which table.
@@ -72,9 +110,7 @@ pub enum StoreError {
 
 /// See the module.
 pub struct Store {
-    /// Held for as long as the store is open; the operating system lets go of it when the process dies.
-    _lock: File,
-    connection: Mutex<Connection>,
+    database: Mutex<Database>,
     /// News of no consequence, for people; not kept.
     news: Mutex<News>,
     /// Wakes whoever waits for work.
@@ -95,26 +131,13 @@ pub struct News {
 }
 
 impl Store {
-    /// Opens or makes the file `postern.sqlite` in a directory, which one process at a time may do.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Directory { path: directory.to_owned(), source };
-        std::fs::create_dir_all(directory).map_err(failed)?;
-        let lock = File::create(directory.join("postern.lock")).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => StoreError::InUse { path: directory.to_owned() },
-            TryLockError::Error(source) => failed(source),
-        })?;
-        let mut connection = Connection::open(directory.join("postern.sqlite"))?;
-        schema::prepare(&connection)?;
-        // SQLite waits for another program's lock only at the beginning of a transaction: a deferred one, which reads
-        // before it writes, would fail at once.
-        connection.set_transaction_behavior(TransactionBehavior::Immediate);
-        Ok(Self {
-            _lock: lock,
-            connection: Mutex::new(connection),
-            news: Mutex::new(News::default()),
-            changed: Notify::new(),
-        })
+    /// Opens or makes a store, which one process at a time may do.
+    pub fn open(place: &Place) -> Result<Self, StoreError> {
+        let database = match place {
+            Place::Directory(directory) => Database::Sqlite(sqlite::Sqlite::open(directory)?),
+            Place::Postgres(place) => Database::Postgres(postgres::Server::open(place)?),
+        };
+        Ok(Self { database: Mutex::new(database), news: Mutex::new(News::default()), changed: Notify::new() })
     }
 
     /// What the enclave said lately.
@@ -129,9 +152,24 @@ impl Store {
         std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner).missing)
     }
 
-    /// A panic elsewhere leaves SQLite's own state consistent: an open transaction is rolled back.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic elsewhere leaves the database consistent: an open transaction is undone.
+    fn lock(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.lock().query(sql, values)
+    }
+
+    fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
+        self.transaction(|database| database.execute(sql, values))
+    }
+
+    fn transaction<T>(
+        &self,
+        body: impl FnOnce(&mut Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.lock().transaction(body)
     }
 }
 

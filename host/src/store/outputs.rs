@@ -1,5 +1,6 @@
 //! What the enclave wants done.
 
+use super::database::{Database, values};
 use super::{News, Store, StoreError, decode, log};
 use crate::status::Progress;
 use postern_shared::codec;
@@ -7,7 +8,6 @@ use postern_shared::identity::SigningKey;
 use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::message::{Broadcast, Envelope, PeerMessage, Step};
 use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record, RefusedMember};
-use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::PoisonError;
 
 /// Most replaceable messages that wait for one member. Beyond, the oldest are forgotten: a member that was away for so
@@ -51,21 +51,19 @@ pub struct StoredArtifact {
 impl Store {
     /// Notes which incarnation of which enclave speaks from now on: the numbers of its outputs start again with each.
     pub fn begin_incarnation(&self, incarnation: &Incarnation) -> Result<(), StoreError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let known: Option<Vec<u8>> = meta(&transaction, "incarnation")?;
-        if known != Some(codec::encode(incarnation)) {
-            set_meta(&transaction, "incarnation", &codec::encode(incarnation))?;
-            set_meta(&transaction, "sequence", &0u64.to_le_bytes())?;
-            transaction.commit()?;
-        }
-        Ok(())
+        self.transaction(|database| {
+            if meta(database, "incarnation")? != Some(codec::encode(incarnation)) {
+                set_meta(database, "incarnation", &codec::encode(incarnation))?;
+                set_meta(database, "sequence", &0u64.to_le_bytes())?;
+            }
+            Ok(())
+        })
     }
 
     /// Who the other members are: a message for everyone goes to each of them.
     pub fn set_members(&self, own: MemberId, members: &[MemberId]) -> Result<(), StoreError> {
         let others: Vec<MemberId> = members.iter().copied().filter(|member| *member != own).collect();
-        set_meta(&self.lock(), "others", &codec::encode(&others))
+        self.transaction(|database| set_meta(database, "others", &codec::encode(&others)))
     }
 
     /// Stores outputs, all or none, each once: numbers that were stored before are passed over.
@@ -74,29 +72,27 @@ impl Store {
         incarnation: &Incarnation,
         outputs: &[NumberedOutput],
     ) -> Result<(), StoreError> {
-        {
-            let mut connection = self.lock();
-            let transaction = connection.transaction()?;
-            if meta(&transaction, "incarnation")? != Some(codec::encode(incarnation)) {
+        self.transaction(|database| {
+            if meta(database, "incarnation")? != Some(codec::encode(incarnation)) {
                 return Err(StoreError::Damaged { table: "meta" });
             }
-            let newest = meta(&transaction, "sequence")?.and_then(|bytes| bytes.try_into().ok());
+            let newest = meta(database, "sequence")?.and_then(|bytes| bytes.try_into().ok());
             let newest = newest.map_or(0, u64::from_le_bytes);
-            let others: Vec<MemberId> = match meta(&transaction, "others")? {
+            let others: Vec<MemberId> = match meta(database, "others")? {
                 Some(bytes) => decode("meta", &bytes)?,
                 None => Vec::new(),
             };
             for numbered in outputs.iter().filter(|numbered| numbered.sequence > newest) {
-                keep(&transaction, &numbered.output, &others)?;
+                keep(database, &numbered.output, &others)?;
             }
             if outputs.iter().any(|numbered| matches!(numbered.output, Output::Send { .. })) {
-                forget_oldest(&transaction, &others)?;
+                forget_oldest(database, &others)?;
             }
             if let Some(last) = outputs.last().filter(|last| last.sequence > newest) {
-                set_meta(&transaction, "sequence", &last.sequence.to_le_bytes())?;
+                set_meta(database, "sequence", &last.sequence.to_le_bytes())?;
             }
-            transaction.commit()?;
-        }
+            Ok(())
+        })?;
         self.note(outputs);
         Ok(())
     }
@@ -115,40 +111,40 @@ impl Store {
 
     /// The oldest messages for a member that are due at `now` (milliseconds), at most `limit`.
     pub fn due(&self, member: MemberId, now: i64, limit: usize) -> Result<Vec<Outgoing>, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT id, attempts, replaceable, message FROM outbox \
-             WHERE member = ?1 AND next_at <= ?2 ORDER BY id LIMIT ?3",
-        )?;
-        let rows = statement.query_map(params![member.0, now, limit as i64], |row| {
-            Ok(Outgoing {
-                id: row.get(0)?,
-                attempts: row.get(1)?,
-                replaceable: row.get(2)?,
-                message: row.get(3)?,
+        let sql = "SELECT id, attempts, replaceable, message FROM outbox \
+             WHERE member = ?1 AND next_at <= ?2 ORDER BY id LIMIT ?3";
+        let rows = self.query(sql, values![member.0, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+        rows.iter()
+            .map(|row| {
+                Ok(Outgoing {
+                    id: row.integer(0)?,
+                    attempts: u32::try_from(row.integer(1)?).unwrap_or(u32::MAX),
+                    replaceable: row.integer(2)? != 0,
+                    message: row.bytes(3)?.to_owned(),
+                })
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            .collect()
     }
 
     /// When the next message for a member is due, if there is one.
     pub fn next_due(&self, member: MemberId) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT min(next_at) FROM outbox WHERE member = ?1";
-        Ok(self.lock().query_row(sql, params![member.0], |row| row.get(0))?)
+        let row = self.lock().query_one(sql, values![member.0])?;
+        Ok(row.map(|row| row.optional_integer(0)).transpose()?.flatten())
     }
 
     /// Forgets messages that arrived (or never will be accepted), and puts others off.
     pub fn settle(&self, delivered: &[i64], postponed: &[(i64, i64)]) -> Result<(), StoreError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for id in delivered {
-            transaction.execute("DELETE FROM outbox WHERE id = ?1", params![id])?;
-        }
-        for (id, next_at) in postponed {
-            let sql = "UPDATE outbox SET attempts = attempts + 1, next_at = ?2 WHERE id = ?1";
-            transaction.execute(sql, params![id, next_at])?;
-        }
-        Ok(transaction.commit()?)
+        self.transaction(|database| {
+            for id in delivered {
+                database.execute("DELETE FROM outbox WHERE id = ?1", values![*id])?;
+            }
+            for (id, next_at) in postponed {
+                let sql = "UPDATE outbox SET attempts = attempts + 1, next_at = ?2 WHERE id = ?1";
+                database.execute(sql, values![*id, *next_at])?;
+            }
+            Ok(())
+        })
     }
 
     /// Statements of a speaker at a step, for a host that lacks them.
@@ -158,32 +154,25 @@ impl Store {
         step: Step,
         speaker: MemberId,
     ) -> Result<Vec<Broadcast>, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT statement FROM records WHERE ceremony = ?1 AND step = ?2 AND speaker = ?3 ORDER BY item",
-        )?;
-        let rows = statement.query_map(params![&ceremony.0[..], codec::encode(&step), speaker.0], |row| {
-            row.get::<_, Vec<u8>>(0)
-        })?;
-        rows.map(|row| decode("records", &row?)).collect()
+        let sql =
+            "SELECT statement FROM records WHERE ceremony = ?1 AND step = ?2 AND speaker = ?3 ORDER BY item";
+        let rows = self.query(sql, values![&ceremony.0[..], codec::encode(&step), speaker.0])?;
+        rows.iter().map(|row| decode("records", row.bytes(0)?)).collect()
     }
 
     /// Results that something is still to be done about, oldest first.
     pub fn open_artifacts(&self) -> Result<Vec<StoredArtifact>, StoreError> {
-        let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT id, artifact FROM artifacts WHERE done = 0 ORDER BY id")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-        rows.map(|row| {
-            let (id, bytes) = row?;
-            Ok(StoredArtifact { id, artifact: decode("artifacts", &bytes)? })
-        })
-        .collect()
+        let rows = self.query("SELECT id, artifact FROM artifacts WHERE done = 0 ORDER BY id", values![])?;
+        rows.iter()
+            .map(|row| {
+                Ok(StoredArtifact { id: row.integer(0)?, artifact: decode("artifacts", row.bytes(1)?)? })
+            })
+            .collect()
     }
 
     /// Nothing more is to be done about a result.
     pub fn close_artifact(&self, id: i64) -> Result<(), StoreError> {
-        self.lock().execute("UPDATE artifacts SET done = 1 WHERE id = ?1", params![id])?;
+        self.execute("UPDATE artifacts SET done = 1 WHERE id = ?1", values![id])?;
         Ok(())
     }
 }
@@ -191,12 +180,12 @@ impl Store {
 impl Store {
     /// What the enclave has handed over, for its successor.
     pub fn inheritance(&self) -> Result<Option<Envelope>, StoreError> {
-        meta(&self.lock(), INHERITANCE)?.map(|bytes| decode("meta", &bytes)).transpose()
+        meta(&mut self.lock(), INHERITANCE)?.map(|bytes| decode("meta", &bytes)).transpose()
     }
 
     /// Forgets what was handed over: to another successor than the one that is there, or taken over.
     pub fn forget_inheritance(&self) -> Result<(), StoreError> {
-        self.lock().execute("DELETE FROM meta WHERE key = ?1", params![INHERITANCE])?;
+        self.execute("DELETE FROM meta WHERE key = ?1", values![INHERITANCE])?;
         Ok(())
     }
 
@@ -248,20 +237,14 @@ impl News {
     }
 }
 
-fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> Result<(), StoreError> {
+fn keep(database: &mut Database, output: &Output, others: &[MemberId]) -> Result<(), StoreError> {
     match output {
         Output::Store(Record::Broadcast(statement)) => {
             let slot = statement.slot;
-            transaction.execute(
-                "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![
-                    &slot.ceremony.0[..],
-                    codec::encode(&slot.step),
-                    slot.from.0,
-                    slot.item,
-                    codec::encode(statement)
-                ],
-            )?;
+            let (ceremony, step) = (&slot.ceremony.0[..], codec::encode(&slot.step));
+            let sql = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let statement = codec::encode(statement);
+            database.execute(sql, values![ceremony, step, slot.from.0, slot.item, statement])?;
         }
         Output::Send { to, message } => {
             let digest = Broadcast::digest_of(message);
@@ -270,20 +253,20 @@ fn keep(transaction: &Transaction<'_>, output: &Output, others: &[MemberId]) -> 
                 Recipient::Everyone => others,
                 Recipient::One(member) => std::slice::from_ref(member),
             };
+            let sql = "INSERT INTO outbox (member, digest, message, replaceable) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT DO NOTHING";
             for member in recipients {
-                transaction.execute(
-                    "INSERT OR IGNORE INTO outbox (member, digest, message, replaceable) VALUES (?1, ?2, ?3, ?4)",
-                    params![member.0, &digest.0[..], message, replaceable],
-                )?;
+                let values = values![member.0, &digest.0[..], message.as_slice(), replaceable];
+                database.execute(sql, values)?;
             }
         }
-        Output::Store(Record::Sealed(record)) => log::keep_record(transaction, record)?,
-        Output::Store(Record::Slot(slot)) => log::keep_slot(transaction, slot)?,
+        Output::Store(Record::Sealed(record)) => log::keep_record(database, record)?,
+        Output::Store(Record::Slot(slot)) => log::keep_slot(database, slot)?,
         Output::Publish(artifact) => {
             let sql = "INSERT INTO artifacts (artifact) VALUES (?1)";
-            transaction.execute(sql, params![codec::encode(artifact)])?;
+            database.execute(sql, values![codec::encode(artifact)])?;
         }
-        Output::HandOver(envelope) => set_meta(transaction, INHERITANCE, &codec::encode(envelope))?,
+        Output::HandOver(envelope) => set_meta(database, INHERITANCE, &codec::encode(envelope))?,
         Output::Notice(_) => {}
     }
     Ok(())
@@ -295,13 +278,11 @@ fn is_replaceable(message: &[u8]) -> bool {
 }
 
 /// Keeps the outbox bounded, however long a member is away.
-fn forget_oldest(transaction: &Transaction<'_>, others: &[MemberId]) -> Result<(), StoreError> {
-    let mut statement = transaction.prepare_cached(
-        "DELETE FROM outbox WHERE member = ?1 AND replaceable AND id <= \
-         (SELECT id FROM outbox WHERE member = ?1 AND replaceable ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-    )?;
+fn forget_oldest(database: &mut Database, others: &[MemberId]) -> Result<(), StoreError> {
+    let sql = "DELETE FROM outbox WHERE member = ?1 AND replaceable = 1 AND id <= \
+         (SELECT id FROM outbox WHERE member = ?1 AND replaceable = 1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
     for member in others {
-        let forgotten = statement.execute(params![member.0, MAX_WAITING])?;
+        let forgotten = database.execute(sql, values![member.0, MAX_WAITING])?;
         if forgotten > 0 {
             tracing::warn!(%member, forgotten, "too many messages wait for a member; the oldest are forgotten");
         }
@@ -309,13 +290,13 @@ fn forget_oldest(transaction: &Transaction<'_>, others: &[MemberId]) -> Result<(
     Ok(())
 }
 
-fn meta(connection: &rusqlite::Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    let sql = "SELECT value FROM meta WHERE key = ?1";
-    Ok(connection.query_row(sql, params![key], |row| row.get(0)).optional()?)
+fn meta(database: &mut Database, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = database.query_one("SELECT value FROM meta WHERE key = ?1", values![key])?;
+    row.map(|row| row.bytes(0).map(<[u8]>::to_vec)).transpose()
 }
 
-fn set_meta(connection: &rusqlite::Connection, key: &str, value: &[u8]) -> Result<(), StoreError> {
+fn set_meta(database: &mut Database, key: &str, value: &[u8]) -> Result<(), StoreError> {
     let sql = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
-    connection.execute(sql, params![key, value])?;
+    database.execute(sql, values![key, value])?;
     Ok(())
 }
