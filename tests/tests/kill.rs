@@ -1,19 +1,21 @@
 //! `kill -9` of hosts and enclaves at any moment of the demo: every pool still completes, nothing happens twice, nothing is
-//! left over, and every enclave's log is whole.
+//! left over, and every enclave's log is whole. With stores in files, and in PostgreSQL (under `tests/postgres.sh`).
 //!
 //! Slow; runs the release binary (`cargo build --release` first, or `POSTERN_BIN`). `POSTERN_KILL_RUNS` sets how many
 //! demos of each kind. Times are not repeated with a seed, so a seed gives the same intentions and not the same run.
 //!
 //! Some moments are too short to hit: that what the enclave repeats is not stored twice, `link.rs` shows.
 
+mod view;
+
 use postern_host::chain::beacon::ValidatorStatus;
+use postern_host::config::ConfigFile;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
 use postern_shared::record::{LogHead, SealedRecord};
 use postern_shared::wire::Artifact;
 use postern_tests::cluster::kind;
-use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -21,6 +23,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use view::View;
 
 const MEMBERS: u16 = 5;
 const POOLS: usize = 2;
@@ -37,10 +40,6 @@ const ENCLAVE: &str = "enclave";
 const PATIENCE: Duration = Duration::from_secs(180);
 const SETTLING: Duration = Duration::from_secs(30);
 
-/// Results that something is still to follow from, and transactions that are not final.
-const LEFT_OVER: &str = "SELECT (SELECT count(*) FROM artifacts WHERE done = 0) + \
-    (SELECT count(*) FROM transactions WHERE body ->> '$.state' IN ('prepared', 'sent'))";
-
 fn binary() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/postern");
     let binary = std::env::var_os("POSTERN_BIN").map_or(built, PathBuf::from);
@@ -48,11 +47,8 @@ fn binary() -> PathBuf {
     binary
 }
 
-/// A member's store, if there is one already.
-fn open(folder: &Path, member: u16) -> Option<Connection> {
-    let path = folder.join(format!("demo/member-{member}/data/postern.sqlite"));
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()
-}
+/// Names the PostgreSQL for the hosts' stores.
+const SERVER: &str = "POSTERN_POSTGRES";
 
 /// A demo that runs until it is dropped.
 struct Demo {
@@ -63,14 +59,14 @@ struct Demo {
     manifest: Manifest,
     /// The execution node's.
     url: String,
-    stores: BTreeMap<u16, Connection>,
+    stores: BTreeMap<u16, View>,
     kills: BTreeMap<(u16, &'static str), usize>,
     /// The processes that were killed: it takes a while until they are gone.
     killed: HashSet<Pid>,
 }
 
 impl Demo {
-    fn start() -> Self {
+    fn start(postgres: Option<&str>) -> Self {
         // Kept if the test fails, for its logs.
         let folder = tempfile::tempdir().expect("a folder").keep();
         let file = |name| File::create(folder.join(name)).expect("a file");
@@ -79,6 +75,7 @@ impl Demo {
             .args(["demo", "--child-of", &std::process::id().to_string(), "--"])
             .args(["demo", "--json", "--keep", "--step-timeout", "60"])
             .args(["--pools", &POOLS.to_string(), "--data-dir", "demo"])
+            .args(postgres.iter().flat_map(|url| ["--postgres", url]))
             .current_dir(&folder)
             .stdout(file("report.json"))
             .stderr(file("story.txt"))
@@ -92,8 +89,8 @@ impl Demo {
         let text = |path| fs::read_to_string(folder.join(path)).expect("a file of the demo");
         let manifest = Manifest::from_toml(&text("demo/manifest.toml")).expect("a manifest");
         let config = text("demo/member-1/config.toml");
-        let url = config.lines().find_map(|line| line.strip_prefix("url = ")).expect("the node's URL");
-        let url = url.trim_matches('"').to_owned();
+        let config: ConfigFile = toml::from_str(&config).expect("a configuration");
+        let url = config.execution.url;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (stores, kills, killed) = (BTreeMap::new(), BTreeMap::new(), HashSet::new());
         Self { process, started, folder, runtime, manifest, url, stores, kills, killed }
@@ -121,27 +118,36 @@ impl Demo {
         Pid::from_raw(pid.try_into().ok()?).filter(|_| alive)
     }
 
-    /// A member's store as it is on the disk, once there is one.
-    fn store(&mut self, member: u16) -> Option<&Connection> {
+    /// One column of a member's store; nothing while there is no store.
+    fn column(&mut self, member: u16, sql: &str) -> Option<Vec<Vec<u8>>> {
         if !self.stores.contains_key(&member) {
-            self.stores.insert(member, open(&self.folder, member)?);
+            self.stores.insert(member, View::open(&self.folder.join("demo"), member)?);
         }
-        self.stores.get(&member)
+        self.stores.get_mut(&member)?.column(sql)
     }
 
-    /// A number from a member's store; none while there is no store.
-    fn count(&mut self, member: u16, sql: &str) -> Option<usize> {
-        let count = self.store(member)?.prepare_cached(sql).ok()?.query_row([], |row| row.get::<_, u32>(0));
-        count.ok().map(|count| count as usize)
+    /// What a member's host knows of its transactions: the state of each.
+    fn transactions(&mut self, member: u16) -> Option<Vec<Value>> {
+        let bodies = self.column(member, "SELECT body FROM transactions")?;
+        let state =
+            |body: &Vec<u8>| serde_json::from_slice::<Value>(body).expect("a transaction")["state"].take();
+        Some(bodies.iter().map(state).collect())
+    }
+
+    /// Whether nothing is still to follow from a result, and all transactions are final.
+    fn is_settled(&mut self, member: u16) -> bool {
+        let open = self.column(member, "SELECT artifact FROM artifacts WHERE done = 0");
+        let states = self.transactions(member);
+        let is_final = |state: &Value| !["prepared", "sent"].iter().any(|open| state == open);
+        open.is_some_and(|open| open.is_empty()) && states.is_some_and(|states| states.iter().all(is_final))
     }
 
     /// What a member's enclave has published, in words.
     fn results(&mut self, member: u16) -> Vec<String> {
-        let store = self.store(member).expect("a store");
-        let mut statement = store.prepare("SELECT artifact FROM artifacts").expect("a table");
-        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+        let rows = self.column(member, "SELECT artifact FROM artifacts").expect("a table");
         let mut results: Vec<String> = rows
-            .map(|bytes| match codec::decode(&bytes.expect("a row")).expect("an artifact") {
+            .iter()
+            .map(|bytes| match codec::decode(bytes).expect("an artifact") {
                 Artifact::Transcript(transcript) => kind(&transcript).to_owned(),
                 Artifact::Deposit { pool, .. } => format!("deposit of {pool}"),
                 Artifact::Exit { pool, .. } => format!("exit of {pool}"),
@@ -178,7 +184,7 @@ impl Demo {
             assert!(ended.is_none(), "the demo ended too early: {ended:?}");
             // In this order: what was sent had been stored before.
             let sent = self.sent();
-            let stored = self.count(LEADER, "SELECT count(*) FROM transactions").unwrap_or_default();
+            let stored = self.transactions(LEADER).unwrap_or_default().len();
             assert!(sent <= stored, "{sent} transactions are sent, {stored} are stored");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -202,9 +208,12 @@ impl Demo {
             let done = |demo: &mut Self| demo.report().is_some();
             self.wait(Duration::from_millis(rng.u64(..600)), done);
             // Half of them while they wait to store something: what they did before is lost with them.
-            let lock = if rng.bool() { open(&self.folder, member) } else { None };
-            if let Some(store) = &lock {
-                store.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+            let lock = if rng.bool() { View::open(&self.folder.join("demo"), member) } else { None };
+            let lock = lock.map(|mut view| {
+                view.lock();
+                view
+            });
+            if lock.is_some() {
                 self.wait(Duration::from_millis(rng.u64(..600)), done);
             }
             if let Some(report) = self.report() {
@@ -213,15 +222,14 @@ impl Demo {
             for kind in kinds[rng.usize(..kinds.len())] {
                 self.kill(member, kind);
             }
+            drop(lock);
         }
     }
 
     /// Waits until every host is back and nothing is left to do for any.
     fn settle(&mut self) {
         for member in 1..=MEMBERS {
-            let settled = |demo: &mut Self| {
-                demo.process(member, HOST).is_some() && demo.count(member, LEFT_OVER) == Some(0)
-            };
+            let settled = |demo: &mut Self| demo.process(member, HOST).is_some() && demo.is_settled(member);
             self.wait(SETTLING, settled);
             assert!(settled(self), "member {member} has something left over");
         }
@@ -244,7 +252,6 @@ impl Demo {
         assert_eq!(self.sent(), POOLS, "transactions");
 
         // In the stores: each result once, each of the leader's transactions mined.
-        let mined = "SELECT count(*) FROM transactions WHERE json_type(body, '$.state.mined') = 'object'";
         for member in 1..=MEMBERS {
             let leads = member == LEADER;
             let mut expected = Vec::new();
@@ -256,7 +263,9 @@ impl Demo {
             }
             expected.sort();
             assert_eq!(self.results(member), expected, "results of member {member}");
-            assert_eq!(self.count(member, mined), Some(if leads { POOLS } else { 0 }));
+            let states = self.transactions(member).expect("a table");
+            let mined = states.iter().filter(|state| state["mined"].is_object()).count();
+            assert_eq!(mined, if leads { POOLS } else { 0 });
             self.check_log(member);
             let log = self.text(&format!("demo/member-{member}/host.log"));
             let bad = log.lines().find(|line| line.contains("ERROR") || line.contains("panicked"));
@@ -272,12 +281,10 @@ impl Demo {
 
     /// The enclave's log: each record follows on the one before, and begins with the enclave, so nothing was ever lost.
     fn check_log(&mut self, member: u16) {
-        let store = self.store(member).expect("a store");
-        let mut statement = store.prepare("SELECT record FROM log ORDER BY number").expect("a table");
-        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+        let rows = self.column(member, "SELECT record FROM log ORDER BY number").expect("a table");
         let mut head = LogHead::START;
         for bytes in rows {
-            let record: SealedRecord = codec::decode(&bytes.expect("a row")).expect("a record");
+            let record: SealedRecord = codec::decode(&bytes).expect("a record");
             record.follows(head).expect("the next record of the log");
             assert_eq!(record.header.member, MemberId(member));
             head = record.head();
@@ -299,11 +306,11 @@ impl Drop for Demo {
     }
 }
 
-fn run(kinds: &[&[&'static str]]) {
+fn run(kinds: &[&[&'static str]], postgres: Option<&str>) {
     let runs = std::env::var("POSTERN_KILL_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(4);
     let (mut restarts, begun) = (0, Instant::now());
     for seed in 0..runs {
-        let mut demo = Demo::start();
+        let mut demo = Demo::start(postgres);
         let report = demo.under_fire(kinds, &mut fastrand::Rng::with_seed(seed));
         demo.settle();
         demo.check(&report);
@@ -315,14 +322,23 @@ fn run(kinds: &[&[&'static str]]) {
     println!("{restarts} restarts in {runs} demos and {:.0} s", begun.elapsed().as_secs_f64());
 }
 
+const BOTH: &[&[&str]] = &[&[ENCLAVE], &[ENCLAVE], &[HOST], &[ENCLAVE, HOST]];
+
 #[test]
 #[ignore = "long: run by the slow suites"]
 fn hosts_may_be_killed_at_any_moment() {
-    run(&[&[HOST]]);
+    run(&[&[HOST]], None);
 }
 
 #[test]
 #[ignore = "long: run by the slow suites"]
 fn enclaves_may_be_killed_at_any_moment_and_their_hosts_with_them() {
-    run(&[&[ENCLAVE], &[ENCLAVE], &[HOST], &[ENCLAVE, HOST]]);
+    run(BOTH, None);
+}
+
+#[test]
+#[ignore = "long, and needs PostgreSQL: run by the slow suites"]
+fn hosts_and_enclaves_may_be_killed_at_any_moment_with_their_stores_in_postgres() {
+    let url = std::env::var(SERVER).unwrap_or_else(|_| panic!("{SERVER} is not set: see tests/postgres.sh"));
+    run(BOTH, Some(&url));
 }
