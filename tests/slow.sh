@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The suites that take minutes: many seeds of hostile hosts, killed hosts and enclaves, lying machines, fuzzing, and nodes and tools that
-# are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
+# The suites that take minutes: many seeds of hostile hosts, killed hosts and enclaves, lying machines, PostgreSQL, fuzzing, and nodes
+# and tools that are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
 # exits non-zero if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,7 +35,17 @@ cargo test --release --locked -p postern-attestation --test mutation -- --ignore
 
 step 'as much as an enclave must hold, and writes torn at many bytes'
 cargo test --release --locked -p postern-enclave --lib -- --ignored --nocapture || failed+=(scale)
-cargo test --release --locked -p postern-host --lib -- --ignored || failed+=('torn writes')
+cargo test --release --locked -p postern-host --lib -- --ignored torn || failed+=('torn writes')
+
+step 'stores in PostgreSQL'
+# The server's programs alone: a machine that has other ones keeps them as they are.
+if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v initdb > /dev/null; then
+    sudo=; ((EUID == 0)) || sudo=sudo
+    $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends postgresql
+fi
+tests/postgres.sh cargo test --release --locked -p postern-host --lib -- --ignored postgres --skip could_lose || failed+=(postgres)
+POSTERN_POSTGRES_OPTIONS='-c full_page_writes=off' \
+    tests/postgres.sh cargo test --release --locked -p postern-host --lib -- --ignored could_lose || failed+=('postgres, set up badly')
 
 step 'fuzzing'
 # `cargo fuzz` itself would bring a stale lock file up to date without a word.
@@ -51,8 +61,9 @@ done
 
 for suite in "${suites[@]}"; do
     step "$suite"
-    cargo test --release --locked -p postern-tests --test "$suite" -- --ignored --nocapture || failed+=("$suite")
+    with=; [[ $suite != kill ]] || with=tests/postgres.sh
+    $with cargo test --release --locked -p postern-tests --test "$suite" -- --ignored --nocapture || failed+=("$suite")
 done
 
-step "$((${#suites[@]} + 7)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
+step "$((${#suites[@]} + 9)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
 ((${#failed[@]} == 0))
