@@ -4,8 +4,8 @@
 //! [`postern_shared::wire::Response`] out. It has no sockets, files, threads or clocks; what it needs of the machine is
 //! [`platform::Platform`]. [`shell`] is the thin loop around it that reads and writes frames.
 //!
-//! The binary `postern-enclave` is that core on real hardware: `snp`, served over `vsock`. There is no other platform in
-//! here.
+//! The binary `postern-enclave` is that core on real hardware: `snp`, served over `vsock`, as `pid1` of its VM. There is no
+//! other platform in here.
 //!
 //! # Where the secrets are
 //! - [`coins`]: the seed of all randomness; everything below derives from it.
@@ -27,6 +27,8 @@ mod effects;
 mod journal;
 pub mod keys;
 mod ledger;
+#[cfg(target_os = "linux")]
+pub mod pid1;
 pub mod platform;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

@@ -1,7 +1,8 @@
 //! The production enclave: the core on a real SEV-SNP guest, serving one host at a time over vsock.
 //!
-//! It dials nobody, stores nothing, and has no option but the port. Standard error is where the VM's console is, which
-//! the host reads: it tells why the enclave did not start, or that it did, and nothing of what it then does.
+//! It dials nobody, stores nothing, and has no option but the port. As the first process of its VM it has none at all, and
+//! shuts all doors before it serves. Standard error is where the VM's console is, if it has one, which the host reads: it
+//! tells why the enclave did not start, or that it did, and nothing of what it then does.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 mod linux {
     use postern_enclave::core::Core;
+    use postern_enclave::pid1::{self, Pid1Error};
     use postern_enclave::shell;
     use postern_enclave::snp::{Snp, StartError};
     use postern_enclave::vsock::{DEFAULT_PORT, Listener};
@@ -45,6 +47,9 @@ mod linux {
             u32::MAX
         )]
         Usage,
+        /// Not a VM of ours.
+        #[error(transparent)]
+        Pid1(#[from] Pid1Error),
         /// Not our machine.
         #[error(transparent)]
         Start(#[from] StartError),
@@ -68,9 +73,17 @@ mod linux {
 
     /// Serves until no connection can be had any more.
     pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, EnclaveError> {
-        let port = port(arguments).ok_or(EnclaveError::Usage)?;
+        // A kernel hands its first process those words of its command line that it does not know itself.
+        let port =
+            if pid1::is_first() { DEFAULT_PORT } else { port(arguments).ok_or(EnclaveError::Usage)? };
+        if pid1::is_first() {
+            pid1::begin()?;
+        }
         let mut core = Core::new(Snp::open()?);
         let listener = Listener::bind(port).map_err(|reason| EnclaveError::Listen { port, reason })?;
+        if pid1::is_first() {
+            pid1::close()?;
+        }
         let _ = writeln!(io::stderr(), "postern-enclave: serving on vsock port {port}");
         let reason = shell::serve_each(&mut core, || listener.accept(), |_| {});
         Err(EnclaveError::Accept { port, reason })

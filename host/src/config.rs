@@ -261,6 +261,12 @@ pub fn read_data_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(folder.join(file.data_dir))
 }
 
+/// Where a configuration says that the enclave listens.
+pub fn read_enclave(path: &Path) -> Result<EnclaveAddress, ConfigError> {
+    let (file, folder) = read_file(path)?;
+    EnclaveAddress::parse(&file.enclave, folder).or_else(|error| field("enclave", error))
+}
+
 /// Where a configuration says that the host's store is.
 pub fn read_store(path: &Path) -> Result<Place, ConfigError> {
     let (file, folder) = read_file(path)?;

@@ -15,6 +15,8 @@
 //! - [`verify`]: checks transcripts offline.
 //! - [`manifest`]: changes the DAO's manifest.
 //! - [`measure`]: foretells launch digests, signs ID blocks.
+//! - [`image`]: makes the VM's image.
+//! - [`vm`]: starts the VM.
 
 pub mod attest;
 pub mod certificates;
@@ -23,6 +25,7 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "devnet")]
 pub mod demo;
+pub mod image;
 pub mod link;
 pub mod manifest;
 pub mod measure;
@@ -30,3 +33,4 @@ pub mod network;
 pub mod status;
 pub mod store;
 pub mod verify;
+pub mod vm;

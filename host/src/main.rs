@@ -4,8 +4,10 @@ use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir, read_manifest};
 use postern_host::daemon::DaemonError;
+use postern_host::image::ImageCommand;
 use postern_host::manifest::command::ManifestCommand;
 use postern_host::store::command::StoreCommand;
+use postern_host::vm::VmCommand;
 use postern_host::{daemon, status, verify};
 use std::error::Error;
 use std::os::unix::process::CommandExt;
@@ -61,6 +63,12 @@ enum Command {
     Store(StoreCommand),
     /// Work out the launch digest of a confidential VM; sign its ID block.
     Measure(Box<postern_host::measure::command::MeasureArguments>),
+    /// Make the image of the enclave's VM.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Start the enclave's VM.
+    #[command(subcommand)]
+    Vm(VmCommand),
     /// Watch a DAO take validators from deposit to exit, on embedded chains with simulated enclaves.
     #[cfg(feature = "devnet")]
     Demo(postern_host::demo::DemoArguments),
@@ -158,6 +166,8 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Manifest(command) => Ok(command.run()?),
         Command::Store(command) => Ok(command.run()?),
         Command::Measure(arguments) => Ok(arguments.run()?),
+        Command::Image(command) => Ok(command.run()?),
+        Command::Vm(command) => Ok(runtime()?.block_on(command.run())?),
         #[cfg(feature = "devnet")]
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),
         #[cfg(feature = "devnet")]

@@ -160,12 +160,24 @@ struct IdBlockArguments {
 }
 
 /// One combination, as printed.
-#[derive(Serialize)]
-struct Row {
-    vcpus: u32,
-    cpu: String,
-    guest_features: u64,
-    digest: String,
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) vcpus: u32,
+    pub(crate) cpu: String,
+    pub(crate) guest_features: u64,
+    pub(crate) digest: String,
+}
+
+impl Row {
+    pub(crate) fn new(
+        launch: &Launch,
+        vcpus: u32,
+        cpu: CpuModel,
+        guest_features: u64,
+    ) -> Result<Self, VcpuError> {
+        let digest = hex::encode(launch.digest(vcpus, cpu, GuestFeatures(guest_features))?.0);
+        Ok(Self { vcpus, cpu: cpu.to_string(), guest_features, digest })
+    }
 }
 
 /// An ID block, as printed.
@@ -211,8 +223,7 @@ impl LaunchArguments {
         let mut rows = Vec::new();
         for &vcpus in &self.vcpus {
             for &cpu in &self.cpu {
-                let digest = hex::encode(launch.digest(vcpus, cpu, GuestFeatures(self.guest_features))?.0);
-                rows.push(Row { vcpus, cpu: cpu.to_string(), guest_features: self.guest_features, digest });
+                rows.push(Row::new(&launch, vcpus, cpu, self.guest_features)?);
             }
         }
         Ok(rows)
@@ -277,7 +288,7 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, MeasureError> {
     Ok(bytes)
 }
 
-fn read_key(path: &Path) -> Result<PublisherKey, MeasureError> {
+pub(crate) fn read_key(path: &Path) -> Result<PublisherKey, MeasureError> {
     let wrong = |source| MeasureError::Key { path: path.to_owned(), source };
     let bytes = Zeroizing::new(read(path, MAX_KEY)?);
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong(IdBlockError::NoPrivateKey))?;

@@ -1,0 +1,207 @@
+//! The enclave as the first and only process of its VM.
+//!
+//! [`begin`] makes a machine of what the kernel leaves to its first process. Then the enclave opens what it needs: the
+//! secure processor, randomness, a listening port. [`close`] shuts every door behind it, for good: nothing can be loaded
+//! into the kernel, no path can be opened, no socket made, no program started; and looks whether that is so. Whatever
+//! fails ends the process, and a kernel whose first process ends panics, which ends the VM (`panic=-1`, and QEMU's
+//! `-no-reboot`).
+
+mod filter;
+
+use rustix::io::Errno;
+use rustix::mm::MlockAllFlags;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::system::finit_module;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
+};
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Modules, loaded in the order of their names.
+const MODULES: &str = "/modules";
+/// `MODULE_INIT_COMPRESSED_FILE`: as the distribution signed and compressed them, and the kernel unpacks them.
+const COMPRESSED: i32 = 4;
+
+/// What is mounted, until the doors are closed.
+const MOUNTS: [(&str, &CStr); 2] = [("/dev", c"devtmpfs"), ("/proc", c"proc")];
+
+/// What the kernel must never do again. The last one ends the loading of modules.
+const SETTINGS: [(&str, &str); 11] = [
+    ("kernel/kexec_load_disabled", "1"),
+    ("kernel/io_uring_disabled", "2"),
+    ("kernel/unprivileged_bpf_disabled", "1"),
+    ("kernel/yama/ptrace_scope", "3"),
+    ("kernel/sysrq", "0"),
+    ("kernel/kptr_restrict", "2"),
+    ("kernel/dmesg_restrict", "1"),
+    ("kernel/perf_event_paranoid", "3"),
+    ("kernel/panic_on_oops", "1"),
+    ("user/max_user_namespaces", "0"),
+    ("kernel/modules_disabled", "1"),
+];
+
+/// Files that may be open at once: devices, the listening port, one host, and a few to spare.
+const MAX_FILES: u64 = 32;
+
+/// What must be read of the process when all is closed.
+const CLOSED: [(&str, &str); 8] = [
+    ("CapInh", "0000000000000000"),
+    ("CapPrm", "0000000000000000"),
+    ("CapEff", "0000000000000000"),
+    ("CapBnd", "0000000000000000"),
+    ("CapAmb", "0000000000000000"),
+    ("NoNewPrivs", "1"),
+    ("Seccomp", "2"),
+    ("Threads", "1"),
+];
+
+/// What could not be done. The VM ends.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Pid1Error {
+    /// A file system.
+    #[error("can't mount or unmount {place}: {source}")]
+    Mount {
+        /// Where.
+        place: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A module that the kernel does not take.
+    #[error("can't load {path}: {source}", path = path.display())]
+    Module {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A setting of the kernel.
+    #[error("can't set {name}: {source}")]
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something that the process gives up.
+    #[error("can't give up {what}: {source}")]
+    GiveUp {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The filter of system calls.
+    #[error("can't filter system calls: {0}")]
+    Filter(String),
+    /// A door that is open after all.
+    #[error("`{name}` is `{found}` where `{expected}` was wanted")]
+    Open {
+        /// A line of the process's status.
+        name: &'static str,
+        /// What it says.
+        found: String,
+        /// What it should.
+        expected: &'static str,
+    },
+}
+
+/// Whether this process is a VM's first.
+pub fn is_first() -> bool {
+    std::process::id() == 1
+}
+
+/// Mounts what is needed, and loads the modules. A module without its device is not refused here: who needs it will miss it.
+pub fn begin() -> Result<(), Pid1Error> {
+    for (place, kind) in MOUNTS {
+        let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+        mount(kind, place, kind, flags, None)
+            .map_err(|error| Pid1Error::Mount { place, source: error.into() })?;
+    }
+    let modules = Path::new(MODULES);
+    let failed = |path: &Path, source| Pid1Error::Module { path: path.to_owned(), source };
+    let listed = fs::read_dir(modules).and_then(|entries| {
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<PathBuf>>>()
+    });
+    let mut paths = listed.map_err(|source| failed(modules, source))?;
+    paths.sort();
+    for path in paths {
+        load_module(&path).map_err(|source| failed(&path, source))?;
+    }
+    Ok(())
+}
+
+/// Loads one module, signed by whoever made the kernel.
+pub fn load_module(path: &Path) -> io::Result<()> {
+    match finit_module(File::open(path)?, c"", COMPRESSED) {
+        // No such device: `sev-guest` outside of SEV-SNP.
+        Ok(()) | Err(Errno::NODEV) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shuts all doors, and looks whether they are shut.
+pub fn close() -> Result<(), Pid1Error> {
+    let status = shut()?;
+    filter::apply()?;
+    check(status)
+}
+
+/// All doors but the filter of system calls; the process's status, to be read when that is there too.
+pub fn shut() -> Result<File, Pid1Error> {
+    let status =
+        File::open("/proc/self/status").map_err(|source| Pid1Error::GiveUp { what: "its status", source })?;
+    for (name, value) in SETTINGS {
+        fs::OpenOptions::new()
+            .write(true)
+            .open(Path::new("/proc/sys").join(name))
+            .and_then(|mut file| file.write_all(value.as_bytes()))
+            .map_err(|source| Pid1Error::Setting { name, source })?;
+    }
+    for (place, _) in MOUNTS {
+        unmount(place, UnmountFlags::DETACH)
+            .map_err(|error| Pid1Error::Mount { place, source: error.into() })?;
+    }
+    let give_up = |what: &'static str| move |error: Errno| Pid1Error::GiveUp { what, source: error.into() };
+    let limit = |most| Rlimit { current: most, maximum: most };
+    // Memory is never written anywhere else; there is nowhere that it could be.
+    setrlimit(Resource::Memlock, limit(None)).map_err(give_up("a limit of locked memory"))?;
+    rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
+        .map_err(give_up("unlocked memory"))?;
+    setrlimit(Resource::Core, limit(Some(0))).map_err(give_up("core dumps"))?;
+    setrlimit(Resource::Nofile, limit(Some(MAX_FILES))).map_err(give_up("open files"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(give_up("being dumped"))?;
+    for bit in 0..u64::BITS {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Ok(()) => {}
+            // The kernel knows no more of them.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(give_up("capabilities")(error)),
+        }
+    }
+    clear_ambient_capability_set().map_err(give_up("capabilities"))?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .map_err(give_up("capabilities"))?;
+    set_no_new_privs(true).map_err(give_up("new privileges"))?;
+    Ok(status)
+}
+
+/// What the kernel itself says about the process.
+fn check(mut status: File) -> Result<(), Pid1Error> {
+    let mut text = String::new();
+    status.read_to_string(&mut text).map_err(|source| Pid1Error::GiveUp { what: "its status", source })?;
+    for (name, expected) in CLOSED {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        if found != Some(expected) {
+            let found = found.unwrap_or_default().to_owned();
+            return Err(Pid1Error::Open { name, found, expected });
+        }
+    }
+    Ok(())
+}

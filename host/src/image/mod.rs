@@ -1,0 +1,234 @@
+//! `postern image`: makes what the enclave's VM is started from, and says what its launch digest will be.
+
+use crate::measure::command::{MeasureError, Row, read_key};
+use crate::measure::id_block::{IdBlock, IdBlockError, id_auth};
+use crate::measure::{CpuModel, Firmware, FirmwareError, KernelError, KernelHashes, Launch, VcpuError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use postern_attestation::GuestPolicy;
+use postern_image::{COMMAND_LINE, ImageError, Inputs, VCPUS, initramfs};
+use postern_shared::ids::Measurement;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// CPU models of QEMU's that an image is measured for, one for each register value that a vCPU can start with.
+pub const CPU_MODELS: [&str; 4] = ["EPYC-v4", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"];
+/// `SEV_FEATURES`: SNPActive, and nothing else.
+const GUEST_FEATURES: u64 = 1;
+/// Whatever else is said, a guest that its host may debug is nobody's secret.
+pub const GUEST_POLICY: u64 = 0x3_0000;
+
+/// What a directory with an image holds.
+pub mod files {
+    /// The initramfs.
+    pub const IMAGE: &str = "image.cpio";
+    /// The kernel.
+    pub const KERNEL: &str = "vmlinuz";
+    /// The firmware.
+    pub const FIRMWARE: &str = "firmware.fd";
+    /// The kernel's command line.
+    pub const COMMAND_LINE: &str = "cmdline";
+    /// Launch digests, JSON.
+    pub const MEASUREMENTS: &str = "measurements.json";
+    /// The same, as a manifest lists them.
+    pub const MANIFEST: &str = "manifest-fragment.toml";
+    /// With the CPU model before it: QEMU's `id-block`.
+    pub const ID_BLOCK: &str = "id-block.base64";
+    /// With the CPU model before it: QEMU's `id-auth`.
+    pub const ID_AUTH: &str = "id-auth.base64";
+}
+
+/// Builds the enclave as the image wants it, from the source folder.
+const BUILD_INIT: &str = "enclave/image/init.sh";
+
+/// Makes the image of the enclave's VM.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImageCommand {
+    /// Makes the image, and works out its launch digests: the same from the same sources, whoever does it.
+    Build(BuildArguments),
+}
+
+/// Arguments of `postern image build`.
+#[derive(Debug, clap::Args)]
+pub struct BuildArguments {
+    /// Where to put everything; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Kernel, modules and firmware, as `enclave/image/fetch.sh DIR` leaves them.
+    #[arg(long, value_name = "DIR", default_value = "target/image-inputs")]
+    inputs: PathBuf,
+    /// The enclave, a static binary; built from the source folder, which must be the current one, unless given.
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// The id key, to sign an ID block for each CPU model: ECDSA P-384, PEM.
+    #[arg(long, value_name = "PEM", requires = "author_key")]
+    id_key: Option<PathBuf>,
+    /// The author key, which signs the id key.
+    #[arg(long, value_name = "PEM", requires = "id_key")]
+    author_key: Option<PathBuf>,
+    /// The image's security version, in the ID block.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "id_key")]
+    guest_svn: u32,
+}
+
+/// Why there is no image.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Something that it is made of.
+    #[error("{0}; enclave/image/fetch.sh DIR gets it")]
+    Inputs(#[from] ImageError),
+    /// A file that can't be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The enclave was not built.
+    #[error("{BUILD_INIT} in the current folder: {0}")]
+    Init(String),
+    /// The firmware can't be measured.
+    #[error("firmware: {0}")]
+    Firmware(#[from] FirmwareError),
+    /// Kernel and command line can't be measured.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The vCPUs can't be.
+    #[error(transparent)]
+    Vcpus(#[from] VcpuError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] MeasureError),
+    /// The ID block.
+    #[error(transparent)]
+    IdBlock(#[from] IdBlockError),
+    /// A CPU model that `measure` does not know.
+    #[error(transparent)]
+    Model(#[from] crate::measure::UnknownCpuModel),
+    /// The measurements can't be written.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+impl ImageCommand {
+    /// Makes it, and says what came of it.
+    pub fn run(self) -> Result<(), BuildError> {
+        let Self::Build(arguments) = self;
+        arguments.build()
+    }
+}
+
+impl BuildArguments {
+    fn build(self) -> Result<(), BuildError> {
+        let inputs = Inputs::read(&self.inputs)?;
+        let init = self.init.map_or_else(build_init, Ok)?;
+        let init = std::fs::read(&init).map_err(|source| BuildError::File { path: init, source })?;
+        let image = initramfs(&init, &inputs.modules, &[]);
+        let rows = measure(&inputs, &image)?;
+
+        let write = |name: &str, bytes: &[u8]| {
+            let path = self.out.join(name);
+            std::fs::write(&path, bytes).map_err(|source| BuildError::File { path, source })
+        };
+        std::fs::create_dir_all(&self.out)
+            .map_err(|source| BuildError::File { path: self.out.clone(), source })?;
+        write(files::IMAGE, &image)?;
+        write(files::KERNEL, &inputs.kernel)?;
+        write(files::FIRMWARE, &inputs.firmware)?;
+        write(files::COMMAND_LINE, COMMAND_LINE.as_bytes())?;
+        write(files::MEASUREMENTS, &serde_json::to_vec(&rows)?)?;
+        write(files::MANIFEST, fragment(&rows).as_bytes())?;
+        if let Some(id_key) = &self.id_key {
+            let id_key = read_key(id_key)?;
+            let author = self.author_key.as_deref().map(read_key).transpose()?;
+            for (model, digest) in digests(&rows) {
+                let policy = GuestPolicy(GUEST_POLICY);
+                let block = IdBlock::new(digest, policy, [0; 16], [0; 16], self.guest_svn)?;
+                let auth = id_auth(&block, &id_key, author.as_ref());
+                write(&format!("{model}.{}", files::ID_BLOCK), STANDARD.encode(block.to_bytes()).as_bytes())?;
+                write(&format!("{model}.{}", files::ID_AUTH), STANDARD.encode(auth).as_bytes())?;
+            }
+        }
+
+        println!("enclave  {:>8} bytes  {}", init.len(), sha256(&init));
+        println!("image    {:>8} bytes  {}", image.len(), sha256(&image));
+        println!("launch digests, with {VCPUS} vCPU:");
+        for Row { cpu, digest, .. } in &rows {
+            println!("  {cpu:<10}  {digest}");
+        }
+        Ok(())
+    }
+}
+
+/// The launch digest with each CPU model.
+fn measure(inputs: &Inputs, image: &[u8]) -> Result<Vec<Row>, BuildError> {
+    let firmware = Firmware::parse(inputs.firmware.clone())?;
+    let launch = Launch::new(&firmware, Some(&KernelHashes::new(&inputs.kernel, image, COMMAND_LINE)?))?;
+    let row = |model: &str| Ok(Row::new(&launch, VCPUS, model.parse::<CpuModel>()?, GUEST_FEATURES)?);
+    CPU_MODELS.into_iter().map(row).collect()
+}
+
+fn digests(rows: &[Row]) -> impl Iterator<Item = (&str, Measurement)> {
+    rows.iter().filter_map(|row| {
+        let digest = hex::decode(&row.digest).ok()?.try_into().ok()?;
+        Some((row.cpu.as_str(), Measurement(digest)))
+    })
+}
+
+/// What a manifest has under `[attestation]`.
+fn fragment(rows: &[Row]) -> String {
+    let mut text = String::from("measurements = [\n");
+    for Row { cpu, digest, .. } in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "    {{ name = \"{cpu}\", digest = \"0x{digest}\" }},");
+    }
+    text + "]\n"
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// The script says last where the binary is.
+fn build_init() -> Result<PathBuf, BuildError> {
+    let run = Command::new(Path::new(".").join(BUILD_INIT)).stderr(Stdio::inherit()).output();
+    let run = run.map_err(|error| BuildError::Init(error.to_string()))?;
+    let path = String::from_utf8_lossy(&run.stdout).trim().to_owned();
+    if run.status.success() { Ok(path.into()) } else { Err(BuildError::Init(run.status.to_string())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fragment_is_what_manifests_list() {
+        let row = |cpu: &str, byte: &str| Row {
+            vcpus: 1,
+            cpu: cpu.to_owned(),
+            guest_features: 1,
+            digest: byte.repeat(48),
+        };
+        let rows = [row("EPYC-v4", "01"), row("EPYC-Genoa", "02")];
+        let text = fragment(&rows);
+        #[derive(serde::Deserialize)]
+        struct Rules {
+            measurements: Vec<postern_shared::policy::AllowedMeasurement>,
+        }
+        let rules: Rules = toml::from_str(&text).unwrap();
+        let digests: Vec<Measurement> = rules.measurements.iter().map(|listed| listed.digest).collect();
+        assert_eq!(digests, [Measurement([1; 48]), Measurement([2; 48])]);
+    }
+
+    #[test]
+    fn models_are_those_that_can_be_measured_and_differ() {
+        for model in CPU_MODELS {
+            assert_eq!(model.parse::<CpuModel>().unwrap().to_string(), model);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs a command with what booting the enclave's VM in emulation takes: QEMU and a vsock device in user space, which are
+# got if they are not there (nothing that is installed changes), and the image's inputs.
+#   tests/vm.sh cargo test --release -p postern-tests --test vm -- --ignored --nocapture
+set -euo pipefail
+(($# > 0)) || { echo "usage: $0 COMMAND..." >&2; exit 2; }
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools=$root/target/tools
+mkdir -p "$tools"
+
+"$root/enclave/image/fetch.sh" "$root/target/image-inputs" >&2
+cargo install --quiet vhost-device-vsock --version 0.3.0 --locked --root "$tools" >&2
+
+if ! command -v qemu-system-x86_64 > /dev/null; then
+    if [[ ! -x $tools/qemu/run ]]; then
+        work=$(mktemp -d)
+        trap 'rm -rf "$work"' EXIT
+        mkdir -p "$work"/{none,lists/partial,cache/archives/partial,root}
+        # As if nothing were to be replaced: packages that are installed are not fetched again, nor others changed.
+        uri=$(apt-get indextargets --format '$(REPO_URI)' | sort -u | grep -v security | head -n 1)
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+            "$uri" bookworm "$uri" bookworm-backports > "$work/sources"
+        apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources" -o "Dir::Etc::sourceparts=$work/none"
+            -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o Debug::NoLocking=1 -o "APT::Sandbox::User=$(id -un)")
+        "${apt[@]}" update >&2
+        "${apt[@]}" install --yes --download-only --no-install-recommends -t bookworm-backports qemu-system-x86 >&2
+        for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/root"; done
+        rm -rf "$tools/qemu"
+        mv "$work/root" "$tools/qemu"
+        cat > "$tools/qemu/run" <<'RUN'
+#!/usr/bin/env bash
+here=$(cd "$(dirname "$0")" && pwd)
+export LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu
+exec "$here/usr/bin/qemu-system-x86_64" -L "$here/usr/share/qemu" -L "$here/usr/share/seabios" "$@"
+RUN
+        chmod +x "$tools/qemu/run"
+    fi
+    mkdir -p "$tools/bin"
+    printf '#!/bin/sh\nexec "%s" "$@"\n' "$tools/qemu/run" > "$tools/bin/qemu-system-x86_64.new"
+    chmod +x "$tools/bin/qemu-system-x86_64.new"
+    mv "$tools/bin/qemu-system-x86_64.new" "$tools/bin/qemu-system-x86_64"
+fi
+PATH=$tools/bin:$PATH exec "$@"
