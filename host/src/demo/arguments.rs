@@ -47,6 +47,15 @@ pub struct DemoArguments {
     /// Let the hosts keep their state in this PostgreSQL database, each in a schema that stays there, and not in files.
     #[arg(long, value_name = "URL")]
     pub postgres: Option<String>,
+    /// Run a member's simulated enclave in an emulated VM, with the enclave's own kernel and set-up.
+    #[arg(long, value_name = "MEMBER", requires = "vm_init")]
+    pub vm: Option<u16>,
+    /// The simulated enclave for that VM: what `enclave/image/init.sh postern-simulation postern-simulated-vm` builds.
+    #[arg(long, value_name = "FILE", requires = "vm")]
+    pub vm_init: Option<PathBuf>,
+    /// The rest of that VM: what `enclave/image/fetch.sh` got.
+    #[arg(long, value_name = "DIR", default_value = "target/image-inputs", requires = "vm")]
+    pub vm_inputs: PathBuf,
     /// Kill this many random hosts and enclaves (`kill -9`) on the way, and start each again at once.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub chaos_kills: u32,
@@ -111,6 +120,11 @@ impl DemoArguments {
         {
             // Members go on without anybody but the leader, who collects the exit's shares.
             return flag("liar", liar.member, format!("2 to {} wanted", self.members));
+        }
+        if let Some(member) = self.vm
+            && !(1..=self.members).contains(&member)
+        {
+            return flag("vm", member, format!("1 to {} wanted", self.members));
         }
         if self.step_timeout == 0 {
             return flag("step-timeout", 0, "at least 1 wanted");

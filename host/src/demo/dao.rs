@@ -2,9 +2,11 @@
 
 use super::{DemoArguments, DemoError, Liar, write_file};
 use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
+use crate::image::write_machine;
 use alloy::primitives::Address as AlloyAddress;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
+use postern_image::{Inputs, initramfs};
 use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
 use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
@@ -15,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// The launch digest that simulated enclaves report.
 const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security...";
+
+/// Where enclaves in VMs listen.
+const VM_PORT: u32 = 5000;
 
 /// How often hosts look at the chains: blocks come every fraction of a second.
 const POLL_MS: u64 = 150;
@@ -51,6 +56,8 @@ pub(super) struct MemberFiles {
     pub(super) socket: PathBuf,
     /// Describes the simulated machine.
     pub(super) machine: PathBuf,
+    /// What the enclave's VM is started from, if it has one.
+    pub(super) vm: Option<PathBuf>,
     /// What the host says.
     pub(super) host_log: PathBuf,
     /// What the enclave says.
@@ -175,6 +182,11 @@ pub(super) fn write_members(
         liar: arguments.liar,
         postgres: arguments.postgres.as_deref(),
         schemas: format!("demo_{}", hex::encode([a, b, c, d])),
+        vm: arguments.vm.zip(arguments.vm_init.as_deref()).map(|(id, init)| Vm {
+            member: MemberId(id),
+            init,
+            inputs: &arguments.vm_inputs,
+        }),
     };
     (1u16..).zip(keys).map(|(id, keys)| write_member(&setting, MemberId(id), keys)).collect()
 }
@@ -189,13 +201,35 @@ struct Setting<'a> {
     postgres: Option<&'a str>,
     /// What the names of their schemas begin with.
     schemas: String,
+    vm: Option<Vm<'a>>,
+}
+
+/// Whose enclave runs in a VM, and what that is made of.
+#[derive(Clone, Copy)]
+struct Vm<'a> {
+    member: MemberId,
+    init: &'a Path,
+    inputs: &'a Path,
+}
+
+impl Vm<'_> {
+    /// The image, in which the machine that it pretends to be is described.
+    fn write(&self, folder: &Path, machine: &str) -> Result<(), DemoError> {
+        let failed = |reason: String| DemoError::Unproved { what: "the VM's image".to_owned(), reason };
+        let inputs = Inputs::read(self.inputs).map_err(|error| failed(error.to_string()))?;
+        let init = std::fs::read(self.init)
+            .map_err(|source| DemoError::File { path: self.init.to_owned(), source })?;
+        let image = initramfs(&init, &inputs.modules, &[("machine.txt", machine.as_bytes())]);
+        write_machine(folder, &inputs, &image).map_err(|error| failed(error.to_string()))
+    }
 }
 
 fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Result<MemberFiles, DemoError> {
-    let &Setting { data_dir, manifest, urls, ref ports, liar, postgres, ref schemas } = setting;
+    let &Setting { data_dir, manifest, urls, ref ports, liar, postgres, ref schemas, vm } = setting;
     let directory = data_dir.join(format!("member-{}", id.0));
-    let files = MemberFiles {
+    let mut files = MemberFiles {
         id,
+        vm: None,
         config: directory.join("config.toml"),
         data: directory.join("data"),
         socket: directory.join("enclave.sock"),
@@ -209,7 +243,13 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
     let machine = keys.machine(Some(manifest));
     let how = liar.filter(|liar| liar.member == id.0).map(|liar| liar.how);
     let patience_s = if liar.is_some() { PATIENCE_WITH_A_LIAR_S } else { PATIENCE_S };
-    write_file(&files.machine, postern_simulation::process::describe(&machine, how))?;
+    let description = postern_simulation::process::describe(&machine, how);
+    if let Some(vm) = vm.filter(|vm| vm.member == id) {
+        let folder = files.directory.join("vm");
+        vm.write(&folder, &description)?;
+        files.vm = Some(folder);
+    }
+    write_file(&files.machine, description)?;
     let chain = SoftwarePsp::new(machine).certificates();
     let certificates = files.directory.join("certificates");
     std::fs::create_dir(&certificates)
@@ -229,7 +269,10 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             password: None,
             ca: None,
         }),
-        enclave: "unix:enclave.sock".to_owned(),
+        enclave: match files.vm {
+            Some(_) => format!("unix-connect:enclave.sock:{VM_PORT}"),
+            None => "unix:enclave.sock".to_owned(),
+        },
         successor: None,
         certificates: CertificatesConfig {
             folder: Some("certificates".into()),

@@ -188,13 +188,14 @@ impl Processes {
         self.sample_memory();
         for member in &mut self.members {
             terminate(&member.host.child);
+            terminate(&member.enclave.child);
         }
         let deadline = tokio::time::Instant::now() + GRACE;
         for member in &mut self.members {
-            // Its listener loop knows no end; it holds nothing that could be left half done.
-            let _ = member.enclave.child.kill().await;
-            if tokio::time::timeout_at(deadline, member.host.child.wait()).await.is_err() {
-                let _ = member.host.child.kill().await;
+            for child in [&mut member.host.child, &mut member.enclave.child] {
+                if tokio::time::timeout_at(deadline, child.wait()).await.is_err() {
+                    let _ = child.kill().await;
+                }
             }
         }
     }
@@ -231,6 +232,18 @@ impl Processes {
 }
 
 fn start_enclave(files: &MemberFiles) -> Result<Child, DemoError> {
+    if let Some(vm) = &files.vm {
+        let arguments: [&Path; 7] = [
+            "vm".as_ref(),
+            "run".as_ref(),
+            "--tcg".as_ref(),
+            "--config".as_ref(),
+            &files.config,
+            "--image".as_ref(),
+            vm,
+        ];
+        return start(&arguments, &files.directory, &files.enclave_log);
+    }
     let arguments: [&Path; 5] = [
         "simulated-enclave".as_ref(),
         "--socket".as_ref(),

@@ -131,16 +131,8 @@ impl BuildArguments {
         let image = initramfs(&init, &inputs.modules, &[]);
         let rows = measure(&inputs, &image)?;
 
-        let write = |name: &str, bytes: &[u8]| {
-            let path = self.out.join(name);
-            std::fs::write(&path, bytes).map_err(|source| BuildError::File { path, source })
-        };
-        std::fs::create_dir_all(&self.out)
-            .map_err(|source| BuildError::File { path: self.out.clone(), source })?;
-        write(files::IMAGE, &image)?;
-        write(files::KERNEL, &inputs.kernel)?;
-        write(files::FIRMWARE, &inputs.firmware)?;
-        write(files::COMMAND_LINE, COMMAND_LINE.as_bytes())?;
+        write_machine(&self.out, &inputs, &image)?;
+        let write = |name: &str, bytes: &[u8]| write(&self.out, name, bytes);
         write(files::MEASUREMENTS, &serde_json::to_vec(&rows)?)?;
         write(files::MANIFEST, fragment(&rows).as_bytes())?;
         if let Some(id_key) = &self.id_key {
@@ -163,6 +155,20 @@ impl BuildArguments {
         }
         Ok(())
     }
+}
+
+/// Everything that a VM is started from.
+pub(crate) fn write_machine(out: &Path, inputs: &Inputs, image: &[u8]) -> Result<(), BuildError> {
+    std::fs::create_dir_all(out).map_err(|source| BuildError::File { path: out.to_owned(), source })?;
+    write(out, files::IMAGE, image)?;
+    write(out, files::KERNEL, &inputs.kernel)?;
+    write(out, files::FIRMWARE, &inputs.firmware)?;
+    write(out, files::COMMAND_LINE, COMMAND_LINE.as_bytes())
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).map_err(|source| BuildError::File { path, source })
 }
 
 /// The launch digest with each CPU model.

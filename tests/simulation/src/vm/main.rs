@@ -6,6 +6,7 @@
 mod probe;
 
 use postern_enclave::core::Core;
+use postern_enclave::platform::Platform;
 use postern_enclave::vsock::{DEFAULT_PORT, Listener};
 use postern_enclave::{pid1, shell};
 use postern_simulation::SoftwarePsp;
@@ -34,7 +35,9 @@ fn run() -> Result<(), Box<dyn Error>> {
         return probe::run(probe.trim(), &listener);
     }
     let (machine, misbehaviour) = parse(&std::fs::read_to_string(MACHINE)?)?;
-    let psp = SoftwarePsp::new(machine);
+    let mut psp = SoftwarePsp::new(machine);
+    // Its randomness comes from a file, which is opened when it is first asked.
+    psp.fill_random(&mut [0])?;
     let mut core = Core::new(match misbehaviour {
         Some(misbehaviour) => psp.tamper(misbehaviour.lies()),
         None => psp,
