@@ -81,7 +81,7 @@ fn facts() -> Result<String, Box<dyn Error>> {
     say("modules", &modules.lines().filter_map(|line| line.split(' ').next()).rev().collect::<Vec<_>>())?;
     say("tainted", &read("/proc/sys/kernel/tainted"))?;
     say("command line", &read("/proc/cmdline"))?;
-    for path in ["/proc/kcore", "/dev/mem", "/dev/port"] {
+    for path in ["/proc/kcore", "/dev/mem"] {
         say(path, &outcome(fs::File::open(path).and_then(|mut file| file.read_exact(&mut [0]))))?;
     }
     let mut root: Vec<String> = Vec::new();

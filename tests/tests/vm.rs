@@ -1,0 +1,365 @@
+//! The enclave's VM, booted in emulation: what is in it, what can't be done in it, and that it works.
+//!
+//! Slow, and needs what `tests/vm.sh` gets. There is no SEV-SNP in emulation: the launch digest is compared with another
+//! tool's, and never seen in a report.
+
+mod independent;
+mod machine;
+
+use machine::{Vm, init, inputs, production, root, simulated};
+use postern_host::link::{Connection, EnclaveAddress};
+use postern_host::measure::{CpuModel, Firmware, GuestFeatures, KernelHashes, Launch};
+use postern_image::{COMMAND_LINE, Inputs, initramfs};
+use postern_shared::ids::Measurement;
+use postern_shared::wire::{Reply, Request, Standing};
+use postern_simulation::Machine;
+use postern_simulation::process::describe;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn digest(inputs: &Inputs, image: &[u8], command_line: &str, vcpus: u32, cpu: &str) -> Measurement {
+    let firmware = Firmware::parse(inputs.firmware.clone()).unwrap();
+    let hashes = KernelHashes::new(&inputs.kernel, image, command_line).unwrap();
+    let cpu: CpuModel = cpu.parse().unwrap();
+    Launch::new(&firmware, Some(&hashes)).unwrap().digest(vcpus, cpu, GuestFeatures(1)).unwrap()
+}
+
+/// What the kernel says to a module without a signature that it knows, or with a wrong one.
+const REJECTED: &str = "Key was rejected by service (os error 129)";
+
+/// Runs a command of ours to its end: what it printed.
+fn run(program: &Path, arguments: &[&str], folder: &Path) -> String {
+    let run = Command::new(program).args(arguments).current_dir(folder).stderr(Stdio::inherit()).output();
+    let run = run.expect("a program");
+    assert!(run.status.success(), "{} {arguments:?}", program.display());
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// The release binary; `cargo build --release` makes it.
+fn postern() -> PathBuf {
+    let built = root().join("target/release/postern");
+    let binary = std::env::var_os("POSTERN_BIN").map_or(built, PathBuf::from);
+    assert!(binary.exists(), "{} is missing: run `cargo build --release` first", binary.display());
+    binary
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn the_same_sources_make_the_same_image_anywhere() {
+    // Another folder, with nothing built in it, and other times.
+    let copy = tempfile::tempdir().unwrap();
+    let files = run(Path::new("git"), &["ls-files"], root());
+    for file in files.lines().filter(|file| root().join(file).exists()) {
+        let to = copy.path().join(file);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(root().join(file), to).unwrap();
+    }
+    let inputs = root().join("target/image-inputs");
+    let build = |folder: &Path| {
+        let out = folder.join("target/vm-image");
+        let arguments =
+            ["image", "build", "--inputs", inputs.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        print!("{}", run(&postern(), &arguments, folder));
+        let hash = |file: &str| Sha256::digest(std::fs::read(out.join(file)).unwrap());
+        ["image.cpio", "vmlinuz", "firmware.fd", "cmdline", "measurements.json", "manifest-fragment.toml"]
+            .map(hash)
+    };
+    assert_eq!(build(root()), build(copy.path()));
+
+    let size = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let image = std::fs::metadata(root().join("target/vm-image/image.cpio")).unwrap().len();
+    let binary = production().len() as u64;
+    println!("image {:.2} MiB, enclave binary {:.2} MiB", size(image), size(binary));
+    assert!(image < 8 << 20 && binary < 4 << 20);
+
+    // And the README says which.
+    let measured = std::fs::read_to_string(root().join("target/vm-image/measurements.json")).unwrap();
+    let measured: serde_json::Value = serde_json::from_str(&measured).unwrap();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    for row in measured.as_array().unwrap() {
+        let digest = row["digest"].as_str().unwrap();
+        assert!(readme.contains(digest), "the README does not have {row}");
+    }
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn the_launch_digest_is_another_tools() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    let inputs = inputs();
+    let bytes = initramfs(&production(), &inputs.modules, &[]);
+    std::fs::write(&image, &bytes).unwrap();
+    let input = |name: &str| root().join("target/image-inputs").join(name).display().to_string();
+    let (kernel, firmware) = (input("vmlinuz"), input("firmware.fd"));
+    for cpu in ["EPYC-v4", "EPYC-Milan", "EPYC-Genoa"] {
+        let theirs = independent::run(
+            "sev-snp-measure",
+            &[
+                "--mode",
+                "snp",
+                "--vcpus",
+                "1",
+                "--vcpu-type",
+                cpu,
+                "--ovmf",
+                &firmware,
+                "--kernel",
+                &kernel,
+                "--initrd",
+                image.to_str().unwrap(),
+                "--append",
+                COMMAND_LINE,
+            ],
+        );
+        let ours = digest(&inputs, &bytes, COMMAND_LINE, 1, cpu);
+        assert_eq!(theirs.as_deref(), Ok(hex::encode(ours.0).as_str()), "{cpu}");
+    }
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn whatever_is_changed_changes_the_digest() {
+    let inputs = inputs();
+    let modules = &inputs.modules;
+    let image = initramfs(b"an enclave", modules, &[]);
+    let mut seen = BTreeSet::new();
+    let mut other = |image: &[u8], command_line: &str, vcpus, cpu| {
+        assert!(
+            seen.insert(digest(&inputs, image, command_line, vcpus, cpu).0),
+            "{command_line} {vcpus} {cpu}"
+        );
+    };
+    other(&image, COMMAND_LINE, 1, "EPYC-v4");
+    // Each word left out: the console back, ACPI back, any module, and so on.
+    for word in COMMAND_LINE.split(' ') {
+        let without: Vec<&str> = COMMAND_LINE.split(' ').filter(|other| *other != word).collect();
+        other(&image, &without.join(" "), 1, "EPYC-v4");
+    }
+    for more in ["console=ttyS0", "init=/bin/sh", "lockdown=none"] {
+        other(&image, &format!("{COMMAND_LINE} {more}"), 1, "EPYC-v4");
+    }
+    other(&image, COMMAND_LINE, 2, "EPYC-v4");
+    other(&image, COMMAND_LINE, 1, "EPYC-Genoa");
+    other(&initramfs(b"an Enclave", modules, &[]), COMMAND_LINE, 1, "EPYC-v4");
+    other(&initramfs(b"an enclave", &modules[1..], &[]), COMMAND_LINE, 1, "EPYC-v4");
+    other(&initramfs(b"an enclave", modules, &[("machine.txt", b"")]), COMMAND_LINE, 1, "EPYC-v4");
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn there_is_nothing_in_the_vm_but_the_enclave() {
+    let genuine = &inputs().modules[2].1;
+    let mut vm = Vm::boot(&simulated(&[("probe.txt", b"facts"), ("probe.ko.xz", genuine)]));
+    let facts = vm.hear();
+    print!("{facts}");
+    for expected in [
+        r#"interfaces: ["lo"]"#,
+        "routes: []",
+        r#"programs: ["/init"]"#,
+        r#"modules: ["configfs", "tsm", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"]"#,
+        r#"tainted: "0""#,
+        r#"/proc/kcore: "Operation not permitted (os error 1)""#,
+        r#"/dev/mem: "Operation not permitted (os error 1)""#,
+        "CapInh: 0000000000000000",
+        "CapPrm: 0000000000000000",
+        "CapEff: 0000000000000000",
+        "CapBnd: 0000000000000000",
+        "CapAmb: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Threads: 1",
+        // Signed, and too late.
+        r#"late module: "Operation not permitted (os error 1)""#,
+        r#"proc: "No such file or directory (os error 2)""#,
+        r#"sysctl: "No such file or directory (os error 2)""#,
+    ] {
+        assert!(facts.lines().any(|line| line == expected), "{expected}");
+    }
+    assert!(facts.contains(COMMAND_LINE));
+    vm.wait();
+    assert_eq!(vm.console(), "", "nothing is written to the console, not even by the panic that ends the VM");
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn a_forbidden_system_call_ends_the_vm() {
+    let told = |call: &str| {
+        let mut vm = Vm::boot(&simulated(&[("probe.txt", format!("call {call}").as_bytes())]));
+        let told = vm.hear();
+        vm.wait();
+        assert_eq!(vm.console(), "");
+        told
+    };
+    assert_eq!(told("nothing"), "about to; survived: done", "what is allowed is survived");
+    for call in ["open", "list", "dial", "listen", "local", "thread", "program", "module"] {
+        assert_eq!(told(call), "about to; ", "{call}");
+    }
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn modules_that_nobody_signed_are_refused() {
+    let genuine = &inputs().modules[2].1;
+    let loaded =
+        |module: &[u8]| Vm::boot(&simulated(&[("probe.txt", b"module"), ("probe.ko.xz", module)])).hear();
+    // Off SEV-SNP it finds no device, and that is no mistake of the module's.
+    assert_eq!(loaded(genuine), "done");
+    assert_eq!(loaded(&altered(genuine, "data[len(data) // 2] ^= 1")), REJECTED);
+    let unsigned = altered(genuine, "data[-28:] = b''");
+    assert_eq!(loaded(&unsigned), REJECTED, "without the mark at its end there is no signature");
+
+    // Among the modules that the enclave loads itself, it ends the VM.
+    let mut modules = inputs().modules;
+    modules[2].1 = altered(genuine, "data[len(data) // 2] ^= 1");
+    let machine = describe(&Machine::default(), None);
+    let init = init("postern-simulation", "postern-simulated-vm");
+    let mut vm = Vm::boot(&initramfs(&init, &modules, &[("machine.txt", machine.as_bytes())]));
+    assert!(vm.dial(5000).is_none(), "it serves");
+    assert_eq!(vm.console(), "");
+}
+
+/// A module, unpacked, changed by a line of Python, and packed again as the kernel wants it.
+fn altered(module: &[u8], line: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("module.ko.xz");
+    std::fs::write(&path, module).unwrap();
+    let script = format!(
+        "import lzma, sys\ndata = bytearray(lzma.open(sys.argv[1]).read())\n{line}\n\
+         filters = [{{'id': lzma.FILTER_LZMA2, 'dict_size': 1 << 20}}]\n\
+         lzma.open(sys.argv[1], 'w', check=lzma.CHECK_CRC32, filters=filters).write(data)"
+    );
+    run(Path::new("python3"), &["-c", &script, path.to_str().unwrap()], folder.path());
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn the_production_image_serves_in_confidential_vms_only() {
+    let image = initramfs(&production(), &inputs().modules, &[]);
+    let mut vm = Vm::boot(&image);
+    assert!(vm.dial(5000).is_none(), "it serves without a secure processor");
+    assert_eq!(vm.console(), "");
+    // With a console, which is another launch digest, it says why.
+    let mut vm = Vm::boot_with(&image, "console=ttyS0 panic=-1 acpi=off");
+    vm.wait();
+    let console = vm.console();
+    assert!(console.contains("postern-enclave: can't open /dev/sev-guest"), "{console}");
+    assert!(console.contains("only SEV-SNP guests have it"), "{console}");
+    assert!(console.contains("Attempted to kill init"), "{console}");
+}
+
+/// Medians of small requests and of 1 MiB frames, in seconds.
+async fn measure(connection: &mut Connection) -> (f64, f64) {
+    let mut times = (Vec::new(), Vec::new());
+    for _ in 0..1000 {
+        let begun = Instant::now();
+        let reply = connection.call(&Request::Status).await.unwrap().reply;
+        times.0.push(begun.elapsed().as_secs_f64());
+        let Reply::Status(status) = reply else { panic!("{reply:?}") };
+        assert_eq!(status.standing, Standing::Idle);
+    }
+    let large = Request::Deliver(vec![7; 1 << 20]);
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let reply = connection.call(&large).await.unwrap().reply;
+        times.1.push(begun.elapsed().as_secs_f64());
+        assert!(matches!(reply, Reply::Rejected(_)), "{reply:?}");
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    (median(&mut times.0), median(&mut times.1))
+}
+
+#[tokio::test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+async fn the_vm_serves_one_host_after_the_other() {
+    let machine = describe(&Machine::default(), None);
+    let mut vm = Vm::boot(&simulated(&[("machine.txt", machine.as_bytes())]));
+    let mut first = vm.connect().await;
+    first.call(&Request::Status).await.unwrap();
+    let boot = vm.started.elapsed();
+    let (ping, large) = measure(&mut first).await;
+
+    // A second host waits until the first is gone, and then is served by the same enclave.
+    let address = vm.address();
+    let waiting = tokio::spawn(async move { Connection::open(&address).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "one host at a time");
+    let Reply::Report(before) = first.call(&Request::Report).await.unwrap().reply else {
+        panic!("no report")
+    };
+    drop(first);
+    let mut second = waiting.await.unwrap().unwrap();
+    let Reply::Report(after) = second.call(&Request::Report).await.unwrap().reply else {
+        panic!("no report")
+    };
+    assert_eq!(before.len(), after.len());
+    // A host that talks nonsense is not served, and the next one is.
+    drop(second);
+    let mut nonsense = vm.dial(5000).expect("the VM lives");
+    std::io::Write::write_all(&mut nonsense, &[0xff; 64]).unwrap();
+    drop(nonsense);
+    vm.connect().await.call(&Request::Status).await.unwrap();
+    assert_eq!(vm.console(), "");
+
+    // The same over a Unix socket, without a VM.
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, file) = (folder.path().join("enclave.sock"), folder.path().join("machine.txt"));
+    std::fs::write(&file, &machine).unwrap();
+    let path = socket.clone();
+    std::thread::spawn(move || postern_simulation::process::run(&path, &file));
+    while !socket.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut direct = Connection::open(&EnclaveAddress::Unix(socket)).await.unwrap();
+    let (direct_ping, direct_large) = measure(&mut direct).await;
+    println!("from QEMU's start to the first answer: {:.1} s", boot.as_secs_f64());
+    println!(
+        "median of 1,000 small requests: {:.0} µs; without a VM {:.0} µs",
+        ping * 1e6,
+        direct_ping * 1e6
+    );
+    println!("frames of 1 MiB: {:.0} MiB/s; without a VM {:.0} MiB/s", 1.0 / large, 1.0 / direct_large);
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn a_dao_with_one_enclave_in_a_vm_takes_a_validator_from_deposit_to_exit() {
+    // Built, whatever else ran before.
+    let binary = init("postern-simulation", "postern-simulated-vm");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("init");
+    std::fs::write(&file, binary).unwrap();
+    let inputs = root().join("target/image-inputs");
+    let data = folder.path().join("demo");
+    let arguments = [
+        "demo",
+        "--json",
+        "--vm",
+        "2",
+        "--vm-init",
+        file.to_str().unwrap(),
+        "--vm-inputs",
+        inputs.to_str().unwrap(),
+        "--data-dir",
+        data.to_str().unwrap(),
+    ];
+    let output = run(&postern(), &arguments, folder.path());
+    let report: serde_json::Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    println!("with one VM: {}", report["timings_ms"]);
+    assert_eq!(report["pools"][0]["beacon_status"], "active_exiting");
+    let operators: Vec<u64> = report["pools"][0]["operators"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(serde_json::Value::as_u64)
+        .collect();
+    assert_eq!(operators, [1, 2, 3, 4, 5], "the one in the VM is one of them");
+    let log = std::fs::read_to_string(data.join("member-2/enclave.log")).unwrap();
+    assert!(log.contains("EMULATED"), "{log}");
+}
