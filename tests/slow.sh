@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The suites that take minutes: many seeds of hostile hosts, killed hosts and enclaves, lying machines, PostgreSQL, fuzzing, and nodes
+# The suites that take minutes: many seeds of hostile hosts, killed hosts and enclaves, lying machines, PostgreSQL, VMs, fuzzing, and nodes
 # and tools that are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
 # exits non-zero if any did.
 set -euo pipefail
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-300} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
 seconds=${POSTERN_FUZZ_SECONDS:-20}
 
-suites=(hostile_hosts kill sealed_log demo_liars real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
+suites=(hostile_hosts kill sealed_log demo_liars vm real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
 forgotten=$(grep -l '^ *#\[ignore' tests/tests/*.rs | xargs -n 1 basename -s .rs | grep -vxF -f <(printf '%s\n' "${suites[@]}") || true)
 [[ -z $forgotten ]] || { echo "not in the list of slow suites: $forgotten" >&2; exit 1; }
 
@@ -61,7 +61,7 @@ done
 
 for suite in "${suites[@]}"; do
     step "$suite"
-    with=; [[ $suite != kill ]] || with=tests/postgres.sh
+    case $suite in kill) with=tests/postgres.sh ;; vm) with=tests/vm.sh ;; *) with= ;; esac
     $with cargo test --release --locked -p postern-tests --test "$suite" -- --ignored --nocapture || failed+=("$suite")
 done
 

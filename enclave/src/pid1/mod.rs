@@ -147,9 +147,11 @@ pub fn load_module(path: &Path) -> io::Result<()> {
 
 /// Shuts all doors, and looks whether they are shut.
 pub fn close() -> Result<(), Pid1Error> {
-    let status = shut()?;
+    let mut status = shut()?;
     filter::apply()?;
-    check(status)
+    let mut text = String::new();
+    status.read_to_string(&mut text).map_err(|source| Pid1Error::GiveUp { what: "its status", source })?;
+    check(&text)
 }
 
 /// All doors but the filter of system calls; the process's status, to be read when that is there too.
@@ -193,15 +195,33 @@ pub fn shut() -> Result<File, Pid1Error> {
 }
 
 /// What the kernel itself says about the process.
-fn check(mut status: File) -> Result<(), Pid1Error> {
-    let mut text = String::new();
-    status.read_to_string(&mut text).map_err(|source| Pid1Error::GiveUp { what: "its status", source })?;
+fn check(status: &str) -> Result<(), Pid1Error> {
     for (name, expected) in CLOSED {
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
         if found != Some(expected) {
             let found = found.unwrap_or_default().to_owned();
             return Err(Pid1Error::Open { name, found, expected });
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_that_is_open_or_not_told_of_is_found() {
+        let closed: String = CLOSED.iter().map(|(name, expected)| format!("{name}:\t{expected}\n")).collect();
+        check(&closed).unwrap();
+        for (name, expected) in CLOSED {
+            let line = format!("{name}:\t{expected}\n");
+            for instead in ["", &format!("{name}:\t{expected}0\n"), &format!("{name}:\t0000000000000400\n")] {
+                let refused = check(&closed.replace(&line, instead)).unwrap_err();
+                assert!(matches!(refused, Pid1Error::Open { name: found, .. } if found == name), "{refused}");
+            }
+        }
+        // As this very process: it has filters and limits of its own, or none.
+        assert!(check(&fs::read_to_string("/proc/self/status").unwrap()).is_err());
+    }
 }
