@@ -5,7 +5,7 @@
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Nonce};
-use postern_host::store::{Incarnation, Store};
+use postern_host::store::{Incarnation, Place, Store};
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
 use postern_shared::ids::{MemberId, PoolId};
@@ -109,7 +109,7 @@ fn keygen(members: u16, threshold: u16, seed: u64) -> Spent {
     let mut cluster = Cluster::launch(manifest(members, threshold, threshold), seed);
     cluster.run(0);
     let directory = tempfile::tempdir().expect("a folder");
-    let store = Store::open(directory.path()).expect("a store");
+    let store = Store::open(&Place::Directory(directory.path().to_owned())).expect("a store");
     let incarnation = Incarnation { signing: SigningKey([1; 32]), number: 0 };
     store.begin_incarnation(&incarnation).expect("a new store");
     store.set_members(ONE, &cluster.ids()).expect("a new store");

@@ -5,7 +5,7 @@
 use postern_enclave::core::Core;
 use postern_enclave::shell::serve_each;
 use postern_host::link::{Enclave, EnclaveAddress};
-use postern_host::store::Store;
+use postern_host::store::{Place, Store};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
@@ -150,7 +150,7 @@ fn deliver(store: &Store, delivered: &mut BTreeMap<Vec<u8>, usize>) {
 async fn on_a_line_that_always_breaks_nothing_is_lost_and_nothing_doubles() {
     for seed in 0..3 {
         let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(&folder.path().join("data")).unwrap());
+        let store = Arc::new(Store::open(&Place::Directory(folder.path().join("data"))).unwrap());
         store.set_members(OWN, &[OWN, PEER]).unwrap();
         let (said, mended) = (Said::default(), Arc::<AtomicBool>::default());
         let socket = folder.path().join("enclave.sock");

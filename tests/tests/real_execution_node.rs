@@ -17,7 +17,7 @@ use postern_host::chain::profile::{PoolEventKind, PoolManager};
 use postern_host::chain::transactions::{
     FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Transactions,
 };
-use postern_host::store::Store;
+use postern_host::store::{Place, Store};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
 use postern_shared::ethereum::{DepositData, DepositMessage, VALIDATOR_STAKE_GWEI, WithdrawalCredentials};
 use postern_shared::events::ChainEvent;
@@ -152,7 +152,10 @@ impl Bench {
 
     /// As a process would begin: with nothing but the store's file.
     fn open(&self, wallet: &[u8; 32]) -> (Transactions, Arc<Store>) {
-        let store = Arc::new(Store::open(self.folder.path()).expect("a store that nobody else has open"));
+        let store = Arc::new(
+            Store::open(&Place::Directory(self.folder.path().to_owned()))
+                .expect("a store that nobody else has open"),
+        );
         let rows: Arc<dyn TransactionStore> = store.clone();
         let transactions = Transactions::open(self.provider().clone(), CHAIN, wallet, rows);
         (transactions.expect("a wallet").with_rules(RULES), store)
