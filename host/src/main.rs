@@ -10,6 +10,7 @@ use postern_host::store::command::StoreCommand;
 use postern_host::vm::VmCommand;
 use postern_host::{daemon, status, verify};
 use std::error::Error;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,11 +85,17 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match execute(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads, as in `postern status | head`, has read enough.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("postern: {}", one_line(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// An error and its causes, each said once.
@@ -131,13 +138,9 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Run { config } => serve(Config::read(&config)?),
         Command::Status { config, json } => {
-            let text = status::read(&read_data_dir(&config)?)?;
-            if json {
-                println!("{}", serde_json::to_string(&text)?)
-            } else {
-                println!("{}", text.describe())
-            }
-            Ok(())
+            let found = status::read(&read_data_dir(&config)?)?;
+            let text = if json { serde_json::to_string(&found)? } else { found.describe() };
+            Ok(writeln!(io::stdout(), "{text}")?)
         }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {
@@ -194,7 +197,7 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 }
 
 /// This process as it was started, in the place of itself. What it holds open closes; it returns only if it fails.
-fn restart() -> std::io::Error {
+fn restart() -> io::Error {
     let mut arguments = std::env::args_os();
     arguments.next();
     match std::env::current_exe() {
@@ -203,7 +206,7 @@ fn restart() -> std::io::Error {
     }
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 

@@ -4,7 +4,7 @@ use super::{DaemonError, RETRY, Shared};
 use crate::chain::execution::{ChainError, Cursor};
 use crate::store::{StoreError, StoredEvent};
 use postern_shared::events::ChainEvent;
-use postern_shared::wire::{Reply, Request};
+use postern_shared::wire::{Rejection, Reply, Request};
 use std::sync::Arc;
 
 /// Looks at the chains for ever.
@@ -103,7 +103,10 @@ pub(super) async fn tell(shared: Arc<Shared>) -> DaemonError {
                     break;
                 }
                 Ok(reply) => {
-                    if let Reply::Rejected(rejection) = reply {
+                    // One that has handed over is done for good; its successor is told all of it again.
+                    if let Reply::Rejected(rejection) = reply
+                        && rejection != Rejection::HandedOver
+                    {
                         tracing::error!(%rejection, ?event, "the enclave does not take an event");
                     }
                     told = id;

@@ -90,6 +90,9 @@ fn export(store: &Store, path: &Path) -> Result<u64, TransferError> {
     let mut writer = BufWriter::new(file);
     let written = store.export(&mut writer).and_then(|rows| {
         writer.get_ref().sync_all()?;
+        // And its name.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(rows)
     });
     if written.is_err() {

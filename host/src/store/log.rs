@@ -1,6 +1,6 @@
 //! The enclave's sealed state: its log and the key to it, as `postern_shared::record` says what to keep of them.
 
-use super::database::{Database, values};
+use super::database::{Database, Row, values};
 use super::{Store, StoreError, decode};
 use postern_shared::codec;
 use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
@@ -33,9 +33,15 @@ impl Store {
             last = row.integer(0)?;
             size = size.saturating_add(usize::try_from(row.integer(1)?).unwrap_or(usize::MAX));
         }
-        let sql = "SELECT record FROM log WHERE number > ?1 AND number <= ?2 ORDER BY number";
+        let sql = "SELECT number, record FROM log WHERE number > ?1 AND number <= ?2 ORDER BY number";
         let rows = database.query(sql, values![after, last])?;
-        rows.iter().map(|row| decode("log", row.bytes(0)?)).collect()
+        let record = |row: &Row| {
+            let record: SealedRecord = decode("log", row.bytes(1)?)?;
+            // Whoever goes on after the last record's own number must get on.
+            let in_place = number(record.header.number)? == row.integer(0)?;
+            if in_place { Ok(record) } else { Err(StoreError::Damaged { table: "log" }) }
+        };
+        rows.iter().map(record).collect()
     }
 
     /// The newest record's number, whatever it holds; 0 without any.
@@ -60,7 +66,8 @@ fn head(database: &mut Database) -> Result<LogHead, StoreError> {
 /// Keeps a slot, and forgets those that two newer ones have replaced.
 pub(super) fn keep_slot(database: &mut Database, slot: &KeySlot) -> Result<(), StoreError> {
     database.execute("INSERT INTO slots (slot) VALUES (?1)", values![codec::encode(slot)])?;
-    let sql = "DELETE FROM slots WHERE id <= (SELECT max(id) FROM slots) - ?1";
+    // Not by arithmetic: numbers that were given to rows which never came to be are missing between.
+    let sql = "DELETE FROM slots WHERE id NOT IN (SELECT id FROM slots ORDER BY id DESC LIMIT ?1)";
     database.execute(sql, values![SLOTS])?;
     Ok(())
 }

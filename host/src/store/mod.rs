@@ -49,11 +49,15 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
-    /// PostgreSQL is set up to lose what it has said that it keeps.
-    #[error("store: PostgreSQL has `{setting}` off: a power cut could undo what others rely on")]
-    NotDurable {
+    /// PostgreSQL is set up to lose what it has said that it keeps, or not to take all that is to be kept.
+    #[error("store: PostgreSQL has `{setting} = {found}`; {expected} is needed, to lose nothing")]
+    Setting {
         /// Which setting.
         setting: &'static str,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
     },
     /// Another host of this member has begun to use the store; this one must end.
     #[error("store: another host has taken it over (generation {found}; this host is generation {own})")]

@@ -14,19 +14,25 @@ use rustls_pki_types::pem::PemObject;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as answers;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc as jobs;
 use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::Severity;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long to wait for a lock: a server takes a moment to notice that a host was killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the network may be silent, for either side, until the other is taken for gone.
 const SILENCE: Duration = Duration::from_secs(25);
+/// How long the server may work on anything. A host that waits for ever would not even be restarted; one that ends finds, when
+/// it starts again, either what it did or what was before.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Which locks are Postern's: `post` in ASCII. The schema's number tells them apart.
 const LOCKS: i32 = 0x706f_7374;
@@ -56,8 +62,12 @@ impl PostgresPlace {
     /// TLS is used unless the server is on the same machine, or the URL says `sslmode=disable`; the server's certificate is
     /// verified in any case, with the authorities in `ca` (PEM) if there are any.
     pub fn new(url: &str, schema: &str, password: Option<&str>, ca: Option<&[u8]>) -> Result<Self, String> {
-        // The error says what is wrong without repeating the text, in which there may be a password.
-        let mut config: Config = url.parse().map_err(|error| explain(&error))?;
+        // Nothing of the text is repeated: there may be a password in it, whole or, for want of encoding, cut to pieces.
+        if url.matches('@').count() > 1 {
+            return Err("its URL has more than one `@`: those in a password are written %40".to_owned());
+        }
+        let mut config: Config =
+            url.parse().map_err(|_| "its URL is none, or has an option that is not known".to_owned())?;
         let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if schema.is_empty() || schema.len() > MAX_SCHEMA_LENGTH || !schema.chars().all(of_name) {
             return Err(format!("`{schema}` is no schema's name: a-z, 0-9 and _ wanted"));
@@ -99,15 +109,14 @@ impl PostgresPlace {
         Ok(Self { config, schema: schema.to_owned(), tls: wanted.then_some(authorities) })
     }
 
-    async fn connect(&self) -> Result<(Client, tokio::task::JoinHandle<()>), StoreError> {
+    async fn connect(&self, warned: Warned) -> Result<(Client, tokio::task::JoinHandle<()>), StoreError> {
         let unreachable = |error: tokio_postgres::Error| StoreError::Unreachable {
             place: self.to_string(),
             reason: explain(&error),
         };
-        // What ends a connection ends whatever was asked over it.
         let Some(authorities) = &self.tls else {
             let (client, connection) = self.config.connect(NoTls).await.map_err(unreachable)?;
-            return Ok((client, tokio::spawn(async { connection.await.unwrap_or_default() })));
+            return Ok((client, tokio::spawn(drive(connection, warned))));
         };
         let tls = client_config(authorities).map_err(|error| StoreError::Unreachable {
             place: self.to_string(),
@@ -115,7 +124,26 @@ impl PostgresPlace {
         })?;
         let (client, connection) =
             self.config.connect(MakeRustlsConnect::new(tls)).await.map_err(unreachable)?;
-        Ok((client, tokio::spawn(async { connection.await.unwrap_or_default() })))
+        Ok((client, tokio::spawn(drive(connection, warned))))
+    }
+}
+
+/// Whether the server has warned of anything.
+type Warned = Arc<AtomicBool>;
+
+/// Moves bytes until the connection ends; what ends it ends whatever was asked over it.
+async fn drive<S, T>(mut connection: Connection<S, T>, warned: Warned)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message
+            && notice.parsed_severity() == Some(Severity::Warning)
+        {
+            tracing::warn!(message = notice.message(), "PostgreSQL warns");
+            warned.store(true, Ordering::SeqCst);
+        }
     }
 }
 
@@ -201,10 +229,10 @@ impl Server {
         let schema = &place.schema;
         // Asked first: making what exists needs a right that may be missing.
         if self.number("SELECT count(*) FROM pg_namespace WHERE nspname = ?1", schema)? == 0 {
-            self.batch(&format!("CREATE SCHEMA {schema}"))?;
+            self.batch(&format!("CREATE SCHEMA \"{schema}\""))?;
         }
-        self.batch(&format!("SET search_path TO {schema}"))?;
-        self.check_durability()?;
+        self.batch(&format!("SET search_path TO \"{schema}\""))?;
+        self.check_settings()?;
         self.let_go_of_the_lost()?;
         self.lock(place)?;
         self.batch("BEGIN")?;
@@ -226,12 +254,14 @@ impl Server {
         self.batch("COMMIT")
     }
 
-    /// A commit that returned must survive a power cut, as the server's own documentation understands it.
-    fn check_durability(&mut self) -> Result<(), StoreError> {
-        for setting in ["fsync", "full_page_writes"] {
+    /// A commit that returned must survive a power cut, as the server's own documentation understands it; and any text must
+    /// be one that can be stored.
+    fn check_settings(&mut self) -> Result<(), StoreError> {
+        for (setting, expected) in [("fsync", "on"), ("full_page_writes", "on"), ("server_encoding", "UTF8")]
+        {
             let row = self.one("SELECT current_setting(?1)", vec![setting.into()])?;
-            if row.text(0)? != "on" {
-                return Err(StoreError::NotDurable { setting });
+            if row.text(0)? != expected {
+                return Err(StoreError::Setting { setting, expected, found: row.text(0)?.to_owned() });
             }
         }
         // Not less than on this server's disk, and on its synchronous standbys' if it has any.
@@ -246,8 +276,8 @@ impl Server {
         let (idle, interval) = (SILENCE.as_secs() / 2, SILENCE.as_secs() / 5);
         self.batch(&format!(
             "SET tcp_keepalives_idle = {idle}; SET tcp_keepalives_interval = {interval}; SET tcp_keepalives_count = 2; \
-             SET idle_in_transaction_session_timeout = '{}s'",
-            SILENCE.as_secs()
+             SET tcp_user_timeout = '{silence}s'; SET idle_in_transaction_session_timeout = '{silence}s'",
+            silence = SILENCE.as_secs()
         ))
     }
 
@@ -339,8 +369,10 @@ fn keep_connection(
             return;
         }
     };
+    let warned = Warned::default();
     runtime.block_on(async {
-        let (client, connection) = match place.connect().await {
+        let connecting = tokio::time::timeout(DEADLINE, place.connect(Arc::clone(&warned)));
+        let (client, connection) = match connecting.await.unwrap_or_else(|_| Err(late())) {
             Ok(pair) => pair,
             Err(error) => {
                 let _ = connected.send(Err(error));
@@ -350,13 +382,27 @@ fn keep_connection(
         let _ = connected.send(Ok(()));
         let mut statements = HashMap::new();
         while let Some(Job { what, answer }) = jobs.recv().await {
+            let is_commit = matches!(&what, What::Batch { sql } if sql == "COMMIT");
+            warned.store(false, Ordering::SeqCst);
+            let worked = tokio::time::timeout(DEADLINE, work(&client, &mut statements, what)).await;
+            // A commit that somebody made to wait no longer for the standbys is not safe there, and says so in a warning.
+            let lost = worked.is_err() || is_commit && warned.load(Ordering::SeqCst);
+            let worked = if lost { Err(late()) } else { worked.unwrap_or_else(|_| Err(late())) };
             // Whoever does not wait for the answer does not need it.
-            let _ = answer.send(work(&client, &mut statements, what).await);
+            let _ = answer.send(worked);
+            if lost {
+                // Nobody knows what this connection has done: it is not used again.
+                break;
+            }
         }
         drop(client);
         // Says goodbye.
         let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
     });
+}
+
+fn late() -> StoreError {
+    StoreError::Postgres("the server does not answer in time, or not for its standbys".to_owned())
 }
 
 async fn work(
@@ -394,11 +440,13 @@ async fn work(
 
 impl ToSql for Value {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        match self {
-            Self::Null => Ok(IsNull::Yes),
-            Self::Integer(number) => number.to_sql(kind, out),
-            Self::Text(text) => text.to_sql(kind, out),
-            Self::Bytes(bytes) => bytes.to_sql(kind, out),
+        // Each in the columns of its own kind, as SQLite's strict tables have it.
+        match (self, kind) {
+            (Self::Null, _) => Ok(IsNull::Yes),
+            (Self::Integer(number), &Type::INT8) => number.to_sql(kind, out),
+            (Self::Bytes(bytes), &Type::BYTEA) => bytes.to_sql(kind, out),
+            (Self::Text(text), kind) if <String as ToSql>::accepts(kind) => text.to_sql(kind, out),
+            _ => Err(format!("a value of another kind than {kind}").into()),
         }
     }
 

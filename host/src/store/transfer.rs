@@ -17,7 +17,9 @@ use std::io::{self, Read, Write};
 /// What a file begins with; the number is the format's version.
 const MAGIC: &[u8; 16] = b"postern store 1\n";
 /// More than any row has.
-const MAX_ENTRY: usize = 1 << 26;
+const MAX_ENTRY: usize = 1 << 23;
+/// More than any table has ever numbered.
+const MAX_ID: i64 = 1 << 48;
 /// Rows that are copied together.
 const PAGE: usize = 64;
 
@@ -167,6 +169,13 @@ fn take(database: &mut Database, from: &mut impl Read) -> Result<u64, TransferEr
                 let table = table.ok_or(TransferError::Content("a row of no table"))?;
                 if values.len() != table.columns.len() {
                     return Err(TransferError::Content("a row with too few columns, or too many"));
+                }
+                // Rows that come later are numbered on from there.
+                let numbers = 1..=MAX_ID;
+                if table.numbered
+                    && !matches!(values.first(), Some(Value::Integer(id)) if numbers.contains(id))
+                {
+                    return Err(TransferError::Content("a row with an impossible number"));
                 }
                 let (name, columns) = (table.name, table.columns.join(", "));
                 let parameters = parameters(values.len());

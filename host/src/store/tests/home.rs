@@ -55,7 +55,7 @@ impl Home {
             let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
             tokio::spawn(connection);
             client
-                .batch_execute(&format!("SET search_path TO {schema}; SET lock_timeout = '5s'"))
+                .batch_execute(&format!("SET search_path TO \"{schema}\"; SET lock_timeout = '5s'"))
                 .await
                 .unwrap();
             let messages = client.simple_query(sql).await.unwrap();

@@ -1,6 +1,32 @@
 //! The enclave's sealed log.
 
 use super::*;
+use postern_shared::ids::Measurement;
+use postern_shared::record::{KeySlot, SlotHeader};
+use postern_shared::snp::RawTcb;
+
+/// A key to the log, told from others by its number.
+pub(super) fn slot(number: u8) -> KeySlot {
+    let header = SlotHeader {
+        version: RECORD_VERSION,
+        dao: ManifestHash([1; 32]),
+        member: OWN,
+        log: LogId([2; 32]),
+        measurement: Measurement([3; 48]),
+        policy: 0,
+        tcb: RawTcb([0; 8]),
+        salt: Salt([number; 32]),
+    };
+    KeySlot { header, ciphertext: vec![number; 48] }
+}
+
+fn two_slots_are_kept(home: &Home) {
+    let store = store(home);
+    for number in 1..=4 {
+        store.transaction(|database| super::super::log::keep_slot(database, &slot(number))).unwrap();
+    }
+    assert_eq!(store.slots().unwrap(), [slot(4), slot(3)]);
+}
 
 fn record(previous: LogHead, kind: RecordKind) -> SealedRecord {
     let header = RecordHeader {
@@ -105,6 +131,8 @@ fn a_log_is_checked_record_by_record(home: &Home) {
     altered.ciphertext[0] ^= 1;
     assert_eq!(with(5, Some(codec::encode(&altered))), [LogFault::Record(SealedError::Chain { number: 6 })]);
     assert_eq!(with(6, Some(vec![0])), [LogFault::Undecodable { after: 5 }]);
+    let elsewhere = with(6, Some(codec::encode(&records[4])));
+    assert_eq!(elsewhere, [LogFault::Undecodable { after: 5 }], "a record in another's place");
     assert_eq!(with(6, Some(codec::encode(&records[5]))), []);
     store.execute("DELETE FROM log WHERE number > 4", values![]).unwrap();
     assert_eq!(store.check_log().unwrap().faults, [LogFault::NoSlot, LogFault::Snapshot]);
@@ -114,4 +142,5 @@ on_both!(
     a_snapshot_takes_the_place_of_what_it_repeats,
     a_log_that_does_not_go_on_where_the_stored_one_ends_is_refused,
     a_log_is_checked_record_by_record,
+    two_slots_are_kept,
 );
