@@ -17,7 +17,7 @@ if ! command -v qemu-system-x86_64 > /dev/null; then
         trap 'rm -rf "$work"' EXIT
         mkdir -p "$work"/{none,lists/partial,cache/archives/partial,root}
         # As if nothing were to be replaced: packages that are installed are not fetched again, nor others changed.
-        uri=$(apt-get indextargets --format '$(REPO_URI)' | sort -u | grep -v security | head -n 1)
+        uri=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' | awk '$1 == "Debian" { print $2; exit }')
         printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
             "$uri" bookworm "$uri" bookworm-backports > "$work/sources"
         apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources" -o "Dir::Etc::sourceparts=$work/none"

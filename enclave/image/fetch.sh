@@ -15,8 +15,9 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{none,lists/partial,cache/archives/partial,kernel,firmware}
 
 # The machine's own mirrors, with lists beside its own: nothing that is installed changes.
-mirror() { apt-get indextargets --format '$(REPO_URI) $(SITE)' | sort -u | awk "$1"' { print $1; exit }'; }
-main=$(mirror '!/security/') security=$(mirror '/security/')
+mirror() { apt-get indextargets --format '$(LABEL) $(REPO_URI)' | awk -v label="$1" '$1 == label { print $2; exit }'; }
+main=$(mirror Debian) security=$(mirror Debian-Security)
+[[ -n $main ]] || { echo "$0: apt knows no mirror of Debian here" >&2; exit 1; }
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$main" sid "$keyring" "${security:-$main}" bookworm-security > "$work/sources"
 apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources" -o "Dir::Etc::sourceparts=$work/none" -o "Dir::State::lists=$work/lists"

@@ -130,11 +130,15 @@ fn traces() -> Vec<(String, Vec<u8>)> {
     }
 
     // Its sources' paths, which panics carry, and its domains: `b"postern-…"` in them.
-    for entry in std::fs::read_dir(simulation.join("src")).expect("sources") {
-        let entry = entry.expect("a file");
-        let path = format!("tests/simulation/src/{}", entry.file_name().to_string_lossy());
+    let files = |folder: &str| {
+        let entries = std::fs::read_dir(simulation.join(folder)).expect("sources");
+        let paths = entries.map(|entry| entry.expect("a file").path()).filter(|path| path.is_file());
+        paths.collect::<Vec<_>>()
+    };
+    for file in [files("src"), files("src/vm")].concat() {
+        let path = file.strip_prefix(root()).expect("ours").display().to_string();
         traces.push((path.clone(), path.into()));
-        let text = std::fs::read_to_string(entry.path()).expect("a source");
+        let text = std::fs::read_to_string(&file).expect("a source");
         for domain in text.split("b\"").skip(1).filter(|rest| rest.starts_with("postern-")) {
             let domain = domain.split('"').next().unwrap_or_default();
             traces.push((domain.to_owned(), domain.into()));

@@ -10,10 +10,12 @@ use machine::{Vm, init, inputs, production, root, simulated};
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{CpuModel, Firmware, GuestFeatures, KernelHashes, Launch};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
-use postern_shared::ids::Measurement;
+use postern_shared::identity::Identity;
+use postern_shared::ids::{Measurement, MemberId};
 use postern_shared::wire::{Reply, Request, Standing};
-use postern_simulation::Machine;
 use postern_simulation::process::describe;
+use postern_simulation::{Machine, SoftwarePsp};
+use postern_tests::cluster::manifest;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,13 @@ const REJECTED: &str = "Key was rejected by service (os error 129)";
 
 /// Runs a command of ours to its end: what it printed.
 fn run(program: &Path, arguments: &[&str], folder: &Path) -> String {
-    let run = Command::new(program).args(arguments).current_dir(folder).stderr(Stdio::inherit()).output();
+    let run = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        // Would have two folders share what they build.
+        .env_remove("CARGO_TARGET_DIR")
+        .stderr(Stdio::inherit())
+        .output();
     let run = run.expect("a program");
     assert!(run.status.success(), "{} {arguments:?}", program.display());
     String::from_utf8(run.stdout).unwrap()
@@ -251,6 +259,36 @@ fn the_production_image_serves_in_confidential_vms_only() {
     assert!(console.contains("Attempted to kill init"), "{console}");
 }
 
+async fn identity(connection: &mut Connection) -> Option<Identity> {
+    match connection.call(&Request::Status).await.unwrap().reply {
+        Reply::Status(status) => status.identity,
+        reply => panic!("{reply:?}"),
+    }
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn the_firmware_starts_the_image_that_was_measured_only() {
+    let machine = describe(&Machine::default(), None);
+    let image = simulated(&[("machine.txt", machine.as_bytes())]);
+    let hashes = KernelHashes::new(&inputs().kernel, &image, COMMAND_LINE).unwrap();
+    let mut vm = Vm::boot_measured(&image, COMMAND_LINE, &hashes);
+    assert!(vm.serves_within(Duration::from_secs(60)), "{}", vm.console());
+    let enough = 3 * vm.started.elapsed();
+    drop(vm);
+
+    let other = simulated(&[("machine.txt", format!("{machine}\n").as_bytes())]);
+    let mut vm = Vm::boot_measured(&other, COMMAND_LINE, &hashes);
+    assert!(!vm.serves_within(enough), "another initramfs");
+    let mut vm = Vm::boot_measured(&image, &format!("{COMMAND_LINE} console=ttyS0"), &hashes);
+    assert!(!vm.serves_within(enough), "another command line");
+    // As if another kernel had been measured than the one that is there.
+    let kernel = [&inputs().kernel[..], &[0]].concat();
+    let hashes = KernelHashes::new(&kernel, &image, COMMAND_LINE).unwrap();
+    let mut vm = Vm::boot_measured(&image, COMMAND_LINE, &hashes);
+    assert!(!vm.serves_within(enough), "another kernel");
+}
+
 /// Medians of small requests and of 1 MiB frames, in seconds.
 async fn measure(connection: &mut Connection) -> (f64, f64) {
     let mut times = (Vec::new(), Vec::new());
@@ -278,7 +316,11 @@ async fn measure(connection: &mut Connection) -> (f64, f64) {
 #[tokio::test]
 #[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
 async fn the_vm_serves_one_host_after_the_other() {
-    let machine = describe(&Machine::default(), None);
+    let dao = manifest(5, 3, 3);
+    let measurement = dao.attestation.measurements[0].digest.0;
+    let processor =
+        Machine { chip_seed: [1; 32], measurement, host_data: dao.hash().0, ..Machine::default() };
+    let machine = describe(&processor, None);
     let mut vm = Vm::boot(&simulated(&[("machine.txt", machine.as_bytes())]));
     let mut first = vm.connect().await;
     first.call(&Request::Status).await.unwrap();
@@ -290,21 +332,24 @@ async fn the_vm_serves_one_host_after_the_other() {
     let waiting = tokio::spawn(async move { Connection::open(&address).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!waiting.is_finished(), "one host at a time");
-    let Reply::Report(before) = first.call(&Request::Report).await.unwrap().reply else {
-        panic!("no report")
+    let start = Request::Start {
+        manifest: dao.to_canonical(),
+        epochs: Vec::new(),
+        member: MemberId(1),
+        certificates: SoftwarePsp::new(processor).certificates(),
     };
+    assert_eq!(first.call(&start).await.unwrap().reply, Reply::Done);
+    let identity = identity(&mut first).await;
+    assert!(identity.is_some());
     drop(first);
     let mut second = waiting.await.unwrap().unwrap();
-    let Reply::Report(after) = second.call(&Request::Report).await.unwrap().reply else {
-        panic!("no report")
-    };
-    assert_eq!(before.len(), after.len());
+    assert_eq!(self::identity(&mut second).await, identity, "the same enclave, with all that it knows");
     // A host that talks nonsense is not served, and the next one is.
     drop(second);
     let mut nonsense = vm.dial(5000).expect("the VM lives");
     std::io::Write::write_all(&mut nonsense, &[0xff; 64]).unwrap();
     drop(nonsense);
-    vm.connect().await.call(&Request::Status).await.unwrap();
+    assert_eq!(self::identity(&mut vm.connect().await).await, identity);
     assert_eq!(vm.console(), "");
 
     // The same over a Unix socket, without a VM.

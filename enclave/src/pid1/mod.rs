@@ -131,14 +131,14 @@ pub fn begin() -> Result<(), Pid1Error> {
     let mut paths = listed.map_err(|source| failed(modules, source))?;
     paths.sort();
     for path in paths {
-        load_module(&path).map_err(|source| failed(&path, source))?;
+        File::open(&path).and_then(|file| load_module(&file)).map_err(|source| failed(&path, source))?;
     }
     Ok(())
 }
 
 /// Loads one module, signed by whoever made the kernel.
-pub fn load_module(path: &Path) -> io::Result<()> {
-    match finit_module(File::open(path)?, c"", COMPRESSED) {
+pub fn load_module(file: &File) -> io::Result<()> {
+    match finit_module(file, c"", COMPRESSED) {
         // No such device: `sev-guest` outside of SEV-SNP.
         Ok(()) | Err(Errno::NODEV) => Ok(()),
         Err(error) => Err(error.into()),

@@ -134,18 +134,23 @@ impl BuildArguments {
         write_machine(&self.out, &inputs, &image)?;
         let write = |name: &str, bytes: &[u8]| write(&self.out, name, bytes);
         write(files::MEASUREMENTS, &serde_json::to_vec(&rows)?)?;
-        write(files::MANIFEST, fragment(&rows).as_bytes())?;
-        if let Some(id_key) = &self.id_key {
-            let id_key = read_key(id_key)?;
-            let author = self.author_key.as_deref().map(read_key).transpose()?;
+        let mut fragment = fragment(&rows);
+        if let (Some(id_key), Some(author)) = (&self.id_key, &self.author_key) {
+            let (id_key, author) = (read_key(id_key)?, read_key(author)?);
+            // Peers that do not expect these keys refuse the guest.
+            let (signs, certifies) = (id_key.digest(), author.digest());
+            // Writing to a string does not fail.
+            let _ = writeln!(fragment, "guest_svn = {}", self.guest_svn);
+            let _ = writeln!(fragment, "id_keys = [\"0x{signs}\"]\nauthor_keys = [\"0x{certifies}\"]");
             for (model, digest) in digests(&rows) {
                 let policy = GuestPolicy(GUEST_POLICY);
                 let block = IdBlock::new(digest, policy, [0; 16], [0; 16], self.guest_svn)?;
-                let auth = id_auth(&block, &id_key, author.as_ref());
+                let auth = id_auth(&block, &id_key, Some(&author));
                 write(&format!("{model}.{}", files::ID_BLOCK), STANDARD.encode(block.to_bytes()).as_bytes())?;
                 write(&format!("{model}.{}", files::ID_AUTH), STANDARD.encode(auth).as_bytes())?;
             }
         }
+        write(files::MANIFEST, fragment.as_bytes())?;
 
         println!("enclave  {:>8} bytes  {}", init.len(), sha256(&init));
         println!("image    {:>8} bytes  {}", image.len(), sha256(&image));

@@ -225,6 +225,11 @@ impl Firmware {
         &self.sections
     }
 
+    /// Where in memory it looks for the table of hashes, if it does.
+    pub fn hash_table_address(&self) -> Option<u32> {
+        Some(self.hash_area?.0)
+    }
+
     /// Where in the page for hashes a table of `len` bytes goes.
     pub(super) fn hashes_offset(&self, len: usize) -> Result<usize, FirmwareError> {
         let mut pages = self.sections.iter().filter(|section| section.kind == SectionKind::KernelHashes);

@@ -68,8 +68,8 @@ impl KernelHashes {
         })
     }
 
-    /// The page with the table at `offset`, which leaves room for [`TABLE_LEN`] bytes, and zeros around it.
-    pub(super) fn page(&self, offset: usize) -> [u8; PAGE] {
+    /// What QEMU leaves for the firmware.
+    pub fn table(&self) -> Vec<u8> {
         let header = |guid: Guid, length: usize| [&guid[..], &(length as u16).to_le_bytes()].concat();
         let mut table = header(TABLE, UNPADDED_LEN);
         for (guid, hash) in [(COMMAND_LINE, self.command_line), (INITRD, self.initrd), (KERNEL, self.kernel)]
@@ -77,8 +77,13 @@ impl KernelHashes {
             table.extend(header(guid, ENTRY_LEN));
             table.extend(hash);
         }
+        table
+    }
+
+    /// The page with the table at `offset`, which leaves room for [`TABLE_LEN`] bytes, and zeros around it.
+    pub(super) fn page(&self, offset: usize) -> [u8; PAGE] {
         let mut page = [0; PAGE];
-        page.iter_mut().skip(offset).zip(table).for_each(|(to, from)| *to = from);
+        page.iter_mut().skip(offset).zip(self.table()).for_each(|(to, from)| *to = from);
         page
     }
 }

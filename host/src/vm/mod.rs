@@ -116,7 +116,8 @@ impl VmCommand {
 impl RunArguments {
     async fn run(self) -> Result<(), VmError> {
         let missing = missing();
-        let emulated = self.tcg || !missing.is_empty();
+        // Whoever only wants to see the command line may do so anywhere.
+        let emulated = self.tcg || !missing.is_empty() && !self.dry_run;
         if emulated {
             let why = if missing.is_empty() { vec!["--tcg was given".to_owned()] } else { missing };
             tracing::warn!(
@@ -137,7 +138,7 @@ impl RunArguments {
             device,
             cbitpos: self.cbitpos,
             host_data: read_manifest_of(&self.config)?.hash().0,
-            id_block: self.id_block(),
+            id_block: self.id_block()?,
         };
         let arguments = machine.arguments();
         if self.dry_run {
@@ -170,9 +171,20 @@ impl RunArguments {
     }
 
     /// For this CPU model, if the image was signed.
-    fn id_block(&self) -> Option<(String, String)> {
-        let read = |name| self.read(&format!("{}.{name}", self.cpu)).ok();
-        Some((read(files::ID_BLOCK)?, read(files::ID_AUTH)?))
+    fn id_block(&self) -> Result<Option<(String, String)>, VmError> {
+        let name = |name| format!("{}.{name}", self.cpu);
+        match (self.read(&name(files::ID_BLOCK)), self.read(&name(files::ID_AUTH))) {
+            (Ok(block), Ok(auth)) => Ok(Some((block, auth))),
+            (Err(block), Err(auth)) if block.is_missing() && auth.is_missing() => Ok(None),
+            // Half of it would be a launch that others refuse.
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+}
+
+impl VmError {
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Image { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 

@@ -2,6 +2,7 @@
 //! value.
 
 use postern_host::link::{Connection, EnclaveAddress};
+use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{Device, Machine};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
 use std::io::{Read, Write};
@@ -57,6 +58,16 @@ impl Vm {
     }
 
     pub fn boot_with(image: &[u8], command_line: &str) -> Self {
+        Self::start(image, command_line, None)
+    }
+
+    /// With the image's own firmware, and in memory what QEMU would leave there for a confidential VM: the table of hashes.
+    /// The firmware is the same and compares the same; only nothing has measured the table.
+    pub fn boot_measured(image: &[u8], command_line: &str, hashes: &KernelHashes) -> Self {
+        Self::start(image, command_line, Some(hashes))
+    }
+
+    fn start(image: &[u8], command_line: &str, hashes: Option<&KernelHashes>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("image"), image).expect("a file");
@@ -91,6 +102,15 @@ impl Vm {
         let mut arguments = machine.arguments();
         let console = arguments.iter().position(|word| word == "-serial").expect("no console") + 1;
         arguments[console] = format!("file:{}", at("console").display());
+        if let Some(hashes) = hashes {
+            let table = at("table");
+            std::fs::write(&table, hashes.table()).expect("a file");
+            let bytes = std::fs::read(&machine.firmware).expect("firmware");
+            let address = Firmware::parse(bytes).expect("firmware").hash_table_address().expect("a table");
+            let loader = format!("loader,file={},addr={address},force-raw=on", table.display());
+            let firmware = machine.firmware.display().to_string();
+            arguments.extend(["-bios", &firmware, "-device", &loader].map(str::to_owned));
+        }
         let qemu = Command::new("qemu-system-x86_64")
             .args(arguments)
             .stdin(Stdio::null())
@@ -152,6 +172,17 @@ impl Vm {
         }
         let answer = String::from_utf8_lossy(&line).into_owned();
         if answer.starts_with("OK ") { Ok(stream) } else { Err(std::io::Error::other(answer)) }
+    }
+
+    /// Whether anybody listens within so much time since the start.
+    pub fn serves_within(&mut self, time: Duration) -> bool {
+        while self.is_running() && self.started.elapsed() < time {
+            if self.try_dial(PORT).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     /// All that a probe says before it or the VM ends.

@@ -6,7 +6,6 @@ use std::error::Error;
 use std::fmt::{Debug, Display, Write as _};
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 
 /// A module beside those that are loaded.
 const MODULE: &str = "/probe.ko.xz";
@@ -18,14 +17,15 @@ pub(crate) fn run(probe: &str, listener: &Listener) -> Result<(), Box<dyn Error>
             Ok(listener.accept()?.write_all(facts.as_bytes())?)
         }
         None if probe == "module" => {
-            let loaded = outcome(pid1::load_module(Path::new(MODULE)));
+            let loaded = outcome(load());
             Ok(listener.accept()?.write_all(loaded.as_bytes())?)
         }
         Some(("call", name)) => {
+            let module = fs::File::open("/init")?;
             pid1::close()?;
             let mut host = listener.accept()?;
             host.write_all(b"about to; ")?;
-            let done = call(name);
+            let done = call(name, &module);
             Ok(host.write_all(format!("survived: {done}").as_bytes())?)
         }
         _ => Err(format!("no probe `{probe}`").into()),
@@ -36,8 +36,12 @@ fn outcome<T, E: Display>(result: Result<T, E>) -> String {
     result.map_or_else(|error| error.to_string(), |_| "done".to_owned())
 }
 
+fn load() -> std::io::Result<()> {
+    pid1::load_module(&fs::File::open(MODULE)?)
+}
+
 /// Something that an enclave never does.
-fn call(name: &str) -> String {
+fn call(name: &str, module: &fs::File) -> String {
     match name {
         "open" => outcome(fs::File::open("/init")),
         "list" => outcome(fs::read_dir("/")),
@@ -46,7 +50,7 @@ fn call(name: &str) -> String {
         "local" => outcome(std::os::unix::net::UnixStream::pair()),
         "thread" => outcome(std::thread::Builder::new().spawn(|| {}).map(drop)),
         "program" => outcome(std::process::Command::new("/init").spawn().map(drop)),
-        "module" => outcome(pid1::load_module(Path::new("/init"))),
+        "module" => outcome(pid1::load_module(module)),
         "nothing" => "done".to_owned(),
         other => format!("no call `{other}`"),
     }
@@ -101,7 +105,7 @@ fn facts() -> Result<String, Box<dyn Error>> {
     for line in status.lines().filter(|line| told.iter().any(|name| line.starts_with(name))) {
         writeln!(facts, "{}", line.replace('\t', " "))?;
     }
-    writeln!(facts, "late module: {:?}", outcome(pid1::load_module(Path::new(MODULE))))?;
+    writeln!(facts, "late module: {:?}", outcome(load()))?;
     writeln!(facts, "proc: {:?}", outcome(fs::metadata("/proc/self")))?;
     writeln!(facts, "sysctl: {:?}", outcome(fs::read("/proc/sys/kernel/modules_disabled")))?;
     Ok(facts)
