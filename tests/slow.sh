@@ -4,8 +4,8 @@
 # exits non-zero if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-300} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
-seconds=${POSTERN_FUZZ_SECONDS:-20}
+export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-200} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
+seconds=${POSTERN_FUZZ_SECONDS:-12}
 
 suites=(hostile_hosts kill sealed_log demo_liars vm real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
 forgotten=$(grep -l '^ *#\[ignore' tests/tests/*.rs | xargs -n 1 basename -s .rs | grep -vxF -f <(printf '%s\n' "${suites[@]}") || true)
