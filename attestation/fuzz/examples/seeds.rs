@@ -16,7 +16,12 @@ use postern_shared::{
         Slot, Step,
     },
     policy::{AllowedMeasurement, AttestationRules, Trust},
+    record::{
+        KeySlot, LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedRecord, SlotHeader,
+    },
+    snp::RawTcb,
     wire::Request,
+    witness::{Known, Note, SignedNote, Witness, WitnessMessage},
 };
 use std::{fs, io, path::Path};
 
@@ -118,7 +123,47 @@ fn requests() -> Vec<Request> {
         Request::Renew(certificates),
         Request::GoOnWithout(vec![MemberId(2), MemberId(300)]),
         Request::Reattest(Some(member)),
+        Request::Restore { slot: Box::new(slot()), certificates: SAMPLES[0].certificates() },
+        Request::Records(vec![record(RecordKind::Change), record(RecordKind::Snapshot { first: 300 })]),
+        Request::Restored,
+        Request::Amend(epoch()),
     ]
+}
+
+fn slot() -> KeySlot {
+    let header = SlotHeader {
+        version: RECORD_VERSION,
+        dao: manifest().hash(),
+        member: MemberId(1),
+        log: LogId([1; 32]),
+        measurement: Measurement([2; 48]),
+        policy: 0x3_0000,
+        tcb: RawTcb([3; 8]),
+        salt: Salt([4; 32]),
+    };
+    KeySlot { header, ciphertext: vec![5; 48] }
+}
+
+fn record(kind: RecordKind) -> SealedRecord {
+    let header = RecordHeader {
+        version: RECORD_VERSION,
+        dao: manifest().hash(),
+        member: MemberId(1),
+        log: LogId([1; 32]),
+        number: 300,
+        previous: Digest([2; 32]),
+        kind,
+        salt: Salt([3; 32]),
+    };
+    SealedRecord { header, ciphertext: vec![4; 40] }
+}
+
+fn witnesses() -> [Witness; 4] {
+    let head = LogHead { number: 300, digest: Digest([1; 32]) };
+    let note = Note { member: MemberId(1), incarnation: 300, nonce: Nonce([2; 32]), head, acting: true };
+    let signed = SignedNote { note, signature: IdentitySignature([3; 64]) };
+    let known = Known { claim: note, acting: true, epoch: 300, notes: vec![signed; 2] };
+    [Witness::Advance(signed), Witness::Noted(note), Witness::Return(signed), Witness::Known(known)]
 }
 
 fn messages() -> Vec<PeerMessage> {
@@ -130,7 +175,11 @@ fn messages() -> Vec<PeerMessage> {
     };
     let slot = Slot { ceremony: CeremonyId([6; 32]), from: MemberId(1), step: Step::Deal, item: 0 };
     let nonce = Nonce([4; 32]);
-    vec![
+    let told = witnesses().map(|witness| {
+        let signature = IdentitySignature([7; 64]);
+        PeerMessage::Witness(Box::new(WitnessMessage { from: MemberId(1), witness, signature }))
+    });
+    let mut messages = vec![
         PeerMessage::Challenge(Challenge { from: identity(1), to: MemberId(2), nonce }),
         PeerMessage::Evidence(Box::new(Attestation {
             identity: identity(1),
@@ -148,7 +197,9 @@ fn messages() -> Vec<PeerMessage> {
             encapsulated: EncapsulatedKey([3; 32]),
             ciphertext: vec![4; 48],
         }),
-    ]
+    ];
+    messages.extend(told);
+    messages
 }
 
 fn epoch() -> SignedEpoch {

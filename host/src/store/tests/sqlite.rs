@@ -37,7 +37,7 @@ fn a_torn_write_loses_the_last_transaction_or_nothing() {
 #[test]
 #[ignore = "long: run in release by the slow suites"]
 fn a_write_torn_at_many_bytes_loses_the_last_transaction_or_nothing() {
-    // At every byte it takes ten minutes.
+    // At every byte it takes two minutes, and more where the disk is slow.
     let step = std::env::var("POSTERN_TEAR_STEP").ok().and_then(|step| step.parse().ok());
     tear(step.unwrap_or(29));
 }
