@@ -11,32 +11,41 @@ mkdir -p "$tools"
 "$root/enclave/image/fetch.sh" "$root/target/image-inputs" >&2
 cargo install --quiet vhost-device-vsock --version 0.3.0 --locked --root "$tools" >&2
 
-if ! command -v qemu-system-x86_64 > /dev/null; then
-    if [[ ! -x $tools/qemu/run ]]; then
-        work=$(mktemp -d)
-        trap 'rm -rf "$work"' EXIT
-        mkdir -p "$work"/{none,lists/partial,cache/archives/partial,root}
-        # As if nothing were to be replaced: packages that are installed are not fetched again, nor others changed.
-        uri=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' | awk '$1 == "Debian" { print $2; exit }')
-        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
-            "$uri" bookworm "$uri" bookworm-backports > "$work/sources"
-        apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources" -o "Dir::Etc::sourceparts=$work/none"
-            -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o Debug::NoLocking=1 -o "APT::Sandbox::User=$(id -un)")
-        "${apt[@]}" update >&2
+# QEMU, unless it is installed, and the firmware that the image's is compared with. As if nothing were to be replaced:
+# packages that are installed are not fetched again, nor others changed.
+own_qemu=$tools/qemu/run
+if ! command -v qemu-system-x86_64 > /dev/null && [[ ! -x $own_qemu ]]; then wants_qemu=1; fi
+if [[ -n ${wants_qemu-} || ! -e $tools/OVMF.fd ]]; then
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    mkdir -p "$work"/{none,lists/partial,cache/archives/partial,qemu,ovmf}
+    uri=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' | awk '$1 == "Debian" { print $2; exit }')
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+        "$uri" bookworm "$uri" bookworm-backports > "$work/sources"
+    apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources" -o "Dir::Etc::sourceparts=$work/none"
+        -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o Debug::NoLocking=1 -o "APT::Sandbox::User=$(id -un)")
+    "${apt[@]}" update >&2
+    if [[ -n ${wants_qemu-} ]]; then
         "${apt[@]}" install --yes --download-only --no-install-recommends -t bookworm-backports qemu-system-x86 >&2
-        for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/root"; done
-        rm -rf "$tools/qemu"
-        mv "$work/root" "$tools/qemu"
-        cat > "$tools/qemu/run" <<'RUN'
+        for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/qemu"; done
+        cat > "$work/qemu/run" <<'RUN'
 #!/usr/bin/env bash
 here=$(cd "$(dirname "$0")" && pwd)
 export LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu
 exec "$here/usr/bin/qemu-system-x86_64" -L "$here/usr/share/qemu" -L "$here/usr/share/seabios" "$@"
 RUN
-        chmod +x "$tools/qemu/run"
+        chmod +x "$work/qemu/run"
+        rm -rf "$tools/qemu"
+        mv "$work/qemu" "$tools/qemu"
     fi
+    (cd "$work" && "${apt[@]}" download ovmf >&2)
+    dpkg -x "$work"/ovmf_*.deb "$work/ovmf"
+    cp "$work/ovmf/usr/share/ovmf/OVMF.fd" "$tools/OVMF.fd"
+    rm -rf "$work"
+fi
+if [[ -x $own_qemu ]]; then
     mkdir -p "$tools/bin"
-    printf '#!/bin/sh\nexec "%s" "$@"\n' "$tools/qemu/run" > "$tools/bin/qemu-system-x86_64.new"
+    printf '#!/bin/sh\nexec "%s" "$@"\n' "$own_qemu" > "$tools/bin/qemu-system-x86_64.new"
     chmod +x "$tools/bin/qemu-system-x86_64.new"
     mv "$tools/bin/qemu-system-x86_64.new" "$tools/bin/qemu-system-x86_64"
 fi

@@ -6,7 +6,7 @@
 mod independent;
 mod machine;
 
-use machine::{Vm, init, inputs, production, root, simulated};
+use machine::{Setup, Vm, init, inputs, intruder, production, root, served, simulated};
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{CpuModel, Firmware, GuestFeatures, KernelHashes, Launch};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
@@ -18,6 +18,8 @@ use postern_simulation::{Machine, SoftwarePsp};
 use postern_tests::cluster::manifest;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -225,7 +227,7 @@ fn modules_that_nobody_signed_are_refused() {
     let machine = describe(&Machine::default(), None);
     let init = init("postern-simulation", "postern-simulated-vm");
     let mut vm = Vm::boot(&initramfs(&init, &modules, &[("machine.txt", machine.as_bytes())]));
-    assert!(vm.dial(5000).is_none(), "it serves");
+    assert!(!vm.serves(), "it serves");
     assert_eq!(vm.console(), "");
 }
 
@@ -248,10 +250,10 @@ fn altered(module: &[u8], line: &str) -> Vec<u8> {
 fn the_production_image_serves_in_confidential_vms_only() {
     let image = initramfs(&production(), &inputs().modules, &[]);
     let mut vm = Vm::boot(&image);
-    assert!(vm.dial(5000).is_none(), "it serves without a secure processor");
+    assert!(!vm.serves(), "it serves without a secure processor");
     assert_eq!(vm.console(), "");
     // With a console, which is another launch digest, it says why.
-    let mut vm = Vm::boot_with(&image, "console=ttyS0 panic=-1 acpi=off");
+    let mut vm = Vm::start(Setup { command_line: "console=ttyS0 panic=-1 acpi=off", ..Setup::new(&image) });
     vm.wait();
     let console = vm.console();
     assert!(console.contains("postern-enclave: can't open /dev/sev-guest"), "{console}");
@@ -271,22 +273,101 @@ async fn identity(connection: &mut Connection) -> Option<Identity> {
 fn the_firmware_starts_the_image_that_was_measured_only() {
     let machine = describe(&Machine::default(), None);
     let image = simulated(&[("machine.txt", machine.as_bytes())]);
-    let hashes = KernelHashes::new(&inputs().kernel, &image, COMMAND_LINE).unwrap();
-    let mut vm = Vm::boot_measured(&image, COMMAND_LINE, &hashes);
-    assert!(vm.serves_within(Duration::from_secs(60)), "{}", vm.console());
-    let enough = 3 * vm.started.elapsed();
-    drop(vm);
+    assert!(Vm::start(Setup::measured(&image)).serves(), "what was measured");
 
-    let other = simulated(&[("machine.txt", format!("{machine}\n").as_bytes())]);
-    let mut vm = Vm::boot_measured(&other, COMMAND_LINE, &hashes);
-    assert!(!vm.serves_within(enough), "another initramfs");
-    let mut vm = Vm::boot_measured(&image, &format!("{COMMAND_LINE} console=ttyS0"), &hashes);
-    assert!(!vm.serves_within(enough), "another command line");
-    // As if another kernel had been measured than the one that is there.
-    let kernel = [&inputs().kernel[..], &[0]].concat();
-    let hashes = KernelHashes::new(&kernel, &image, COMMAND_LINE).unwrap();
-    let mut vm = Vm::boot_measured(&image, COMMAND_LINE, &hashes);
-    assert!(!vm.serves_within(enough), "another kernel");
+    // With the hashes of something else than is there, or where nothing was measured, it ends the VM.
+    let hashes = |kernel: &[u8], image: &[u8], command_line: &str| {
+        Some(KernelHashes::new(&served(kernel, image), image, command_line).unwrap())
+    };
+    let kernel = inputs().kernel;
+    let other_image = simulated(&[("machine.txt", format!("{machine}\n").as_bytes())]);
+    let other_kernel = [&kernel[..], &[0]].concat();
+    for (what, hashes) in [
+        ("another initramfs", hashes(&kernel, &other_image, COMMAND_LINE)),
+        ("another command line", hashes(&kernel, &image, &format!("{COMMAND_LINE} console=ttyS0"))),
+        ("another kernel", hashes(&other_kernel, &image, COMMAND_LINE)),
+        ("nothing", None),
+    ] {
+        let mut vm = Vm::start(Setup { hashes, ..Setup::measured(&image) });
+        assert!(!vm.serves(), "{what} was measured");
+        assert_eq!(vm.console(), "", "{what} was measured");
+    }
+}
+
+/// What Debian's build of the firmware, and OVMF at large, did: see `enclave/image/firmware`.
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn the_firmware_runs_nothing_of_the_hosts_before_the_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let program = intruder::program();
+    let shim = file("shim", &program);
+    let rom = file("rom", &intruder::option_rom());
+    let more = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let a_shim = more(&["-shim", shim.to_str().unwrap()]);
+    let a_rom = more(&["-device", &format!("virtio-rng-pci,romfile={}", rom.display())]);
+    let a_disk = more(&["-drive", &format!("file={},format=raw,if=virtio,readonly=on", shim.display())]);
+
+    // The program runs where it is the kernel that was measured, and in the ROM where firmware runs ROMs: or what follows
+    // would show nothing.
+    let hashes = Some(KernelHashes::new(&served(&program, &[]), &[], COMMAND_LINE).unwrap());
+    let mut vm = Vm::start(Setup { kernel: shim.clone(), hashes, ..Setup::measured(&[]) });
+    vm.wait();
+    assert_eq!(vm.console(), intruder::CRY, "as the kernel");
+    let ovmf = Some(root().join("target/tools/OVMF.fd"));
+    let image = simulated(&[("machine.txt", describe(&Machine::default(), None).as_bytes())]);
+    let mut vm = Vm::start(Setup { firmware: ovmf, more: a_rom.clone(), ..Setup::new(&image) });
+    assert!(vm.serves());
+    assert!(vm.console().contains(intruder::CRY), "in a ROM, with another firmware: {}", vm.console());
+
+    for more in [a_shim, a_rom, a_disk] {
+        let what = format!("{more:?}");
+        let mut vm = Vm::start(Setup { more: more.clone(), ..Setup::measured(&image) });
+        assert!(vm.serves(), "{what}: {}", vm.console());
+        assert_eq!(vm.console(), "", "{what}");
+        // Nor if there is nothing else to start.
+        let kernel = file("no kernel", &[0; 4096]);
+        let hashes = Some(KernelHashes::new(&served(&[0; 4096], &[]), &[], COMMAND_LINE).unwrap());
+        let mut vm = Vm::start(Setup { more, kernel, hashes, ..Setup::measured(&[]) });
+        vm.wait();
+        assert_eq!(vm.console(), "", "{what}, without a kernel");
+    }
+}
+
+/// To say, before anything runs, that the machine resumes from S3: firmware then starts what it finds in memory.
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn the_firmware_does_not_resume_because_the_host_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ports, control) = (folder.path().join("ports"), folder.path().join("control"));
+    let server = |path: &Path| format!("unix:{},server=on,wait=off", path.display());
+    let more = ["-S", "-qtest", &server(&ports), "-qtest-log", "none", "-qmp", &server(&control)];
+    let more = more.map(str::to_owned).to_vec();
+    let image = simulated(&[("machine.txt", describe(&Machine::default(), None).as_bytes())]);
+    let mut vm = Vm::start(Setup { more, ..Setup::measured(&image) });
+    say(&ports, &["outb 0x70 0x0f", "outb 0x71 0xfe", "inb 0x71"], "OK 0x00fe");
+    say(&control, &[r#"{"execute": "qmp_capabilities"}"#, r#"{"execute": "cont"}"#], "RESUME");
+    assert!(vm.serves());
+}
+
+/// Tells QEMU something, until it says what is awaited.
+fn say(socket: &Path, lines: &[&str], awaited: &str) {
+    let begun = Instant::now();
+    let mut stream = loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    let answers = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(answers.into_iter().any(|answer| answer.contains(awaited)), "QEMU does not say {awaited}");
 }
 
 /// Medians of small requests and of 1 MiB frames, in seconds.

@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 /// - `lockdown=confidentiality module.sig_enforce=1`: nothing in the guest reads or changes the kernel, and only modules with
 ///   the distribution's signature are loaded;
 /// - `acpi=off`: ACPI tables come from the host, unmeasured, and hold code for the kernel to run. It costs all vCPUs but one;
+/// - `efi=noruntime`: nothing of the firmware runs once the kernel does;
 /// - `random.trust_cpu=on random.trust_bootloader=off`: seeds come from the processor, not from the host;
 /// - the rest hardens the kernel against itself.
 pub const COMMAND_LINE: &str = "quiet console=null 8250.nr_uarts=0 panic=-1 oops=panic lockdown=confidentiality \
-    module.sig_enforce=1 acpi=off random.trust_cpu=on random.trust_bootloader=off slab_nomerge init_on_alloc=1 \
-    init_on_free=1 page_alloc.shuffle=1 randomize_kstack_offset=on vsyscall=none ia32_emulation=0 debugfs=off \
-    ipv6.disable=1 nohibernate mitigations=auto,nosmt";
+    module.sig_enforce=1 acpi=off efi=noruntime random.trust_cpu=on random.trust_bootloader=off slab_nomerge \
+    init_on_alloc=1 init_on_free=1 page_alloc.shuffle=1 randomize_kstack_offset=on vsyscall=none ia32_emulation=0 \
+    debugfs=off ipv6.disable=1 nohibernate mitigations=auto,nosmt";
 
 /// How many vCPUs the VM has: without ACPI, the kernel finds no others.
 pub const VCPUS: u32 = 1;

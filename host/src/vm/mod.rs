@@ -45,8 +45,8 @@ pub struct RunArguments {
     /// What `postern image build` made.
     #[arg(long, value_name = "DIR")]
     image: PathBuf,
-    /// The VM's memory, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    /// The VM's memory, in MiB; what the firmware starts with is even, and at least 256.
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = memory)]
     memory: u32,
     /// CPU model of QEMU's: the launch digest depends on it.
     #[arg(long, value_name = "MODEL", default_value = "EPYC-v4")]
@@ -272,6 +272,14 @@ fn ended_of(program: &'static str, ended: io::Result<std::process::ExitStatus>) 
     Err(VmError::Ended { program, how })
 }
 
+/// With other sizes the image's firmware stops, and says nothing.
+fn memory(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(mib) if mib >= 256 && mib % 2 == 0 => Ok(mib),
+        _ => Err("the image's firmware wants an even number, and at least 256".to_owned()),
+    }
+}
+
 /// For a shell, if it needs that.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
@@ -279,5 +287,19 @@ fn quoted(text: &str) -> String {
         text.to_owned()
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory;
+
+    #[test]
+    fn memory_is_what_the_firmware_starts_with() {
+        assert_eq!(memory("512"), Ok(512));
+        assert_eq!(memory("256"), Ok(256));
+        for refused in ["", "0", "254", "513", "-512", "512M", "4294967296"] {
+            assert!(memory(refused).is_err(), "{refused}");
+        }
     }
 }

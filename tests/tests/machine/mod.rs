@@ -1,6 +1,8 @@
 //! A VM that is booted as `postern vm run` boots it, but for its console, which is kept, and its life, which ends with this
 //! value.
 
+pub mod intruder;
+
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{Device, Machine};
@@ -52,25 +54,68 @@ pub struct Vm {
     pub started: Instant,
 }
 
+/// What is booted.
+pub struct Setup<'a> {
+    pub image: &'a [u8],
+    pub command_line: &'a str,
+    pub kernel: PathBuf,
+    /// QEMU's own, unless another is named; and that of the image starts nothing without a table of hashes.
+    pub firmware: Option<PathBuf>,
+    /// Left in memory where QEMU would leave it for a confidential VM. The firmware is the same there, and compares the same;
+    /// only nothing has measured the table here.
+    pub hashes: Option<KernelHashes>,
+    /// Whatever else a host may tell QEMU.
+    pub more: Vec<String>,
+}
+
+impl<'a> Setup<'a> {
+    /// As `postern vm run` boots it in emulation.
+    pub fn new(image: &'a [u8]) -> Self {
+        let kernel = input("vmlinuz");
+        Self { image, command_line: COMMAND_LINE, kernel, firmware: None, hashes: None, more: Vec::new() }
+    }
+
+    /// With the image's firmware, and the hashes of what is there.
+    pub fn measured(image: &'a [u8]) -> Self {
+        let hashes = KernelHashes::new(&served(&inputs().kernel, image), image, COMMAND_LINE);
+        let hashes = Some(hashes.expect("a short command line"));
+        Self { firmware: Some(input("firmware.fd")), hashes, ..Self::new(image) }
+    }
+}
+
+fn input(name: &str) -> PathBuf {
+    root().join("target/image-inputs").join(name)
+}
+
+/// The kernel as QEMU hands it over where there is no SEV: it notes in a Linux kernel's header where it has put the rest, as
+/// a boot loader would (Linux's x86 boot protocol; QEMU 10.0, `hw/i386/x86-common.c`).
+pub fn served(kernel: &[u8], image: &[u8]) -> Vec<u8> {
+    const MEMORY: u32 = 512 << 20;
+    const TABLES: u32 = 0x28000;
+    let mut kernel = kernel.to_vec();
+    if kernel.get(0x202..0x206) != Some(b"HdrS") {
+        return kernel;
+    }
+    let size = u32::try_from(image.len()).expect("an image");
+    let address = (MEMORY - TABLES - 1 - size) & !0xfff;
+    kernel[0x210] = 0xb0;
+    kernel[0x211] |= 0x80;
+    kernel[0x218..0x21c].copy_from_slice(&address.to_le_bytes());
+    kernel[0x21c..0x220].copy_from_slice(&size.to_le_bytes());
+    kernel[0x224..0x226].copy_from_slice(&0xfe00u16.to_le_bytes());
+    kernel[0x228..0x22c].copy_from_slice(&0x20000u32.to_le_bytes());
+    kernel
+}
+
 impl Vm {
     pub fn boot(image: &[u8]) -> Self {
-        Self::boot_with(image, COMMAND_LINE)
+        Self::start(Setup::new(image))
     }
 
-    pub fn boot_with(image: &[u8], command_line: &str) -> Self {
-        Self::start(image, command_line, None)
-    }
-
-    /// With the image's own firmware, and in memory what QEMU would leave there for a confidential VM: the table of hashes.
-    /// The firmware is the same and compares the same; only nothing has measured the table.
-    pub fn boot_measured(image: &[u8], command_line: &str, hashes: &KernelHashes) -> Self {
-        Self::start(image, command_line, Some(hashes))
-    }
-
-    fn start(image: &[u8], command_line: &str, hashes: Option<&KernelHashes>) -> Self {
+    pub fn start(setup: Setup<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("image"), image).expect("a file");
+        std::fs::write(at("image"), setup.image).expect("a file");
         let (socket, listener) = (at("vhost"), at("vsock"));
         let vsock = Command::new("vhost-device-vsock")
             .args(["--guest-cid", "42", "--tx-buffer-size", "28672"])
@@ -86,12 +131,11 @@ impl Vm {
             assert!(started.elapsed() < PATIENCE, "the vsock device makes no socket");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let inputs = root().join("target/image-inputs");
         let machine = Machine {
-            kernel: inputs.join("vmlinuz"),
+            kernel: setup.kernel,
             image: at("image"),
-            firmware: inputs.join("firmware.fd"),
-            command_line: command_line.to_owned(),
+            firmware: input("firmware.fd"),
+            command_line: setup.command_line.to_owned(),
             memory_mib: 512,
             cpu: "EPYC-v4".to_owned(),
             device: Device::UserSpace { socket, listener },
@@ -102,15 +146,22 @@ impl Vm {
         let mut arguments = machine.arguments();
         let console = arguments.iter().position(|word| word == "-serial").expect("no console") + 1;
         arguments[console] = format!("file:{}", at("console").display());
-        if let Some(hashes) = hashes {
+        if let Some(firmware) = &setup.firmware {
+            arguments.extend(["-bios".to_owned(), firmware.display().to_string()]);
+        }
+        if let Some(hashes) = setup.hashes {
             let table = at("table");
             std::fs::write(&table, hashes.table()).expect("a file");
             let bytes = std::fs::read(&machine.firmware).expect("firmware");
             let address = Firmware::parse(bytes).expect("firmware").hash_table_address().expect("a table");
             let loader = format!("loader,file={},addr={address},force-raw=on", table.display());
-            let firmware = machine.firmware.display().to_string();
-            arguments.extend(["-bios", &firmware, "-device", &loader].map(str::to_owned));
+            arguments.extend(["-device".to_owned(), loader]);
         }
+        if setup.image.is_empty() {
+            let initrd = arguments.iter().position(|word| word == "-initrd").expect("no image");
+            arguments.drain(initrd..initrd + 2);
+        }
+        arguments.extend(setup.more);
         let qemu = Command::new("qemu-system-x86_64")
             .args(arguments)
             .stdin(Stdio::null())
@@ -174,15 +225,9 @@ impl Vm {
         if answer.starts_with("OK ") { Ok(stream) } else { Err(std::io::Error::other(answer)) }
     }
 
-    /// Whether anybody listens within so much time since the start.
-    pub fn serves_within(&mut self, time: Duration) -> bool {
-        while self.is_running() && self.started.elapsed() < time {
-            if self.try_dial(PORT).is_ok() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        false
+    /// Whether anybody listens before the VM ends.
+    pub fn serves(&mut self) -> bool {
+        self.dial(PORT).is_some()
     }
 
     /// All that a probe says before it or the VM ends.
