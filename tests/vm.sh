@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command with what booting the enclave's VM in emulation takes: QEMU and a vsock device in user space, which are
-# got if they are not there (nothing that is installed changes), and the image's inputs.
+# got if they are not there (nothing that is installed changes), the image's inputs, and the programs that go into it.
 #   tests/vm.sh cargo test --release -p postern-tests --test vm -- --ignored --nocapture
 set -euo pipefail
 (($# > 0)) || { echo "usage: $0 COMMAND..." >&2; exit 2; }
@@ -8,8 +8,14 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/target/tools
 mkdir -p "$tools"
 
-"$root/enclave/image/fetch.sh" "$root/target/image-inputs" >&2
+# Side by side: each has long stretches that keep one processor busy.
+"$root/enclave/image/fetch.sh" "$root/target/image-inputs" >&2 &
+fetching=$!
+{ "$root/enclave/image/init.sh" && "$root/enclave/image/init.sh" postern-simulation postern-simulated-vm; } >&2 &
+building=$!
 cargo install --quiet vhost-device-vsock --version 0.3.0 --locked --root "$tools" >&2
+wait "$fetching"
+wait "$building"
 
 # QEMU, unless it is installed, and the firmware that the image's is compared with. As if nothing were to be replaced:
 # packages that are installed are not fetched again, nor others changed.

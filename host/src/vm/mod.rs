@@ -1,8 +1,10 @@
 //! `postern vm`: starts the enclave's VM, confidential where the machine can, else in emulation.
 
+mod driver;
 mod qemu;
 
-pub use qemu::{Device, Machine};
+pub use driver::wait_for_driver;
+pub use qemu::{Device, Machine, control};
 
 use crate::config::{ConfigError, read_enclave, read_manifest_of};
 use crate::image::files;
@@ -222,7 +224,8 @@ fn device(address: &EnclaveAddress, emulated: bool) -> Result<Device, VmError> {
 
 /// Runs the vsock device and QEMU, until one of them ends or this process is told to.
 async fn emulate(arguments: &[String], socket: &Path, listener: &Path) -> Result<(), VmError> {
-    for path in [socket, listener] {
+    let (control, early) = (qemu::control(socket), listener.with_extension("early"));
+    for path in [socket, listener, &control, &early] {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(VmError::Image { path: path.to_owned(), source: error });
@@ -237,7 +240,7 @@ async fn emulate(arguments: &[String], socket: &Path, listener: &Path) -> Result
             .arg("--socket")
             .arg(socket)
             .arg("--uds-path")
-            .arg(listener),
+            .arg(&early),
     )?;
     let waited = tokio::time::timeout(PATIENCE, async {
         while !socket.exists() {
@@ -252,10 +255,28 @@ async fn emulate(arguments: &[String], socket: &Path, listener: &Path) -> Result
         .map_err(|source| VmError::Start { program: qemu::PROGRAM, source })?;
     // Whichever is left is killed when it is dropped.
     tokio::select! {
+        error = show(early, listener, control) => Err(error),
         ended = qemu.wait() => ended_of(qemu::PROGRAM, ended),
         ended = vsock.wait() => ended_of(USER_SPACE_VSOCK, ended),
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Puts the device's socket where the hosts look for it, once it can be used. Returns only if that fails.
+async fn show(early: PathBuf, listener: &Path, control: PathBuf) -> VmError {
+    let waited = tokio::task::spawn_blocking(move || wait_for_driver(&control)).await;
+    match waited {
+        Ok(Ok(())) => match std::fs::rename(early, listener) {
+            Ok(()) => std::future::pending().await,
+            Err(source) => VmError::Image { path: listener.to_owned(), source },
+        },
+        // QEMU has ended, or says nothing of use: whoever waits for it says more.
+        Ok(Err(error)) => {
+            tracing::warn!("the VM can't be reached: {error}");
+            std::future::pending().await
+        }
+        Err(error) => VmError::Ended { program: qemu::PROGRAM, how: error.to_string() },
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::image::GUEST_POLICY;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// 9.1 or later for confidential VMs.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -25,6 +25,11 @@ pub enum Device {
         /// Where it listens for whoever wants to reach the VM.
         listener: PathBuf,
     },
+}
+
+/// Where QEMU takes orders from its user when it emulates, beside the vsock device's socket.
+pub fn control(socket: &Path) -> PathBuf {
+    socket.with_extension("control")
 }
 
 /// A VM that is to be started.
@@ -53,7 +58,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Without the program's name. There is no network, no disk, no display, no console, and no monitor.
+    /// Without the program's name. There is no network, no disk, no display, no console, and, unless it is emulated, no
+    /// monitor.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
@@ -76,6 +82,7 @@ impl Machine {
                 add(&["-machine", "q35,accel=tcg,memory-backend=memory"]);
                 add(&["-chardev", &format!("socket,id=vsock,path={}", socket.display())]);
                 add(&["-device", "vhost-user-vsock-pci,chardev=vsock"]);
+                add(&["-qmp", &format!("unix:{},server=on,wait=off", control(socket).display())]);
             }
         }
         add(&["-kernel", &self.kernel.display().to_string(), "-initrd", &self.image.display().to_string()]);

@@ -5,7 +5,7 @@ pub mod intruder;
 
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{Firmware, KernelHashes};
-use postern_host::vm::{Device, Machine};
+use postern_host::vm::{Device, Machine, control, wait_for_driver};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -201,6 +201,7 @@ impl Vm {
 
     /// A connection to whatever listens; none if the VM ends before anything does.
     pub fn dial(&mut self, port: u32) -> Option<UnixStream> {
+        self.wait_for_driver();
         while self.is_running() {
             assert!(self.started.elapsed() < PATIENCE, "nobody listens: {}", self.console());
             if let Ok(stream) = self.try_dial(port) {
@@ -209,6 +210,13 @@ impl Vm {
             std::thread::sleep(Duration::from_millis(20));
         }
         None
+    }
+
+    /// Until the VM can be reached, or has ended.
+    fn wait_for_driver(&self) {
+        if let Err(error) = wait_for_driver(&control(&self.folder.path().join("vhost"))) {
+            println!("no driver: {error}");
+        }
     }
 
     /// The device wants its line whole, and answers with a line before the bytes of whoever listens.
@@ -241,6 +249,7 @@ impl Vm {
 
     /// Waits for the enclave's first answer.
     pub async fn connect(&mut self) -> Connection {
+        self.wait_for_driver();
         loop {
             match Connection::open(&self.address()).await {
                 Ok(connection) => return connection,
