@@ -18,7 +18,6 @@ mkdir "$work"/{tools,source}
 for package in "$fetched"/{libuuid1,nasm,uuid-dev}_*.deb; do dpkg -x "$package" "$work/tools"; done
 
 cd "$work/source"
-# The tests of what is not built are half of it.
 tar -xf "$fetched"/edk2_*.orig.tar.xz --strip-components=1
 tar -xf "$fetched"/edk2_*.debian.tar.xz
 apply() { patch --silent --batch --fuzz=0 --strip=1 --binary < "$1"; }
