@@ -341,14 +341,13 @@ fn the_firmware_runs_nothing_of_the_hosts_before_the_kernel() {
 #[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
 fn the_firmware_does_not_resume_because_the_host_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (ports, control) = (folder.path().join("ports"), folder.path().join("control"));
-    let server = |path: &Path| format!("unix:{},server=on,wait=off", path.display());
-    let more = ["-S", "-qtest", &server(&ports), "-qtest-log", "none", "-qmp", &server(&control)];
-    let more = more.map(str::to_owned).to_vec();
+    let ports = folder.path().join("ports");
+    let server = format!("unix:{},server=on,wait=off", ports.display());
+    let more = ["-S", "-qtest", &server, "-qtest-log", "none"].map(str::to_owned).to_vec();
     let image = simulated(&[("machine.txt", describe(&Machine::default(), None).as_bytes())]);
     let mut vm = Vm::start(Setup { more, ..Setup::measured(&image) });
     say(&ports, &["outb 0x70 0x0f", "outb 0x71 0xfe", "inb 0x71"], "OK 0x00fe");
-    say(&control, &[r#"{"execute": "qmp_capabilities"}"#, r#"{"execute": "cont"}"#], "RESUME");
+    say(&vm.control(), &[r#"{"execute": "qmp_capabilities"}"#, r#"{"execute": "cont"}"#], "RESUME");
     assert!(vm.serves());
 }
 
@@ -364,8 +363,8 @@ fn say(socket: &Path, lines: &[&str], awaited: &str) {
     };
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
-    let answers = BufReader::new(stream).lines().map(Result::unwrap);
-    assert!(answers.into_iter().any(|answer| answer.contains(awaited)), "QEMU does not say {awaited}");
+    let mut answers = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(answers.any(|answer| answer.contains(awaited)), "QEMU does not say {awaited}");
 }
 
 /// Medians of small requests and of 1 MiB frames, in seconds.

@@ -5,7 +5,7 @@ pub mod intruder;
 
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{Firmware, KernelHashes};
-use postern_host::vm::{Device, Machine, control, wait_for_driver};
+use postern_host::vm::{self, Device, Machine, wait_for_driver};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -176,6 +176,11 @@ impl Vm {
         self.folder.path().join("vsock")
     }
 
+    /// Where QEMU takes orders.
+    pub fn control(&self) -> PathBuf {
+        vm::control(&self.folder.path().join("vhost"))
+    }
+
     /// Where hosts find the enclave.
     pub fn address(&self) -> EnclaveAddress {
         EnclaveAddress::UnixConnect { path: self.listener(), port: PORT }
@@ -214,7 +219,7 @@ impl Vm {
 
     /// Until the VM can be reached, or has ended.
     fn wait_for_driver(&self) {
-        if let Err(error) = wait_for_driver(&control(&self.folder.path().join("vhost"))) {
+        if let Err(error) = wait_for_driver(&self.control()) {
             println!("no driver: {error}");
         }
     }
