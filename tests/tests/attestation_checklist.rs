@@ -138,7 +138,7 @@ fn row_1_versions_without_cpuid_or_unknown_are_refused() {
 fn rows_2_and_3_algorithm_and_reserved_bits() {
     assert_eq!(with(|case| case.fields.signature_algo = 2), [Check::SignatureAlgorithm]);
     for place in [0x04C, 0x18B, 0x1EB, 0x208, 0x2D0, 0x318, 0x49F] {
-        assert_eq!(with(|case| case.fields.patches.push((place, 1))), [Check::Reserved], "{place:#x}");
+        assert_eq!(with(|case| case.fields.flips.push((place, 1))), [Check::Reserved], "{place:#x}");
     }
     assert_eq!(with(|case| case.fields.policy |= 1 << 26), [Check::Reserved]);
     assert_eq!(with(|case| case.fields.key_flags |= 1 << 5), [Check::Reserved]);
@@ -147,7 +147,7 @@ fn rows_2_and_3_algorithm_and_reserved_bits() {
     assert_eq!(
         with(|case| {
             case.fields.version = 3;
-            case.fields.patches.push((0x1F8, 1));
+            case.fields.flips.push((0x1F8, 1));
         }),
         [Check::Reserved]
     );
@@ -157,7 +157,7 @@ fn rows_2_and_3_algorithm_and_reserved_bits() {
 fn row_4_the_signature_is_over_the_bytes_received() {
     for place in [0x2A0, 0x2CF, 0x2E8, 0x317] {
         assert_eq!(
-            with(|case| case.fields.patches.push((place, 0x5A))),
+            with(|case| case.fields.flips.push((place, 0x5A))),
             [Check::ReportSignature],
             "{place:#x}"
         );

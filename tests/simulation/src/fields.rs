@@ -41,8 +41,9 @@ pub struct ReportFields {
     pub launch_mitigations: u64,
     /// Written from version 5 on.
     pub current_mitigations: u64,
-    /// Bytes to put anywhere at last, before signing if they are in the signed part: (offset, byte).
-    pub patches: Vec<(usize, u8)>,
+    /// Bits to turn over anywhere at last, before signing if they are in the signed part: (offset, bits). Turned over and
+    /// not set: what is signed, and where it is, differs from report to report, and may be what one would set already.
+    pub flips: Vec<(usize, u8)>,
 }
 
 impl ReportFields {
@@ -81,7 +82,7 @@ impl ReportFields {
             launch_tcb: tcb,
             launch_mitigations: 0x0B,
             current_mitigations: 0x0B,
-            patches: Vec::new(),
+            flips: Vec::new(),
         }
     }
 
@@ -120,21 +121,44 @@ impl ReportFields {
             put(0x1F8, &self.launch_mitigations.to_le_bytes());
             put(0x200, &self.current_mitigations.to_le_bytes());
         }
-        for &(offset, byte) in self.patches.iter().filter(|(offset, _)| *offset < SIGNED_LEN) {
-            report[offset] = byte;
+        for &(offset, bits) in self.flips.iter().filter(|(offset, _)| *offset < SIGNED_LEN) {
+            report[offset] ^= bits;
         }
         report
     }
 
-    /// Puts the signature (big-endian halves) and the patches behind the signed part in place.
+    /// Puts the signature (big-endian halves) in place, and turns over bits behind the signed part.
     pub(crate) fn complete(&self, report: &mut [u8; REPORT_LEN], r: &[u8], s: &[u8]) {
         for (offset, half) in [(0x2A0, r), (0x2E8, s)] {
             for (place, byte) in report[offset..].iter_mut().zip(half.iter().rev()) {
                 *place = *byte;
             }
         }
-        for &(offset, byte) in self.patches.iter().filter(|(offset, _)| *offset >= SIGNED_LEN) {
-            report[offset] = byte;
+        for &(offset, bits) in self.flips.iter().filter(|(offset, _)| *offset >= SIGNED_LEN) {
+            report[offset] ^= bits;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Machine, Misbehaviour};
+
+    #[test]
+    fn a_bad_signature_is_bad_whatever_the_good_one_was() {
+        let honest = ReportFields::honest(&Machine::default(), &ReportData([0; 64]));
+        let mut lying = honest.clone();
+        let mut lies = Misbehaviour::named("bad-signature").expect("there is one").lies();
+        lying.report_data = [1; 64];
+        lies(&mut lying);
+        lies(&mut lying);
+        for byte in 0..=u8::MAX {
+            let mut reports = [[0; REPORT_LEN]; 2];
+            for (fields, report) in [&honest, &lying].into_iter().zip(&mut reports) {
+                fields.complete(report, &[byte; 48], &[byte; 48]);
+            }
+            assert!(reports[0] != reports[1], "{byte:#x}");
         }
     }
 }

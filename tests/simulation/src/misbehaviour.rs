@@ -36,7 +36,7 @@ impl Misbehaviour {
         Self::new("migration-agent", Check::MigrationAgent, |fields| fields.report_id_ma = [0; 32]),
         Self::new("other-report-data", Check::ReportData, |fields| fields.report_data[0] ^= 1),
         // Behind what is signed: the first byte of `r`.
-        Self::new("bad-signature", Check::ReportSignature, |fields| fields.patches.push((0x2A0, 0x5A))),
+        Self::new("bad-signature", Check::ReportSignature, |fields| fields.flips.push((0x2A0, 0x5A))),
     ];
 
     const fn new(name: &'static str, check: Check, change: fn(&mut ReportFields)) -> Self {
