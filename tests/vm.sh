@@ -24,13 +24,9 @@ if ! command -v qemu-system-x86_64 > /dev/null && [[ ! -x $own_qemu ]]; then wan
 if [[ -n ${wants_qemu-} || ! -e $tools/OVMF.fd ]]; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    mkdir -p "$work"/{none,lists/partial,cache/archives/partial,qemu,ovmf}
-    uri=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' | awk '$1 == "Debian" { print $2; exit }')
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
-        "$uri" bookworm "$uri" bookworm-backports > "$work/sources"
-    apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources" -o "Dir::Etc::sourceparts=$work/none"
-        -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o Debug::NoLocking=1 -o "APT::Sandbox::User=$(id -un)")
-    "${apt[@]}" update >&2
+    mkdir "$work"/{qemu,ovmf}
+    . "$root/enclave/image/apt.sh"
+    apt_apart "$work" 'deb Debian bookworm' 'deb Debian bookworm-backports' >&2
     if [[ -n ${wants_qemu-} ]]; then
         "${apt[@]}" install --yes --download-only --no-install-recommends -t bookworm-backports qemu-system-x86 >&2
         for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/qemu"; done
