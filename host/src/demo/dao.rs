@@ -317,10 +317,17 @@ fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), DemoError> {
         .map_err(|source| DemoError::File { path: path.to_owned(), source })
 }
 
-/// Ports that were free a moment ago, one for each member: all are held until all are known.
+/// Ports that were free a moment ago, one for each member. Not those that Linux gives to whoever wants any (from 32768 on):
+/// others take them before a host has started, or while it restarts. Demos that run side by side look in different places.
 fn free_ports(count: usize) -> Result<Vec<u16>, DemoError> {
-    let failed = |source| DemoError::Process { what: "finding free ports".to_owned(), source };
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().map_err(failed)?;
-    listeners.iter().map(|listener| Ok(listener.local_addr().map_err(failed)?.port())).collect()
+    const PORTS: std::ops::Range<u16> = 16_384..32_768;
+    let start = usize::try_from(std::process::id()).unwrap_or_default() * count;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let ports: Vec<u16> =
+        PORTS.cycle().skip(start % PORTS.len()).take(PORTS.len()).filter(is_free).take(count).collect();
+    if ports.len() < count {
+        let source = std::io::ErrorKind::AddrInUse.into();
+        return Err(DemoError::Process { what: "finding free ports".to_owned(), source });
+    }
+    Ok(ports)
 }
