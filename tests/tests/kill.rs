@@ -37,7 +37,7 @@ const HOST: &str = "host";
 const ENCLAVE: &str = "enclave";
 
 /// For one demo, which takes 12 s when nobody is killed; and for what is still on its way at its end.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 const SETTLING: Duration = Duration::from_secs(30);
 
 fn binary() -> PathBuf {
@@ -73,7 +73,7 @@ impl Demo {
         let process = Command::new(binary())
             // A child of this test that dies with it, and its own children with it.
             .args(["demo", "--child-of", &std::process::id().to_string(), "--"])
-            .args(["demo", "--json", "--keep", "--step-timeout", "60"])
+            .args(["demo", "--json", "--keep", "--step-timeout", "180"])
             .args(["--pools", &POOLS.to_string(), "--data-dir", "demo"])
             .args(postgres.iter().flat_map(|url| ["--postgres", url]))
             .current_dir(&folder)
@@ -157,6 +157,19 @@ impl Demo {
         results
     }
 
+    /// What it must have published in the end: each result once.
+    fn expected_results(member: u16) -> Vec<String> {
+        let mut expected = Vec::new();
+        for pool in 1..=POOLS {
+            expected.extend([format!("deposit of pool {pool}"), "keygen".into(), "presign".into()]);
+            if member == LEADER {
+                expected.extend([format!("exit of pool {pool}"), "release".into()]);
+            }
+        }
+        expected.sort();
+        expected
+    }
+
     /// Asks the execution node.
     fn rpc(&self, method: &str, params: Value) -> Value {
         let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
@@ -184,8 +197,9 @@ impl Demo {
             assert!(ended.is_none(), "the demo ended too early: {ended:?}");
             // In this order: what was sent had been stored before.
             let sent = self.sent();
-            let stored = self.transactions(LEADER).unwrap_or_default().len();
-            assert!(sent <= stored, "{sent} transactions are sent, {stored} are stored");
+            if let Some(stored) = self.transactions(LEADER).map(|stored| stored.len()) {
+                assert!(sent <= stored, "{sent} transactions are sent, {stored} are stored");
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -226,11 +240,13 @@ impl Demo {
         }
     }
 
-    /// Waits until every host is back and nothing is left to do for any.
+    /// Waits until every host is back, has all results and nothing left to do.
     fn settle(&mut self) {
         for member in 1..=MEMBERS {
             let settled = |demo: &mut Self| demo.process(member, HOST).is_some() && demo.is_settled(member);
-            self.wait(SETTLING, settled);
+            let expected = Self::expected_results(member);
+            self.wait(SETTLING, |demo| settled(demo) && demo.results(member) == expected);
+            assert_eq!(self.results(member), expected, "results of member {member}");
             assert!(settled(self), "member {member} has something left over");
         }
     }
@@ -253,19 +269,10 @@ impl Demo {
 
         // In the stores: each result once, each of the leader's transactions mined.
         for member in 1..=MEMBERS {
-            let leads = member == LEADER;
-            let mut expected = Vec::new();
-            for pool in 1..=POOLS {
-                expected.extend([format!("deposit of pool {pool}"), "keygen".into(), "presign".into()]);
-                if leads {
-                    expected.extend([format!("exit of pool {pool}"), "release".into()]);
-                }
-            }
-            expected.sort();
-            assert_eq!(self.results(member), expected, "results of member {member}");
+            assert_eq!(self.results(member), Self::expected_results(member), "results of member {member}");
             let states = self.transactions(member).expect("a table");
             let mined = states.iter().filter(|state| state["mined"].is_object()).count();
-            assert_eq!(mined, if leads { POOLS } else { 0 });
+            assert_eq!(mined, if member == LEADER { POOLS } else { 0 });
             self.check_log(member);
             let log = self.text(&format!("demo/member-{member}/host.log"));
             let bad = log.lines().find(|line| line.contains("ERROR") || line.contains("panicked"));
@@ -275,7 +282,7 @@ impl Demo {
         // Nobody ever died by itself. The demo tells of a restart just after it.
         let kills = self.kills.values().sum::<usize>();
         let restarts = |demo: &Self| demo.text("story.txt").matches("died and was started again").count();
-        self.wait(Duration::from_secs(2), |demo| restarts(demo) >= kills);
+        self.wait(SETTLING, |demo| restarts(demo) >= kills);
         assert_eq!(restarts(self), kills, "restarts");
     }
 

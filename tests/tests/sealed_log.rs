@@ -132,6 +132,7 @@ fn hosts_keep_little_and_the_rest_is_the_same() {
     // A snapshot that was not stored to its end: the one before and what follows it are as good as ever.
     let records = &cluster.node(OWN).records;
     let parts = records.iter().positions(|record| record.header.kind == RecordKind::Part);
+    assert!(!parts.is_empty(), "no snapshot was made");
     for part in parts {
         let mut again = life(Some(2_000), |_, _| {});
         assert_eq!(again.restore(OWN, 50, &records[..=part]), Reply::Done, "up to part {part}");
@@ -278,5 +279,6 @@ fn two_enclaves_with_one_log_never_use_one_key_twice() {
     };
     let (one, other) = (salts(1), salts(2));
     assert!(!one.is_empty());
+    assert_eq!(one.len(), other.len());
     assert!(one.iter().zip(&other).all(|(one, other)| one.0 == other.0 && one.1 != other.1));
 }

@@ -51,7 +51,7 @@ const node = spawn(
     join(here, 'node_modules/@chainsafe/lodestar/lib/index.js'), 'dev',
     '--genesisValidators', String(VALIDATORS), '--startValidators', `0..${VALIDATORS - 1}`,
     // Later than the node needs to get ready on a busy machine: one that misses an epoch of blocks never recovers.
-    '--genesisTime', String(Math.floor(started / 1000) + 12), '--genesisEth1Hash', GENESIS_HASH,
+    '--genesisTime', String(Math.floor(started / 1000) + 24), '--genesisEth1Hash', GENESIS_HASH,
     '--reset', '--dataDir', join(directory, 'data'),
     '--rest', '--rest.namespace', '*', '--rest.port', restPort, '--beaconNodes', url,
     '--listenAddress', '127.0.0.1', '--port', await freePort(), '--discv5', 'false', '--targetPeers', '0',

@@ -7,7 +7,7 @@ use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{self, Device, Machine, wait_for_driver};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -198,8 +198,9 @@ impl Vm {
 
     /// Waits until the VM ends by itself.
     pub fn wait(&mut self) {
+        let begun = Instant::now();
         while self.is_running() {
-            assert!(self.started.elapsed() < PATIENCE, "the VM does not end: {}", self.console());
+            assert!(begun.elapsed() < PATIENCE, "the VM does not end: {}", self.console());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -207,11 +208,12 @@ impl Vm {
     /// A connection to whatever listens; none if the VM ends before anything does.
     pub fn dial(&mut self, port: u32) -> Option<UnixStream> {
         self.wait_for_driver();
+        let begun = Instant::now();
         while self.is_running() {
-            assert!(self.started.elapsed() < PATIENCE, "nobody listens: {}", self.console());
             if let Ok(stream) = self.try_dial(port) {
                 return Some(stream);
             }
+            assert!(begun.elapsed() < PATIENCE, "nobody listens: {}", self.console());
             std::thread::sleep(Duration::from_millis(20));
         }
         None
@@ -220,7 +222,7 @@ impl Vm {
     /// Until the VM can be reached, or has ended.
     fn wait_for_driver(&self) {
         if let Err(error) = wait_for_driver(&self.control()) {
-            println!("no driver: {error}");
+            assert!(error.kind() != ErrorKind::TimedOut, "{error}: {}", self.console());
         }
     }
 
@@ -243,27 +245,28 @@ impl Vm {
         self.dial(PORT).is_some()
     }
 
-    /// All that a probe says before it or the VM ends.
+    /// All that a probe says before it or the VM ends. It wants to see that it was heard.
     pub fn hear(&mut self) -> String {
         let mut stream = self.dial(PORT).unwrap_or_else(|| panic!("the VM ended: {}", self.console()));
-        let mut text = Vec::new();
+        let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
         // A VM that is gone resets the connection; what it said before counts.
-        let _ = stream.read_to_end(&mut text);
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let said = &buffer[..count];
+            text.extend(said);
+            let _ = stream.write_all(said);
+        }
         String::from_utf8(text).expect("text")
     }
 
     /// Waits for the enclave's first answer.
     pub async fn connect(&mut self) -> Connection {
         self.wait_for_driver();
+        let begun = Instant::now();
         loop {
             match Connection::open(&self.address()).await {
                 Ok(connection) => return connection,
                 Err(error) => {
-                    assert!(
-                        self.started.elapsed() < PATIENCE && self.is_running(),
-                        "{error}: {}",
-                        self.console()
-                    );
+                    assert!(begun.elapsed() < PATIENCE && self.is_running(), "{error}: {}", self.console());
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }

@@ -139,10 +139,10 @@ async fn who_is_told_to_wait_longer_than_there_is_time_gives_up_at_once() {
 #[tokio::test]
 async fn patience_ends() {
     let server = server(vec![answer(429)]).await;
-    let patience = Patience { total: Duration::from_millis(200), ..PATIENCE };
+    let patience = Patience { total: Duration::from_secs(1), ..PATIENCE };
     let started = Instant::now();
     let (attempts, failure) = failed(Kds::new(&server.url, patience).unwrap().vcek(&genoa()).await);
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(10));
     assert!(attempts > 2, "{attempts}");
     assert_eq!(failure, KdsFailure::Throttled { wait: None });
 }
@@ -153,7 +153,7 @@ async fn a_silent_service_takes_no_longer_than_patience() {
     let patience = Patience { total: Duration::from_millis(200), ..PATIENCE };
     let started = Instant::now();
     let (attempts, failure) = failed(Kds::new(&server.url, patience).unwrap().vcek(&genoa()).await);
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(10));
     assert_eq!((attempts, failure), (1, KdsFailure::Unreachable("no answer in time".to_owned())));
 }
 

@@ -62,7 +62,7 @@ fn a_connection_that_breaks_in_a_transaction_leaves_nothing_of_it() {
         let waits = {
             let home = &home;
             scope.spawn(move || {
-                home.beside("BEGIN; LOCK TABLE outbox; SELECT pg_sleep(1)");
+                home.beside("BEGIN; LOCK TABLE outbox; SELECT pg_sleep(5)");
             })
         };
         while home.beside("SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'outbox'::regclass").is_empty() {}

@@ -14,22 +14,28 @@ pub(crate) fn run(probe: &str, listener: &Listener) -> Result<(), Box<dyn Error>
     match probe.split_once(' ') {
         None if probe == "facts" => {
             let facts = facts()?;
-            Ok(listener.accept()?.write_all(facts.as_bytes())?)
+            say(&mut listener.accept()?, &facts)
         }
         None if probe == "module" => {
             let loaded = outcome(load());
-            Ok(listener.accept()?.write_all(loaded.as_bytes())?)
+            say(&mut listener.accept()?, &loaded)
         }
         Some(("call", name)) => {
             let module = fs::File::open("/init")?;
             pid1::close()?;
             let mut host = listener.accept()?;
-            host.write_all(b"about to; ")?;
+            say(&mut host, "about to; ")?;
             let done = call(name, &module);
-            Ok(host.write_all(format!("survived: {done}").as_bytes())?)
+            say(&mut host, &format!("survived: {done}"))
         }
         _ => Err(format!("no probe `{probe}`").into()),
     }
+}
+
+/// Says it, and waits until all of it came back: what is still on its way is lost with the VM.
+fn say(host: &mut (impl Read + Write), text: &str) -> Result<(), Box<dyn Error>> {
+    host.write_all(text.as_bytes())?;
+    Ok(host.read_exact(&mut vec![0; text.len()])?)
 }
 
 fn outcome<T, E: Display>(result: Result<T, E>) -> String {
