@@ -25,12 +25,17 @@ grep -v '^#' debian/patches/series | while read -r name; do apply "debian/patche
 for name in "$here"/patches/*.patch; do apply "$name"; done
 cp -r "$here/Postern" .
 
+# What the handler of #VC believes: its sources as they are now, run as a program.
+includes=(-I{MdePkg,MdePkg/Include{,/X64},MdeModulePkg/Include,OvmfPkg/Include,UefiCpuPkg/Include,OvmfPkg/Library/CcExitLib})
+gcc -w -fshort-wchar -fno-builtin '-DEFIAPI=__attribute__((ms_abi))' "${includes[@]}" -o "$work/vc_test" "$here/vc_test.c"
+"$work/vc_test" || { echo "$0: the handler of #VC" >&2; exit 1; }
+
 # Nothing of the machine's environment has a say in it.
 log=$work/log
 env --ignore-environment PATH="$work/tools/usr/bin:/usr/bin:/bin" LC_ALL=C.UTF-8 TZ=UTC HOME="$work" \
     PYTHON_COMMAND=/usr/bin/python3 PYTHONHASHSEED=0 C_INCLUDE_PATH="$work/tools/usr/include" \
     LIBRARY_PATH="$work/tools/usr/lib/x86_64-linux-gnu" LD_LIBRARY_PATH="$work/tools/lib/x86_64-linux-gnu" \
-    bash -e > "$log" 2>&1 << 'BUILD' || { grep -i -m 20 error "$log" >&2; echo "$0: the build failed" >&2; exit 1; }
+    bash -e > "$log" 2>&1 << 'BUILD' || { grep -m 20 -E 'error:|: error ' "$log" >&2; echo "$0: the build failed" >&2; exit 1; }
 . ./edksetup.sh
 make -C BaseTools/Source/C -j "$(nproc)" ARCH=X64 APPLICATIONS='GenFfs GenFv GenFw GenSec LzmaCompress' VFRAUTOGEN=
 build -n "$(nproc)" -a X64 -t GCC5 -b RELEASE -p Postern/Postern.dsc

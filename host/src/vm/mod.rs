@@ -47,7 +47,7 @@ pub struct RunArguments {
     /// What `postern image build` made.
     #[arg(long, value_name = "DIR")]
     image: PathBuf,
-    /// The VM's memory, in MiB; what the firmware starts with is even, and at least 256.
+    /// The VM's memory, in MiB; what the firmware starts with is even, at least 256 and less than 2816.
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = memory)]
     memory: u32,
     /// CPU model of QEMU's: the launch digest depends on it.
@@ -293,11 +293,11 @@ fn ended_of(program: &'static str, ended: io::Result<std::process::ExitStatus>) 
     Err(VmError::Ended { program, how })
 }
 
-/// With other sizes the image's firmware stops, and says nothing.
+/// With other sizes the image's firmware stops, and says nothing: from 2816 on, QEMU puts some of it above 4 GiB.
 fn memory(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(mib) if mib >= 256 && mib % 2 == 0 => Ok(mib),
-        _ => Err("the image's firmware wants an even number, and at least 256".to_owned()),
+        Ok(mib) if (256..2816).contains(&mib) && mib % 2 == 0 => Ok(mib),
+        _ => Err("the image's firmware wants an even number, at least 256 and less than 2816".to_owned()),
     }
 }
 
@@ -319,7 +319,8 @@ mod tests {
     fn memory_is_what_the_firmware_starts_with() {
         assert_eq!(memory("512"), Ok(512));
         assert_eq!(memory("256"), Ok(256));
-        for refused in ["", "0", "254", "513", "-512", "512M", "4294967296"] {
+        assert_eq!(memory("2814"), Ok(2814));
+        for refused in ["", "0", "254", "513", "2816", "-512", "512M", "4294967296"] {
             assert!(memory(refused).is_err(), "{refused}");
         }
     }
