@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Emulated, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// For QEMU to make its socket, and for a kernel that is emulated to load its driver: on a machine that does much else.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(30);
+const DRIVER_PATIENCE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Waits until the guest's driver has taken the vsock device over; `control` is where QEMU listens for QMP.
@@ -22,7 +23,7 @@ pub fn wait_for_driver(control: &Path) -> io::Result<()> {
     let stream = loop {
         match UnixStream::connect(control) {
             Ok(stream) => break stream,
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(error) if begun.elapsed() > SOCKET_PATIENCE => return Err(error),
             Err(_) => std::thread::sleep(PAUSE),
         }
     };
@@ -41,7 +42,7 @@ pub fn wait_for_driver(control: &Path) -> io::Result<()> {
         if statuses.iter().any(|status| status.as_str().is_some_and(|status| status.contains("DRIVER_OK"))) {
             return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > DRIVER_PATIENCE {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the guest's driver does not come"));
         }
         std::thread::sleep(PAUSE);

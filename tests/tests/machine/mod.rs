@@ -7,7 +7,7 @@ use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{self, Device, Machine, wait_for_driver};
 use postern_image::{COMMAND_LINE, Inputs, initramfs};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -220,9 +220,10 @@ impl Vm {
     }
 
     /// Until the VM can be reached, or has ended.
-    fn wait_for_driver(&self) {
+    fn wait_for_driver(&mut self) {
         if let Err(error) = wait_for_driver(&self.control()) {
-            assert!(error.kind() != ErrorKind::TimedOut, "{error}: {}", self.console());
+            println!("no driver: {error}");
+            self.wait();
         }
     }
 
