@@ -27,15 +27,16 @@ PATH=$PWD/target/tools/bin:$PATH
 
 step 'build'
 cargo build --release --locked
-cargo test --release --locked -p postern-tests --no-run
+# With the features that this host has (tests/Cargo.toml, "oracles"): so it is built only once.
+release=(--release --locked -p postern-attestation -p postern-enclave -p postern-host -p postern-tests
+    --no-default-features --features postern-host/default)
 
 failed=()
 step 'every bit of real evidence'
-cargo test --release --locked -p postern-attestation --test mutation -- --ignored --nocapture || failed+=(mutation)
+cargo test "${release[@]}" --test mutation -- --ignored --nocapture || failed+=(mutation)
 
 step 'as much as an enclave must hold, and writes torn at many bytes'
-cargo test --release --locked -p postern-enclave --lib -- --ignored --nocapture || failed+=(scale)
-cargo test --release --locked -p postern-host --lib -- --ignored torn || failed+=('torn writes')
+cargo test "${release[@]}" --lib -- --ignored --nocapture --skip postgres || failed+=('scale or torn writes')
 
 step 'stores in PostgreSQL'
 # The server's programs alone: a machine that has other ones keeps them as they are.
@@ -43,9 +44,9 @@ if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v i
     sudo=; ((EUID == 0)) || sudo=sudo
     $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends postgresql
 fi
-tests/postgres.sh cargo test --release --locked -p postern-host --lib -- --ignored postgres --skip could_lose || failed+=(postgres)
+tests/postgres.sh cargo test "${release[@]}" --lib -- --ignored postgres --skip could_lose || failed+=(postgres)
 POSTERN_POSTGRES_OPTIONS='-c full_page_writes=off' \
-    tests/postgres.sh cargo test --release --locked -p postern-host --lib -- --ignored could_lose || failed+=('postgres, set up badly')
+    tests/postgres.sh cargo test "${release[@]}" --lib -- --ignored could_lose || failed+=('postgres, set up badly')
 
 step 'fuzzing'
 # `cargo fuzz` itself would bring a stale lock file up to date without a word.
@@ -61,8 +62,14 @@ done
 
 for suite in "${suites[@]}"; do
     step "$suite"
-    case $suite in kill) with=tests/postgres.sh ;; vm) with=tests/vm.sh ;; *) with= ;; esac
-    $with cargo test --release --locked -p postern-tests --test "$suite" -- --ignored --nocapture || failed+=("$suite")
+    with= which=("${release[@]}")
+    case $suite in
+        kill) with=tests/postgres.sh ;;
+        vm) with=tests/vm.sh ;;
+        # Compares with what the others are built without.
+        launch_measurement) which=(--workspace --locked) ;;
+    esac
+    $with cargo test "${which[@]}" --test "$suite" -- --ignored --nocapture || failed+=("$suite")
 done
 
 step "$((${#suites[@]} + 9)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"

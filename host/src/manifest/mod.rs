@@ -15,7 +15,7 @@ mod proposal;
 mod show;
 
 pub use epochs::{apply, load_epochs};
-pub use proposal::Proposal;
+pub use proposal::{Proposal, typed_data};
 
 use crate::config::ConfigError;
 use postern_shared::epoch::{ChainError, EpochError, SignedEpoch};
