@@ -82,7 +82,9 @@ impl Machine {
                 add(&["-machine", "q35,accel=tcg,memory-backend=memory"]);
                 add(&["-chardev", &format!("socket,id=vsock,path={}", socket.display())]);
                 add(&["-device", "vhost-user-vsock-pci,chardev=vsock"]);
-                add(&["-qmp", &format!("unix:{},server=on,wait=off", control(socket).display())]);
+                let monitor =
+                    format!("socket,id=monitor,path={},server=on,wait=off", control(socket).display());
+                add(&["-chardev", &monitor, "-mon", "chardev=monitor,mode=readline"]);
             }
         }
         add(&["-kernel", &self.kernel.display().to_string(), "-initrd", &self.image.display().to_string()]);
