@@ -3,7 +3,7 @@
 # Sets `apt` to an apt-get with lists and caches of its own in folder $1, and the sources that the other arguments name:
 # type, mirror (Debian or Debian-Security: the machine's own) and suite.
 apt_apart() {
-    local folder=$1 type label suite mirror
+    local folder=$1 source type label suite mirror
     shift
     mkdir -p "$folder"/{none,lists/partial,cache/archives/partial}
     for source; do

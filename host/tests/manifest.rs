@@ -1,13 +1,10 @@
 //! The manifest's way from one epoch to the next, by the command line: a whole round, what wallets sign, and what is refused.
 
-use alloy::primitives::{Address as AlloyAddress, B256, keccak256};
+use alloy::primitives::{B256, keccak256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
-use alloy::sol;
-use alloy::sol_types::{SolStruct, eip712_domain};
 use postern_host::manifest::{Proposal, load_epochs};
-use postern_shared::epoch::{EpochMessage, WalletSignatureBytes, recover};
-use postern_shared::ids::{Address, ManifestHash};
+use postern_shared::epoch::{WalletSignatureBytes, recover};
 use postern_shared::manifest::Manifest;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -32,16 +29,6 @@ guardian = 2
 [attestation]
 trust = "amd"
 "#;
-
-sol! {
-    struct ManifestEpoch {
-        string dao;
-        uint64 epoch;
-        bytes32 predecessor;
-        bytes32 manifest;
-        string changes;
-    }
-}
 
 fn wallet(id: u8) -> PrivateKeySigner {
     let mut key = [0; 32];
@@ -204,42 +191,6 @@ fn a_configuration_names_manifest_and_data_directory() {
     folder.does("apply proposal.json --config config.toml");
     assert_eq!(folder.newest().epoch, 1);
     folder.does("show data/epochs/1.epoch --config config.toml");
-}
-
-#[test]
-fn wallets_and_we_hash_the_same() {
-    let texts = ["", "leader: member 2", "two\nlines", "\"quoted\" \\u{202e}", &"long ".repeat(100)];
-    for (number, text) in (0u8..).zip(texts) {
-        let message = EpochMessage {
-            chain_id: u64::MAX >> number,
-            verifying_contract: Address([number; 20]),
-            dao: format!("DAO \u{e4} {text}"),
-            epoch: u64::MAX >> (8 * number),
-            predecessor: ManifestHash([number + 1; 32]),
-            manifest: ManifestHash([number + 2; 32]),
-            changes: text.to_owned(),
-        };
-        let domain = eip712_domain! {
-            name: "Postern",
-            version: "1",
-            chain_id: message.chain_id,
-            verifying_contract: AlloyAddress::from(message.verifying_contract.0),
-        };
-        let theirs = ManifestEpoch {
-            dao: message.dao.clone(),
-            epoch: message.epoch,
-            predecessor: message.predecessor.0.into(),
-            manifest: message.manifest.0.into(),
-            changes: message.changes.clone(),
-        };
-        let digest = message.digest();
-        assert_eq!(theirs.eip712_signing_hash(&domain), B256::from(digest));
-        assert_eq!(ManifestEpoch::eip712_encode_type(), EpochMessage::TYPE);
-        assert_eq!(domain.encode_type(), EpochMessage::DOMAIN_TYPE);
-        let signer = wallet(number + 1);
-        let signature = WalletSignatureBytes(signer.sign_hash_sync(&B256::from(digest)).unwrap().as_bytes());
-        assert_eq!(recover(&digest, &signature), Ok(Address(signer.address().into_array())));
-    }
 }
 
 /// Two implementations of recovery (`libsecp256k1`'s rules by way of alloy, and ours), on signatures good and bad.

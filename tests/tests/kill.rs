@@ -246,7 +246,6 @@ impl Demo {
             let settled = |demo: &mut Self| demo.process(member, HOST).is_some() && demo.is_settled(member);
             let expected = Self::expected_results(member);
             self.wait(SETTLING, |demo| settled(demo) && demo.results(member) == expected);
-            assert_eq!(self.results(member), expected, "results of member {member}");
             assert!(settled(self), "member {member} has something left over");
         }
     }

@@ -10,11 +10,11 @@
 #include <Base.h>
 #include <Library/PcdLib.h>
 
-#define _PCD_GET_MODE_32_PcdOvmfCpuidBase         0
-#define _PCD_VALUE_PcdCpuLocalApicBaseAddress     LOCAL_APIC
-#define _PCD_VALUE_PcdSevEsWorkAreaBase           WORK_AREA
-#define LOCAL_APIC                                      0xFEE00000
-#define WORK_AREA                                 0x80B004
+#define _PCD_GET_MODE_32_PcdOvmfCpuidBase        0
+#define _PCD_VALUE_PcdCpuLocalApicBaseAddress    LOCAL_APIC
+#define _PCD_VALUE_PcdSevEsWorkAreaBase          WORK_AREA
+#define LOCAL_APIC                               0xFEE00000
+#define WORK_AREA                                0x80B004
 
 #include "CcInstruction.c"
 #include "CcExitVcHandler.c"
@@ -27,7 +27,7 @@
 #include <sys/mman.h>
 
 // With the page behind it that the handler keeps its count in.
-STATIC GHCB  mGhcb[2];
+STATIC GHCB     mGhcb[2];
 // What the host was asked.
 STATIC UINT64   mAsked;
 STATIC jmp_buf  mStop;
@@ -108,57 +108,57 @@ typedef struct {
 } INSTRUCTION;
 
 STATIC CONST INSTRUCTION  mCauses[] = {
-  { SVM_EXIT_RDTSC,     0,            2,  { 0x0F, 0x31 },                         "rdtsc"                         },
-  { SVM_EXIT_RDPMC,     0,            2,  { 0x0F, 0x33 },                         "rdpmc"                         },
-  { SVM_EXIT_MSR,       0x1B,         2,  { 0x0F, 0x32 },                         "rdmsr"                         },
-  { SVM_EXIT_MSR,       0x1B,         2,  { 0x0F, 0x30 },                         "wrmsr"                         },
-  { SVM_EXIT_WBINVD,    0,            2,  { 0x0F, 0x09 },                         "wbinvd"                        },
-  { SVM_EXIT_INVD,      0,            2,  { 0x0F, 0x08 },                         "invd"                          },
-  { SVM_EXIT_VMMCALL,   0,            3,  { 0x0F, 0x01, 0xD9 },                   "vmmcall"                       },
-  { SVM_EXIT_MONITOR,   0,            3,  { 0x0F, 0x01, 0xC8 },                   "monitor"                       },
-  { SVM_EXIT_MWAIT,     0,            3,  { 0x0F, 0x01, 0xC9 },                   "mwait"                         },
-  { SVM_EXIT_DR7_WRITE, 0,            3,  { 0x0F, 0x23, 0xF8 },                   "mov dr7, rax"                  },
-  { SVM_EXIT_IOIO_PROT, 0,            1,  { 0xEC },                               "in al, dx"                     },
-  { SVM_EXIT_IOIO_PROT, 0,            2,  { 0x66, 0xED },                         "in ax, dx"                     },
-  { SVM_EXIT_IOIO_PROT, 0,            1,  { 0xEF },                               "out dx, eax"                   },
-  { SVM_EXIT_NPF,       LOCAL_APIC + 0x20,  2,  { 0x8B, 0x01 },                         "mov eax, [rcx]"                },
-  { SVM_EXIT_NPF,       LOCAL_APIC + 0xB0,  2,  { 0x89, 0x19 },                         "mov [rcx], ebx"                },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         10, { 0xC7, 0x81, 0xB0 },                   "mov dword [rcx + 0xb0], 0"     },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         3,  { 0x0F, 0xB7, 0x19 },                   "movzx ebx, word [rcx]"         },
-  { SVM_EXIT_NPF,       LOCAL_APIC + 0xFFF, 2,  { 0x8A, 0x01 },                         "mov al, [rcx], the last byte"  },
+  { SVM_EXIT_RDTSC,     0,                  2,  { 0x0F, 0x31 },          "rdtsc"                          },
+  { SVM_EXIT_RDPMC,     0,                  2,  { 0x0F, 0x33 },          "rdpmc"                          },
+  { SVM_EXIT_MSR,       0x1B,               2,  { 0x0F, 0x32 },          "rdmsr"                          },
+  { SVM_EXIT_MSR,       0x1B,               2,  { 0x0F, 0x30 },          "wrmsr"                          },
+  { SVM_EXIT_WBINVD,    0,                  2,  { 0x0F, 0x09 },          "wbinvd"                         },
+  { SVM_EXIT_INVD,      0,                  2,  { 0x0F, 0x08 },          "invd"                           },
+  { SVM_EXIT_VMMCALL,   0,                  3,  { 0x0F, 0x01, 0xD9 },    "vmmcall"                        },
+  { SVM_EXIT_MONITOR,   0,                  3,  { 0x0F, 0x01, 0xC8 },    "monitor"                        },
+  { SVM_EXIT_MWAIT,     0,                  3,  { 0x0F, 0x01, 0xC9 },    "mwait"                          },
+  { SVM_EXIT_DR7_WRITE, 0,                  3,  { 0x0F, 0x23, 0xF8 },    "mov dr7, rax"                   },
+  { SVM_EXIT_IOIO_PROT, 0,                  1,  { 0xEC },                "in al, dx"                      },
+  { SVM_EXIT_IOIO_PROT, 0,                  2,  { 0x66, 0xED },          "in ax, dx"                      },
+  { SVM_EXIT_IOIO_PROT, 0,                  1,  { 0xEF },                "out dx, eax"                    },
+  { SVM_EXIT_NPF,       LOCAL_APIC + 0x20,  2,  { 0x8B, 0x01 },          "mov eax, [rcx]"                 },
+  { SVM_EXIT_NPF,       LOCAL_APIC + 0xB0,  2,  { 0x89, 0x19 },          "mov [rcx], ebx"                 },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         10, { 0xC7, 0x81, 0xB0 },    "mov dword [rcx + 0xb0], 0"      },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         3,  { 0x0F, 0xB7, 0x19 },    "movzx ebx, word [rcx]"          },
+  { SVM_EXIT_NPF,       LOCAL_APIC + 0xFFF, 2,  { 0x8A, 0x01 },          "mov al, [rcx], the last byte"   },
 };
 
 STATIC CONST INSTRUCTION  mOthers[] = {
-  { SVM_EXIT_RDTSC,     0,            1,  { 0x90 },                               "nop, as rdtsc"                 },
-  { SVM_EXIT_RDTSC,     0,            2,  { 0x31, 0xC0 },                         "xor eax, eax, as rdtsc"        },
-  { SVM_EXIT_RDTSC,     0,            3,  { 0x48, 0x31, 0xC0 },                   "xor rax, rax, as rdtsc"        },
-  { SVM_EXIT_RDPMC,     0,            2,  { 0x33, 0xC0 },                         "xor eax, eax, as rdpmc"        },
-  { SVM_EXIT_MSR,       0,            2,  { 0x32, 0x32 },                         "xor dh, [rdx], as rdmsr"       },
-  { SVM_EXIT_MSR,       0xC0010130,   2,  { 0x0F, 0x32 },                         "rdmsr of the GHCB's register"  },
-  { SVM_EXIT_MSR,       0xC0010131,   2,  { 0x0F, 0x32 },                         "rdmsr of SEV_STATUS"           },
-  { SVM_EXIT_WBINVD,    0,            2,  { 0x09, 0xC0 },                         "or eax, eax, as wbinvd"        },
-  { SVM_EXIT_INVD,      0,            2,  { 0x08, 0xC0 },                         "or al, al, as invd"            },
-  { SVM_EXIT_RDTSCP,    0,            2,  { 0x01, 0xF9 },                         "add ecx, edi, as rdtscp"       },
-  { SVM_EXIT_VMMCALL,   0,            2,  { 0x01, 0xD9 },                         "add ecx, ebx, as vmmcall"      },
-  { SVM_EXIT_MONITOR,   0,            2,  { 0x01, 0xC8 },                         "add eax, ecx, as monitor"      },
-  { SVM_EXIT_MWAIT,     0,            2,  { 0x01, 0xC9 },                         "add ecx, ecx, as mwait"        },
-  { SVM_EXIT_DR7_READ,  0,            2,  { 0x21, 0xF8 },                         "and eax, edi, as mov from dr7" },
-  { SVM_EXIT_DR7_WRITE, 0,            2,  { 0x23, 0xF8 },                         "and edi, eax, as mov to dr7"   },
-  { SVM_EXIT_CPUID,     0,            9,  { 0xA2 },                               "mov [0], al, as cpuid"         },
-  { SVM_EXIT_NPF,       0,            1,  { 0x90 },                               "nop, as access"                },
-  { SVM_EXIT_NPF,       SIZE_1MB,     2,  { 0x8B, 0x01 },                         "mov eax, [rcx], memory"        },
-  { SVM_EXIT_NPF,       SIZE_2GB,     2,  { 0x8B, 0x01 },                         "mov eax, [rcx], nothing there" },
-  { SVM_EXIT_NPF,       LOCAL_APIC + 0xFFE, 2,  { 0x8B, 0x01 },                         "mov eax, [rcx], beyond"        },
-  { SVM_EXIT_NPF,       LOCAL_APIC - 2,     2,  { 0x8B, 0x01 },                         "mov eax, [rcx], before"        },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         2,  { 0x8B, 0xC1 },                         "mov eax, ecx"                  },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         6,  { 0xC7, 0xC1, 0x01 },                   "mov ecx, 1"                    },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         3,  { 0x0F, 0xB7, 0xD9 },                   "movzx ebx, cx"                 },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         3,  { 0x0F, 0xBE, 0xD9 },                   "movsx ebx, cl"                 },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         2,  { 0xB6, 0x19 },                         "mov dh, 0x19"                  },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         5,  { 0xBF, 0x19 },                         "mov edi, 0x19"                 },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         6,  { 0x0F, 0x88, 0x19 },                   "js"                            },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         6,  { 0x0F, 0x8B, 0x19 },                   "jnp"                           },
-  { SVM_EXIT_NPF,       LOCAL_APIC,         4,  { 0x0F, 0xC6, 0x01 },                   "shufps xmm0, [rcx], 0"         },
+  { SVM_EXIT_RDTSC,     0,                  1,  { 0x90 },                "nop, as rdtsc"                  },
+  { SVM_EXIT_RDTSC,     0,                  2,  { 0x31, 0xC0 },          "xor eax, eax, as rdtsc"         },
+  { SVM_EXIT_RDTSC,     0,                  3,  { 0x48, 0x31, 0xC0 },    "xor rax, rax, as rdtsc"         },
+  { SVM_EXIT_RDPMC,     0,                  2,  { 0x33, 0xC0 },          "xor eax, eax, as rdpmc"         },
+  { SVM_EXIT_MSR,       0,                  2,  { 0x32, 0x32 },          "xor dh, [rdx], as rdmsr"        },
+  { SVM_EXIT_MSR,       0xC0010130,         2,  { 0x0F, 0x32 },          "rdmsr of the GHCB's register"   },
+  { SVM_EXIT_MSR,       0xC0010131,         2,  { 0x0F, 0x32 },          "rdmsr of SEV_STATUS"            },
+  { SVM_EXIT_WBINVD,    0,                  2,  { 0x09, 0xC0 },          "or eax, eax, as wbinvd"         },
+  { SVM_EXIT_INVD,      0,                  2,  { 0x08, 0xC0 },          "or al, al, as invd"             },
+  { SVM_EXIT_RDTSCP,    0,                  2,  { 0x01, 0xF9 },          "add ecx, edi, as rdtscp"        },
+  { SVM_EXIT_VMMCALL,   0,                  2,  { 0x01, 0xD9 },          "add ecx, ebx, as vmmcall"       },
+  { SVM_EXIT_MONITOR,   0,                  2,  { 0x01, 0xC8 },          "add eax, ecx, as monitor"       },
+  { SVM_EXIT_MWAIT,     0,                  2,  { 0x01, 0xC9 },          "add ecx, ecx, as mwait"         },
+  { SVM_EXIT_DR7_READ,  0,                  2,  { 0x21, 0xF8 },          "and eax, edi, as mov from dr7"  },
+  { SVM_EXIT_DR7_WRITE, 0,                  2,  { 0x23, 0xF8 },          "and edi, eax, as mov to dr7"    },
+  { SVM_EXIT_CPUID,     0,                  9,  { 0xA2 },                "mov [0], al, as cpuid"          },
+  { SVM_EXIT_NPF,       0,                  1,  { 0x90 },                "nop, as access"                 },
+  { SVM_EXIT_NPF,       SIZE_1MB,           2,  { 0x8B, 0x01 },          "mov eax, [rcx], memory"         },
+  { SVM_EXIT_NPF,       SIZE_2GB,           2,  { 0x8B, 0x01 },          "mov eax, [rcx], nothing there"  },
+  { SVM_EXIT_NPF,       LOCAL_APIC + 0xFFE, 2,  { 0x8B, 0x01 },          "mov eax, [rcx], beyond"         },
+  { SVM_EXIT_NPF,       LOCAL_APIC - 2,     2,  { 0x8B, 0x01 },          "mov eax, [rcx], before"         },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         2,  { 0x8B, 0xC1 },          "mov eax, ecx"                   },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         6,  { 0xC7, 0xC1, 0x01 },    "mov ecx, 1"                     },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         3,  { 0x0F, 0xB7, 0xD9 },    "movzx ebx, cx"                  },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         3,  { 0x0F, 0xBE, 0xD9 },    "movsx ebx, cl"                  },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         2,  { 0xB6, 0x19 },          "mov dh, 0x19"                   },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         5,  { 0xBF, 0x19 },          "mov edi, 0x19"                  },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         6,  { 0x0F, 0x88, 0x19 },    "js"                             },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         6,  { 0x0F, 0x8B, 0x19 },    "jnp"                            },
+  { SVM_EXIT_NPF,       LOCAL_APIC,         4,  { 0x0F, 0xC6, 0x01 },    "shufps xmm0, [rcx], 0"          },
 };
 
 /**
