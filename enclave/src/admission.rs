@@ -328,8 +328,8 @@ impl Admission {
         self.enclaves.insert(member, admitted);
     }
 
-    /// Goes by a new epoch of the manifest: enclaves of machines that it replaces are dead for good.
-    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) {
+    /// Goes by a new epoch of the manifest: enclaves of machines that it replaces are dead for good. Says whose.
+    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) -> Vec<MemberId> {
         let rules = manifest.attestation.clone();
         let time = Time::NotBefore(rules.not_before);
         self.verifier = Verifier::new(anchor, rules, time);
@@ -337,11 +337,14 @@ impl Admission {
             let entry = manifest.member(admitted.attestation.identity.member);
             entry.is_some_and(|entry| entry.machine <= admitted.machine)
         };
+        let mut died = Vec::new();
         for (member, admitted) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
             self.dead.insert(admitted.attestation.identity.signing);
             self.fresh.remove(&member);
             self.refused.remove(&member);
+            died.push(member);
         }
+        died
     }
 
     /// Enclaves that are dead for good.

@@ -11,7 +11,7 @@ use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::message::{Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot};
-use postern_shared::pairwise::{Opening, Pair};
+use postern_shared::sealed_shares::{CheckedShares, Opening, Pair};
 use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
 
@@ -31,7 +31,8 @@ impl IdentityKeys {
     pub fn derive(coins: &Coins, member: MemberId) -> Self {
         let signing = ed25519_dalek::SigningKey::from_bytes(&coins.bytes("postern-key-signing-v1", b""));
         let agreement = X25519HkdfSha256::derive_keypair(&coins.bytes("postern-key-agreement-v1", b"")[..]);
-        let dealing = coins.scalar("postern-key-dealing-v1", b"");
+        // Of this version: builds before it opened shares without a proof that their dealer knew the ephemeral secret.
+        let dealing = coins.scalar("postern-key-dealing-v2", b"");
         let identity = Identity {
             member,
             signing: SigningKey(signing.verifying_key().to_bytes()),
@@ -73,10 +74,11 @@ impl IdentityKeys {
         recipient: &Identity,
         plaintext: &[u8],
     ) -> Option<Envelope> {
-        let recipient = Deserializable::from_bytes(&recipient.agreement.0).ok()?;
+        let identity = recipient;
+        let recipient = Deserializable::from_bytes(&identity.agreement.0).ok()?;
         let associated = codec::encode(&header);
-        // The ephemeral key depends on all that it encrypts: never one key for two messages.
-        let context = Zeroizing::new(codec::encode(&(&associated, plaintext)));
+        // The ephemeral key depends on all that it encrypts and for whom: never one key for two messages or two people.
+        let context = codec::encode_secret(&(&associated, identity, plaintext));
         let (encapsulated, ciphertext) =
             hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
                 &OpModeS::Auth(self.agreement.clone()),
@@ -106,15 +108,19 @@ impl IdentityKeys {
         .map(Zeroizing::new)
     }
 
-    /// The point shared with a dealer that published this ephemeral key.
-    pub fn dealt_to_me(&self, ephemeral: &G1) -> G1 {
-        *ephemeral * &self.dealing
+    /// The own share, at `position`, of what a dealer has sealed. `None` if it does not decrypt.
+    pub fn open_share(
+        &self,
+        pair: &Pair<'_>,
+        shares: &CheckedShares,
+        position: usize,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        shares.open(pair, position, |ephemeral| ephemeral * &self.dealing)
     }
 
-    /// Makes the key of one bad deal public.
-    pub fn disclose(&self, coins: &Coins, pair: &Pair, ephemeral: &G1) -> Opening {
-        let context = codec::encode(&(pair, ephemeral.encode()));
-        pair.disclose(&self.dealing, ephemeral, &coins.scalar("postern-disclose-v1", &context))
+    /// Makes the key of one bad share public.
+    pub fn disclose(&self, coins: &Coins, pair: &Pair<'_>, shares: &CheckedShares) -> Opening {
+        shares.disclose(pair, &self.dealing, |context| coins.scalar("postern-disclose-v1", context))
     }
 }
 

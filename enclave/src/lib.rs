@@ -23,6 +23,7 @@ pub mod ceremony;
 mod change;
 pub mod coins;
 pub mod core;
+mod dealing;
 mod effects;
 mod journal;
 pub mod keys;

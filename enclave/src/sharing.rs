@@ -95,7 +95,7 @@ pub fn combine(shares: &[(MemberId, G2)], threshold: usize) -> Result<G2, Sharin
         seen.push(*member);
     }
     let shares: Zeroizing<Vec<(Element, Point)>> = Zeroizing::new(
-        shares.iter().map(|(member, share)| (Element::index(*member), Point(*share))).collect(),
+        shares.iter().map(|(member, share)| (Element::index(*member), Point(share.clone()))).collect(),
     );
     // vsss-rs refuses just what was refused above.
     let combined = ReadableShareSet::<(Element, Point)>::combine(&shares.as_slice());
@@ -314,7 +314,7 @@ mod tests {
         let mut direct = G2::identity();
         let shares = members.map(|id| (id, G2::generator() * &polynomial.evaluate(id).unwrap()));
         for ((_, share), weight) in shares.iter().zip(&weights) {
-            direct += *share * weight;
+            direct += share * weight;
         }
         assert_eq!(combine(&shares, 3), Ok(direct));
     }

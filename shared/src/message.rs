@@ -121,6 +121,11 @@ pub struct Slot {
     pub item: u16,
 }
 
+/// Longest body of a broadcast, in bytes. The longest that an honest enclave makes is a split of the most members that a
+/// DAO has, of about 6.6 KiB; a longer one is not heard at all. So one statement in each slot bounds what others can make
+/// an enclave keep.
+pub const MAX_BODY: usize = 8 << 10;
+
 /// A signed public statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broadcast {
@@ -163,6 +168,13 @@ pub struct EnvelopeHeader {
     pub slot: Slot,
     /// The recipient.
     pub to: MemberId,
+}
+
+impl Slot {
+    /// The one slot of a member at a step that has no items.
+    pub fn of(ceremony: CeremonyId, from: MemberId, step: Step) -> Self {
+        Self { ceremony, from, step, item: 0 }
+    }
 }
 
 impl SignedDigest {

@@ -402,6 +402,8 @@ pub enum Notice {
     Stale(StaleLog),
     /// A peer was restored from a state that is not the newest, and was told so.
     StalePeer(StaleLog),
+    /// A secret for this member's enclave was withheld: the manifest has declared that enclave dead.
+    Withheld(MemberId),
 }
 
 /// Why a request was refused.
@@ -432,6 +434,9 @@ pub enum Rejection {
     /// Bytes that are no message.
     #[error("the message does not decode")]
     Malformed,
+    /// Longer than anything that an honest enclave says: it counts as not said.
+    #[error("longer than any honest message of its kind")]
+    TooLong,
     /// A message for somebody else.
     #[error("the message is for another member")]
     Misdirected,
