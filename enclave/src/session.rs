@@ -383,7 +383,8 @@ impl Session {
     /// Of a ceremony that is settled, only a split that has not come so far is of use.
     fn on_late(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
         let Slot { ceremony, from, .. } = statement.slot;
-        let known = self.late.get(&ceremony).is_some_and(|late| late.iter().any(|said| said.slot.from == from));
+        let known =
+            self.late.get(&ceremony).is_some_and(|late| late.iter().any(|said| said.slot.from == from));
         let Some(roster) = self.vault.silent(ceremony, from).filter(|_| !known) else { return Ok(()) };
         let speaker = roster.get(from).ok_or(Rejection::NotAMember(from))?;
         if !statement.signed_digest().verify(speaker) {

@@ -232,7 +232,9 @@ impl Started {
             PeerMessage::Evidence(answer) => self.on_evidence(&answer, platform, groups),
             // As if it had not been said: nobody is convicted of it, so nobody has to prove it.
             PeerMessage::Broadcast(statement) if statement.body.len() > MAX_BODY => Err(Rejection::TooLong),
-            PeerMessage::Envelope(envelope) if envelope.ciphertext.len() > MAX_BODY => Err(Rejection::TooLong),
+            PeerMessage::Envelope(envelope) if envelope.ciphertext.len() > MAX_BODY => {
+                Err(Rejection::TooLong)
+            }
             PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => {
                 self.act(Change::Heard(bytes), platform, groups)
             }

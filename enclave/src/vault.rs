@@ -157,7 +157,11 @@ impl Vault {
 
     /// A pool's presigns.
     pub(crate) fn presigns_of(&self, pool: PoolId) -> impl Iterator<Item = CeremonyId> {
-        self.pools.get(&pool).into_iter().flat_map(|settled| &settled.presigns).map(|presign| presign.ceremony)
+        self.pools
+            .get(&pool)
+            .into_iter()
+            .flat_map(|settled| &settled.presigns)
+            .map(|presign| presign.ceremony)
     }
 
     /// The participants of a settled presign.
@@ -167,9 +171,8 @@ impl Vault {
 
     /// The participants of a settled presign, if this operator's split of it has not come.
     pub(crate) fn silent(&self, ceremony: CeremonyId, operator: MemberId) -> Option<&Roster> {
-        self.roster(ceremony).filter(|_| {
-            self.outline(ceremony).is_some_and(|presign| presign.silent.contains(&operator))
-        })
+        self.roster(ceremony)
+            .filter(|_| self.outline(ceremony).is_some_and(|presign| presign.silent.contains(&operator)))
     }
 
     fn outline(&self, ceremony: CeremonyId) -> Option<&Outline> {
@@ -195,9 +198,8 @@ impl Vault {
     ) -> Option<Settled> {
         let settled = self.pools.get(self.ceremonies.get(&ceremony)?)?;
         let late = |ceremony| late.get(&ceremony).map(Vec::as_slice).unwrap_or_default();
-        let presign = |outline: &Outline| {
-            Some(self.presign(outline.ceremony, late(outline.ceremony), me)?.settle())
-        };
+        let presign =
+            |outline: &Outline| Some(self.presign(outline.ceremony, late(outline.ceremony), me)?.settle());
         let presigns = settled.presigns.iter().map(presign).collect::<Option<_>>()?;
         Some(Settled::pack(settled.pool, settled.unpack()?.keygen, presigns))
     }
@@ -212,7 +214,10 @@ impl Vault {
             ChainEvent::ValidatorIndexed { pool, pubkey, validator_index } => {
                 known(pool).is_some_and(|content| {
                     content.keygen.pubkey() == *pubkey
-                        && content.presigns.iter().any(|presign| presign.validator_index() == *validator_index)
+                        && content
+                            .presigns
+                            .iter()
+                            .any(|presign| presign.validator_index() == *validator_index)
                 })
             }
             ChainEvent::ExitRequested { .. } => true,

@@ -310,9 +310,8 @@ impl Court<'_> {
                 let Some(position) = terms.position(recipient.member) else { return false };
                 terms.check_deal(dealer.member, &statement.body).is_ok_and(|deal| {
                     deal.shares.disclosed(&pair, position, opening).is_some_and(|plain| {
-                        let share = |plain: &[u8]| {
-                            keygen::share_is_good(plain, recipient.member, &deal.commitments)
-                        };
+                        let share =
+                            |plain: &[u8]| keygen::share_is_good(plain, recipient.member, &deal.commitments);
                         plain.and_then(|plain| share(&plain)).is_none()
                     })
                 })

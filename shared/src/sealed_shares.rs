@@ -114,11 +114,23 @@ impl SealedShares {
             let shared = recipient.dealing.decode().ok()? * ephemeral;
             Pair { slot, dealer, recipient }.seal(&key, &shared, &share)
         };
-        let shares: Vec<EncryptedShare> = shares.into_iter().map(seal).collect::<Option<_>>()?;
+        let shares = shares.into_iter().map(seal).collect::<Option<_>>()?;
+        Some(Self::prove(slot, rest, ephemeral, blinding, shares))
+    }
+
+    /// Shares that were sealed, with the proof that goes with them. See [`Self::seal`].
+    pub fn prove(
+        slot: Slot,
+        rest: &impl Serialize,
+        ephemeral: &Scalar,
+        blinding: impl FnOnce(&[u8]) -> Scalar,
+        shares: Vec<EncryptedShare>,
+    ) -> Self {
+        let key = G1::generator() * ephemeral;
         let context = context(slot, rest, &shares);
         let blinding = blinding(&codec::encode(&(&context, key.encode())));
         let knowledge = KnowledgeProof::prove(ephemeral, &key, &blinding, &context.0);
-        Some(Self { ephemeral: key.encode(), knowledge, shares })
+        Self { ephemeral: key.encode(), knowledge, shares }
     }
 
     /// Checks everything that needs no secret: `count` ciphertexts of plaintexts of `size` bytes, a usable ephemeral key,
@@ -198,7 +210,8 @@ impl Pair<'_> {
         codec::encode(&(self.slot, self.dealer, self.recipient, ephemeral.encode()))
     }
 
-    fn seal(&self, ephemeral: &G1, shared: &G1, plaintext: &[u8]) -> Option<EncryptedShare> {
+    /// Encrypts under the point that the pair shares by the dealer's ephemeral key. `None` only of what no memory holds.
+    pub fn seal(&self, ephemeral: &G1, shared: &G1, plaintext: &[u8]) -> Option<EncryptedShare> {
         // With room for the tag: a buffer that grew would leave the plaintext behind.
         let mut buffer = Zeroizing::new(Vec::with_capacity(plaintext.len().saturating_add(TAG_SIZE)));
         buffer.extend_from_slice(plaintext);

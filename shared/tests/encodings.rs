@@ -17,9 +17,9 @@ use postern_shared::keygen::{
 };
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, PeerMessage, SignedDigest, Slot, Step};
-use postern_shared::pairwise::Pair;
 use postern_shared::presign::{Acknowledge, PresignTerms, Split};
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use postern_shared::sealed_shares::SealedShares;
 use postern_shared::transcript::Transcript;
 use postern_shared::wire::{Hello, Request, Response};
 use proptest::prelude::*;
@@ -147,7 +147,7 @@ proptest! {
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000200");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000300");
     assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "07ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);
@@ -244,7 +244,8 @@ mod fixed {
 
     pub fn certificate() -> KeygenCertificate {
         let commitments = vec![PublicKey([5; 48]), PublicKey([6; 48])];
-        KeygenCertificate { ceremony: CeremonyId([3; 32]), deals: Digest([4; 32]), commitments }
+        let operators = [1, 2, 200].map(MemberId).to_vec();
+        KeygenCertificate { ceremony: CeremonyId([3; 32]), operators, deals: Digest([4; 32]), commitments }
     }
 
     pub fn release_terms() -> ReleaseTerms {

@@ -173,7 +173,7 @@ impl Node {
     /// What all else of the enclave derives from, and the secret keys of its identity.
     pub fn long_lived_secrets(&self) -> Vec<Vec<u8>> {
         let coins = self.coins();
-        let dealing = coins.scalar("postern-key-dealing-v1", b"").to_bytes();
+        let dealing = coins.scalar("postern-key-dealing-v2", b"").to_bytes();
         vec![
             self.seed.to_vec(),
             coins.bytes("postern-key-signing-v1", b"").to_vec(),

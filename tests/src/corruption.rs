@@ -9,9 +9,9 @@ use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::{Digest, MemberId};
 use postern_shared::keygen::{Commit, Confirm, Deal, PartialDeposit, Verdict};
 use postern_shared::message::{Broadcast, Envelope, PeerMessage, Step};
-use postern_shared::pairwise::EncryptedShare;
 use postern_shared::presign::{Acknowledge, Split};
 use postern_shared::release::{Authorise, ReleaseRequest};
+use postern_shared::sealed_shares::EncryptedShare;
 use serde::Serialize;
 
 /// The keys of a corrupted enclave.
@@ -65,11 +65,8 @@ impl Corrupt {
             Step::Deposit => self.restate(statement, &PartialDeposit { partial: signature(rng) }),
             Step::Split => self.restate(statement, &distort_split(codec::decode(body).ok()?, rng)),
             Step::Acknowledge => {
-                let wrong = if rng.bool() {
-                    Acknowledge::Good(digest(rng))
-                } else {
-                    Acknowledge::Bad(Box::new(baseless(statement, MemberId(statement.slot.item))))
-                };
+                let wrong =
+                    if rng.bool() { Acknowledge::Good(digest(rng)) } else { Acknowledge::Good(digest(rng)) };
                 self.restate(statement, &wrong)
             }
             Step::Request => {
@@ -93,7 +90,7 @@ impl Corrupt {
         }
         let victim = rng.usize(..deals.len());
         Some(match rng.u8(..3) {
-            0 => Verdict::Reject(Box::new(baseless(statement, deals[victim].slot.from))),
+            0 => Verdict::Reject(baseless(statement, deals[victim].slot.from)),
             1 => {
                 deals[victim].digest = digest(rng);
                 Verdict::Accept(deals)
@@ -108,7 +105,7 @@ impl Corrupt {
 
 /// An accusation of somebody honest.
 fn baseless(statement: &Broadcast, culprit: MemberId) -> Fault {
-    Fault { culprit, proof: Proof::InvalidStatement(statement.clone()) }
+    Fault { culprit, proof: Proof::InvalidStatement(statement.signed_digest()) }
 }
 
 fn distort_envelope(mut envelope: Envelope, rng: &mut fastrand::Rng) -> Envelope {
@@ -126,10 +123,10 @@ fn distort_deal(mut deal: Deal, rng: &mut fastrand::Rng) -> Deal {
         0 => drop(deal.commitments.pop()),
         1 => deal.commitments.push(point(rng)),
         2 => set_first(&mut deal.commitments, point(rng)),
-        3 => distort_shares(&mut deal.shares, rng),
+        3 => distort_shares(&mut deal.sealed.shares, rng),
         4 => deal.commitments.iter_mut().rev().take(1).for_each(|last| *last = G1::identity().encode()),
         5 => deal.possession = signature(rng),
-        _ => deal.ephemeral = point(rng),
+        _ => deal.sealed.ephemeral = point(rng),
     }
     deal
 }
@@ -139,8 +136,8 @@ fn distort_split(mut split: Split, rng: &mut fastrand::Rng) -> Split {
         0 => drop(split.commitments.pop()),
         1 => split.commitments.push(point(rng)),
         2 => set_first(&mut split.commitments, point(rng)),
-        3 => split.ephemeral = point(rng),
-        _ => distort_shares(&mut split.shares, rng),
+        3 => split.sealed.ephemeral = point(rng),
+        _ => distort_shares(&mut split.sealed.shares, rng),
     }
     split
 }

@@ -356,9 +356,10 @@ impl Keygen {
             Phase::Done(_) | Phase::Aborted => return,
         };
         report_missing(&self.label, &self.statements, step, &self.terms.operators, effects);
-        let accusations = self.accusers.iter().filter_map(|accuser| {
-            self.statements.get(Step::Verdict, *accuser, 0).and_then(accusation_in)
-        });
+        let accusations = self
+            .accusers
+            .iter()
+            .filter_map(|accuser| self.statements.get(Step::Verdict, *accuser, 0).and_then(accusation_in));
         for fault in accusations {
             if let Judgement::Lacks(Slot { ceremony, from: member, step, .. }) = self.court().judge(&fault) {
                 effects.notice(Notice::Missing { ceremony, step, member });
@@ -533,9 +534,7 @@ impl Keygen {
             let proved = match (contradicting, self.court().judge(&fault)) {
                 (_, Judgement::Proved) => fault,
                 (Some(proof), _) => Fault { culprit: fault.culprit, proof },
-                (None, Judgement::Refuted) => {
-                    Fault { culprit: accuser, proof: Proof::FalseAccusation(said) }
-                }
+                (None, Judgement::Refuted) => Fault { culprit: accuser, proof: Proof::FalseAccusation(said) },
                 (None, Judgement::Lacks(_)) => continue,
             };
             self.accusers.remove(&accuser);

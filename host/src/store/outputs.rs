@@ -228,6 +228,9 @@ impl News {
                 member = %stale.own.member, kind = ?stale.kind, claimed = stale.own.head.number,
                 known = stale.known.head.number, "a peer was restored from records that are not the newest"
             ),
+            Notice::Withheld(member) => tracing::warn!(
+                %member, "a secret was withheld: the manifest has declared the enclave dead that it was sealed to"
+            ),
             Notice::Admitted(member) => tracing::info!(%member, "admitted"),
             Notice::Refused(RefusedMember { member, checks, cut_off }) => {
                 let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();

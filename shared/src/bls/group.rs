@@ -458,7 +458,6 @@ impl G2 {
         }
         Self(point)
     }
-
 }
 
 /// Whether `e(a1, a2) = e(b1, b2)`: two Miller loops, one final exponentiation.
