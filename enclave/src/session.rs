@@ -23,7 +23,7 @@ use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::identity::{Identity, Roster};
-use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, Envelope, PeerMessage};
@@ -45,6 +45,8 @@ pub(crate) struct Session {
     pub(crate) manifest: Manifest,
     /// Every manifest so far, in canonical form: ceremonies end under the one that they began under.
     pub(crate) manifests: BTreeMap<ManifestHash, Vec<u8>>,
+    /// The pool managers of every manifest so far, those before this enclave's first one too: their pools are served.
+    pub(crate) pool_managers: BTreeSet<Address>,
     /// Which of the member's machines this is.
     pub(crate) machine: u32,
     pub(crate) dao: ManifestHash,
@@ -93,6 +95,7 @@ impl Session {
         let own = *keys.identity();
         Some(Self {
             manifests: BTreeMap::from([(manifest.hash(), genesis.manifest.clone())]),
+            pool_managers: genesis.pool_managers.iter().copied().collect(),
             machine: genesis.machine,
             dao: manifest.genesis(),
             seed: genesis.seed.clone(),
@@ -213,6 +216,7 @@ impl Session {
                 }
             }
             Change::Observed(event) => {
+                self.must_serve(event.pool())?;
                 if self.ledger.observe(*event, self.vault.len())? {
                     effects.change();
                 }
@@ -231,6 +235,19 @@ impl Session {
                 PeerMessage::Envelope(envelope) => self.on_envelope(&envelope, effects)?,
                 _ => return Err(Rejection::Malformed),
             },
+        }
+        Ok(())
+    }
+
+    /// An event counts if it is of the DAO's chain and of a contract that the DAO has named, in whatever epoch. A pool is
+    /// known by all of that: two contracts' pools of one number have nothing to do with each other.
+    fn must_serve(&self, pool: PoolId) -> Result<(), Rejection> {
+        let PoolId { chain, contract, number: _ } = pool;
+        if chain != self.manifest.network.chain_id {
+            return Err(Rejection::OtherChain(chain));
+        }
+        if !self.pool_managers.contains(&contract) {
+            return Err(Rejection::OtherContract(contract));
         }
         Ok(())
     }
@@ -256,6 +273,7 @@ impl Session {
         }
         effects.change();
         self.manifests.insert(manifest.hash(), epoch.manifest.clone());
+        self.pool_managers.insert(manifest.contracts.pool_manager);
         self.admission.amend(&manifest, self.anchor.clone());
         self.manifest = manifest;
         Ok(())

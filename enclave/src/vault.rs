@@ -76,7 +76,7 @@ impl Settled {
     pub(crate) fn of_size(pool: PoolId, size: usize) -> Self {
         let ceremony = |first: u8| {
             let mut id = [first; 32];
-            id[..4].copy_from_slice(&pool.0.to_be_bytes());
+            id[..4].copy_from_slice(&pool.number.to_be_bytes());
             CeremonyId(id)
         };
         Self { pool, keygen: ceremony(1), presign: ceremony(2), content: SecretBytes::of(&vec![7; size]) }

@@ -11,17 +11,17 @@ use postern_shared::wire::{MAX_FRAME, Output, Reply, Request};
 use postern_tests::attack::{
     culprits, deliver_through, deposits, keygen_terms, message, named, say, statement,
 };
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
 const CULPRIT: MemberId = MemberId(2);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn beginning() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 31);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster
 }
 
@@ -90,7 +90,7 @@ fn finish_or_retry(cluster: &mut Cluster) {
 fn before_presign(members: u16, operator: u16) -> Cluster {
     let mut cluster = Cluster::launch(manifest(members, operator, 3), 32);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(0);
     let pubkey = cluster.pubkey(POOL).unwrap();
     cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
@@ -112,7 +112,7 @@ fn lengthy_complaints_do_not_clog_the_link_to_the_host() {
     });
     cluster.run(1);
     assert_eq!(culprits(&cluster), [CULPRIT]);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     cluster.run(1);
     assert_eq!(cluster.exits(POOL).len(), 1);
     for node in &cluster.nodes {

@@ -4,17 +4,22 @@ use super::{DaemonError, RETRY, Shared};
 use crate::chain::execution::{ChainError, Cursor};
 use crate::store::{StoreError, StoredEvent};
 use postern_shared::events::ChainEvent;
+use postern_shared::ids::Address;
 use postern_shared::wire::{Rejection, Reply, Request};
 use std::sync::Arc;
 
 /// Looks at the chains for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     loop {
-        match look(&shared).await {
-            Ok(()) => {}
-            Err(LookError::Store(error)) => return error.into(),
-            Err(LookError::Chain(error)) if !error.is_transient() => return DaemonError::Chain(error),
-            Err(LookError::Chain(error)) => tracing::warn!(%error, "the execution layer can't be read"),
+        for contract in &shared.pool_managers {
+            match look(&shared, *contract).await {
+                Ok(()) => {}
+                Err(LookError::Store(error)) => return error.into(),
+                Err(LookError::Chain(error)) if !error.is_transient() => return DaemonError::Chain(error),
+                Err(LookError::Chain(error)) => {
+                    tracing::warn!(%contract, %error, "the execution layer can't be read");
+                }
+            }
         }
         if let Err(error) = validators(&shared).await {
             return error.into();
@@ -40,14 +45,14 @@ impl From<ChainError> for LookError {
     }
 }
 
-/// Stores the events of newly finalised blocks with the cursor behind them.
-async fn look(shared: &Shared) -> Result<(), LookError> {
-    let cursor: Cursor = match shared.store.cursor()? {
+/// Stores a contract's events of newly finalised blocks with the cursor behind them.
+async fn look(shared: &Shared, contract: Address) -> Result<(), LookError> {
+    let cursor: Cursor = match shared.store.cursor(contract)? {
         Some(cursor) => cursor,
         // The cursor is behind the last block that was searched.
         None => shared.execution.cursor_at(shared.start_block.saturating_sub(1)).await?,
     };
-    let (events, next) = shared.execution.poll(cursor).await?;
+    let (events, next) = shared.execution.poll(contract, cursor).await?;
     if next == cursor {
         return Ok(());
     }
@@ -55,7 +60,7 @@ async fn look(shared: &Shared) -> Result<(), LookError> {
         tracing::info!(pool = %event.pool, kind = ?event.kind, block = event.block_number, "pool event");
     }
     let claims: Vec<ChainEvent> = events.iter().filter_map(|event| event.claim()).collect();
-    Ok(shared.store.keep_events(&claims, Some(next))?)
+    Ok(shared.store.keep_events(&claims, Some((contract, next)))?)
 }
 
 /// Looks for the pools' validators on the beacon chain: their index once final, and how they are.

@@ -69,7 +69,7 @@ fn publish(shared: &Shared, transcript: &Transcript) -> Result<bool, DaemonError
         Record::KeygenFault { terms, .. } => ("keygen-fault", terms.request.pool),
         Record::PresignFault { terms, .. } => ("presign-fault", terms.pool),
     };
-    let path = shared.data_dir.join("transcripts").join(format!("{kind}-pool-{}.json", pool.0));
+    let path = shared.data_dir.join("transcripts").join(format!("{kind}-pool-{}.json", pool.text()));
     let write = || {
         let text = serde_json::to_string_pretty(transcript)?;
         write_whole(&path, text.as_bytes())?;
@@ -109,14 +109,14 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// Calls the pool manager with the deposit, once.
+/// Calls the pool's own pool manager with the deposit, once.
 async fn hand_in(
     shared: &Shared,
     pool: PoolId,
     data: &DepositData,
     operators: &[MemberId],
 ) -> Result<bool, DaemonError> {
-    let key = format!("deposit-{}", pool.0);
+    let key = format!("deposit-{}", pool.text());
     if shared.transactions.state(&key).await.is_some() {
         return Ok(true);
     }
@@ -140,7 +140,7 @@ async fn hand_in(
             return Ok(true);
         }
     };
-    match shared.transactions.submit(&key, shared.manifest.contracts.pool_manager, calldata).await {
+    match shared.transactions.submit(&key, pool.contract, calldata).await {
         Ok(_) => Ok(true),
         Err(TransactionError::Store(error)) => Err(TransactionError::Store(error).into()),
         Err(error) => {

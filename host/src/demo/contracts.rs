@@ -72,7 +72,7 @@ impl Treasury {
 
     /// Asks for a pool's exit.
     pub(super) async fn request_exit(&self, pool: PoolId) -> Result<(), DemoError> {
-        let call = PoolManager::requestPoolExitCall { poolId: pool.0 }.abi_encode();
+        let call = PoolManager::requestPoolExitCall { poolId: pool.number }.abi_encode();
         self.send("requesting an exit", TxKind::Call(self.pool_manager), call, U256::ZERO).await?;
         Ok(())
     }
