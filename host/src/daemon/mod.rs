@@ -231,3 +231,6 @@ async fn check_beacon(beacon: &BeaconNodes, manifest: &Manifest) -> Result<(), D
         }
     }
 }
+
+#[cfg(all(test, feature = "devnet"))]
+mod tests;
