@@ -176,8 +176,13 @@ fn earlier_contracts_survive_restarts_from_changes_and_from_snapshots() {
         move_on(&mut cluster);
         amend(&mut cluster, |manifest| manifest.contracts.pool_manager = Address([0xcc; 20]));
         cluster.run(1);
+        for number in 2..=4 {
+            bring_in(&mut cluster, pool(number), 100 + u64::from(number));
+        }
         for id in cluster.ids() {
-            cluster.crash(id, 1);
+            let kept = cluster.kept(id);
+            assert_eq!(kept[0].header.number > 1, snapshots_after.is_some(), "where the state begins");
+            assert_eq!(cluster.restore(id, 1, &kept), Reply::Done);
             cluster.run(2);
         }
         for contract in [POOL_MANAGER, OTHER, Address([0xcc; 20])] {
