@@ -4,7 +4,7 @@
 use crate::secret::SecretBytes;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{MemberId, Nonce, PoolId};
+use postern_shared::ids::{Address, MemberId, Nonce, PoolId};
 use postern_shared::message::Attestation;
 use postern_shared::wire::RefusedMember;
 use postern_shared::witness::SignedNote;
@@ -57,6 +57,8 @@ pub(crate) struct Genesis {
     /// What all coins come from: 32 bytes.
     pub(crate) seed: SecretBytes,
     pub(crate) nonce: Nonce,
+    /// Of this manifest and of all before it.
+    pub(crate) pool_managers: Vec<Address>,
 }
 
 /// A peer, and the guest that it is.

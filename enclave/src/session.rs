@@ -24,7 +24,7 @@ use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::events::{ChainEvent, EventSource};
 use postern_shared::identity::{Identity, Roster};
-use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, Envelope, PeerMessage, Slot};
@@ -52,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) manifest: Manifest,
     /// Every manifest so far, in canonical form: ceremonies end under the one that they began under.
     pub(crate) manifests: BTreeMap<ManifestHash, Vec<u8>>,
+    /// The pool managers of every manifest so far, those before this enclave's first one too: their pools are served.
+    pub(crate) pool_managers: BTreeSet<Address>,
     /// Which of the member's machines this is.
     pub(crate) machine: u32,
     pub(crate) dao: ManifestHash,
@@ -105,6 +107,7 @@ impl Session {
         let own = *keys.identity();
         Some(Self {
             manifests: BTreeMap::from([(manifest.hash(), genesis.manifest.clone())]),
+            pool_managers: genesis.pool_managers.iter().copied().collect(),
             machine: genesis.machine,
             dao: manifest.genesis(),
             seed: genesis.seed.clone(),
@@ -241,6 +244,7 @@ impl Session {
             }
             Change::Amended(epoch) => self.amend(epoch, effects)?,
             Change::Observed(event) => {
+                self.must_serve(event.pool())?;
                 if self.observe(event)? {
                     effects.change();
                 }
@@ -259,6 +263,19 @@ impl Session {
                 PeerMessage::Envelope(envelope) => self.on_envelope(&envelope, effects)?,
                 _ => return Err(Rejection::Malformed),
             },
+        }
+        Ok(())
+    }
+
+    /// An event counts if it is of the DAO's chain and of a contract that the DAO has named, in whatever epoch. A pool is
+    /// known by all of that: two contracts' pools of one number have nothing to do with each other.
+    fn must_serve(&self, pool: PoolId) -> Result<(), Rejection> {
+        let PoolId { chain, contract, number: _ } = pool;
+        if chain != self.manifest.network.chain_id {
+            return Err(Rejection::OtherChain(chain));
+        }
+        if !self.pool_managers.contains(&contract) {
+            return Err(Rejection::OtherContract(contract));
         }
         Ok(())
     }
@@ -284,6 +301,7 @@ impl Session {
         }
         effects.change();
         self.manifests.insert(manifest.hash(), epoch.manifest.clone());
+        self.pool_managers.insert(manifest.contracts.pool_manager);
         for member in self.admission.amend(&manifest, self.anchor.clone()) {
             // A secret that still waits to leave would go to an enclave that is nobody any more. What takes its place keeps the
             // order, by which a remembered place in the log lets outputs out.

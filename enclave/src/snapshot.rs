@@ -133,6 +133,7 @@ impl Session {
             machine: self.machine,
             seed: self.seed.clone(),
             nonce: self.notes.own().nonce,
+            pool_managers: self.pool_managers.iter().copied().collect(),
         };
         [
             Item::Begin(Box::new(genesis)),

@@ -106,7 +106,7 @@ impl Settled {
     pub(crate) fn of_size(pool: PoolId, size: usize) -> Self {
         let ceremony = |first: u8| {
             let mut id = [first; 32];
-            id[..4].copy_from_slice(&pool.0.to_be_bytes());
+            id[..4].copy_from_slice(&pool.number.to_be_bytes());
             CeremonyId(id)
         };
         let outline = Outline { ceremony: ceremony(2), roster: Digest([3; 32]), silent: Vec::new() };

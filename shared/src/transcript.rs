@@ -245,9 +245,15 @@ impl Check<'_> {
         Court { ceremony, terms, roster: self.roster, statements }
     }
 
+    /// Its contract may be an earlier manifest's, so the claim names it and a verifier judges it.
+    fn pool(&self, pool: PoolId) -> Result<(), TranscriptError> {
+        require(pool.chain == self.manifest.network.chain_id, "chain of the pool")
+    }
+
     fn keygen_terms(&self, terms: &KeygenTerms) -> Result<(), TranscriptError> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
+        self.pool(terms.request.pool)?;
         require(terms.roster == self.roster.digest(), "roster")?;
         require(self.manifest.is_operator_committee(&terms.operators), "operators")?;
         require(self.roster.members().eq(terms.operators.iter().copied()), "participants")?;
@@ -257,6 +263,7 @@ impl Check<'_> {
     fn presign_terms(&self, terms: &PresignTerms) -> Result<(), TranscriptError> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
+        self.pool(terms.pool)?;
         require(terms.roster == self.roster.digest(), "roster")?;
         // A key's own holders and threshold judge it: roles may have changed since it was made.
         require(terms.operators_can_sign(), "operators")?;

@@ -10,12 +10,12 @@ use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar, pairings_equa
 use postern_shared::codec;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, Digest, ManifestHash, MemberId};
 use postern_shared::keygen::KeygenCertificate;
 use postern_shared::message::{PeerMessage, Slot, Step};
 use postern_shared::presign::{PresignTerms, exit_share_is_good};
 use postern_shared::sealed_shares::Pair;
-use postern_tests::cluster::{Cluster, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, manifest, pool};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -75,7 +75,7 @@ fn scene(threshold: u16, members: u16) -> Scene {
         manifest: ManifestHash([0; 32]),
         roster: roster.digest(),
         network: manifest(5, 3, 3).network,
-        pool: PoolId(1),
+        pool: pool(1),
         certificate: KeygenCertificate {
             ceremony: CeremonyId([0; 32]),
             operators: ids.iter().copied().take(3).collect(),
@@ -178,7 +178,7 @@ fn keygens() {
                     spent[2] += if step == Some(Step::Confirm) { took } else { Duration::ZERO };
                 }
             }
-            assert!(cluster.pubkey(PoolId(1)).is_some());
+            assert!(cluster.pubkey(pool(1)).is_some());
             samples.push(spent);
         }
         let of = |position: usize| {

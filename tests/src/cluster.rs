@@ -20,6 +20,12 @@ use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
+/// The chain of all test manifests.
+pub const CHAIN_ID: u64 = 31337;
+
+/// The pool manager of test manifests.
+pub const POOL_MANAGER: Address = Address([0xaa; 20]);
+
 /// The launch measurement of all simulated enclaves.
 pub const MEASUREMENT: [u8; 48] = [0x5a; 48];
 
@@ -112,12 +118,12 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
         leader: MemberId(1),
         history: None,
         network: Network {
-            chain_id: 31337,
+            chain_id: CHAIN_ID,
             genesis_fork_version: ForkVersion([0x10, 0, 0, 0x38]),
             capella_fork_version: ForkVersion([0x40, 0, 0, 0x38]),
             genesis_validators_root: Root([0x77; 32]),
         },
-        contracts: Contracts { pool_manager: Address([0xaa; 20]), deposit: Address([0xdd; 20]) },
+        contracts: Contracts { pool_manager: POOL_MANAGER, deposit: Address([0xdd; 20]) },
         thresholds: Thresholds { operator, guardian },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
@@ -307,7 +313,7 @@ impl Cluster {
         self.observe(ChainEvent::ValidatorIndexed {
             pool,
             pubkey,
-            validator_index: 1000 + u64::from(pool.0),
+            validator_index: 1000 + u64::from(pool.number),
         });
     }
 
@@ -525,19 +531,34 @@ pub fn pubkey(node: &Node, wanted: PoolId) -> Option<PublicKey> {
     })
 }
 
-/// `PoolDepositRequested` of a pool.
-pub fn deposit_requested(pool: u32) -> ChainEvent {
+/// A pool of the test manifests' contract.
+pub const fn pool(number: u32) -> PoolId {
+    PoolId::new(CHAIN_ID, POOL_MANAGER, number)
+}
+
+/// `PoolDepositRequested` of a pool of the test manifests' contract.
+pub fn deposit_requested(number: u32) -> ChainEvent {
+    deposit_requested_of(pool(number))
+}
+
+/// `PoolDepositRequested` of any pool.
+pub fn deposit_requested_of(pool: PoolId) -> ChainEvent {
     ChainEvent::DepositRequested(DepositRequest {
-        source: EventSource { block: Digest([pool as u8; 32]), log_index: 0 },
-        pool: PoolId(pool),
-        withdrawal_credentials: WithdrawalCredentials::execution(Address([pool as u8; 20])),
+        source: EventSource { block: Digest([pool.number as u8; 32]), log_index: 0 },
+        pool,
+        withdrawal_credentials: WithdrawalCredentials::execution(Address([pool.number as u8; 20])),
     })
 }
 
-/// `PoolExitRequested` of a pool.
-pub fn exit_requested(pool: u32) -> ChainEvent {
-    let source = EventSource { block: Digest([0x80 | pool as u8; 32]), log_index: 1 };
-    ChainEvent::ExitRequested { source, pool: PoolId(pool) }
+/// `PoolExitRequested` of a pool of the test manifests' contract.
+pub fn exit_requested(number: u32) -> ChainEvent {
+    exit_requested_of(pool(number))
+}
+
+/// `PoolExitRequested` of any pool.
+pub fn exit_requested_of(pool: PoolId) -> ChainEvent {
+    let source = EventSource { block: Digest([0x80 | pool.number as u8; 32]), log_index: 1 };
+    ChainEvent::ExitRequested { source, pool }
 }
 
 /// Which protocol a transcript is of, for assertions.

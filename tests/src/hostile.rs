@@ -8,7 +8,8 @@
 //! bound is for, `postern-enclave`'s `witness` explains.
 
 use crate::cluster::{
-    Cluster, Node, Packet, SpiedMachine, ceremony, deposit_requested, exit_requested, kind, manifest, pubkey,
+    Cluster, Node, Packet, SpiedMachine, ceremony, deposit_requested, deposit_requested_of, exit_requested,
+    exit_requested_of, kind, manifest, pool, pubkey,
 };
 use crate::corruption::Corrupt;
 use aho_corasick::AhoCorasick;
@@ -512,12 +513,12 @@ impl World {
 
     /// Once a key is there its validator gets an index; some time later the DAO wants it out.
     fn later_events(&mut self) {
-        let pools: Vec<PoolId> = (1..=self.pools).map(PoolId).collect();
+        let pools: Vec<PoolId> = (1..=self.pools).map(pool).collect();
         if !self.indexed && pools.iter().all(|pool| self.cluster.pubkey(*pool).is_some()) {
             self.indexed = true;
             for pool in &pools {
                 if let Some(pubkey) = self.cluster.pubkey(*pool) {
-                    let validator_index = 1000 + u64::from(pool.0);
+                    let validator_index = 1000 + u64::from(pool.number);
                     self.announce(ChainEvent::ValidatorIndexed { pool: *pool, pubkey, validator_index });
                 }
             }
@@ -525,7 +526,7 @@ impl World {
         if self.indexed && !self.wanted && self.rng.u8(..64) == 0 {
             self.wanted = true;
             for pool in pools {
-                self.announce(exit_requested(pool.0));
+                self.announce(exit_requested_of(pool));
             }
         }
     }
@@ -587,7 +588,7 @@ impl World {
         }
         if self.indexed && !self.wanted {
             self.wanted = true;
-            (1..=self.pools).for_each(|pool| self.announce(exit_requested(pool)));
+            (1..=self.pools).for_each(|number| self.announce(exit_requested(number)));
         }
     }
 
@@ -632,7 +633,7 @@ impl World {
             Artifact::Deposit { pool, data, .. } => {
                 // I2: all operators took part. I5: no two enclaves disagree on a pool's key.
                 let all = self.cluster.manifest.members.len();
-                if self.in_favour(&deposit_requested(pool.0)) < all {
+                if self.in_favour(&deposit_requested_of(*pool)) < all {
                     return Err(format!("I2: {pool}'s deposit was signed on too few hosts' word"));
                 }
                 let (first, known) = *self.keys.entry(*pool).or_insert((id, data.message.pubkey));
@@ -646,10 +647,10 @@ impl World {
             Artifact::Exit { pool, exit } => {
                 // I2: a threshold of guardians wanted it. I3: what is signed is what was agreed on.
                 let needed = usize::from(self.cluster.manifest.thresholds.guardian);
-                if self.in_favour(&exit_requested(pool.0)) < needed {
+                if self.in_favour(&exit_requested_of(*pool)) < needed {
                     return Err(format!("I2: {pool}'s exit was released on too few hosts' word"));
                 }
-                if exit.message.validator_index != 1000 + u64::from(pool.0) {
+                if exit.message.validator_index != 1000 + u64::from(pool.number) {
                     return Err(format!("I3: {pool}'s exit is for another validator"));
                 }
                 let (_, key) = *self.keys.get(pool).ok_or("I3: an exit for a key that was never made")?;
@@ -685,7 +686,7 @@ impl World {
     }
 
     fn released(&self) -> usize {
-        (1..=self.pools).filter(|pool| !self.cluster.exits(PoolId(*pool)).is_empty()).count()
+        (1..=self.pools).filter(|number| !self.cluster.exits(pool(*number)).is_empty()).count()
     }
 
     /// Whether honest hosts must bring it to an end.

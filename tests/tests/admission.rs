@@ -6,13 +6,13 @@ use postern_enclave::platform::{Platform, PlatformError};
 use postern_shared::bls::PublicKey;
 use postern_shared::check::Check;
 use postern_shared::codec;
-use postern_shared::ids::{Digest, MemberId, Nonce, PoolId};
+use postern_shared::ids::{Digest, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Certificates, PeerMessage};
 use postern_shared::policy::Trust;
 use postern_shared::wire::{Notice, RefusedMember, Rejection, Reply, Request, Status};
 use postern_simulation::{Machine, ReportFields, SoftwarePsp};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
 
 const VERIFIER: MemberId = MemberId(1);
 const PROVER: MemberId = MemberId(2);
@@ -211,7 +211,7 @@ fn a_peer_keeps_its_identity_when_it_is_restored_and_proves_itself_anew() {
     );
     cluster.observe(deposit_requested(1));
     cluster.run(1);
-    assert!(cluster.pubkey(PoolId(1)).is_some(), "the DAO goes on with it");
+    assert!(cluster.pubkey(pool(1)).is_some(), "the DAO goes on with it");
     let transcript = cluster.node(VERIFIER).transcripts().next().expect("a transcript");
     assert!(transcript.roster().iter().any(|attested| attested.identity == identity));
 }
@@ -247,12 +247,12 @@ fn nothing_is_said_to_members_that_are_not_admitted() {
         }
     }
     assert!(
-        cluster.node(VERIFIER).core.keygen(PoolId(1)).is_none(),
+        cluster.node(VERIFIER).core.keygen(pool(1)).is_none(),
         "no ceremony without all operators admitted"
     );
     held.into_iter().for_each(|packet| cluster.packets.push_back(packet));
     cluster.run(1);
-    assert!(cluster.pubkey(PoolId(1)).is_some());
+    assert!(cluster.pubkey(pool(1)).is_some());
 }
 
 /// A core on a machine, not started yet.
@@ -371,7 +371,7 @@ fn a_peer_that_proves_to_be_unacceptable_is_cut_off_at_once() {
     // Nothing that it says counts any more.
     cluster.observe(deposit_requested(1));
     cluster.run(0);
-    assert!(cluster.node(VERIFIER).core.keygen(PoolId(1)).is_none());
+    assert!(cluster.node(VERIFIER).core.keygen(pool(1)).is_none());
     // Bad evidence that anybody could have made does not change that, and good evidence does.
     let mut forged = honest.clone();
     forged.evidence.report[0x2A0] ^= 1;
@@ -379,7 +379,7 @@ fn a_peer_that_proves_to_be_unacceptable_is_cut_off_at_once() {
     assert!(status(&mut cluster, VERIFIER).refused[0].cut_off);
     assert_eq!(show(&mut cluster, VERIFIER, honest), Reply::Done);
     cluster.run(1);
-    assert!(cluster.pubkey(PoolId(1)).is_some());
+    assert!(cluster.pubkey(pool(1)).is_some());
 }
 
 #[test]

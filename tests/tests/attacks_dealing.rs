@@ -7,13 +7,13 @@
 use postern_shared::bls::{G1, KnowledgeProof, PublicKey};
 use postern_shared::codec;
 use postern_shared::fault::{Proof, accusation_in};
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::MemberId;
 use postern_shared::keygen::{Commit, Deal};
 use postern_shared::message::{Broadcast, Step};
 use postern_shared::presign::Split;
 use postern_shared::sealed_shares::{EncryptedShare, SealedShares};
 use postern_tests::attack::{culprits, deliver_through, deposits};
-use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
 /// Members and both thresholds.
@@ -103,7 +103,7 @@ fn presign_under_stolen_keys(members: u16, threshold: u16, thieves: &[MemberId],
     let mut cluster = with_key(members, threshold, 1);
     let mut theirs: Vec<SealedShares> = Vec::new();
     let honest = |said: &&Broadcast| !thieves.contains(&said.slot.from) && said.slot.step == from;
-    cluster.index(PoolId(1));
+    cluster.index(pool(1));
     cluster.remember();
     theirs.extend(cluster.said.iter().filter(honest).filter_map(sealed));
     assert!(!theirs.is_empty());
@@ -126,7 +126,7 @@ fn presign_under_stolen_keys(members: u16, threshold: u16, thieves: &[MemberId],
         cluster.run(1);
         cluster.observe(exit_requested(1));
         cluster.run(2);
-        assert_eq!(cluster.exits(PoolId(1)).len(), 1, "{scene}");
+        assert_eq!(cluster.exits(pool(1)).len(), 1, "{scene}");
     }
 }
 
@@ -153,7 +153,7 @@ fn deal_under_stolen_keys(members: u16, threshold: u16, thieves: &[MemberId], th
     cluster.observe(deposit_requested(2));
     // Thieves know beforehand what their enclaves will deal, so they commit to what they will say.
     let corrupt: Vec<Corrupt> = thieves.iter().map(|id| Corrupt::of(cluster.node(*id))).collect();
-    let terms = cluster.node(MemberId(1)).core.keygen(PoolId(2)).unwrap().terms().clone();
+    let terms = cluster.node(MemberId(1)).core.keygen(pool(2)).unwrap().terms().clone();
     let mut deals: Vec<(MemberId, Broadcast)> = Vec::new();
     for (thief, theirs) in corrupt.iter().zip(theirs.iter().cycle()) {
         let coefficients: Vec<_> =
@@ -187,7 +187,7 @@ fn several_presigns_at_a_time_open_no_more_than_one() {
     let (thief, pools) = (MemberId(2), 4);
     let mut cluster = with_key(5, 3, pools);
     for pool in 1..=pools {
-        cluster.index(PoolId(pool));
+        cluster.index(pool(pool));
     }
     cluster.remember();
     let honest = |said: &&Broadcast| said.slot.from != thief;
@@ -212,7 +212,7 @@ fn several_presigns_at_a_time_open_no_more_than_one() {
 fn equivocating_with_a_stolen_key_opens_nothing() {
     let (thief, victim) = (MemberId(2), MemberId(4));
     let mut cluster = with_key(5, 3, 1);
-    cluster.index(PoolId(1));
+    cluster.index(pool(1));
     cluster.remember();
     let of = |from: MemberId| {
         let split = cluster.said.iter().find(|said| (said.slot.from, said.slot.step) == (from, Step::Split));

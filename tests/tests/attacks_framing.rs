@@ -16,7 +16,7 @@ use postern_tests::attack::{
     counter_accusation, culprits, deliver_through, deposits, encrypt, judge, keygen_terms, message, named,
     proved, roster, say, statement,
 };
-use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 use sha2::Digest as _;
 use std::ops::{Add, Mul};
@@ -24,13 +24,13 @@ use std::ops::{Add, Mul};
 const CULPRIT: MemberId = MemberId(2);
 const WITNESS: MemberId = MemberId(3);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 /// A DAO at the beginning of a keygen.
 fn beginning() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 7);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.remember();
     cluster
 }
@@ -323,7 +323,7 @@ fn an_operator_that_splits_in_two_ways_makes_no_guardian_look_like_a_cheat() {
     });
     assert!(named(&cluster, VICTIM).is_empty(), "the second split is good by itself");
     cluster.run(1);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     cluster.run(2);
     assert_eq!(cluster.exits(POOL).len(), 1);
     for id in cluster.ids() {

@@ -9,17 +9,17 @@ use postern_shared::wire::{MAX_FRAME, Notice, Rejection, Reply, Request, Respons
 use postern_tests::attack::{
     culprits, deliver_through, deposits, keygen_terms, message, named, say, statement,
 };
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
 const CULPRIT: MemberId = MemberId(2);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn beginning() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 31);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster
 }
 
@@ -143,7 +143,7 @@ fn an_accusation_that_nobody_can_judge_freezes_nobody_for_good() {
     let accomplice = MemberId(3);
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 31);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let other = Corrupt::of(cluster.node(accomplice));
     let ceremony = keygen_terms(&cluster, POOL).ceremony();
     // The accomplice says nothing but commitments, so the deal that is named is neither here nor contradicted.

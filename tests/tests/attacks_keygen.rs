@@ -18,13 +18,13 @@ use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
 use postern_shared::transcript::{Claim, Record};
 use postern_shared::wire::{Artifact, Notice, Rejection, Reply, Request};
 use postern_tests::attack::{encrypt, ephemeral, proved, roster};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 use zeroize::Zeroizing;
 
 const CULPRIT: MemberId = MemberId(2);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn cluster() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 7);
@@ -37,7 +37,7 @@ fn cluster() -> Cluster {
 fn attacked(mut attack: impl FnMut(&Corrupt, &Broadcast, MemberId) -> Option<Broadcast>) -> Cluster {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     deliver_through(&mut cluster, &corrupt, &mut attack);
     cluster
 }
@@ -46,7 +46,7 @@ fn attacked(mut attack: impl FnMut(&Corrupt, &Broadcast, MemberId) -> Option<Bro
 fn dealt(change: impl Fn(&Corrupt, &Broadcast, Deal) -> Deal) -> Cluster {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let terms = terms(&cluster);
     let honest = honest_deal(&corrupt, &terms, &cluster);
     let deal = change(&corrupt, &honest, codec::decode(&honest.body).unwrap());
@@ -174,7 +174,7 @@ fn assert_retry_works(cluster: &mut Cluster) {
 fn without_an_attack_the_recomputed_deal_is_the_enclaves_own() {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mine = honest_deal(&corrupt, &terms(&cluster), &cluster);
     let mut seen = None;
     deliver_through(&mut cluster, &corrupt, &mut |_, said, _| {
@@ -228,7 +228,7 @@ fn a_deal_other_than_the_committed_one_is_convicted() {
 #[test]
 fn no_deal_is_shown_before_all_commitments_are_in() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let last = cluster.ids().len() as u16;
     // Everything is delivered but the last member's commitment to the victim.
     let mut withheld = Vec::new();
@@ -349,7 +349,7 @@ fn a_missing_or_cut_ciphertext_convicts_the_dealer() {
 fn falsely_accusing(complaint: impl Fn(&Corrupt, &OpenDeal, &Broadcast, &Roster) -> Fault) -> Cluster {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let (terms, roster) = (terms(&cluster), roster(&cluster));
     let mut victims_deal = None;
     for _ in 0..10_000 {
@@ -403,7 +403,7 @@ fn a_complaint_about_what_nobody_said_convicts_the_complainer() {
 #[test]
 fn a_statement_that_a_relay_lost_is_taken_from_any_peer() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut lost = None;
     while let Some(packet) = cluster.packets.pop_front() {
         if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)
@@ -451,7 +451,7 @@ fn equivocation_that_nobody_sees_alone_is_found_by_comparing_verdicts() {
     // Two complete, well-formed deals, each with its own commitment: only the victim gets the second pair.
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let first = honest_deal(&corrupt, &terms(&cluster), &cluster);
     let mut deal: Deal = codec::decode(&first.body).unwrap();
     // Another ephemeral key and ciphertexts: the same polynomial, and still another deal.
@@ -516,7 +516,7 @@ fn a_bad_partial_deposit_is_named_and_the_deposit_is_signed_without_it() {
 #[test]
 fn forgeries_by_hosts_are_refused_and_convict_nobody() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.remember();
     let ceremony = terms(&cluster).ceremony();
     let packet = cluster
@@ -560,14 +560,14 @@ fn forgeries_by_hosts_are_refused_and_convict_nobody() {
 #[test]
 fn a_deal_of_an_earlier_ceremony_says_nothing_in_a_later_one() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut old = Vec::new();
     while let Some(packet) = cluster.packets.pop_front() {
         old.push(packet.clone());
         cluster.deliver(packet);
     }
     cluster.observe(deposit_requested(2));
-    let other = cluster.node(VICTIM).core.keygen(PoolId(2)).unwrap().terms().ceremony();
+    let other = cluster.node(VICTIM).core.keygen(pool(2)).unwrap().terms().ceremony();
     for packet in old {
         let Ok(PeerMessage::Broadcast(mut said)) = codec::decode(&packet.bytes) else { continue };
         said.slot.ceremony = other;
@@ -581,7 +581,7 @@ fn a_deal_of_an_earlier_ceremony_says_nothing_in_a_later_one() {
 #[test]
 fn duplicates_in_any_order_change_nothing_and_convict_nobody() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut all = Vec::new();
     while let Some(packet) = cluster.packets.pop_back() {
         all.push(packet.clone());
@@ -599,7 +599,7 @@ fn duplicates_in_any_order_change_nothing_and_convict_nobody() {
 #[test]
 fn a_silent_member_stops_the_ceremony_and_is_named() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     while let Some(packet) = cluster.packets.pop_front() {
         if packet.from != CULPRIT {
             cluster.deliver(packet);
@@ -617,10 +617,10 @@ fn a_silent_member_stops_the_ceremony_and_is_named() {
 #[test]
 fn a_key_is_made_once_whatever_hosts_repeat() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(0);
     let pubkey = cluster.pubkey(POOL);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     for id in cluster.ids() {
         assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Rejected(Rejection::NothingToRetry));
     }
@@ -633,7 +633,7 @@ fn the_same_enclave_says_the_same_bytes_again_and_other_terms_other_bytes() {
     let corrupt = Corrupt::of(cluster().node(CULPRIT));
     let deal_of = |terms: &KeygenTerms| honest_deal(&corrupt, terms, &cluster()).body;
     let mut scene = cluster();
-    scene.observe(deposit_requested(POOL.0));
+    scene.observe(deposit_requested(POOL.number));
     let terms = terms(&scene);
     assert_eq!(deal_of(&terms), deal_of(&terms));
     let commitments = |body: &[u8]| codec::decode::<Deal>(body).unwrap().commitments;
@@ -648,7 +648,7 @@ fn the_same_enclave_says_the_same_bytes_again_and_other_terms_other_bytes() {
 #[test]
 fn a_confirmation_is_no_signature_of_anything_else() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut confirms: Vec<(MemberId, Signature)> = Vec::new();
     while let Some(packet) = cluster.packets.pop_front() {
         if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)

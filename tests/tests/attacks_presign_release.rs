@@ -12,18 +12,18 @@ use postern_shared::sealed_shares::Opening;
 use postern_shared::transcript::{Claim, Record};
 use postern_shared::wire::{Notice, Rejection, Reply, Request};
 use postern_tests::attack::{encrypt, proved, roster};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
 const LEADER: MemberId = MemberId(1);
 const CULPRIT: MemberId = MemberId(2);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 /// A DAO whose validator is made and has index 9; nothing of the presign is delivered yet.
 fn before_presign() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 21);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(0);
     let pubkey = cluster.pubkey(POOL).unwrap();
     cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
@@ -79,7 +79,7 @@ fn assert_convicted_and_released(mut cluster: Cluster) {
     assert_eq!(culprits(&cluster), [CULPRIT]);
     // Some of the culprit's acknowledgements may be missing: a threshold of guardians is enough at a tick.
     cluster.run(1);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     cluster.run(2);
     assert_eq!(cluster.exits(POOL).len(), 1);
     let presign = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
@@ -184,7 +184,7 @@ fn silent_guardians_hold_up_nothing_once_a_threshold_has_acknowledged() {
         cluster.ask(id, Request::Tick);
     }
     for id in [1, 2, 3].map(MemberId) {
-        cluster.ask(id, Request::Observe(exit_requested(POOL.0)));
+        cluster.ask(id, Request::Observe(exit_requested(POOL.number)));
     }
     while let Some(packet) = cluster.packets.pop_front() {
         if packet.from.0 < 4 && packet.to.0 < 4 {
@@ -199,7 +199,7 @@ fn one_guardian_fewer_than_the_threshold_releases_nothing() {
     let mut cluster = presigned();
     // The leader and one other: two of three.
     for id in [LEADER, MemberId(3)] {
-        cluster.ask(id, Request::Observe(exit_requested(POOL.0)));
+        cluster.ask(id, Request::Observe(exit_requested(POOL.number)));
     }
     cluster.run(3);
     // Whatever hosts repeat and send to whom.
@@ -211,7 +211,7 @@ fn one_guardian_fewer_than_the_threshold_releases_nothing() {
     }
     cluster.run(1);
     assert!(cluster.exits(POOL).is_empty());
-    cluster.ask(MemberId(5), Request::Observe(exit_requested(POOL.0)));
+    cluster.ask(MemberId(5), Request::Observe(exit_requested(POOL.number)));
     cluster.run(1);
     assert_eq!(cluster.exits(POOL).len(), 1, "the third makes it");
 }
@@ -220,7 +220,7 @@ fn one_guardian_fewer_than_the_threshold_releases_nothing() {
 fn a_wrong_share_is_dropped_and_named_and_others_release() {
     let mut cluster = presigned();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     for _ in 0..10_000 {
         let Some(mut packet) = cluster.packets.pop_front() else { break };
         if packet.from == CULPRIT
@@ -247,7 +247,7 @@ fn a_wrong_share_is_dropped_and_named_and_others_release() {
 #[test]
 fn envelopes_open_for_nobody_else_and_in_no_other_place() {
     let mut cluster = presigned();
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     let mut sealed = Vec::new();
     while let Some(packet) = cluster.packets.pop_front() {
         if let Ok(PeerMessage::Envelope(envelope)) = codec::decode(&packet.bytes) {
@@ -282,7 +282,7 @@ fn envelopes_open_for_nobody_else_and_in_no_other_place() {
 fn a_request_by_another_or_for_other_operators_is_refused() {
     let mut cluster = presigned();
     for id in cluster.ids() {
-        cluster.ask(id, Request::Observe(exit_requested(POOL.0)));
+        cluster.ask(id, Request::Observe(exit_requested(POOL.number)));
     }
     cluster.remember();
     let request = cluster.packets.iter().find_map(|packet| match codec::decode(&packet.bytes) {
@@ -315,7 +315,7 @@ fn a_request_by_another_or_for_other_operators_is_refused() {
 #[test]
 fn a_guardian_answers_one_request_only() {
     let mut cluster = presigned();
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     cluster.run(0);
     let leader = Corrupt::of(cluster.node(LEADER));
     let release = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
@@ -334,7 +334,7 @@ fn a_guardian_answers_one_request_only() {
 #[test]
 fn a_replayed_authorisation_counts_for_its_own_request_only() {
     let mut cluster = presigned();
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     let mut authorised = None;
     while let Some(packet) = cluster.packets.pop_front() {
         if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)
@@ -381,7 +381,7 @@ fn an_exit_of_another_index_is_another_ceremony() {
     // Two hosts lie about the validator's index: their enclaves stand alone with it.
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 22);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(0);
     let pubkey = cluster.pubkey(POOL).unwrap();
     for id in cluster.ids() {
@@ -390,7 +390,7 @@ fn an_exit_of_another_index_is_another_ceremony() {
             .ask(id, Request::Observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index }));
     }
     cluster.run(2);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     cluster.run(2);
     let exits = cluster.exits(POOL);
     assert_eq!(exits.len(), 1);

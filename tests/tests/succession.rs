@@ -1,14 +1,14 @@
 //! How an enclave ends: newer code takes its state over, or the DAO gives its machine up. There are never two owners.
 
 use postern_shared::codec;
-use postern_shared::ids::{Measurement, MemberId, PoolId};
+use postern_shared::ids::{Measurement, MemberId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Envelope, PeerMessage};
 use postern_shared::policy::AllowedMeasurement;
 use postern_shared::record::{RecordKind, SealedError};
 use postern_shared::wire::{Rejection, Reply, Request, Response, StaleKind, Standing};
 use postern_simulation::Machine;
-use postern_tests::cluster::{self, Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{self, Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::wallets::{next, signed, with_wallets};
 
 const OWN: MemberId = MemberId(2);
@@ -112,7 +112,7 @@ fn handed_over() -> (Cluster, Heir, Envelope) {
     let (mut cluster, second) = dao();
     cluster.observe(deposit_requested(1));
     cluster.run(1);
-    cluster.index(PoolId(1));
+    cluster.index(pool(1));
     cluster.run(2);
     let mut heir = Heir::launch(&cluster, NEWER, 7);
     let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
@@ -145,10 +145,10 @@ fn newer_code_goes_on_where_the_old_has_ended() {
     }
     cluster.packets.retain(|packet| packet.from != MemberId(3) && packet.to != MemberId(3));
     cluster.run(1);
-    assert_eq!(cluster.exits(PoolId(1)).len(), 1);
+    assert_eq!(cluster.exits(pool(1)).len(), 1);
     // The old one answers for nothing any more.
     let mut old = old;
-    for request in [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::Retry(PoolId(1))] {
+    for request in [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::Retry(pool(1))] {
         let Response { reply, outputs, .. } = old.handle(request.clone());
         let refused = reply == Reply::Rejected(Rejection::HandedOver) || request == Request::Tick;
         assert!(refused, "{request:?}: {reply:?}");
@@ -349,7 +349,7 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     // The DAO goes on with it: new keys, and exits of old ones by those that have shares.
     cluster.observe(deposit_requested(2));
     cluster.run(2);
-    assert!(cluster.pubkey(PoolId(2)).is_some());
+    assert!(cluster.pubkey(pool(2)).is_some());
     // The old one learns of it, and does nothing; and whoever has not heard of it is not let in.
     cluster.node_mut(OWN).slot = slot;
     assert_eq!(cluster.restore(OWN, 42, &records), Reply::Done);

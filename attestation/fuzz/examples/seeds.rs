@@ -98,7 +98,7 @@ fn decode() -> Seeds {
 }
 
 fn requests() -> Vec<Request> {
-    let (member, pool) = (MemberId(1), PoolId(300));
+    let (member, pool) = (MemberId(1), PoolId::new(1, Address([2; 20]), 300));
     let source = EventSource { block: Digest([7; 32]), log_index: 300 };
     let withdrawal_credentials = WithdrawalCredentials([8; 32]);
     let certificates = SAMPLES[0].certificates();

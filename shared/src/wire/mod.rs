@@ -19,7 +19,7 @@ use crate::epoch::SignedEpoch;
 use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
 use crate::identity::Identity;
-use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
+use crate::ids::{Address, CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
 use crate::message::{Attestation, Broadcast, Certificates, Challenge, Envelope, Step};
 use crate::record::{KeySlot, LogHead, SealedError, SealedRecord};
 use crate::transcript::Transcript;
@@ -467,6 +467,16 @@ pub enum Rejection {
     /// A claim that contradicts an earlier one.
     #[error("the event contradicts an earlier one")]
     ContradictoryEvent,
+    /// An event of another chain than the manifest's.
+    #[error("the event is of chain {0}, not of the manifest's")]
+    OtherChain(u64),
+    /// An event of a contract that is none of the DAO's pool managers, now or in any epoch that this enclave knows.
+    ///
+    /// Not transient, though an epoch that is still to come may name the contract: a host hands every epoch that it knows
+    /// to its enclave before it reports events, and reports all of them again whenever it has connected again. To wait
+    /// would hold up the events behind this one.
+    #[error("the event is of contract {0}, which no epoch so far names as pool manager")]
+    OtherContract(Address),
     /// There is no aborted ceremony to retry.
     #[error("nothing to retry")]
     NothingToRetry,

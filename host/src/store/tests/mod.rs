@@ -24,6 +24,10 @@ use home::{Home, on_both};
 
 const OWN: MemberId = MemberId(1);
 
+fn pool(number: u32) -> PoolId {
+    PoolId::new(1, Address([0xaa; 20]), number)
+}
+
 fn store(home: &Home) -> Store {
     let store = home.open().unwrap();
     store.set_members(OWN, &[1, 2, 3].map(MemberId)).unwrap();
@@ -85,7 +89,7 @@ fn a_postponed_message_blocks_no_other(home: &Home) {
 
 fn news_are_taken_to_heart_but_not_kept(home: &Home) {
     let store = store(home);
-    let (ceremony, pool) = (CeremonyId([1; 32]), PoolId(4));
+    let (ceremony, pool) = (CeremonyId([1; 32]), pool(4));
     let progress =
         Notice::Progress { ceremony, kind: CeremonyKind::Keygen, pool, step: Step::Deal, have: 2, of: 5 };
     let missing = Notice::Missing { ceremony, step: Step::Deal, member: MemberId(2) };
@@ -172,19 +176,37 @@ fn what_was_not_committed_was_never_said(home: &Home) {
 
 fn events_and_cursor_are_kept_together_and_once(home: &Home) {
     let source = EventSource { block: Digest([1; 32]), log_index: 3 };
-    let event = ChainEvent::ExitRequested { source, pool: PoolId(4) };
+    let event = ChainEvent::ExitRequested { source, pool: pool(4) };
     let cursor = Cursor { block: 9, hash: Digest([9; 32]) };
+    let (contract, other) = (event.pool().contract, Address([5; 20]));
+    let further = Cursor { block: 10, hash: Digest([10; 32]) };
     {
         let store = store(home);
-        store.keep_events(&[event], Some(cursor)).unwrap();
+        store.keep_events(&[event], Some((contract, cursor))).unwrap();
+        store.keep_events(&[], Some((other, further))).unwrap();
         store.keep_events(&[event], None).unwrap();
     }
     let store = store(home);
-    assert_eq!(store.cursor().unwrap(), Some(cursor));
+    assert_eq!(store.cursor(contract).unwrap(), Some(cursor));
+    assert_eq!(store.cursor(other).unwrap(), Some(further), "each contract has its own");
+    assert_eq!(store.cursor(Address([6; 20])).unwrap(), None);
     let events = store.events_after(0).unwrap();
     assert_eq!(events.iter().map(|stored| stored.event).collect::<Vec<_>>(), [event]);
     assert!(store.events_after(events[0].id).unwrap().is_empty());
     assert!(store.pools().unwrap()[0].exit_requested);
+}
+
+fn pools_of_one_number_and_two_contracts_are_two(home: &Home) {
+    let store = store(home);
+    let other = PoolId { contract: Address([0xbb; 20]), ..pool(2) };
+    for id in [other, pool(10), pool(2)] {
+        store.change_pool(id, |_| {}).unwrap();
+    }
+    let source = EventSource { block: Digest([1; 32]), log_index: 3 };
+    store.keep_events(&[ChainEvent::ExitRequested { source, pool: other }], None).unwrap();
+    let pools = store.pools().unwrap();
+    let found: Vec<_> = pools.iter().map(|status| (status.pool_id, status.exit_requested)).collect();
+    assert_eq!(found, [(pool(2), false), (pool(10), false), (other, true)]);
 }
 
 fn transactions_survive_reopening_in_their_newest_form(home: &Home) {
@@ -215,5 +237,6 @@ on_both!(
     a_member_that_stays_away_does_not_fill_the_disk,
     what_was_not_committed_was_never_said,
     events_and_cursor_are_kept_together_and_once,
+    pools_of_one_number_and_two_contracts_are_two,
     transactions_survive_reopening_in_their_newest_form,
 );
