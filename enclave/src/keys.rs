@@ -1,4 +1,4 @@
-//! The identity's secret keys, and the four things that are done with them.
+//! The identity's secret keys, and the things that are done with them.
 
 use crate::coins::Coins;
 use ed25519_dalek::Signer;
@@ -9,8 +9,10 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use postern_shared::bls::{G1, Scalar};
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-use postern_shared::ids::{ManifestHash, MemberId};
-use postern_shared::message::{Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot};
+use postern_shared::ids::{ManifestHash, MemberId, Nonce};
+use postern_shared::message::{
+    Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot,
+};
 use postern_shared::sealed_shares::{CheckedShares, Opening, Pair};
 use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
@@ -57,6 +59,13 @@ impl IdentityKeys {
     pub fn sign_note(&self, dao: ManifestHash, note: Note) -> SignedNote {
         let signature = self.signing.sign(&SignedNote::signed_bytes(dao, &note));
         SignedNote { note, signature: IdentitySignature(signature.to_bytes()) }
+    }
+
+    /// Signs a question to a member's enclave.
+    pub fn sign_challenge(&self, dao: ManifestHash, to: MemberId, nonce: Nonce) -> Challenge {
+        let signed = Challenge::signed_bytes(dao, &self.identity, to, &nonce);
+        let signature = IdentitySignature(self.signing.sign(&signed).to_bytes());
+        Challenge { from: self.identity, to, nonce, signature }
     }
 
     /// Signs something about logs.
@@ -153,6 +162,25 @@ mod tests {
         let mut altered = sealed;
         altered.ciphertext[0] ^= 1;
         assert!(two.open(one.identity(), &altered).is_none(), "altered");
+    }
+
+    #[test]
+    fn a_question_verifies_as_its_asker_put_it_only() {
+        let ((_, one), (_, two)) = (member(1), member(2));
+        let dao = ManifestHash([5; 32]);
+        let asked = one.sign_challenge(dao, MemberId(2), Nonce([6; 32]));
+        assert!(asked.verify(dao));
+        assert!(!asked.verify(ManifestHash([4; 32])), "in another DAO");
+        assert!(!Challenge { from: *two.identity(), ..asked }.verify(dao), "in another's name");
+        let other_keys = Identity { agreement: two.identity().agreement, ..asked.from };
+        assert!(!Challenge { from: other_keys, ..asked }.verify(dao), "for other keys");
+        assert!(!Challenge { to: MemberId(3), ..asked }.verify(dao), "to another");
+        assert!(!Challenge { nonce: Nonce([7; 32]), ..asked }.verify(dao), "another question");
+        // Nothing else that is signed with the key passes for one.
+        assert_ne!(
+            Challenge::signed_bytes(dao, &asked.from, asked.to, &asked.nonce),
+            SignedDigest::signed_bytes(&header(1, 2).slot, &Broadcast::digest_of(&codec::encode(&asked)))
+        );
     }
 
     #[test]

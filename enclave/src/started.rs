@@ -54,7 +54,7 @@ impl Session {
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        self.admission.challenge_missing(&self.manifest, platform, groups)
+        self.admission.challenge_missing(&self.manifest, &self.keys, platform, groups)
     }
 
     fn known(&self, member: MemberId) -> Result<(), Rejection> {
@@ -74,7 +74,8 @@ impl Started {
         }
         match request {
             Request::Introduce(challenge) => {
-                let introduction = self.session.admission.introduce(&challenge, platform)?;
+                let Session { admission, keys, .. } = &mut self.session;
+                let introduction = admission.introduce(&challenge, keys, platform)?;
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
             Request::Amend(epoch) => {
@@ -184,12 +185,13 @@ impl Started {
         member.map_or(Ok(()), |member| self.session.known(member))?;
         let members: Vec<MemberId> = self.session.manifest.members.iter().map(|entry| entry.id).collect();
         for id in members.into_iter().filter(|id| member.is_none_or(|member| member == *id)) {
-            self.session.admission.challenge(id, platform, groups)?;
+            self.session.admission.challenge(id, &self.session.keys, platform, groups)?;
         }
         Ok(())
     }
 
     fn on_tick(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        self.session.admission.on_tick();
         self.session.challenge_missing(platform, groups)?;
         if let Some(claim) = self.watch.claimed() {
             let claim = Witness::Return(*claim);
@@ -227,7 +229,8 @@ impl Started {
                     return Err(Rejection::Misdirected);
                 }
                 self.session.known(asker)?;
-                self.session.admission.on_challenge(&challenge, platform, groups)
+                let Session { admission, keys, .. } = &mut self.session;
+                admission.on_challenge(&challenge, keys, platform, groups)
             }
             PeerMessage::Evidence(answer) => self.on_evidence(&answer, platform, groups),
             // As if it had not been said: nobody is convicted of it, so nobody has to prove it.
@@ -259,13 +262,16 @@ impl Started {
                     None => Ok(()),
                 }
             }
-            Judgement::Refuse(refused) => {
-                if refused.cut_off {
-                    self.commit(Change::CutOff(refused.clone()), platform, groups)?;
-                }
+            Judgement::CutOff(refused) => {
+                self.commit(Change::CutOff(refused.clone()), platform, groups)?;
                 groups.notice(Notice::Refused(refused));
                 Err(Rejection::Evidence)
             }
+            Judgement::Refuse(refused) => {
+                groups.notice(Notice::Refused(refused));
+                Err(Rejection::Evidence)
+            }
+            Judgement::RefuseAgain => Err(Rejection::Evidence),
         }
     }
 
@@ -376,10 +382,9 @@ impl Started {
                 if matches!(self.session.notes.compare(&signed.note), Compared::Same) {
                     return self.answer_return(signed, platform, groups);
                 }
-                if self.watch.returned.insert(from, signed) != Some(signed) {
-                    self.session.admission.forget_challenge(from);
-                }
-                self.session.admission.challenge(from, platform, groups)
+                let is_new = self.watch.returned.insert(from, signed) != Some(signed);
+                let Session { admission, keys, .. } = &mut self.session;
+                admission.challenge_claimant(from, is_new, keys, platform, groups)
             }
             Witness::Known(known) => self.on_known(from, &known, platform, groups),
         }

@@ -16,7 +16,7 @@ use postern_shared::keygen::{
     Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict,
 };
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, PeerMessage, SignedDigest, Slot, Step};
+use postern_shared::message::{Broadcast, Challenge, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, PresignTerms, Split};
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
 use postern_shared::sealed_shares::SealedShares;
@@ -193,6 +193,11 @@ fn encodings_that_enclaves_rely_on_have_not_changed() {
     let broadcast = Broadcast { slot: fixed::SLOT, body: b"body".to_vec(), signature };
     let message = hex::encode(codec::encode(&PeerMessage::Broadcast(broadcast)));
     assert_eq!(message, format!("02{slot}04626f6479{}", "11".repeat(64)));
+    let (from, nonce) = (fixed::identity(1), Nonce([9; 32]));
+    let challenge = Challenge { from, to: MemberId(300), nonce, signature };
+    let message = hex::encode(codec::encode(&PeerMessage::Challenge(challenge)));
+    let from = format!("01{}{}{}", "01".repeat(32), "11".repeat(32), "21".repeat(48));
+    assert_eq!(message, format!("00{from}ac02{}{}", "09".repeat(32), "11".repeat(64)));
 }
 
 /// Golden hashes, computed outside of this code from the formats' descriptions. If one of these changes, transcripts of
@@ -207,6 +212,11 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     assert_eq!(
         found(SignedDigest::signed_bytes(&fixed::SLOT, &Broadcast::digest_of(b"body"))),
         "a67f6dbbc99b02fdb1e042cf6972ce19210bb2da82cc9674cbb61ba2d34a2d64"
+    );
+    let (dao, from) = (ManifestHash([1; 32]), fixed::identity(1));
+    assert_eq!(
+        found(Challenge::signed_bytes(dao, &from, MemberId(300), &Nonce([9; 32]))),
+        "a284bff21f0a1ca6df04ae7f8a45c097cab03c845be1dbf23e6b04cae461572b"
     );
     assert_eq!(
         found(Roster::new([2, 1, 2].map(fixed::identity).to_vec()).digest().0),

@@ -15,7 +15,9 @@ use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
-use postern_shared::wire::{Artifact, Notice, Output, Recipient, Record as Stored, Reply, Request, Response};
+use postern_shared::wire::{
+    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response,
+};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
@@ -449,8 +451,13 @@ impl Cluster {
         }
     }
 
-    /// Delivers one packet; one that may be accepted later goes to the end of the line.
+    /// Delivers one packet as an honest host would: what another member than the one that brings it must have sent, it
+    /// does not hand on, and what may be accepted later goes to the end of the line.
     pub fn deliver(&mut self, packet: Packet) -> Reply {
+        let message: Option<PeerMessage> = codec::decode(&packet.bytes).ok();
+        if message.and_then(|message| message.sender()).is_some_and(|sender| sender != packet.from) {
+            return Reply::Rejected(Rejection::NotAuthentic);
+        }
         let reply = self.ask(packet.to, Request::Deliver(packet.bytes.clone()));
         if matches!(reply, Reply::Rejected(rejection) if rejection.is_transient()) {
             self.packets.push_back(packet);

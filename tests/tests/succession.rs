@@ -1,9 +1,9 @@
 //! How an enclave ends: newer code takes its state over, or the DAO gives its machine up. There are never two owners.
 
 use postern_shared::codec;
-use postern_shared::ids::{Measurement, MemberId};
+use postern_shared::ids::{Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Attestation, Envelope, PeerMessage};
+use postern_shared::message::{Attestation, Challenge, Envelope, PeerMessage};
 use postern_shared::policy::AllowedMeasurement;
 use postern_shared::record::{RecordKind, SealedError};
 use postern_shared::wire::{Rejection, Reply, Request, Response, StaleKind, Standing};
@@ -65,8 +65,8 @@ impl Heir {
         self.ask(request).reply
     }
 
-    /// Up to its proof to the enclave that it is to replace.
-    fn meet(&mut self, cluster: &mut Cluster, epochs: &[Manifest]) -> Result<Box<Attestation>, Rejection> {
+    /// Up to its question to the enclave that it is to replace.
+    fn succeed(&mut self, cluster: &Cluster, epochs: &[Manifest]) -> Result<Challenge, Rejection> {
         let mut before = cluster.manifest.clone();
         let mut chain = Vec::new();
         for epoch in epochs {
@@ -80,6 +80,12 @@ impl Heir {
             certificates: self.node.certificates(),
         };
         let Reply::Challenge(challenge) = accepted(self.reply(succeed))? else { panic!("no challenge") };
+        Ok(challenge)
+    }
+
+    /// Up to its proof to the enclave that it is to replace.
+    fn meet(&mut self, cluster: &mut Cluster, epochs: &[Manifest]) -> Result<Box<Attestation>, Rejection> {
+        let challenge = self.succeed(cluster, epochs)?;
         let introduction = accepted(cluster.ask(OWN, Request::Introduce(challenge)))?;
         let Reply::Introduction(introduction) = introduction else { panic!("no introduction") };
         match accepted(self.reply(Request::Meet(introduction)))? {
@@ -223,6 +229,23 @@ fn an_interrupted_hand_over_is_repeated() {
     cluster.adopt(OWN, heir.node);
     cluster.run(2);
     assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+}
+
+#[test]
+fn a_hand_over_answers_only_questions_that_their_askers_have_signed() {
+    let (mut cluster, second) = dao();
+    let mut heir = Heir::launch(&cluster, NEWER, 7);
+    let challenge = heir.succeed(&cluster, std::slice::from_ref(&second)).expect("a question");
+    let not_authentic = Reply::Rejected(Rejection::NotAuthentic);
+    let altered = Challenge { nonce: Nonce([1; 32]), ..challenge };
+    assert_eq!(cluster.ask(OWN, Request::Introduce(altered)), not_authentic);
+    let Reply::Introduction(introduction) = cluster.ask(OWN, Request::Introduce(challenge)) else {
+        panic!("no introduction")
+    };
+    let mut altered = introduction.clone();
+    altered.challenge.nonce = Nonce([1; 32]);
+    assert_eq!(heir.reply(Request::Meet(altered)), not_authentic);
+    assert!(matches!(heir.reply(Request::Meet(introduction)), Reply::Attestation(_)));
 }
 
 #[test]

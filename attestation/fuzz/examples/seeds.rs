@@ -180,7 +180,12 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Witness(Box::new(WitnessMessage { from: MemberId(1), witness, signature }))
     });
     let mut messages = vec![
-        PeerMessage::Challenge(Challenge { from: identity(1), to: MemberId(2), nonce }),
+        PeerMessage::Challenge(Challenge {
+            from: identity(1),
+            to: MemberId(2),
+            nonce,
+            signature: IdentitySignature([8; 64]),
+        }),
         PeerMessage::Evidence(Box::new(Attestation {
             identity: identity(1),
             verifier: Some(identity(2)),

@@ -11,7 +11,7 @@ CREATE TABLE outbox (
     member INTEGER NOT NULL,
     digest BLOB NOT NULL,
     message BLOB NOT NULL,
-    -- Whether it can be had again if it is forgotten.
+    -- Whether it can be had again if it is forgotten: 0 if not; above 1 only the newest of a kind waits.
     replaceable INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL DEFAULT 0,

@@ -516,6 +516,9 @@ pub enum Rejection {
     /// Another enclave than the one that was admitted for this member's machine.
     #[error("{0} was admitted with another enclave")]
     OtherEnclave(MemberId),
+    /// More questions of one member than are answered between two ticks. It asks again at its own next tick.
+    #[error("too many challenges of one member")]
+    TooOften,
     /// Too much is open: acknowledge outputs first.
     #[error("too many open outputs or ceremonies")]
     Busy,
