@@ -3,7 +3,7 @@
 //! What fake enclaves do to the link is in `host/src/link/tests.rs`, what hosts do to an enclave in `serving.rs`.
 
 use postern_enclave::core::Core;
-use postern_enclave::shell::serve_each;
+use postern_enclave::shell::{Limits, Stream, serve_each};
 use postern_host::link::{Enclave, EnclaveAddress};
 use postern_host::store::{Place, Store};
 use postern_shared::bls::PublicKey;
@@ -21,6 +21,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const OWN: MemberId = MemberId(1);
 const PEER: MemberId = MemberId(2);
@@ -66,6 +67,16 @@ impl Write for BadLine {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+impl Stream for BadLine {
+    fn set_read_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        Stream::set_read_timeout(&mut self.stream, limit)
+    }
+
+    fn set_write_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        Stream::set_write_timeout(&mut self.stream, limit)
     }
 }
 
@@ -121,7 +132,7 @@ fn launch(socket: &Path, seed: u64, said: Said, mended: Arc<AtomicBool>) -> Requ
             let tap = Tap { frames: FrameDecoder::default(), heard: 0, said: Arc::clone(&said) };
             Ok(BadLine { stream, answers, rest, piece, tap })
         };
-        serve_each(&mut core, accept, |_| {});
+        serve_each(&mut core, &Limits::default(), accept, |_| {});
     });
     Request::Start { manifest: manifest.to_canonical(), epochs: Vec::new(), member: OWN, certificates }
 }
