@@ -183,8 +183,11 @@ async fn a_connection_lost_half_way_is_made_anew_and_resumed() {
 async fn a_connection_that_was_closed_while_idle_costs_no_request() {
     let bench = bench();
     for connection in 1..=3 {
-        let asked = bench.ask(Request::Tick);
-        let mut wire = Wire::begin(&bench.listener, 7, vec![]).await;
+        let mut asked = bench.ask(Request::Tick);
+        let mut wire = tokio::select! {
+            wire = Wire::begin(&bench.listener, 7, vec![]) => wire,
+            ended = &mut asked => panic!("connection {connection}: {ended:?}"),
+        };
         assert_eq!(wire.next().await, Request::Tick);
         wire.reply(Reply::Done, vec![]).await;
         assert_eq!(asked.await.unwrap().unwrap(), Reply::Done, "connection {connection}");
