@@ -82,6 +82,12 @@ impl<P: Platform> Core<P> {
         Self { snapshot_after: bytes, ..self }
     }
 
+    /// A host's connection begins: whoever drives the core MUST say so before the first request that comes over it. What
+    /// was handed out before, perhaps to another host, can't be acknowledged on it until it was handed out on it too.
+    pub fn connected(&mut self) {
+        self.outputs.connect();
+    }
+
     /// Applies one request. Never blocks, never panics; bounded work, bounded output.
     pub fn handle(&mut self, request: Request) -> Response {
         let mut groups = Groups::default();
@@ -137,8 +143,7 @@ impl<P: Platform> Core<P> {
                 return Ok(Reply::Done);
             }
             Request::Acknowledge(through) => {
-                self.outputs.acknowledge(through);
-                return Ok(Reply::Done);
+                return self.outputs.acknowledge(through).map(|()| Reply::Done);
             }
             _ if !self.outputs.has_room() => return Err(Rejection::Busy),
             // Over zeros, which no identity hashes to: a host that chose the data could pose as an enclave.

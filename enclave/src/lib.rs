@@ -43,6 +43,8 @@ pub mod shell;
 mod snapshot;
 #[cfg(target_os = "linux")]
 pub mod snp;
+#[cfg(target_os = "linux")]
+mod stack;
 mod started;
 mod statements;
 mod succession;

@@ -49,8 +49,10 @@ fn throughput() {
         let pools = round * RECORDS + 1..=(round + 1) * RECORDS;
         let (_, spent) = time(|| {
             for pool in pools {
-                sealed.push(node.core.handle(Request::Observe(deposit_requested(pool))));
-                node.core.handle(Request::Acknowledge(u64::MAX));
+                let response = node.core.handle(Request::Observe(deposit_requested(pool)));
+                let last = response.outputs.last().map_or(0, |output| output.sequence);
+                node.core.handle(Request::Acknowledge(last));
+                sealed.push(response);
             }
         });
         let records: Vec<&SealedRecord> = sealed.iter().flat_map(|one| records(&one.outputs)).collect();

@@ -5,7 +5,7 @@
 use postern_enclave::coins::Coins;
 use postern_enclave::core::Core;
 use postern_enclave::keys::IdentityKeys;
-use postern_enclave::shell::serve_each;
+use postern_enclave::shell::{Limits, Stream, serve_each};
 use postern_host::link::{Enclave, EnclaveAddress};
 use postern_host::store::{Place, Store};
 use postern_shared::codec;
@@ -21,6 +21,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 const OWN: MemberId = MemberId(1);
@@ -67,6 +68,16 @@ impl Write for BadLine {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+impl Stream for BadLine {
+    fn set_read_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        Stream::set_read_timeout(&mut self.stream, limit)
+    }
+
+    fn set_write_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        Stream::set_write_timeout(&mut self.stream, limit)
     }
 }
 
@@ -122,7 +133,7 @@ fn launch(socket: &Path, seed: u64, said: Said, mended: Arc<AtomicBool>) -> Requ
             let tap = Tap { frames: FrameDecoder::default(), heard: 0, said: Arc::clone(&said) };
             Ok(BadLine { stream, answers, rest, piece, tap })
         };
-        serve_each(&mut core, accept, |_| {});
+        serve_each(&mut core, &Limits::default(), accept, |_| {});
     });
     Request::Start { manifest: manifest.to_canonical(), epochs: Vec::new(), member: OWN, certificates }
 }

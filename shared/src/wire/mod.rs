@@ -54,7 +54,7 @@ pub enum Request {
     Retry(PoolId),
     /// Repeat every output that was not acknowledged.
     Resume,
-    /// Outputs up to this sequence number are stored.
+    /// Outputs up to this sequence number are stored. Refused if the last of them was not handed out on this connection.
     Acknowledge(u64),
     /// Give a report over zeros, which proves nothing about anybody: it says which certificates the machine needs.
     Report,
@@ -522,6 +522,9 @@ pub enum Rejection {
     /// Too much is open: acknowledge outputs first.
     #[error("too many open outputs or ceremonies")]
     Busy,
+    /// An acknowledgement of outputs that the host can't have stored.
+    #[error("outputs can't be acknowledged that were not handed out on this connection")]
+    NotHandedOut,
 }
 
 impl Rejection {
