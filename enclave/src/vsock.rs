@@ -33,8 +33,8 @@ const BACKLOG: i32 = 4;
 pub enum Door {
     /// The host, from a port that it lets only privileged processes have.
     Privileged,
-    /// The host, from any port. QEMU's vsock device in user space takes high ones for whoever connects to its Unix socket,
-    /// whose permissions then say who may.
+    /// The host, from any port. QEMU's vsock device in user space numbers its connections from 0 on, whoever connects to its
+    /// Unix socket, whose permissions then say who may: there, a low port says nothing, and the 1025th is refused.
     AnyPort,
 }
 

@@ -223,7 +223,7 @@ fn device(address: &EnclaveAddress, emulated: bool) -> Result<Device, VmError> {
     }
 }
 
-/// What the kernel is told: in emulation, where connections come from high ports, one word more than is measured.
+/// What the kernel is told: in emulation, where a connection's port says nothing, one word more than is measured.
 fn command_line(image: &str, device: &Device) -> String {
     match device {
         Device::Kernel { .. } => image.to_owned(),

@@ -18,7 +18,7 @@ const PORT: u32 = 5000;
 /// A boot takes four seconds, and longer when other work shares the processors.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// As `postern vm run` tells the kernel in emulation, where hosts come from high ports.
+/// As `postern vm run` tells the kernel in emulation, where a host's port says nothing.
 pub fn emulated() -> String {
     format!("{COMMAND_LINE} {ANY_PORT}")
 }
