@@ -62,6 +62,9 @@ fn accusations_of_accusations_frame_nobody_at_any_depth() {
         assert!(judge(&cluster, &terms, &framed, &exhibits).is_err(), "depth {depth}: the victim is framed");
         let framing = counter_accusation(&corrupt, &terms, &answer);
         cluster.ask(WITNESS, Request::Deliver(message(framing)));
+        // Nobody is named on the word of the one accuser; the other's shows that it has said two things.
+        assert!(named(&cluster, WITNESS).is_empty(), "depth {depth}");
+        cluster.ask(WITNESS, Request::Deliver(message(answer)));
         assert_eq!(named(&cluster, WITNESS), [CULPRIT], "depth {depth}");
         assert_eq!(culprits(&cluster), [CULPRIT], "depth {depth}");
     }

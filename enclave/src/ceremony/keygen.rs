@@ -328,8 +328,8 @@ impl Keygen {
         // A wrong confirmation or signature is found when all are there, and gives its slot free again: to somebody who has
         // cheated before it is shown when it comes.
         if self.convicted.contains(&culprit) && statement.slot.step > Step::Verdict {
-            let good = self.partial_holds(&statement).ok_or(Rejection::TooEarly)?;
-            if !good {
+            // Too early for that, it is not kept: if it is good, others have it, and it is asked for when its time comes.
+            if self.partial_holds(&statement) != Some(true) {
                 return Err(Rejection::Invalid);
             }
         }
