@@ -14,7 +14,8 @@ use std::path::Path;
 
 /// Runs seeds and reports; one that breaks an invariant is shortened and printed.
 fn run_seeds(seeds: std::ops::Range<u64>) {
-    let report = run_all(seeds).unwrap_or_else(|broken| panic!("{broken}"));
+    let report = run_all(seeds)
+        .unwrap_or_else(|broken| panic!("{broken}\n{}", shortest(&generate::script(broken.seed))));
     print!("{report}");
     assert!(report.count(|of| of.must_finish) > 0, "nothing had to finish");
     assert!(report.sum(|of| of.stale) > 0 || report.sum(|of| of.rollbacks) == 0);

@@ -3,7 +3,8 @@
 //! The test `hostile_hosts` does the same. This needs a small part of what tests are built with: enough for a tree that is
 //! built only to see what the simulation finds in it (`mutants.sh`).
 
-use postern_tests::hostile::seeds::run_all;
+use postern_tests::hostile::generate;
+use postern_tests::hostile::seeds::{run_all, shortest};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(broken) => {
-            print!("{broken}");
+            println!("{broken}");
+            print!("{}", shortest(&generate::script(broken.seed)));
             ExitCode::FAILURE
         }
     }

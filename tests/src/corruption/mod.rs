@@ -62,14 +62,22 @@ pub struct Scene<'a> {
 /// the same place is the same lie.
 pub struct Liar {
     corrupt: Corrupt,
-    /// What it says to everybody in these slots from now on, whatever its enclave would say.
+    /// The only step that it lies at, if it does not lie at every one.
+    aim: Option<Step>,
+    /// What it says in these slots, unless it changes its mind: what it has said there first, or means to say.
     plans: BTreeMap<Slot, Broadcast>,
 }
 
 impl Liar {
     /// Breaks an enclave open.
-    pub fn of(node: &Node) -> Self {
-        Self { corrupt: Corrupt::of(node), plans: BTreeMap::new() }
+    pub fn of(node: &Node, aim: Option<Step>) -> Self {
+        Self { corrupt: Corrupt::of(node), aim, plans: BTreeMap::new() }
+    }
+
+    /// Whether it lies at a step. What it means to deal it has to promise first.
+    fn lies_at(&self, step: Step) -> bool {
+        let promises = (step, self.aim) == (Step::Commit, Some(Step::Deal));
+        promises || self.aim.is_none_or(|aim| aim == step)
     }
 
     fn id(&self) -> MemberId {
@@ -85,7 +93,9 @@ impl Liar {
                 said.into_iter().map(attack::message).collect()
             }
             (Ok(PeerMessage::Envelope(envelope)), Some(rng)) => {
-                vec![codec::encode(&PeerMessage::Envelope(distort_envelope(envelope, rng)))]
+                let lies = self.aim.is_none() && rng.u8(..4) == 0;
+                let said = if lies { distort_envelope(envelope, rng) } else { envelope };
+                vec![codec::encode(&PeerMessage::Envelope(said))]
             }
             _ => vec![message.to_vec()],
         }
@@ -94,7 +104,9 @@ impl Liar {
     /// Something in a slot that its enclave has not filled, or has filled otherwise.
     pub fn volunteer(&mut self, scene: &Scene<'_>, lie: u32) -> Option<Vec<u8>> {
         let rng = &mut Rng::with_seed(lie.into());
-        let like = rng.choice(scene.heard.values())?;
+        let aimed: Vec<&Broadcast> =
+            scene.heard.values().filter(|said| self.lies_at(said.slot.step)).collect();
+        let like = rng.choice(aimed)?;
         let members = scene.cluster.manifest.members.len() as u16;
         let item = if like.slot.step == Step::Acknowledge { rng.u16(1..=members) } else { 0 };
         let slot = Slot { from: self.id(), item, ..like.slot };
@@ -104,25 +116,29 @@ impl Liar {
     }
 
     fn state(&mut self, honest: &Broadcast, scene: &Scene<'_>, rng: Option<&mut Rng>) -> Vec<Broadcast> {
-        let planned = self.plans.get(&honest.slot).cloned();
-        let Some(rng) = rng else { return vec![planned.unwrap_or_else(|| honest.clone())] };
-        // Who changes its mind for each recipient is convicted of that; who sticks to a lie gets further.
-        if let Some(planned) = planned
-            && rng.u8(..4) != 0
-        {
-            return vec![planned];
+        let slot = honest.slot;
+        let planned = self.plans.get(&slot).cloned();
+        let Some(rng) = rng.filter(|_| self.lies_at(slot.step)) else {
+            return vec![self.plans.entry(slot).or_insert_with(|| honest.clone()).clone()];
+        };
+        // Who says something else to each recipient is convicted of that; who sticks to a lie gets further.
+        let changes_mind = rng.u8(..8) == 0;
+        if let Some(planned) = planned {
+            let other = if changes_mind { self.lie(honest, scene, rng) } else { None };
+            return vec![other.unwrap_or(planned)];
         }
-        if honest.slot.step == Step::Commit && rng.bool() {
-            return vec![self.plan_deal(honest, scene, rng).unwrap_or_else(|| honest.clone())];
+        let promises = slot.step == Step::Commit && (self.aim == Some(Step::Deal) || rng.bool());
+        let count = if changes_mind { rng.usize(2..=MOST_AT_A_TIME) } else { 1 };
+        let mut said: Vec<Broadcast> = if promises {
+            self.plan_deal(honest, scene, rng).into_iter().collect()
+        } else {
+            (0..count).filter_map(|_| self.lie(honest, scene, rng)).collect()
+        };
+        if said.is_empty() {
+            said.push(honest.clone());
         }
-        let count = if rng.u8(..8) == 0 { rng.usize(2..=MOST_AT_A_TIME) } else { 1 };
-        let lies: Vec<Broadcast> = (0..count).filter_map(|_| self.lie(honest, scene, rng)).collect();
-        if let Some(lie) = lies.last()
-            && rng.bool()
-        {
-            self.plans.insert(honest.slot, lie.clone());
-        }
-        if lies.is_empty() { vec![honest.clone()] } else { lies }
+        self.plans.extend(said.last().map(|last| (slot, last.clone())));
+        said
     }
 
     /// Promises a deal that is wrong in some way, to keep the promise later: then its commitment proves nothing.
@@ -138,7 +154,6 @@ impl Liar {
         let deal = self.corrupt.keys.sign(slot, codec::encode(&deal));
         let promise = self.corrupt.restate(commit, &Commit { deal: deal.signed_digest().digest });
         self.plans.insert(slot, deal);
-        self.plans.insert(commit.slot, promise.clone());
         Some(promise)
     }
 

@@ -4,6 +4,7 @@
 //! events is a run too, which is what makes a failing one easy to shorten.
 
 use postern_shared::ids::MemberId;
+use postern_shared::message::Step;
 
 /// A run: nothing else decides what happens in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Setup {
     pub pools: u32,
     /// Members whose enclaves' keys are in the attacker's hands.
     pub corrupt: Vec<MemberId>,
+    /// The only step that they lie at; at every one, if none.
+    pub aim: Option<Step>,
     /// Whether the enclaves get to know each other before anything hostile happens.
     pub acquainted: bool,
     /// After how many bytes enclaves write snapshots, if not after as many as by default.

@@ -3,21 +3,32 @@
 use super::event::{Alteration, Carry, Event, Fate, Forgery, Script, Setup};
 use fastrand::Rng;
 use postern_shared::ids::MemberId;
+use postern_shared::message::Step;
 
 /// Steps that hosts are hostile for.
 const HOSTILE_STEPS: usize = 400;
+
+/// Steps that liars may aim at. Who lies wherever it can is found out early, and gets no further.
+pub(super) const AIMS: [Step; 9] = [
+    Step::Commit,
+    Step::Deal,
+    Step::Verdict,
+    Step::Confirm,
+    Step::Deposit,
+    Step::Split,
+    Step::Acknowledge,
+    Step::Request,
+    Step::Authorise,
+];
 
 /// The run of a seed: hostile hosts, then honest ones.
 pub fn script(seed: u64) -> Script {
     let mut rng = Rng::with_seed(seed);
     let setup = setup(seed, &mut rng);
-    let mut hosts = Hosts { members: setup.members, liars: false, divisive: false, rng };
+    let mut hosts = Hosts { members: setup.members, liars: !setup.corrupt.is_empty(), divisive: false, rng };
     hosts.divisive = hosts.rng.u8(..4) == 0;
-    // Who lies from the start gets no further than the start.
-    let honest_until = if setup.corrupt.is_empty() { usize::MAX } else { hosts.rng.usize(..HOSTILE_STEPS) };
     let mut events = Vec::with_capacity(HOSTILE_STEPS);
-    for step in 0..HOSTILE_STEPS {
-        hosts.liars = step >= honest_until;
+    for _ in 0..HOSTILE_STEPS {
         if hosts.rng.u8(..64) == 0 {
             events.push(Event::WantExits);
         }
@@ -32,6 +43,7 @@ fn setup(seed: u64, rng: &mut Rng) -> Setup {
     let members = rng.u16(5..=7);
     let (operator, guardian) = (rng.u16(2..=members), rng.u16(2..=members));
     let most = operator.min(guardian) - 1;
+    let aim = if rng.bool() { rng.choice(AIMS) } else { None };
     let corrupted = if rng.bool() { rng.u16(0..=most) } else { 0 };
     let mut ids: Vec<MemberId> = (1..=members).map(MemberId).collect();
     rng.shuffle(&mut ids);
@@ -42,6 +54,7 @@ fn setup(seed: u64, rng: &mut Rng) -> Setup {
         guardian,
         pools: if rng.u8(..8) == 0 { 2 } else { 1 },
         corrupt: ids.into_iter().take(corrupted.into()).collect(),
+        aim,
         // Most of a run is then about ceremonies.
         acquainted: rng.bool(),
         snapshots: (rng.u8(..4) == 0).then_some(64 << 10),
@@ -128,7 +141,7 @@ impl Hosts {
             2 => Fate::AlsoTo(self.member()),
             _ => Fate::Arrives,
         };
-        let lies = self.liars && self.rng.u8(..4) == 0;
+        let lies = self.liars && self.rng.bool();
         Event::Carry(Carry { pick, far, fate, lie: lies.then(|| self.rng.u32(..)) })
     }
 }

@@ -65,7 +65,7 @@ impl World {
             let mut idle = 0;
             while idle <= self.cluster.packets.len() {
                 let Some(packet) = self.cluster.packets.pop_front() else { break };
-                let lie = rng.as_mut().and_then(|rng| (rng.u8(..4) == 0).then(|| rng.u32(..)));
+                let lie = rng.as_mut().and_then(|rng| rng.bool().then(|| rng.u32(..)));
                 let waits = match self.deliver_said(packet, lie) {
                     Reply::Rejected(rejection) => rejection.is_transient(),
                     _ => false,

@@ -1,20 +1,43 @@
 //! Many seeds at a time, on as many threads as there are cores.
 
 use super::event::Script;
-use super::generate;
 use super::shrink::{Shrunk, shrink};
-use super::{Mishaps, Outcome, run};
+use super::{Failure, Mishaps, Outcome, run};
 use std::collections::BTreeSet;
 use std::fmt::{Display, Formatter, Result as Written};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+/// The first of many seeds that breaks an invariant.
+#[derive(Debug, Clone)]
+pub struct FirstBroken {
+    /// Which one.
+    pub seed: u64,
+    /// How many seeds it took to find it, with this one.
+    pub count: u64,
+    /// What it breaks.
+    pub failure: Failure,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Display for FirstBroken {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        let Self { seed, count, failure, seconds } = self;
+        write!(
+            f,
+            "seed {seed}, the {count}th, breaks {}, after {seconds:.0} s: {failure}",
+            failure.broken.invariant
+        )
+    }
+}
+
 /// Runs seeds until one breaks an invariant, and says what they came to.
 ///
 /// # Errors
-/// The first seed that breaks one, and the shortest run that was found to break the same.
-pub fn run_all(seeds: Range<u64>) -> Result<Report, String> {
+/// The first seed that breaks one.
+pub fn run_all(seeds: Range<u64>) -> Result<Report, Box<FirstBroken>> {
     let started = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(seeds.start);
@@ -46,9 +69,7 @@ pub fn run_all(seeds: Range<u64>) -> Result<Report, String> {
     let (good, broken): (Vec<Vec<Outcome>>, Vec<_>) = done.into_iter().unzip();
     match broken.into_iter().flatten().min_by_key(|(seed, _)| *seed) {
         Some((seed, failure)) => {
-            let count = seed - seeds.start + 1;
-            let first = format!("seed {seed} breaks {failure}\n(after {count} seeds, {seconds:.0} s)\n");
-            Err(first + &shortest(&generate::script(seed)))
+            Err(Box::new(FirstBroken { seed, count: seed - seeds.start + 1, failure, seconds }))
         }
         None => Ok(Report { outcomes: good.concat(), seconds }),
     }

@@ -1,6 +1,7 @@
 //! Runs as text, an event a line: what a failing run is printed as, and replayed from. `#` begins a comment.
 
 use super::event::{Alteration, Carry, Event, Fate, Forgery, Script, Setup};
+use super::generate::AIMS;
 use postern_shared::ids::MemberId;
 use std::fmt::{Display, Formatter, Result as Written};
 use std::str::FromStr;
@@ -40,6 +41,9 @@ impl Display for Setup {
         if !self.corrupt.is_empty() {
             write!(f, " corrupt {}", list(&self.corrupt))?;
         }
+        if let Some(aim) = self.aim {
+            write!(f, " aim {aim:?}")?;
+        }
         if let Some(bytes) = self.snapshots {
             write!(f, " snapshots {bytes}")?;
         }
@@ -58,6 +62,7 @@ impl FromStr for Setup {
             guardian: 2,
             pools: 1,
             corrupt: Vec::new(),
+            aim: None,
             acquainted: false,
             snapshots: None,
         };
@@ -69,6 +74,10 @@ impl FromStr for Setup {
                 ["guardian", count] => setup.guardian = number(count)?,
                 ["pools", count] => setup.pools = number(count)?,
                 ["corrupt", ids] => setup.corrupt = unlist(ids)?,
+                ["aim", aim] => {
+                    let step = AIMS.into_iter().find(|step| format!("{step:?}") == *aim);
+                    setup.aim = Some(step.ok_or_else(|| Unreadable((*aim).to_owned()))?);
+                }
                 ["snapshots", bytes] => setup.snapshots = Some(number(bytes)?),
                 ["acquainted", "yes"] => setup.acquainted = true,
                 _ => return Err(Unreadable(line.to_owned())),

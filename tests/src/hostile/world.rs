@@ -56,9 +56,10 @@ pub struct World {
 
 impl World {
     pub(super) fn new(setup: &Setup) -> Self {
-        let Setup { seed, members, operator, guardian, pools, ref corrupt, acquainted, snapshots } = *setup;
+        let Setup { seed, members, operator, guardian, pools, ref corrupt, aim, acquainted, snapshots } =
+            *setup;
         let mut cluster = Cluster::launch_with(manifest(members, operator, guardian), seed, snapshots);
-        let liars = corrupt.iter().map(|id| (*id, Liar::of(cluster.node(*id)))).collect();
+        let liars = corrupt.iter().map(|id| (*id, Liar::of(cluster.node(*id), aim))).collect();
         cluster.seen = Some(Vec::new());
         let deposits: Vec<ChainEvent> = (1..=pools).map(deposit_requested).collect();
         let untold = cluster.ids().into_iter().map(|id| (id, deposits.clone())).collect();
