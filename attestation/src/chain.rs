@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use crate::{
     anchor::TrustAnchor,
     certificate::Certificate,
-    crl,
+    crl::{self, List},
     endorsement::{Endorsement, Holder},
     error::{CertificateRole as Role, ChainError, CrlError, Hex},
     signature::{p384_key, rsa_key, rsa_verifies},
-    time::{Period, Time},
+    time::Time,
 };
 
 /// What certificates say of the key that they lead to.
@@ -52,8 +52,8 @@ pub(crate) struct Chain {
     pub(crate) proof: Result<(), ChainError>,
     /// None is known to be outside its validity period.
     pub(crate) validity: Result<(), ChainError>,
-    /// The revocation list is in force and names none; `None` if there is no list.
-    pub(crate) revocation: Option<Result<Period, CrlError>>,
+    /// The revocation list, if it is in force; `None` if there is no list.
+    pub(crate) revocation: Option<Result<List, CrlError>>,
     /// What the leaf says, if it can be read.
     pub(crate) leaf: Option<Leaf>,
 }
@@ -82,14 +82,15 @@ impl Chain {
                 .map_err(Clone::clone)
                 .and_then(|read| prove(&certificates.ark, [&ark, &ask, &leaf], &read.endorsement, anchor)),
             validity: [&ark, &ask, &leaf].into_iter().try_for_each(|one| one.check_validity(time)),
-            revocation: certificates.crl.as_ref().map(|crl| crl::check(crl, &ark, &ask, time)),
+            revocation: certificates.crl.as_ref().map(|crl| crl::read(crl, &ark, &ask, time)),
             leaf: read.ok(),
         }
     }
 
     /// Whether nothing is wrong with it.
     pub(crate) fn is_good(&self) -> bool {
-        self.proof.is_ok() && self.validity.is_ok() && self.revocation.as_ref().is_none_or(Result::is_ok)
+        let names_none = |list: &Result<List, CrlError>| matches!(list, Ok(List { revoked: None, .. }));
+        self.proof.is_ok() && self.validity.is_ok() && self.revocation.as_ref().is_none_or(names_none)
     }
 
     fn unreadable(error: ChainError) -> Self {

@@ -17,6 +17,7 @@ use postern_shared::{
 use crate::{
     anchor::TrustAnchor,
     chain::{Chain, Leaf},
+    crl::List,
     endorsement::Holder,
     error::Hex,
     finding::Finding,
@@ -58,18 +59,18 @@ impl Findings {
             "certificates in their validity period",
             said(&chain.validity, "all valid"),
         );
-        let expected = "the chain not revoked by a list in force";
+        let expected = match rules.revocation {
+            Revocation::WhenSupplied => "no list, or one of the root's in force",
+            Revocation::Required => "a list of the root's in force",
+        };
         match &chain.revocation {
-            None => {
-                let ok = rules.revocation == Revocation::WhenSupplied;
-                let expected =
-                    if ok { "no list, or one in force that does not name the chain" } else { expected };
-                self.add(Check::Crl, ok, expected, "no list");
-            }
-            Some(Ok(period)) => {
-                self.add(Check::Crl, true, expected, format_args!("a list in force {period}"))
-            }
+            None => self.add(Check::Crl, rules.revocation == Revocation::WhenSupplied, expected, "no list"),
             Some(Err(error)) => self.add(Check::Crl, false, expected, error),
+            Some(Ok(List { period, revoked })) => {
+                self.add(Check::Crl, true, expected, format_args!("a list in force {period}"));
+                let found = revoked.map_or("none".to_owned(), |role| format!("the {role} is revoked"));
+                self.add(Check::Revocation, revoked.is_none(), "no certificate revoked by the list", found);
+            }
         }
     }
 

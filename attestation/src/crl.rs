@@ -11,7 +11,7 @@ use x509_cert::{
 
 use crate::{
     certificate::{Certificate, Signed, is_pss},
-    error::CrlError,
+    error::{CertificateRole, CrlError},
     signature::{rsa_key, rsa_verifies},
     time::{Period, Time},
 };
@@ -22,13 +22,22 @@ const MAX_LEN: usize = 64 << 10;
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 
-/// Checks that `der` is a list of `ark` in force, and that it names neither `ark` nor `ask`.
-pub(crate) fn check(
+/// A list in force, by what it says of a chain.
+#[derive(Debug)]
+pub(crate) struct List {
+    /// When it is in force.
+    pub(crate) period: Period,
+    /// Which certificate of the chain it names, the lowest if several.
+    pub(crate) revoked: Option<CertificateRole>,
+}
+
+/// Checks that `der` is a list of `ark` in force, and looks for `ark` and `ask` in it.
+pub(crate) fn read(
     der: &[u8],
     ark: &Certificate<'_>,
     ask: &Certificate<'_>,
     time: Time,
-) -> Result<Period, CrlError> {
+) -> Result<List, CrlError> {
     if der.len() > MAX_LEN {
         return Err(CrlError::Length { limit: MAX_LEN, found: der.len() });
     }
@@ -61,12 +70,10 @@ pub(crate) fn check(
     if !period.may_hold(time) {
         return Err(CrlError::Stale { period, time });
     }
-    for certificate in [ask, ark] {
+    let names = |certificate: &&Certificate<'_>| {
         let serial = certificate.body.serial_number();
-        let mut revoked = list.revoked_certificates.iter().flatten();
-        if revoked.any(|revoked| revoked.serial_number == *serial) {
-            return Err(CrlError::Revoked { role: certificate.role });
-        }
-    }
-    Ok(period)
+        list.revoked_certificates.iter().flatten().any(|revoked| revoked.serial_number == *serial)
+    };
+    let revoked = [ask, ark].into_iter().find(names).map(|certificate| certificate.role);
+    Ok(List { period, revoked })
 }

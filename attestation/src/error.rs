@@ -183,7 +183,7 @@ pub enum ChainError {
     },
 }
 
-/// Why a revocation list is refused, or what it revokes.
+/// Why a revocation list is refused.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CrlError {
@@ -223,11 +223,5 @@ pub enum CrlError {
         period: Period,
         /// The caller's time.
         time: Time,
-    },
-    /// A certificate of the chain counts no more.
-    #[error("the {role} is revoked")]
-    Revoked {
-        /// Which.
-        role: CertificateRole,
     },
 }

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 
-use postern_shared::check::Check;
+use postern_shared::check::{Check, Decider};
 
 /// What came of one check. The texts hold nothing secret, and nothing of a stranger's but numbers and escaped names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,18 @@ impl Refusal {
         self.failed.iter().any(|finding| finding.check == check)
     }
 
-    /// Whether the prover itself has shown, freshly and in its own name, that it is not acceptable: nobody else can have
-    /// made this evidence.
-    pub fn is_authentic(&self) -> bool {
-        !self.failed.iter().any(|finding| finding.check.proves_origin())
+    /// Whether this proves that the prover is not acceptable: nobody else can have made this evidence, nor spoilt it.
+    /// `known_issuers` says whether the certificates above the leaf are those that the prover was accepted with.
+    ///
+    /// One failure that anybody can bring about is enough to prove nothing: without a list that its verifier wants, say,
+    /// all may be forged with an intermediate's key that leaked and was revoked.
+    pub fn convicts(&self, known_issuers: bool) -> bool {
+        let concerns_it = |finding: &Finding| match finding.check.decided_by() {
+            Decider::Prover => true,
+            Decider::Root => known_issuers,
+            Decider::Anybody => false,
+        };
+        !self.failed.is_empty() && self.failed.iter().all(concerns_it)
     }
 }
 

@@ -225,13 +225,24 @@ fn an_older_intermediate_of_the_same_name_signed_other_leaves() {
     assert_eq!(found(&appraisal, Check::Chain), "leaf: its signature is not valid under the key above it");
 }
 
-/// The check of the list and what it says, with AMD's real lists.
+/// The checks of the list and what they say, with AMD's real lists: of the list itself, and of what it names.
 fn revocation(certificates: Certificates, rule: Revocation, time: Time) -> (bool, String) {
+    let (list, named) = lists(certificates, rule, time);
+    named.unwrap_or(list)
+}
+
+type Said = (bool, String);
+
+fn lists(certificates: Certificates, rule: Revocation, time: Time) -> (Said, Option<Said>) {
     let mut rules = strict();
     rules.revocation = rule;
     let report = named("confai-siena").report();
     let appraisal = appraise(&Evidence { report, certificates }, rules, time);
-    (!failed(&appraisal).contains(&Check::Crl), found(&appraisal, Check::Crl).to_owned())
+    let said = |check: Check| {
+        let finding = appraisal.findings.iter().find(|finding| finding.check == check)?;
+        Some((finding.ok, finding.found.clone()))
+    };
+    (said(Check::Crl).expect("always made"), said(Check::Revocation))
 }
 
 #[test]
@@ -240,16 +251,22 @@ fn the_intermediate_that_amd_revoked_is_refused() {
     let now = Certificates { crl: Some(crl.clone()), ..named("confai-siena").certificates() };
     let revoked = Certificates { ask: read("amd-genoa-ask-revoked.der"), ..now.clone() };
     for rule in [Revocation::WhenSupplied, Revocation::Required] {
-        assert_eq!(revocation(revoked.clone(), rule, THEN), (false, "the ASK is revoked".into()));
-        let (ok, found) = revocation(now.clone(), rule, THEN);
-        assert!(ok, "{found}");
+        let (list, named) = lists(revoked.clone(), rule, THEN);
+        assert!(list.0, "the list itself is good: {}", list.1);
+        assert_eq!(named, Some((false, "the ASK is revoked".into())));
+        let (list, named) = lists(now.clone(), rule, THEN);
+        assert!(list.0, "{}", list.1);
+        assert_eq!(named, Some((true, "none".into())));
     }
     // An enclave without a clock knows it as well, and knows a list that was replaced before its rules were written.
-    assert!(!revocation(revoked, Revocation::WhenSupplied, Time::NotBefore(0)).0);
+    assert!(!revocation(revoked.clone(), Revocation::WhenSupplied, Time::NotBefore(0)).0);
     assert!(revocation(now.clone(), Revocation::Required, Time::NotBefore(0)).0);
     for time in [Time::NotBefore(NOW), Time::At(NOW), Time::At(0)] {
-        let (ok, found) = revocation(now.clone(), Revocation::WhenSupplied, time);
-        assert!(!ok && found.starts_with("in force from 2022-10-31T"), "{found}");
+        for certificates in [&now, &revoked] {
+            let (list, named) = lists(certificates.clone(), Revocation::WhenSupplied, time);
+            assert!(!list.0 && list.1.starts_with("in force from 2022-10-31T"), "{}", list.1);
+            assert_eq!(named, None, "a list that is not in force names nobody");
+        }
     }
 }
 

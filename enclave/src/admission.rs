@@ -1,19 +1,29 @@
 //! Whom this enclave talks to: peers whose evidence it has verified against the manifest, over its own fresh challenge.
 //!
 //! A peer that has been admitted stays so until it proves, in answer to a new challenge, that it is no longer acceptable:
-//! then it is cut off. Bad evidence that anybody could have made cuts off nobody.
+//! then it is cut off. Bad evidence that anybody could have made, or spoilt, cuts off nobody ([`Refusal::convicts`]).
+//!
+//! # What others can make this enclave do
+//! A challenge is signed with the keys of the identity that it names, so nobody has evidence sent to another enclave. Keys
+//! are made up easily, so each member is answered only so often (`answers`). A challenge of this enclave is good for one
+//! verification, whatever comes of it; the next tick asks with a fresh nonce. So between two ticks a member makes this
+//! enclave verify evidence once, unless its own host wants it more often. A member that is cut off changes nothing more.
 //!
 //! # State and restart
 //! Who was admitted with which enclave, and who was cut off, is part of the state. Challenges are not: an enclave that was
 //! restored proves itself anew, and has all others do so.
 
-use crate::change::Admitted;
+use crate::answers::{Answers, Asker, Due};
+use crate::change::{Admitted, Guest};
 use crate::effects::Groups;
+use crate::keys::IdentityKeys;
 use crate::platform::Platform;
-use postern_attestation::{Binding, Launch, Time, TrustAnchor, UnverifiedReport, VerifiedReport, Verifier};
+#[cfg(doc)]
+use postern_attestation::Refusal;
+use postern_attestation::{Binding, Launch, Time, TrustAnchor, UnverifiedReport, Verifier};
 use postern_shared::check::Check;
 use postern_shared::identity::{Identity, Roster, SigningKey};
-use postern_shared::ids::{ManifestHash, Measurement, MemberId, Nonce};
+use postern_shared::ids::{ChipId, ManifestHash, Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Certificates, Challenge, Evidence, PeerMessage};
 use postern_shared::wire::{Introduction, RefusedMember, Rejection};
@@ -28,8 +38,9 @@ pub(crate) struct Admission {
     /// The own evidence of this launch, with the certificates that are handed on.
     own_evidence: Option<Admitted>,
     certificates: Option<Certificates>,
-    /// Challenges not yet answered: at most one for each member.
-    open: BTreeMap<MemberId, Nonce>,
+    /// What members were asked: at most one question for each.
+    asked: BTreeMap<MemberId, Question>,
+    answers: Answers,
     /// The challenge to an enclave of the own member that is to take over.
     kin: Option<Nonce>,
     /// Members that have proved themselves to this launch of this enclave.
@@ -42,14 +53,30 @@ pub(crate) struct Admission {
     refused: BTreeMap<MemberId, RefusedMember>,
 }
 
+/// A challenge to a member.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Question {
+    /// It waits for its answer.
+    Open(Nonce),
+    /// Evidence was verified for it since the last tick, so nothing more is until the next.
+    Closed {
+        /// Whether the next tick asks again.
+        again: bool,
+    },
+}
+
 /// What becomes of evidence.
 pub(crate) enum Judgement {
     /// Nothing new.
     Known,
     /// Its member is admitted.
     Admit(Box<Admitted>),
-    /// It is refused, and its member cut off if it was admitted.
+    /// Its member was admitted, and is cut off.
+    CutOff(RefusedMember),
+    /// It is refused, and nothing else changes.
     Refuse(RefusedMember),
+    /// It is refused for what its member was refused for before.
+    RefuseAgain,
 }
 
 impl Admission {
@@ -64,7 +91,8 @@ impl Admission {
             verifier: Verifier::new(anchor, rules, time),
             own_evidence: None,
             certificates: None,
-            open: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            answers: Answers::default(),
             kin: None,
             fresh: BTreeSet::new(),
             enclaves: BTreeMap::new(),
@@ -97,6 +125,7 @@ impl Admission {
             }
         }
         self.certificates = Some(certificates);
+        self.answers.forget();
         Ok(())
     }
 
@@ -158,16 +187,28 @@ impl Admission {
         roster.identities().iter().filter_map(attested).collect()
     }
 
+    /// Time has passed: members may be asked, and may ask, again.
+    pub(crate) fn on_tick(&mut self) {
+        self.answers.on_tick();
+        self.asked.retain(|_, question| *question != Question::Closed { again: false });
+    }
+
     /// Asks every member that has not proved itself to this launch; repeats open challenges.
     pub(crate) fn challenge_missing(
         &mut self,
         manifest: &Manifest,
+        keys: &IdentityKeys,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
         for member in manifest.members.iter().map(|member| member.id) {
-            if !self.is_fresh(member) || self.open.contains_key(&member) {
-                self.challenge(member, platform, groups)?;
+            let wanted = match self.asked.get(&member) {
+                Some(Question::Open(_)) => true,
+                Some(Question::Closed { again }) => *again,
+                None => !self.is_fresh(member),
+            };
+            if wanted {
+                self.challenge(member, keys, platform, groups)?;
             }
         }
         Ok(())
@@ -177,40 +218,73 @@ impl Admission {
     pub(crate) fn challenge(
         &mut self,
         member: MemberId,
+        keys: &IdentityKeys,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
         if member == self.own.member {
             return Ok(());
         }
-        let nonce = match self.open.get(&member) {
-            Some(nonce) => *nonce,
-            None => fresh_nonce(platform)?,
+        let nonce = match self.asked.get(&member) {
+            Some(Question::Open(nonce)) => *nonce,
+            _ => fresh_nonce(platform)?,
         };
-        self.open.insert(member, nonce);
-        let challenge = Challenge { from: self.own, to: member, nonce };
+        self.asked.insert(member, Question::Open(nonce));
+        let challenge = keys.sign_challenge(self.dao, member, nonce);
         groups.send_to(member, &PeerMessage::Challenge(challenge));
         Ok(())
     }
 
-    /// The next challenge to a member has another nonce: an answer to an earlier one proves nothing any more.
-    pub(crate) fn forget_challenge(&mut self, member: MemberId) {
-        self.open.remove(&member);
+    /// Asks a member that claims something only fresh evidence can support: an answer to what it was asked before it
+    /// made a new claim proves nothing.
+    pub(crate) fn challenge_claimant(
+        &mut self,
+        member: MemberId,
+        is_new: bool,
+        keys: &IdentityKeys,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        match self.asked.get_mut(&member) {
+            Some(Question::Closed { again }) => {
+                *again = true;
+                return Ok(());
+            }
+            Some(Question::Open(_)) if is_new => {
+                self.asked.remove(&member);
+            }
+            _ => {}
+        }
+        self.challenge(member, keys, platform, groups)
     }
 
     /// Answers a challenge, and challenges back a peer that is new.
     pub(crate) fn on_challenge(
         &mut self,
         challenge: &Challenge,
+        keys: &IdentityKeys,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        let asker = challenge.from.member;
-        let answer = self.answer(Some(challenge.from), challenge.nonce, platform)?;
-        if self.identity(asker) != Some(&challenge.from) && !self.open.contains_key(&asker) {
-            self.challenge(asker, platform, groups)?;
+        if !challenge.verify(self.dao) {
+            return Err(Rejection::NotAuthentic);
         }
-        groups.send_to(asker, &PeerMessage::Evidence(Box::new(answer)));
+        let asker = challenge.from.member;
+        let known = self.identity(asker) == Some(&challenge.from);
+        let kind = if known { Asker::Admitted } else { Asker::Other };
+        let answer = match self.answers.due(kind, challenge)? {
+            Due::Nothing => return Ok(()),
+            Due::Again(answer) => answer,
+            Due::Report => {
+                let answer = self.answer(Some(challenge.from), challenge.nonce, platform)?;
+                self.answers.keep(kind, asker, answer.clone());
+                Box::new(answer)
+            }
+        };
+        if !known && !self.asked.contains_key(&asker) {
+            self.challenge(asker, keys, platform, groups)?;
+        }
+        groups.send_to(asker, &PeerMessage::Evidence(answer));
         Ok(())
     }
 
@@ -232,9 +306,11 @@ impl Admission {
         if repeated {
             return Ok(Judgement::Known);
         }
-        if self.open.get(&member) != Some(&answer.challenge) {
+        if self.asked.get(&member) != Some(&Question::Open(answer.challenge)) {
             return Err(Rejection::StaleEvidence);
         }
+        // Before it is verified: no two answers to one question cost anything.
+        self.asked.insert(member, Question::Closed { again: true });
         match self.verify(manifest, answer)? {
             Ok(admitted) => {
                 // A member has one enclave for as long as it has that machine: another, fresh one, however well measured,
@@ -246,21 +322,30 @@ impl Admission {
                 if dead || !self.enclaves.get(&member).is_none_or(same) {
                     return Err(Rejection::OtherEnclave(member));
                 }
-                self.open.remove(&member);
+                self.asked.insert(member, Question::Closed { again: false });
                 self.fresh.insert(member);
                 Ok(Judgement::Admit(Box::new(admitted)))
             }
-            Err(Refused { checks, authentic }) => {
-                let was = self.not_cut_off(member).is_ok() && self.enclave(member) == Some(&answer.identity);
-                // Once cut off, it stays so until its evidence is good.
-                let cut_off = self.not_cut_off(member).is_err() || authentic && was;
-                let refused = RefusedMember { member, checks, cut_off };
-                if self.identity(member).is_none() && !cut_off {
-                    self.refused.insert(member, refused.clone());
-                }
-                Ok(Judgement::Refuse(refused))
-            }
+            Err(refused) => Ok(self.refuse(answer, refused)),
         }
+    }
+
+    fn refuse(&mut self, answer: &Attestation, Refused { checks, convicts }: Refused) -> Judgement {
+        let member = answer.identity.member;
+        if let Some(admitted) = self.identity(member) {
+            let cut_off = convicts && *admitted == answer.identity;
+            let refused = RefusedMember { member, checks, cut_off };
+            return if cut_off { Judgement::CutOff(refused) } else { Judgement::Refuse(refused) };
+        }
+        let before = self.refused.get(&member);
+        if before.is_some_and(|before| before.checks == checks) {
+            return Judgement::RefuseAgain;
+        }
+        // Whoever is cut off stays so until its evidence is good. That it fails other checks now is no news to the log.
+        let cut_off = before.is_some_and(|before| before.cut_off);
+        let refused = RefusedMember { member, checks, cut_off };
+        self.refused.insert(member, refused.clone());
+        Judgement::Refuse(refused)
     }
 
     /// Proves who this enclave is: to another, or to somebody that is no enclave.
@@ -278,16 +363,20 @@ impl Admission {
     pub(crate) fn introduce(
         &mut self,
         challenge: &Challenge,
+        keys: &IdentityKeys,
         platform: &mut impl Platform,
     ) -> Result<Introduction, Rejection> {
-        let own = self.own;
-        if challenge.to != own.member || challenge.from.member != own.member {
+        let own = self.own.member;
+        if challenge.to != own || challenge.from.member != own {
             return Err(Rejection::Misdirected);
+        }
+        if !challenge.verify(self.dao) {
+            return Err(Rejection::NotAuthentic);
         }
         let attestation = self.answer(Some(challenge.from), challenge.nonce, platform)?;
         let nonce = fresh_nonce(platform)?;
         self.kin = Some(nonce);
-        Ok(Introduction { attestation, challenge: Challenge { from: own, to: own.member, nonce } })
+        Ok(Introduction { attestation, challenge: keys.sign_challenge(self.dao, own, nonce) })
     }
 
     /// The challenge to the enclave that is to take over.
@@ -328,8 +417,8 @@ impl Admission {
         self.enclaves.insert(member, admitted);
     }
 
-    /// Goes by a new epoch of the manifest: enclaves of machines that it replaces are dead for good.
-    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) {
+    /// Goes by a new epoch of the manifest: enclaves of machines that it replaces are dead for good. Says whose.
+    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) -> Vec<MemberId> {
         let rules = manifest.attestation.clone();
         let time = Time::NotBefore(rules.not_before);
         self.verifier = Verifier::new(anchor, rules, time);
@@ -337,11 +426,14 @@ impl Admission {
             let entry = manifest.member(admitted.attestation.identity.member);
             entry.is_some_and(|entry| entry.machine <= admitted.machine)
         };
+        let mut died = Vec::new();
         for (member, admitted) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
             self.dead.insert(admitted.attestation.identity.signing);
             self.fresh.remove(&member);
             self.refused.remove(&member);
+            died.push(member);
         }
+        died
     }
 
     /// Enclaves that are dead for good.
@@ -376,27 +468,32 @@ impl Admission {
         let launch = Launch { epoch: manifest.epoch, host_data: self.dao.0, chip_ids: &entry.chip_ids };
         let report_data = Binding::of(self.dao, answer).report_data();
         Ok(match self.verifier.verify(&answer.evidence, &launch, &report_data) {
-            // One guest posing as two members would hold two shares.
-            Ok(report) if self.is_another_member(member, &report) => {
-                Err(Refused { checks: vec![Check::Distinct], authentic: true })
+            Ok(report) => {
+                let chip = ChipId(*report.chip_id());
+                let guest = Guest { chip, report_id: *report.report_id() };
+                // One guest posing as two members would hold two shares.
+                if self.is_another_member(member, &guest) {
+                    return Ok(Err(Refused { checks: vec![Check::Distinct], convicts: false }));
+                }
+                Ok(Admitted { attestation: answer.clone(), guest, machine: entry.machine })
             }
-            Ok(report) => Ok(Admitted {
-                attestation: answer.clone(),
-                report_id: *report.report_id(),
-                machine: entry.machine,
-            }),
-            Err(refusal) => Err(Refused {
-                checks: refusal.failed().iter().map(|finding| finding.check).collect(),
-                authentic: refusal.is_authentic(),
-            }),
+            Err(refusal) => {
+                let known = self.enclaves.get(&member).map(|known| &known.attestation.evidence.certificates);
+                let known_issuers =
+                    known.is_some_and(|known| known.has_issuers_of(&answer.evidence.certificates));
+                Err(Refused {
+                    checks: refusal.failed().iter().map(|finding| finding.check).collect(),
+                    convicts: refusal.convicts(known_issuers),
+                })
+            }
         })
     }
 
-    fn is_another_member(&self, member: MemberId, report: &VerifiedReport) -> bool {
+    fn is_another_member(&self, member: MemberId, guest: &Guest) -> bool {
         let known = self.enclaves.values().chain(&self.own_evidence);
         known
             .filter(|known| known.attestation.identity.member != member)
-            .any(|known| known.report_id == *report.report_id())
+            .any(|known| known.guest.may_be(guest))
     }
 
     fn attest(
@@ -442,8 +539,8 @@ impl From<Rejection> for RefusedEvidence {
 /// Why evidence was refused.
 struct Refused {
     checks: Vec<Check>,
-    /// Whether nobody but the peer itself can have made it.
-    authentic: bool,
+    /// Whether it proves that the peer itself is not acceptable.
+    convicts: bool,
 }
 
 pub(crate) fn fresh_nonce(platform: &mut impl Platform) -> Result<Nonce, Rejection> {

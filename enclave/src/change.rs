@@ -4,7 +4,7 @@
 use crate::secret::SecretBytes;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{MemberId, Nonce, PoolId};
+use postern_shared::ids::{Address, ChipId, MemberId, Nonce, PoolId};
 use postern_shared::message::Attestation;
 use postern_shared::wire::RefusedMember;
 use postern_shared::witness::SignedNote;
@@ -57,13 +57,33 @@ pub(crate) struct Genesis {
     /// What all coins come from: 32 bytes.
     pub(crate) seed: SecretBytes,
     pub(crate) nonce: Nonce,
+    /// Of this manifest and of all before it.
+    pub(crate) pool_managers: Vec<Address>,
 }
 
 /// A peer, and the guest that it is.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Admitted {
     pub(crate) attestation: Attestation,
-    pub(crate) report_id: [u8; 32],
+    pub(crate) guest: Guest,
     /// Which of its member's machines.
     pub(crate) machine: u32,
+}
+
+/// Which guest of which chip.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Guest {
+    /// Zeros if the chip hides.
+    pub(crate) chip: ChipId,
+    /// By the chip's word: another chip may copy it.
+    pub(crate) report_id: [u8; 32],
+}
+
+impl Guest {
+    /// Whether both may be one guest: of chips that hide, only the report's id tells.
+    pub(crate) fn may_be(&self, other: &Self) -> bool {
+        let hidden = ChipId([0; 64]);
+        let same_chip = self.chip == other.chip || self.chip == hidden || other.chip == hidden;
+        same_chip && self.report_id == other.report_id
+    }
 }

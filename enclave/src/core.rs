@@ -25,7 +25,7 @@ use crate::witness::Watch;
 use postern_attestation::ReportData;
 use postern_shared::epoch::{self, SignedEpoch};
 use postern_shared::identity::Identity;
-use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::ids::{Address, Digest, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Certificates, Envelope};
 use postern_shared::policy::Trust;
@@ -80,6 +80,12 @@ impl<P: Platform> Core<P> {
     /// Writes a snapshot when the log has grown by so many bytes, and by twice the size of the last.
     pub fn with_snapshots_after(self, bytes: usize) -> Self {
         Self { snapshot_after: bytes, ..self }
+    }
+
+    /// A host's connection begins: whoever drives the core MUST say so before the first request that comes over it. What
+    /// was handed out before, perhaps to another host, can't be acknowledged on it until it was handed out on it too.
+    pub fn connected(&mut self) {
+        self.outputs.connect();
     }
 
     /// Applies one request. Never blocks, never panics; bounded work, bounded output.
@@ -137,8 +143,7 @@ impl<P: Platform> Core<P> {
                 return Ok(Reply::Done);
             }
             Request::Acknowledge(through) => {
-                self.outputs.acknowledge(through);
-                return Ok(Reply::Done);
+                return self.outputs.acknowledge(through).map(|()| Reply::Done);
             }
             _ if !self.outputs.has_room() => return Err(Rejection::Busy),
             // Over zeros, which no identity hashes to: a host that chose the data could pose as an enclave.
@@ -218,7 +223,7 @@ impl<P: Platform> Core<P> {
         certificates: Certificates,
         groups: &mut Groups,
     ) -> Result<Reply, Rejection> {
-        let manifest = self.check_manifest(first, epochs, member)?;
+        let (manifest, pool_managers) = self.check_manifest(first, epochs, member)?;
         if let Life::Started(started) = &mut self.life {
             if started.session.dao != manifest.genesis() || started.session.own() != member {
                 return Err(Rejection::StartedOtherwise);
@@ -232,7 +237,7 @@ impl<P: Platform> Core<P> {
         self.platform.fill_random(&mut log).map_err(failed)?;
         let machine = manifest.member(member).map(|entry| entry.machine).unwrap_or_default();
         let (manifest, seed) = (manifest.to_canonical(), SecretBytes::of(&seed[..]));
-        let genesis = Genesis { manifest, member, machine, seed, nonce };
+        let genesis = Genesis { manifest, member, machine, seed, nonce, pool_managers };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
             .ok_or(Rejection::InvalidManifest)?;
         session.renew(certificates, &mut self.platform, groups)?;
@@ -253,18 +258,19 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
-    /// The newest manifest of a DAO that this member is in.
+    /// The newest manifest of a DAO that this member is in, and the pool managers of all its manifests.
     fn check_manifest(
         &self,
         first: &[u8],
         epochs: &[SignedEpoch],
         member: MemberId,
-    ) -> Result<Manifest, Rejection> {
+    ) -> Result<(Manifest, Vec<Address>), Rejection> {
         let first = Manifest::from_canonical(first).map_err(|_| Rejection::InvalidManifest)?;
         let manifest = epoch::follow(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
+        let managers = epoch::pool_managers(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
         manifest.member(member).ok_or(Rejection::NotAMember(member))?;
         self.check_trust(&manifest)?;
-        Ok(manifest)
+        Ok((manifest, managers))
     }
 
     fn check_trust(&self, manifest: &Manifest) -> Result<(), Rejection> {
@@ -307,7 +313,7 @@ impl<P: Platform> Core<P> {
         if matches!(self.life, Life::Started(_)) {
             return Err(Rejection::StartedOtherwise);
         }
-        let manifest = self.check_manifest(first, epochs, member)?;
+        let (manifest, _) = self.check_manifest(first, epochs, member)?;
         let heir = Heir::new(manifest, member, certificates, &mut self.platform, groups)?;
         let challenge = heir.challenge();
         self.life = Life::Succeeding(Box::new(heir));

@@ -4,7 +4,7 @@ use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Broadcast, PeerMessage};
 use postern_shared::record::SealedRecord;
-use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record};
+use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record, Rejection};
 use std::collections::VecDeque;
 
 /// Most outputs that may wait for the host's acknowledgement, and most bytes of them.
@@ -31,7 +31,9 @@ pub(crate) struct OutputQueue {
     waiting: VecDeque<Group>,
     bytes: usize,
     newest: u64,
-    /// The newest that was handed out.
+    /// The newest that was handed out since a host last asked for everything: what follows it is next.
+    cursor: u64,
+    /// The newest that was handed out on this connection: no later one can have been stored by its host.
     handed: u64,
 }
 
@@ -152,32 +154,42 @@ impl OutputQueue {
         }
     }
 
-    /// Forgets what the host has stored.
-    pub(crate) fn acknowledge(&mut self, through: u64) {
+    /// A host has connected: it has been handed nothing yet, whatever the one before was.
+    pub(crate) fn connect(&mut self) {
+        (self.cursor, self.handed) = (0, 0);
+    }
+
+    /// Forgets what the host has stored, which it can have stored only if it was handed it.
+    pub(crate) fn acknowledge(&mut self, through: u64) -> Result<(), Rejection> {
+        if through > self.handed {
+            return Err(Rejection::NotHandedOut);
+        }
         while self.waiting.front().is_some_and(|group| group.newest() <= through) {
             if let Some(group) = self.waiting.pop_front() {
                 self.bytes = self.bytes.saturating_sub(group.size);
             }
         }
+        Ok(())
     }
 
     /// Hands out everything not acknowledged once more.
     pub(crate) fn repeat(&mut self) {
-        self.handed = 0;
+        self.cursor = 0;
     }
 
     /// What was not handed out yet, up to `budget` bytes but never half a group; and whether there is more.
     pub(crate) fn next(&mut self, budget: usize) -> (Vec<NumberedOutput>, bool) {
         let (mut outputs, mut left) = (Vec::new(), budget);
         // Numbers ascend: what was handed out is at the front.
-        let handed = self.handed;
-        let begin = self.waiting.partition_point(|group| group.newest() <= handed);
+        let cursor = self.cursor;
+        let begin = self.waiting.partition_point(|group| group.newest() <= cursor);
         for group in self.waiting.range(begin..) {
             if group.size > left && !outputs.is_empty() {
                 return (outputs, true);
             }
             left = left.saturating_sub(group.size);
-            self.handed = group.newest();
+            self.cursor = group.newest();
+            self.handed = self.handed.max(self.cursor);
             outputs.extend(group.outputs.iter().cloned());
         }
         (outputs, false)

@@ -1,7 +1,8 @@
 //! The log: one chain of sealed records, written by [`Journal`] and read again, in a new life of the enclave, by
 //! [`Reader`].
 //!
-//! A record holds a [`Change`], something settled for good ([`Settled`]), or a part of a snapshot ([`Item`]s). Reading
+//! A record holds a [`Change`], something settled for good ([`Settled`]), or a part of a snapshot ([`Item`]s). None is longer
+//! than a quarter of a frame, whatever others have made this enclave keep. Reading
 //! them in order gives the state again: the state is a function of its changes, and only the very build that wrote a
 //! record can open it, so the function is the same.
 //!
@@ -13,15 +14,20 @@
 use crate::change::Change;
 use crate::platform::Platform;
 use crate::seal::LogKey;
-use crate::snapshot::Item;
+use crate::snapshot::{Item, Joiner};
 use crate::vault::{Settled, VaultHead};
 use postern_shared::codec;
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::record::{
     LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedError, SealedRecord, SlotHeader,
 };
-use postern_shared::wire::Rejection;
+use postern_shared::wire::{MAX_FRAME, Rejection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+/// Most bytes that a record may have as it is sealed: with everything around it, less than a quarter of a frame. What does
+/// not fit is refused before it changes anything; a record that no frame held would stop the enclave for good.
+pub(crate) const MAX_CONTENT: usize = (MAX_FRAME >> 2) - 1024;
 
 /// Whose log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,16 +101,23 @@ impl Journal {
         self.grown > self.snapshot.saturating_mul(2).max(least)
     }
 
-    pub(crate) fn change(&mut self, change: &Change, salt: Salt) -> Result<SealedRecord, Rejection> {
-        self.write(RecordKind::Change, change, salt)
+    /// The content of a change's record, if it fits one.
+    pub(crate) fn content(change: &Change) -> Result<Zeroizing<Vec<u8>>, Rejection> {
+        let content = codec::encode_secret(change);
+        if content.len() <= MAX_CONTENT { Ok(content) } else { Err(Rejection::TooLong) }
+    }
+
+    pub(crate) fn change(&mut self, content: &[u8], salt: Salt) -> Result<SealedRecord, Rejection> {
+        self.write(RecordKind::Change, content, salt)
     }
 
     pub(crate) fn vault(&mut self, content: &VaultContent, salt: Salt) -> Result<SealedRecord, Rejection> {
-        self.write(RecordKind::Vault, content, salt)
+        self.write(RecordKind::Vault, &codec::encode_secret(content), salt)
     }
 
-    pub(crate) fn part(&mut self, items: &[Item], salt: Salt) -> Result<SealedRecord, Rejection> {
-        self.write(RecordKind::Part, items, salt)
+    /// A part of a snapshot's stream.
+    pub(crate) fn part(&mut self, part: &[u8], salt: Salt) -> Result<SealedRecord, Rejection> {
+        self.write(RecordKind::Part, part, salt)
     }
 
     /// Ends a snapshot whose parts begin with record `first` and have `size` bytes.
@@ -115,22 +128,21 @@ impl Journal {
         vault: VaultHead,
         salt: Salt,
     ) -> Result<SealedRecord, Rejection> {
-        let record = self.write(RecordKind::Snapshot { first }, &SnapshotContent { vault }, salt)?;
+        let content = codec::encode_secret(&SnapshotContent { vault });
+        let record = self.write(RecordKind::Snapshot { first }, &content, salt)?;
         (self.grown, self.snapshot) = (0, size);
         Ok(record)
     }
 
-    fn write<T: Serialize + ?Sized>(
-        &mut self,
-        kind: RecordKind,
-        content: &T,
-        salt: Salt,
-    ) -> Result<SealedRecord, Rejection> {
+    fn write(&mut self, kind: RecordKind, content: &[u8], salt: Salt) -> Result<SealedRecord, Rejection> {
+        if content.len() > MAX_CONTENT {
+            return Err(Rejection::TooLong);
+        }
         let LogName { dao, member, log } = self.name;
         let number = self.head.number.checked_add(1).ok_or(Rejection::Busy)?;
         let previous = self.head.digest;
         let header = RecordHeader { version: RECORD_VERSION, dao, member, log, number, previous, kind, salt };
-        let record = self.key.seal(header, &codec::encode_secret(content)).ok_or(Rejection::Busy)?;
+        let record = self.key.seal(header, content).ok_or(Rejection::Busy)?;
         self.head = record.head();
         self.grown = self.grown.saturating_add(record.ciphertext.len());
         Ok(record)
@@ -163,7 +175,7 @@ enum Begun {
     /// Vault records, before a snapshot.
     No,
     /// Within the first snapshot.
-    Snapshot { first: u64, items: Vec<Item> },
+    Snapshot { first: u64, joiner: Joiner },
     /// The state is there and grows.
     Yes,
 }
@@ -238,12 +250,11 @@ impl Reader {
                 Ok(Content::Vault(content))
             }
             RecordKind::Part => {
-                match &mut self.begun {
-                    Begun::No => {
-                        self.begun = Begun::Snapshot { first: number, items: decode(number, bytes)? }
-                    }
-                    Begun::Snapshot { items, .. } => items.extend(decode::<Vec<Item>>(number, bytes)?),
-                    Begun::Yes => {}
+                if matches!(self.begun, Begun::No) {
+                    self.begun = Begun::Snapshot { first: number, joiner: Joiner::default() };
+                }
+                if let Begun::Snapshot { joiner, .. } = &mut self.begun {
+                    joiner.add(bytes).ok_or(SealedError::Content { number })?;
                 }
                 Ok(Content::Nothing)
             }
@@ -254,7 +265,9 @@ impl Reader {
                     return Err(SealedError::Vault { expected, found });
                 }
                 match core::mem::replace(&mut self.begun, Begun::Yes) {
-                    Begun::Snapshot { first: begun, items } if begun == first => Ok(Content::Snapshot(items)),
+                    Begun::Snapshot { first: begun, joiner } if begun == first => {
+                        joiner.finish().map(Content::Snapshot).ok_or(SealedError::Incomplete)
+                    }
                     Begun::Yes => Ok(Content::Nothing),
                     _ => Err(SealedError::Incomplete),
                 }

@@ -1,4 +1,4 @@
-//! The identity's secret keys, and the four things that are done with them.
+//! The identity's secret keys, and the things that are done with them.
 
 use crate::coins::Coins;
 use ed25519_dalek::Signer;
@@ -9,9 +9,11 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use postern_shared::bls::{G1, Scalar};
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-use postern_shared::ids::{ManifestHash, MemberId};
-use postern_shared::message::{Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot};
-use postern_shared::pairwise::{Opening, Pair};
+use postern_shared::ids::{ManifestHash, MemberId, Nonce};
+use postern_shared::message::{
+    Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot,
+};
+use postern_shared::sealed_shares::{CheckedShares, Opening, Pair};
 use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
 
@@ -31,7 +33,8 @@ impl IdentityKeys {
     pub fn derive(coins: &Coins, member: MemberId) -> Self {
         let signing = ed25519_dalek::SigningKey::from_bytes(&coins.bytes("postern-key-signing-v1", b""));
         let agreement = X25519HkdfSha256::derive_keypair(&coins.bytes("postern-key-agreement-v1", b"")[..]);
-        let dealing = coins.scalar("postern-key-dealing-v1", b"");
+        // Of this version: builds before it opened shares without a proof that their dealer knew the ephemeral secret.
+        let dealing = coins.scalar("postern-key-dealing-v2", b"");
         let identity = Identity {
             member,
             signing: SigningKey(signing.verifying_key().to_bytes()),
@@ -58,6 +61,13 @@ impl IdentityKeys {
         SignedNote { note, signature: IdentitySignature(signature.to_bytes()) }
     }
 
+    /// Signs a question to a member's enclave.
+    pub fn sign_challenge(&self, dao: ManifestHash, to: MemberId, nonce: Nonce) -> Challenge {
+        let signed = Challenge::signed_bytes(dao, &self.identity, to, &nonce);
+        let signature = IdentitySignature(self.signing.sign(&signed).to_bytes());
+        Challenge { from: self.identity, to, nonce, signature }
+    }
+
     /// Signs something about logs.
     pub fn sign_witness(&self, dao: ManifestHash, witness: Witness) -> WitnessMessage {
         let from = self.identity.member;
@@ -73,10 +83,11 @@ impl IdentityKeys {
         recipient: &Identity,
         plaintext: &[u8],
     ) -> Option<Envelope> {
-        let recipient = Deserializable::from_bytes(&recipient.agreement.0).ok()?;
+        let identity = recipient;
+        let recipient = Deserializable::from_bytes(&identity.agreement.0).ok()?;
         let associated = codec::encode(&header);
-        // The ephemeral key depends on all that it encrypts: never one key for two messages.
-        let context = Zeroizing::new(codec::encode(&(&associated, plaintext)));
+        // The ephemeral key depends on all that it encrypts and for whom: never one key for two messages or two people.
+        let context = codec::encode_secret(&(&associated, identity, plaintext));
         let (encapsulated, ciphertext) =
             hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
                 &OpModeS::Auth(self.agreement.clone()),
@@ -106,15 +117,19 @@ impl IdentityKeys {
         .map(Zeroizing::new)
     }
 
-    /// The point shared with a dealer that published this ephemeral key.
-    pub fn dealt_to_me(&self, ephemeral: &G1) -> G1 {
-        *ephemeral * &self.dealing
+    /// The own share, at `position`, of what a dealer has sealed. `None` if it does not decrypt.
+    pub fn open_share(
+        &self,
+        pair: &Pair<'_>,
+        shares: &CheckedShares,
+        position: usize,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        shares.open(pair, position, |ephemeral| ephemeral * &self.dealing)
     }
 
-    /// Makes the key of one bad deal public.
-    pub fn disclose(&self, coins: &Coins, pair: &Pair, ephemeral: &G1) -> Opening {
-        let context = codec::encode(&(pair, ephemeral.encode()));
-        pair.disclose(&self.dealing, ephemeral, &coins.scalar("postern-disclose-v1", &context))
+    /// Makes the key of one bad share public.
+    pub fn disclose(&self, coins: &Coins, pair: &Pair<'_>, shares: &CheckedShares) -> Opening {
+        shares.disclose(pair, &self.dealing, |context| coins.scalar("postern-disclose-v1", context))
     }
 }
 
@@ -147,6 +162,25 @@ mod tests {
         let mut altered = sealed;
         altered.ciphertext[0] ^= 1;
         assert!(two.open(one.identity(), &altered).is_none(), "altered");
+    }
+
+    #[test]
+    fn a_question_verifies_as_its_asker_put_it_only() {
+        let ((_, one), (_, two)) = (member(1), member(2));
+        let dao = ManifestHash([5; 32]);
+        let asked = one.sign_challenge(dao, MemberId(2), Nonce([6; 32]));
+        assert!(asked.verify(dao));
+        assert!(!asked.verify(ManifestHash([4; 32])), "in another DAO");
+        assert!(!Challenge { from: *two.identity(), ..asked }.verify(dao), "in another's name");
+        let other_keys = Identity { agreement: two.identity().agreement, ..asked.from };
+        assert!(!Challenge { from: other_keys, ..asked }.verify(dao), "for other keys");
+        assert!(!Challenge { to: MemberId(3), ..asked }.verify(dao), "to another");
+        assert!(!Challenge { nonce: Nonce([7; 32]), ..asked }.verify(dao), "another question");
+        // Nothing else that is signed with the key passes for one.
+        assert_ne!(
+            Challenge::signed_bytes(dao, &asked.from, asked.to, &asked.nonce),
+            SignedDigest::signed_bytes(&header(1, 2).slot, &Broadcast::digest_of(&codec::encode(&asked)))
+        );
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Today the claim is the own host's. It is enough because no ceremony gets anywhere on one host's word: a keygen needs
 //! all operators, and a presign or release a threshold, each with the same event from its own host's own nodes. An
 //! in-enclave proof of the event would be checked here.
+//!
+//! A host may have been told something wrong by its node, so a claim can be corrected as long as nothing depends on it:
+//! the session knows (`Session::observe`).
 
 use postern_shared::bls::PublicKey;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
@@ -23,22 +26,35 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Takes note of an event of a pool that is not settled, beside `settled` others that are; says whether it is new. A
-    /// pool's event happens once: another one like it is refused.
-    pub(crate) fn observe(&mut self, event: ChainEvent, settled: usize) -> Result<bool, Rejection> {
+    /// pool's event happens once: another one like it takes its place if `may_correct`, and is refused otherwise.
+    pub(crate) fn observe(
+        &mut self,
+        event: ChainEvent,
+        settled: usize,
+        may_correct: bool,
+    ) -> Result<bool, Rejection> {
         let most = MAX_POOLS.saturating_sub(settled);
         match event {
-            ChainEvent::DepositRequested(request) => note(&mut self.deposits, request.pool, request, most),
-            ChainEvent::ValidatorIndexed { pool, pubkey, validator_index } => {
-                note(&mut self.validators, pool, (pubkey, validator_index), most)
+            ChainEvent::DepositRequested(request) => {
+                note(&mut self.deposits, request.pool, request, most, may_correct)
             }
-            ChainEvent::ExitRequested { source, pool } => note(&mut self.exits, pool, source, MAX_POOLS),
+            ChainEvent::ValidatorIndexed { pool, pubkey, validator_index } => {
+                note(&mut self.validators, pool, (pubkey, validator_index), most, may_correct)
+            }
+            ChainEvent::ExitRequested { .. } => self.observe_settled(&event, may_correct),
         }
     }
 
     /// Takes note of what a settled pool's events say that is new: only its exit can be.
-    pub(crate) fn observe_settled(&mut self, event: &ChainEvent) -> Result<bool, Rejection> {
+    pub(crate) fn observe_settled(
+        &mut self,
+        event: &ChainEvent,
+        may_correct: bool,
+    ) -> Result<bool, Rejection> {
         match event {
-            ChainEvent::ExitRequested { source, pool } => note(&mut self.exits, *pool, *source, MAX_POOLS),
+            ChainEvent::ExitRequested { source, pool } => {
+                note(&mut self.exits, *pool, *source, MAX_POOLS, may_correct)
+            }
             _ => Ok(false),
         }
     }
@@ -55,6 +71,10 @@ impl Ledger {
 
     pub(crate) fn validators(&self) -> impl Iterator<Item = (PoolId, PublicKey, u64)> {
         self.validators.iter().map(|(pool, (pubkey, index))| (*pool, *pubkey, *index))
+    }
+
+    pub(crate) fn validator_index(&self, pool: PoolId) -> Option<u64> {
+        self.validators.get(&pool).map(|(_, index)| *index)
     }
 
     pub(crate) fn exits(&self) -> impl Iterator<Item = (PoolId, EventSource)> {
@@ -77,12 +97,13 @@ fn note<T: PartialEq>(
     pool: PoolId,
     event: T,
     most: usize,
+    may_correct: bool,
 ) -> Result<bool, Rejection> {
     match events.get(&pool) {
         Some(known) if *known == event => Ok(false),
-        Some(_) => Err(Rejection::ContradictoryEvent),
+        Some(_) if !may_correct => Err(Rejection::ContradictoryEvent),
         None if events.len() >= most => Err(Rejection::Busy),
-        None => {
+        _ => {
             events.insert(pool, event);
             Ok(true)
         }

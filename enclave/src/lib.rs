@@ -19,10 +19,12 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod admission;
+mod answers;
 pub mod ceremony;
 mod change;
 pub mod coins;
 pub mod core;
+mod dealing;
 mod effects;
 mod journal;
 pub mod keys;
@@ -41,6 +43,8 @@ pub mod shell;
 mod snapshot;
 #[cfg(target_os = "linux")]
 pub mod snp;
+#[cfg(target_os = "linux")]
+mod stack;
 mod started;
 mod statements;
 mod succession;

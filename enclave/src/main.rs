@@ -1,7 +1,7 @@
 //! The production enclave: the core on a real SEV-SNP guest, serving one host at a time over vsock.
 //!
-//! It dials nobody, stores nothing, and has no option but the port. As the first process of its VM it has none at all, and
-//! shuts all doors before it serves. Standard error is where the VM's console is, if it has one, which the host reads: it
+//! It dials nobody, stores nothing, and has no option but the port. As the first process of its VM it has no option but the
+//! word that lets hosts in from any port, which the launch digest shows, and shuts all doors before it serves. Standard error is where the VM's console is, if it has one, which the host reads: it
 //! tells why the enclave did not start, or that it did, and nothing of what it then does.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -28,11 +28,11 @@ fn main() -> ExitCode {
 mod linux {
     use postern_enclave::core::Core;
     use postern_enclave::pid1::{self, Pid1Error};
-    use postern_enclave::shell;
+    use postern_enclave::shell::{self, Limits};
     use postern_enclave::snp::{Snp, StartError};
-    use postern_enclave::vsock::{DEFAULT_PORT, Listener};
+    use postern_enclave::vsock::{ANY_PORT, DEFAULT_PORT, Door, Listener};
     use std::convert::Infallible;
-    use std::ffi::OsString;
+    use std::ffi::{OsStr, OsString};
     use std::io::{self, Write};
 
     /// Exit code after a panic, as Rust's own.
@@ -47,6 +47,9 @@ mod linux {
             u32::MAX
         )]
         Usage,
+        /// A word on the kernel's command line that neither the kernel knows nor we do.
+        #[error("the kernel's command line may tell the enclave nothing but `{ANY_PORT}`, it says `{0}`")]
+        Words(String),
         /// Not a VM of ours.
         #[error(transparent)]
         Pid1(#[from] Pid1Error),
@@ -73,20 +76,30 @@ mod linux {
 
     /// Serves until no connection can be had any more.
     pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, EnclaveError> {
-        // A kernel hands its first process those words of its command line that it does not know itself.
-        let port =
-            if pid1::is_first() { DEFAULT_PORT } else { port(arguments).ok_or(EnclaveError::Usage)? };
+        let (port, door) = if pid1::is_first() { first(arguments)? } else { ordinary(arguments)? };
         if pid1::is_first() {
             pid1::begin()?;
         }
         let mut core = Core::new(Snp::open()?);
-        let listener = Listener::bind(port).map_err(|reason| EnclaveError::Listen { port, reason })?;
+        let listener = Listener::bind(port, door).map_err(|reason| EnclaveError::Listen { port, reason })?;
         if pid1::is_first() {
             pid1::close()?;
         }
         let _ = writeln!(io::stderr(), "postern-enclave: serving on vsock port {port}");
-        let reason = shell::serve_each(&mut core, || listener.accept(), |_| {});
+        let reason = shell::serve_each(&mut core, &Limits::default(), || listener.accept(), |_| {});
         Err(EnclaveError::Accept { port, reason })
+    }
+
+    /// Where to listen, and for whom, as the first process of a VM.
+    fn first(words: impl Iterator<Item = OsString>) -> Result<(u32, Door), EnclaveError> {
+        let words: Vec<OsString> = words.collect();
+        let unknown = || EnclaveError::Words(words.join(OsStr::new(" ")).to_string_lossy().into_owned());
+        Ok((DEFAULT_PORT, Door::asked_for(&words).ok_or_else(unknown)?))
+    }
+
+    /// The same, as any other process.
+    fn ordinary(arguments: impl Iterator<Item = OsString>) -> Result<(u32, Door), EnclaveError> {
+        Ok((port(arguments).ok_or(EnclaveError::Usage)?, Door::Privileged))
     }
 
     /// The port to listen on. `u32::MAX` would mean any.
@@ -101,6 +114,17 @@ mod linux {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn a_vms_first_process_is_told_nothing_but_who_may_connect() {
+            let first = |words: &[&str]| first(words.iter().map(OsString::from));
+            assert_eq!(first(&[]).unwrap(), (DEFAULT_PORT, Door::Privileged));
+            assert_eq!(first(&["any-port"]).unwrap(), (DEFAULT_PORT, Door::AnyPort));
+            for refused in [&["5001"][..], &["any-port", "5000"], &["anyport"], &["single"], &[""]] {
+                let error = first(refused).unwrap_err().to_string();
+                assert!(error.contains(&format!("`{}`", refused.join(" "))), "{error}");
+            }
+        }
 
         #[test]
         fn the_port_is_the_only_argument() {

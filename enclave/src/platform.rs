@@ -77,11 +77,18 @@ impl KeyFields {
 }
 
 /// A key from the secure processor. Wiped on drop; run it through a KDF with a label for each use.
-pub struct DerivedKey(Zeroizing<[u8; 32]>);
+///
+/// Boxed: whoever has it moves a pointer, and leaves no copies where it was.
+pub struct DerivedKey(Box<Zeroizing<[u8; 32]>>);
 
 impl DerivedKey {
-    /// What the firmware answered, unless that is no key: some firmware answers a bad request with zeros.
-    pub fn from_firmware(key: Zeroizing<[u8; 32]>) -> Result<Self, PlatformError> {
+    /// What the firmware answered, written where it will stay; unless it is no key: some firmware answers a bad request
+    /// with zeros.
+    pub fn from_firmware(
+        answer: impl FnOnce(&mut [u8; 32]) -> Result<(), PlatformError>,
+    ) -> Result<Self, PlatformError> {
+        let mut key = Box::new(Zeroizing::new([0; 32]));
+        answer(&mut key)?;
         if bool::from(key.ct_eq(&[0; 32])) { Err(PlatformError::ZeroKey) } else { Ok(Self(key)) }
     }
 
@@ -182,8 +189,14 @@ mod tests {
 
     #[test]
     fn zeros_are_no_key_and_a_key_is_not_shown() {
-        assert_eq!(DerivedKey::from_firmware(Zeroizing::new([0; 32])).unwrap_err(), PlatformError::ZeroKey);
-        let key = DerivedKey::from_firmware(Zeroizing::new([0xAB; 32])).unwrap();
+        assert_eq!(DerivedKey::from_firmware(|_| Ok(())).unwrap_err(), PlatformError::ZeroKey);
+        let failed = DerivedKey::from_firmware(|_| Err(PlatformError::Unreachable));
+        assert_eq!(failed.unwrap_err(), PlatformError::Unreachable);
+        let key = DerivedKey::from_firmware(|key| {
+            *key = [0xAB; 32];
+            Ok(())
+        });
+        let key = key.unwrap();
         assert_eq!(key.expose(), &[0xAB; 32]);
         assert_eq!(format!("{key:?}"), "DerivedKey { .. }");
     }

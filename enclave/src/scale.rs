@@ -5,7 +5,7 @@ use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
 use crate::seal::LogKey;
 use crate::vault::{Settled, Vault, VaultHead};
 use postern_attestation::{ReportData, TrustAnchor};
-use postern_shared::ids::{ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
 use postern_shared::record::{LogHead, LogId, Salt};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,8 @@ fn a_hundred_thousand_settled_pools_fit_the_vm() {
         let mut follows = VaultHead::START;
         for first in (0..POOLS).step_by(POOLS_IN_RECORD as usize) {
             let pools = first..(first + POOLS_IN_RECORD).min(POOLS);
-            let settled: Vec<Settled> = pools.map(|pool| Settled::of_size(PoolId(pool), size)).collect();
+            let id = |number| PoolId::new(31337, Address([0xaa; 20]), number);
+            let settled: Vec<Settled> = pools.map(|pool| Settled::of_size(id(pool), size)).collect();
             let head = follows.with(&settled);
             let begun = Instant::now();
             let salt = Salt([first as u8; 32]);

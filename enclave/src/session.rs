@@ -22,20 +22,27 @@ use postern_attestation::TrustAnchor;
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::VoluntaryExit;
+use postern_shared::events::{ChainEvent, EventSource};
 use postern_shared::identity::{Identity, Roster};
-use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, Envelope, PeerMessage};
+use postern_shared::message::{Broadcast, Envelope, PeerMessage, Slot};
 use postern_shared::presign::PresignTerms;
 use postern_shared::record::LogHead;
 use postern_shared::release::ReleaseTerms;
-use postern_shared::wire::{Output, Rejection};
+use postern_shared::wire::{Notice, Output, Recipient, Rejection};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use zeroize::Zeroizing;
 
 /// Most presigns and releases that go on at a time.
 const MAX_CEREMONIES: usize = 100_000;
+
+/// Most presigns of one pool, and most of its keygens that were replaced and may come back. Each is begun by another answer
+/// of this host, or another set of members that are there; beyond that a pool stands still. They bound what a settled pool
+/// takes: at most 8 · 80 KB with 40 members, below [`crate::journal::MAX_CONTENT`].
+const MAX_PRESIGNS: usize = 8;
+const MAX_PARKED: usize = 8;
 
 /// Presigned exits are valid from the first epoch on, so that they are ripe whenever they are needed.
 const EXIT_EPOCH: u64 = 0;
@@ -45,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) manifest: Manifest,
     /// Every manifest so far, in canonical form: ceremonies end under the one that they began under.
     pub(crate) manifests: BTreeMap<ManifestHash, Vec<u8>>,
+    /// The pool managers of every manifest so far, those before this enclave's first one too: their pools are served.
+    pub(crate) pool_managers: BTreeSet<Address>,
     /// Which of the member's machines this is.
     pub(crate) machine: u32,
     pub(crate) dao: ManifestHash,
@@ -60,11 +69,16 @@ pub(crate) struct Session {
     /// Pools of which a replaced keygen was confirmed.
     pub(crate) confirmed: BTreeSet<PoolId>,
     pub(crate) keygens: BTreeMap<PoolId, Keygen>,
+    /// Keygens in which this enclave has judged, and that others have replaced: should their terms come back, they go on
+    /// where they were, so that no statement is ever made twice.
+    pub(crate) parked: BTreeMap<CeremonyId, Keygen>,
     pub(crate) presigns: BTreeMap<CeremonyId, Presign>,
     pub(crate) releases: BTreeMap<CeremonyId, Release>,
-    /// Presigns of which there is a release.
-    released: BTreeSet<CeremonyId>,
+    /// Which releases there are: of which presign, for which wish, led by whom.
+    released: BTreeSet<(CeremonyId, EventSource, MemberId)>,
     pub(crate) vault: Vault,
+    /// Splits that came after their presigns were settled, until these are packed again.
+    pub(crate) late: BTreeMap<CeremonyId, Vec<Broadcast>>,
     /// Where members' logs stand, this one's among them.
     pub(crate) notes: Notes,
     /// Outputs that wait until enough members remember the changes that they came of.
@@ -93,6 +107,7 @@ impl Session {
         let own = *keys.identity();
         Some(Self {
             manifests: BTreeMap::from([(manifest.hash(), genesis.manifest.clone())]),
+            pool_managers: genesis.pool_managers.iter().copied().collect(),
             machine: genesis.machine,
             dao: manifest.genesis(),
             seed: genesis.seed.clone(),
@@ -106,10 +121,12 @@ impl Session {
             without: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             keygens: BTreeMap::new(),
+            parked: BTreeMap::new(),
             presigns: BTreeMap::new(),
             releases: BTreeMap::new(),
             released: BTreeSet::new(),
             vault: Vault::default(),
+            late: BTreeMap::new(),
             notes: Notes::begin(genesis.member, genesis.machine, genesis.nonce),
             held: VecDeque::new(),
             handed_over: false,
@@ -148,18 +165,34 @@ impl Session {
         self.held.extend(gated);
     }
 
-    /// Pools whose ceremonies are over, packed; at most `most`.
+    /// Pools whose exit is presigned, packed, and settled ones of which more is known since; about `most` bytes of them.
     pub(crate) fn settled(&self, most: usize) -> Vec<Settled> {
         let mut presigns: BTreeMap<PoolId, Vec<&Presign>> = BTreeMap::new();
         for presign in self.presigns.values() {
             presigns.entry(presign.terms().pool).or_default().push(presign);
         }
         let settle = |(pool, keygen): (&PoolId, &Keygen)| {
-            // Of several, another than ours may be the leader's.
-            let [presign] = presigns.get(pool)?.as_slice() else { return None };
-            Some(Settled::pack(*pool, keygen.settle()?, presign.settle()?))
+            let presigns = presigns.get(pool)?;
+            let index = self.ledger.validator_index(*pool)?;
+            let finished = |presign: &&Presign| {
+                presign.finished().is_some() && presign.terms().exit.validator_index == index
+            };
+            presigns.iter().find(|presign| finished(presign))?;
+            let presigns = presigns.iter().map(|presign| presign.settle()).collect();
+            Some(Settled::pack(*pool, keygen.settle()?, presigns))
         };
-        self.keygens.iter().filter_map(settle).take(most).collect()
+        let me = self.me();
+        let again = self.late.keys().filter_map(|ceremony| self.vault.repack(*ceremony, &self.late, &me));
+        let mut size = 0_usize;
+        let fits = |settled: &Settled| {
+            let first = size == 0;
+            size = size.saturating_add(settled.size());
+            first || size <= most
+        };
+        // A pool of which two presigns have late splits is packed with both.
+        let mut seen = BTreeSet::new();
+        let all = self.keygens.iter().filter_map(settle).chain(again);
+        all.filter(|settled| seen.insert(settled.pool)).take_while(fits).collect()
     }
 
     /// Moves settled pools out of what goes on.
@@ -169,8 +202,12 @@ impl Session {
             self.attempts.remove(&one.pool);
             self.confirmed.remove(&one.pool);
             self.keygens.remove(&one.pool);
+            self.parked.retain(|_, keygen| keygen.terms().request.pool != one.pool);
             for (_, presign) in self.presigns.extract_if(.., |_, presign| presign.terms().pool == one.pool) {
                 self.vault.keep_roster(presign.roster());
+            }
+            for ceremony in one.presigns() {
+                self.late.remove(&ceremony);
             }
         }
         self.vault.keep(settled);
@@ -206,14 +243,9 @@ impl Session {
                 }
             }
             Change::Amended(epoch) => self.amend(epoch, effects)?,
-            Change::Observed(event) if self.vault.contains(event.pool()) => {
-                self.vault.observe(event)?;
-                if self.ledger.observe_settled(event)? {
-                    effects.change();
-                }
-            }
             Change::Observed(event) => {
-                if self.ledger.observe(*event, self.vault.len())? {
+                self.must_serve(event.pool())?;
+                if self.observe(event)? {
                     effects.change();
                 }
             }
@@ -231,6 +263,19 @@ impl Session {
                 PeerMessage::Envelope(envelope) => self.on_envelope(&envelope, effects)?,
                 _ => return Err(Rejection::Malformed),
             },
+        }
+        Ok(())
+    }
+
+    /// An event counts if it is of the DAO's chain and of a contract that the DAO has named, in whatever epoch. A pool is
+    /// known by all of that: two contracts' pools of one number have nothing to do with each other.
+    fn must_serve(&self, pool: PoolId) -> Result<(), Rejection> {
+        let PoolId { chain, contract, number: _ } = pool;
+        if chain != self.manifest.network.chain_id {
+            return Err(Rejection::OtherChain(chain));
+        }
+        if !self.pool_managers.contains(&contract) {
+            return Err(Rejection::OtherContract(contract));
         }
         Ok(())
     }
@@ -256,9 +301,45 @@ impl Session {
         }
         effects.change();
         self.manifests.insert(manifest.hash(), epoch.manifest.clone());
-        self.admission.amend(&manifest, self.anchor.clone());
+        self.pool_managers.insert(manifest.contracts.pool_manager);
+        for member in self.admission.amend(&manifest, self.anchor.clone()) {
+            // A secret that still waits to leave would go to an enclave that is nobody any more. What takes its place keeps the
+            // order, by which a remembered place in the log lets outputs out.
+            for output in &mut self.held {
+                if matches!(output, Output::Send { to: Recipient::One(to), .. } if *to == member) {
+                    *output = Output::Notice(Notice::Withheld(member));
+                }
+            }
+        }
         self.manifest = manifest;
         Ok(())
+    }
+
+    /// Takes note of what has happened on a chain; says whether that is new.
+    ///
+    /// Hosts err, so an event takes the place of another one like it as long as nothing that left this enclave depends on
+    /// it: a deposit until this enclave has confirmed a key, a validator's index until its exit is presigned and packed, an
+    /// exit until this enclave has authorised it.
+    fn observe(&mut self, event: &ChainEvent) -> Result<bool, Rejection> {
+        let own = self.own();
+        let may_correct = match event {
+            ChainEvent::DepositRequested(request) => {
+                let pool = &request.pool;
+                let began = self.keygens.get(pool).is_some_and(Keygen::has_confirmed);
+                !began && !self.confirmed.contains(pool)
+            }
+            ChainEvent::ValidatorIndexed { .. } => true,
+            ChainEvent::ExitRequested { pool, .. } => !self
+                .releases
+                .values()
+                .any(|release| release.terms().presign.pool == *pool && release.has_authorised(own)),
+        };
+        if self.vault.contains(event.pool()) {
+            self.vault.observe(event)?;
+            self.ledger.observe_settled(event, may_correct)
+        } else {
+            self.ledger.observe(*event, self.vault.len(), may_correct)
+        }
     }
 
     fn on_tick(&mut self, effects: &mut Effects) {
@@ -266,11 +347,13 @@ impl Session {
         lend!(self, |me, setting| {
             self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
             for release in self.releases.values_mut().filter(|release| !release.is_finished()) {
-                if self.admission.not_cut_off(release.terms().leader).is_err() {
+                let ReleaseTerms { presign, leader, .. } = release.terms();
+                if self.admission.not_cut_off(*leader).is_err() {
                     continue;
                 }
-                let presign = release.terms().presign.ceremony();
-                if let Some(presign) = find(&self.presigns, &self.vault, presign) {
+                if let Some(presign) = find(&self.presigns, &self.vault, &self.late, &me, presign.ceremony())
+                    && self.admission.enclave(*leader) == presign.roster().get(*leader)
+                {
                     release.on_tick(&presign, &me, effects);
                 }
             }
@@ -287,9 +370,8 @@ impl Session {
             Some(_) => Err(Rejection::NotAuthentic),
         };
         self.admission.not_cut_off(from)?;
-        // Late, of a ceremony that is over: whatever it says, nothing depends on it any more.
         if self.vault.is_settled(ceremony) {
-            return Ok(());
+            return self.on_late(statement, effects);
         }
         lend!(self, |me, setting| {
             if let Some(keygen) = self.keygens.values_mut().find(|keygen| keygen.id() == ceremony) {
@@ -303,12 +385,39 @@ impl Session {
                 return presign.on_statement(statement, &me, &setting, effects);
             }
             let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
-            let presign = find(&self.presigns, &self.vault, release.terms().presign.ceremony())
+            let ReleaseTerms { presign, leader, .. } = release.terms();
+            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign.ceremony())
                 .ok_or(Rejection::UnknownCeremony)?;
             authentic(presign.roster())?;
-            self.admission.not_cut_off(release.terms().leader)?;
+            self.admission.not_cut_off(*leader)?;
+            // A share is sealed to the enclave that the presign was among: the manifest must not have declared it dead.
+            if self.admission.enclave(*leader) != presign.roster().get(*leader) {
+                return Err(Rejection::OtherEnclave(*leader));
+            }
             release.on_statement(statement, &presign, &me, &setting, effects)
         })
+    }
+
+    /// Of a ceremony that is settled, only a split that has not come so far is of use.
+    fn on_late(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
+        let Slot { ceremony, from, .. } = statement.slot;
+        let known =
+            self.late.get(&ceremony).is_some_and(|late| late.iter().any(|said| said.slot.from == from));
+        let Some(roster) = self.vault.silent(ceremony, from).filter(|_| !known) else { return Ok(()) };
+        let speaker = roster.get(from).ok_or(Rejection::NotAMember(from))?;
+        if !statement.signed_digest().verify(speaker) {
+            return Err(Rejection::NotAuthentic);
+        }
+        let kept = lend!(self, |me, setting| {
+            let late = self.late.get(&ceremony).map(Vec::as_slice).unwrap_or_default();
+            let presign = self.vault.presign(ceremony, late, &me);
+            let mut presign = presign.ok_or(Rejection::UnknownCeremony)?;
+            presign.on_late_split(&statement, &me, &setting, effects)?
+        });
+        if kept {
+            self.late.entry(ceremony).or_default().push(statement);
+        }
+        Ok(())
     }
 
     fn on_envelope(&mut self, envelope: &Envelope, effects: &mut Effects) -> Result<(), Rejection> {
@@ -319,7 +428,8 @@ impl Session {
         self.admission.not_cut_off(slot.from)?;
         lend!(self, |me, setting| {
             let release = self.releases.get_mut(&slot.ceremony).ok_or(Rejection::UnknownCeremony)?;
-            let presign = find(&self.presigns, &self.vault, release.terms().presign.ceremony())
+            let presign = release.terms().presign.ceremony();
+            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign)
                 .ok_or(Rejection::UnknownCeremony)?;
             if !release.expects(envelope) {
                 return Err(Rejection::Invalid);
@@ -363,8 +473,9 @@ impl Session {
             if let Some(keygen) = self.keygens.get(&request.pool) {
                 let terms = keygen.terms();
                 let known = self.admission.roster(&terms.operators).map(|roster| roster.digest());
-                // An unfinished run of enclaves that are gone is replaced, a key that counts never.
-                let lives = known == Some(terms.roster);
+                // An unfinished run of enclaves that are gone is replaced, and one for a request that was corrected; a key
+                // that counts never.
+                let lives = known == Some(terms.roster) && terms.request == *request;
                 if keygen.key().is_some() || lives && (terms.operators == operators || keygen.has_confirmed())
                 {
                     continue;
@@ -387,7 +498,20 @@ impl Session {
                 threshold: self.manifest.thresholds.operator,
                 attempt: self.attempts.get(&request.pool).copied().unwrap_or_default(),
             };
-            self.keygens.insert(request.pool, Keygen::start(terms, roster.clone(), &me, effects));
+            let own = self.keys.identity().member;
+            let replaced = self.keygens.get(&request.pool).filter(|keygen| keygen.has_judged(own));
+            let parked = self.parked.values().filter(|keygen| keygen.terms().request.pool == request.pool);
+            if replaced.is_some() && parked.count() >= MAX_PARKED {
+                continue;
+            }
+            let keygen = self.parked.remove(&terms.ceremony());
+            let keygen = keygen.unwrap_or_else(|| Keygen::start(terms, roster.clone(), &me, effects));
+            effects.change();
+            let replaced = self.keygens.insert(request.pool, keygen);
+            // It said nothing that depends on what it has heard: it would say the same again.
+            if let Some(replaced) = replaced.filter(|replaced| replaced.has_judged(own)) {
+                self.parked.insert(replaced.id(), replaced);
+            }
         }
     }
 
@@ -396,10 +520,18 @@ impl Session {
         if !self.manifest.is_guardian_committee(&guardians) {
             return;
         }
-        let finished = self.presigns.values().filter(|presign| presign.finished().is_some());
-        let done: BTreeSet<PoolId> = finished.map(|presign| presign.terms().pool).collect();
+        let mut done: BTreeSet<(PoolId, u64)> = BTreeSet::new();
+        let mut begun: BTreeMap<PoolId, usize> = BTreeMap::new();
+        for presign in self.presigns.values() {
+            let PresignTerms { pool, exit, .. } = presign.terms();
+            *begun.entry(*pool).or_default() += 1;
+            if presign.finished().is_some() {
+                done.insert((*pool, exit.validator_index));
+            }
+        }
         for (pool, pubkey, validator_index) in self.ledger.validators() {
-            if done.contains(&pool) || self.presigns.len() >= MAX_CEREMONIES {
+            let enough = begun.get(&pool).is_some_and(|begun| *begun >= MAX_PRESIGNS);
+            if enough || done.contains(&(pool, validator_index)) || self.presigns.len() >= MAX_CEREMONIES {
                 continue;
             }
             let Some(keygen) = self.keygens.get(&pool) else { continue };
@@ -412,9 +544,6 @@ impl Session {
                 |operator: &MemberId| self.admission.enclave(*operator) == keygen.roster().get(*operator);
             let mut operators = self.present(keygen.terms().operators.clone());
             operators.retain(has_share);
-            if !self.manifest.is_operator_committee(&operators) {
-                continue;
-            }
             let all: Vec<MemberId> = operators.iter().chain(&guardians).copied().collect();
             let Some(roster) = self.admission.roster(&all) else { continue };
             let terms = PresignTerms {
@@ -428,6 +557,9 @@ impl Session {
                 guardian_threshold: self.manifest.thresholds.guardian,
                 exit: VoluntaryExit { epoch: EXIT_EPOCH, validator_index },
             };
+            if !terms.operators_can_sign() {
+                continue;
+            }
             lend!(self, |me, setting| {
                 self.presigns
                     .entry(terms.ceremony())
@@ -441,33 +573,47 @@ impl Session {
         for (pool, source) in self.ledger.exits() {
             let live = self.presigns.iter().filter(|(_, presign)| presign.terms().pool == pool);
             let ceremonies: Vec<CeremonyId> =
-                live.map(|(ceremony, _)| *ceremony).chain(self.vault.presign_of(pool)).collect();
+                live.map(|(ceremony, _)| *ceremony).chain(self.vault.presigns_of(pool)).collect();
             for ceremony in ceremonies {
-                if self.released.contains(&ceremony) {
+                let live = self.presigns.get(&ceremony).map(Presign::roster);
+                let Some(roster) = live.or_else(|| self.vault.roster(ceremony)) else { continue };
+                // A guardian that agrees seals its share to the enclave that the presign was among, not to another one of
+                // its member, and never to one that the manifest has declared dead.
+                let lives = |leader: &MemberId| {
+                    let enclave = self.admission.enclave(*leader);
+                    enclave.is_some() && enclave == roster.get(*leader)
+                };
+                let of_wish = (ceremony, source, MemberId(0))..=(ceremony, source, MemberId(u16::MAX));
+                if self.released.range(of_wish).any(|(.., leader)| lives(leader)) {
                     continue;
                 }
-                let Some(presign) = find(&self.presigns, &self.vault, ceremony) else { continue };
-                // A release ends under the manifest that its presign began under.
-                let manifest = self.manifests.get(&presign.terms().manifest);
-                let Some(manifest) = manifest.and_then(|bytes| Manifest::from_canonical(bytes).ok()) else {
+                let Some(presign) = find(&self.presigns, &self.vault, &self.late, &me, ceremony) else {
                     continue;
                 };
-                let leader = manifest.leader;
-                // A guardian that agrees seals its share to the leader.
+                // The leader when the presign began; if that enclave is dead, the leader now.
+                let manifest = self.manifests.get(&presign.terms().manifest);
+                let manifest = manifest.and_then(|bytes| Manifest::from_canonical(bytes).ok());
+                let first = manifest.map(|manifest| manifest.leader);
+                let mut leaders = first.into_iter().chain([self.manifest.leader]);
+                let Some(leader) = leaders.find(lives) else { continue };
                 if self.admission.not_cut_off(leader).is_err() {
                     continue;
                 }
                 let terms = ReleaseTerms { presign: presign.terms().clone(), source, leader };
                 effects.change();
-                self.released.insert(ceremony);
+                self.released.insert((ceremony, source, leader));
                 self.releases.insert(terms.ceremony(), Release::start(terms, &presign, &me, effects));
             }
         }
     }
 
-    /// Finds again, after the releases were restored, of what they are.
+    /// Rebuilds the index of releases after they were restored.
     pub(crate) fn index_releases(&mut self) {
-        self.released = self.releases.values().map(|release| release.terms().presign.ceremony()).collect();
+        let of = |release: &Release| {
+            let ReleaseTerms { presign, source, leader } = release.terms();
+            (presign.ceremony(), *source, *leader)
+        };
+        self.released = self.releases.values().map(of).collect();
     }
 }
 
@@ -491,8 +637,13 @@ impl Deref for Found<'_> {
 fn find<'a>(
     presigns: &'a BTreeMap<CeremonyId, Presign>,
     vault: &Vault,
+    late: &BTreeMap<CeremonyId, Vec<Broadcast>>,
+    me: &Me<'_>,
     ceremony: CeremonyId,
 ) -> Option<Found<'a>> {
-    let settled = || vault.presign(ceremony).map(|presign| Found::Settled(Box::new(presign)));
+    let settled = || {
+        let late = late.get(&ceremony).map(Vec::as_slice).unwrap_or_default();
+        vault.presign(ceremony, late, me).map(|presign| Found::Settled(Box::new(presign)))
+    };
     presigns.get(&ceremony).map(Found::Live).or_else(settled)
 }

@@ -95,7 +95,7 @@ pub fn combine(shares: &[(MemberId, G2)], threshold: usize) -> Result<G2, Sharin
         seen.push(*member);
     }
     let shares: Zeroizing<Vec<(Element, Point)>> = Zeroizing::new(
-        shares.iter().map(|(member, share)| (Element::index(*member), Point(*share))).collect(),
+        shares.iter().map(|(member, share)| (Element::index(*member), Point(share.clone()))).collect(),
     );
     // vsss-rs refuses just what was refused above.
     let combined = ReadableShareSet::<(Element, Point)>::combine(&shares.as_slice());
@@ -291,7 +291,7 @@ mod tests {
         let share = |id| (MemberId(id), G2::generator() * &polynomial.evaluate(MemberId(id)).unwrap());
         let secret = G2::generator() * &Scalar::from_u64(42);
         for set in [[1, 2, 3], [5, 1, 4], [2, 7, 3]] {
-            assert_eq!(combine(&set.map(share), 3), Ok(secret));
+            assert_eq!(combine(&set.map(share), 3).as_ref(), Ok(&secret));
         }
         assert_ne!(combine(&[1, 2].map(share), 2), Ok(secret));
     }
@@ -314,7 +314,7 @@ mod tests {
         let mut direct = G2::identity();
         let shares = members.map(|id| (id, G2::generator() * &polynomial.evaluate(id).unwrap()));
         for ((_, share), weight) in shares.iter().zip(&weights) {
-            direct += *share * weight;
+            direct += share * weight;
         }
         assert_eq!(combine(&shares, 3), Ok(direct));
     }
@@ -327,9 +327,9 @@ mod tests {
             Err(SharingError::Threshold(1))
         ));
         assert_eq!(polynomial(3).evaluate(MemberId(0)), Err(SharingError::ZeroIndex));
-        let share = (MemberId(1), G2::generator());
-        assert_eq!(combine(&[share, share], 2), Err(SharingError::DuplicateIndex(MemberId(1))));
-        assert_eq!(combine(&[(MemberId(0), share.1), share], 2), Err(SharingError::ZeroIndex));
-        assert_eq!(combine(&[share], 2), Err(SharingError::Count { expected: 2, found: 1 }));
+        let share = |id| (MemberId(id), G2::generator());
+        assert_eq!(combine(&[share(1), share(1)], 2), Err(SharingError::DuplicateIndex(MemberId(1))));
+        assert_eq!(combine(&[share(0), share(1)], 2), Err(SharingError::ZeroIndex));
+        assert_eq!(combine(&[share(1)], 2), Err(SharingError::Count { expected: 2, found: 1 }));
     }
 }

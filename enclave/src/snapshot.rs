@@ -1,4 +1,7 @@
 //! The state in pieces: what a snapshot holds, and how it becomes a state again.
+//!
+//! A snapshot is one stream of bytes, each piece behind its length, cut into parts of one size wherever that falls: so no
+//! record grows with what is in it, whatever others have made this enclave keep.
 
 use crate::ceremony::keygen::{Keygen, SavedKeygen};
 use crate::ceremony::presign::{Presign, SavedPresign};
@@ -8,12 +11,21 @@ use crate::session::Session;
 use crate::vault::Vault;
 use crate::witness::Notes;
 use postern_attestation::TrustAnchor;
+use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::identity::{Roster, SigningKey};
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
+use postern_shared::message::Broadcast;
 use postern_shared::wire::{Output, RefusedMember};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// Bytes of a part.
+pub(crate) const PART_SIZE: usize = 256 << 10;
+
+/// Size of the length before each piece.
+const LENGTH_SIZE: usize = 4;
 
 /// One piece. Sealed only; some hold secrets.
 #[derive(Serialize, Deserialize)]
@@ -32,10 +44,84 @@ pub(crate) enum Item {
     Admitted(Box<Admitted>),
     Refused(RefusedMember),
     Roster(Roster),
+    /// Of the ceremony that follows.
+    Statement(Box<Broadcast>),
     Keygen(Box<SavedKeygen>),
+    /// A keygen that another has replaced, and that may come back.
+    Parked(Box<SavedKeygen>),
     Presign(Box<SavedPresign>),
     Release(Box<SavedRelease>),
+    /// A split that came after its presign was settled.
+    Late(CeremonyId, Box<Broadcast>),
     Held(Box<Output>),
+}
+
+/// Puts pieces together to a stream, and cuts it into parts.
+#[derive(Default)]
+pub(crate) struct Cutter {
+    part: Zeroizing<Vec<u8>>,
+    full: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Cutter {
+    pub(crate) fn add(&mut self, item: &Item) {
+        let bytes = codec::encode_secret(item);
+        // No piece has 2^32 bytes; one that had would not be found again, and the snapshot refused.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        for mut rest in [&length[..], &bytes] {
+            while !rest.is_empty() {
+                // Whole from the start: a buffer that grew would leave secrets behind.
+                if self.part.capacity() < PART_SIZE {
+                    self.part = Zeroizing::new(Vec::with_capacity(PART_SIZE));
+                }
+                let room = PART_SIZE.saturating_sub(self.part.len()).min(rest.len());
+                let (now, later) = rest.split_at(room);
+                self.part.extend_from_slice(now);
+                rest = later;
+                if self.part.len() >= PART_SIZE {
+                    self.full.push(core::mem::take(&mut self.part));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Zeroizing<Vec<u8>>> {
+        if !self.part.is_empty() {
+            self.full.push(self.part);
+        }
+        self.full
+    }
+}
+
+/// Takes the parts of a stream, and gives its pieces again.
+#[derive(Default)]
+pub(crate) struct Joiner {
+    items: Vec<Item>,
+    /// A piece that has begun.
+    rest: Zeroizing<Vec<u8>>,
+}
+
+impl Joiner {
+    /// The next part. `None` if there is something in it that is not a piece.
+    pub(crate) fn add(&mut self, part: &[u8]) -> Option<()> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.rest.len().saturating_add(part.len())));
+        bytes.extend_from_slice(&self.rest);
+        bytes.extend_from_slice(part);
+        let mut rest = &bytes[..];
+        while let Some((length, more)) = rest.split_first_chunk::<LENGTH_SIZE>()
+            && let Some((piece, more)) = more.split_at_checked(u32::from_le_bytes(*length) as usize)
+        {
+            self.items.push(postcard::from_bytes(piece).ok()?);
+            rest = more;
+        }
+        self.rest = Zeroizing::new(rest.to_vec());
+        Some(())
+    }
+
+    /// All pieces, if the stream has ended with one.
+    pub(crate) fn finish(self) -> Option<Vec<Item>> {
+        self.rest.is_empty().then_some(self.items)
+    }
 }
 
 impl Session {
@@ -47,6 +133,7 @@ impl Session {
             machine: self.machine,
             seed: self.seed.clone(),
             nonce: self.notes.own().nonce,
+            pool_managers: self.pool_managers.iter().copied().collect(),
         };
         [
             Item::Begin(Box::new(genesis)),
@@ -63,9 +150,21 @@ impl Session {
         .chain(self.admission.enclaves().map(|admitted| Item::Admitted(Box::new(admitted.clone()))))
         .chain(self.admission.refused().filter(|refused| refused.cut_off).cloned().map(Item::Refused))
         .chain(self.vault.rosters().cloned().map(Item::Roster))
-        .chain(self.keygens.values().map(|keygen| Item::Keygen(Box::new(keygen.save()))))
-        .chain(self.presigns.values().map(|presign| Item::Presign(Box::new(presign.save()))))
-        .chain(self.releases.values().map(|release| Item::Release(Box::new(release.save()))))
+        .chain(self.keygens.values().flat_map(|keygen| {
+            statements(keygen.statements()).chain([Item::Keygen(Box::new(keygen.save()))])
+        }))
+        .chain(self.parked.values().flat_map(|keygen| {
+            statements(keygen.statements()).chain([Item::Parked(Box::new(keygen.save()))])
+        }))
+        .chain(self.presigns.values().flat_map(|presign| {
+            statements(presign.statements()).chain([Item::Presign(Box::new(presign.save()))])
+        }))
+        .chain(self.releases.values().flat_map(|release| {
+            statements(release.statements()).chain([Item::Release(Box::new(release.save()))])
+        }))
+        .chain(self.late.iter().flat_map(|(ceremony, late)| {
+            late.iter().map(|statement| Item::Late(*ceremony, Box::new(statement.clone())))
+        }))
         .chain(self.held.iter().map(|output| Item::Held(Box::new(output.clone()))))
     }
 
@@ -75,16 +174,19 @@ impl Session {
         let Some(Item::Begin(genesis)) = items.next() else { return None };
         let mut session = Self::begin(&genesis, anchor)?;
         session.vault = vault;
+        let mut heard = Vec::new();
         for item in items {
-            session.add(item)?;
+            session.add(item, &mut heard)?;
         }
         session.index_releases();
-        Some(session)
+        heard.is_empty().then_some(session)
     }
 
-    fn add(&mut self, item: Item) -> Option<()> {
+    /// Takes a piece; `heard` are the statements before it, of the ceremony that it is.
+    fn add(&mut self, item: Item, heard: &mut Vec<Broadcast>) -> Option<()> {
         match item {
             Item::Begin(_) => return None,
+            Item::Statement(statement) => heard.push(*statement),
             Item::Manifest(canonical) => {
                 let manifest = Manifest::from_canonical(&canonical).ok()?;
                 self.manifests.insert(manifest.hash(), canonical);
@@ -100,25 +202,34 @@ impl Session {
                 self.confirmed.insert(pool);
             }
             Item::Event(event) => {
-                self.ledger.observe(event, 0).ok()?;
+                self.ledger.observe(event, 0, false).ok()?;
             }
             Item::Admitted(admitted) => self.admission.admit(*admitted),
             Item::Refused(refused) => self.admission.cut_off(refused),
             Item::Roster(roster) => self.vault.keep_roster(&roster),
             Item::Keygen(saved) => {
-                let keygen = Keygen::restore(*saved, &self.me())?;
+                let keygen = Keygen::restore(*saved, core::mem::take(heard), &self.me())?;
                 self.keygens.insert(keygen.terms().request.pool, keygen);
             }
+            Item::Parked(saved) => {
+                let keygen = Keygen::restore(*saved, core::mem::take(heard), &self.me())?;
+                self.parked.insert(keygen.id(), keygen);
+            }
             Item::Presign(saved) => {
-                let presign = Presign::restore(*saved, &self.me())?;
+                let presign = Presign::restore(*saved, core::mem::take(heard), &self.me())?;
                 self.presigns.insert(presign.terms().ceremony(), presign);
             }
             Item::Release(saved) => {
-                let release = Release::restore(*saved)?;
+                let release = Release::restore(*saved, core::mem::take(heard))?;
                 self.releases.insert(release.terms().ceremony(), release);
             }
+            Item::Late(ceremony, statement) => self.late.entry(ceremony).or_default().push(*statement),
             Item::Held(output) => self.held.push_back(*output),
         }
         Some(())
     }
+}
+
+fn statements<'a>(statements: impl Iterator<Item = &'a Broadcast> + 'a) -> impl Iterator<Item = Item> + 'a {
+    statements.map(|statement| Item::Statement(Box::new(statement.clone())))
 }

@@ -5,6 +5,7 @@
 //! certificate table is written by the host and read without bounds; certificates come from the host as ordinary bytes.
 
 use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+use crate::stack;
 use postern_attestation::{REPORT_LEN, ReportData, ReportError, TrustAnchor, UnverifiedReport};
 use postern_shared::snp::RawTcb;
 use sev::error::{FirmwareError, SevError, UserApiError, VmmError};
@@ -12,7 +13,6 @@ use sev::firmware::guest::{self, Firmware, GuestFieldSelect};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use zeroize::Zeroizing;
 
 /// The guest's way to the secure processor.
 const DEVICE: &str = "/dev/sev-guest";
@@ -83,9 +83,12 @@ impl Platform for Snp {
 
     fn derive_key(&mut self, request: &KeyRequest) -> Result<DerivedKey, PlatformError> {
         request.check_tcb(self.committed_tcb()?)?;
-        let key = self.firmware.get_derived_key(MESSAGE_VERSION, message(request));
-        let key = key.map_err(|error| refused(&error, |status| PlatformError::Key { status }))?;
-        DerivedKey::from_firmware(Zeroizing::new(key))
+        // `sev` keeps the firmware's answer in its own frame, wipes nothing, and returns the key by value. The request says
+        // which key, and is no secret. The kernel's driver wipes its own copies.
+        DerivedKey::from_firmware(|key| {
+            stack::take(key, || self.firmware.get_derived_key(MESSAGE_VERSION, message(request)))
+                .map_err(|error| refused(&error, |status| PlatformError::Key { status }))
+        })
     }
 
     fn fill_random(&mut self, out: &mut [u8]) -> Result<(), PlatformError> {

@@ -6,23 +6,24 @@ use crate::effects::{Effects, Groups};
 use crate::journal::{Journal, LogName, VaultContent, fresh_salt};
 use crate::platform::Platform;
 use crate::session::Session;
+use crate::snapshot::Cutter;
 use crate::succession::{self, Inheritance};
 use crate::witness::{Compared, OwnState, Watch};
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
-use postern_shared::message::{Attestation, Certificates, PeerMessage};
+use postern_shared::message::{Attestation, Certificates, MAX_BODY, PeerMessage};
 use postern_shared::wire::{Notice, Output, Rejection, Reply, Request, StaleLog};
 use postern_shared::witness::{Known, Note, SignedNote, Witness, WitnessMessage};
 
-/// Longest message from a peer, in bytes.
-const MAX_MESSAGE: usize = 1 << 20;
+/// Longest message from a peer, in bytes: evidence with the longest revocation list (`postern-attestation` takes lists of
+/// 64 KiB), and everything else is far shorter.
+const MAX_MESSAGE: usize = 96 << 10;
 
 /// Most bytes of outputs that are let out with one record.
 const MAX_RELEASED: usize = 1 << 20;
 
-/// Bytes of items, as encoded, that make a part of a snapshot, and pools that make a vault record.
-const PART_SIZE: usize = 256 << 10;
-const POOLS_IN_RECORD: usize = 64;
+/// Bytes of settled pools that make a vault record; one pool may be longer by itself.
+const VAULT_SIZE: usize = 256 << 10;
 
 /// An enclave that has a state.
 pub(crate) struct Started {
@@ -53,7 +54,7 @@ impl Session {
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        self.admission.challenge_missing(&self.manifest, platform, groups)
+        self.admission.challenge_missing(&self.manifest, &self.keys, platform, groups)
     }
 
     fn known(&self, member: MemberId) -> Result<(), Rejection> {
@@ -73,7 +74,8 @@ impl Started {
         }
         match request {
             Request::Introduce(challenge) => {
-                let introduction = self.session.admission.introduce(&challenge, platform)?;
+                let Session { admission, keys, .. } = &mut self.session;
+                let introduction = admission.introduce(&challenge, keys, platform)?;
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
             Request::Amend(epoch) => {
@@ -109,8 +111,9 @@ impl Started {
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
-        // First, so that a machine without randomness changes nothing.
+        // First, so that a machine without randomness, or a change that no record holds, changes nothing.
         let salt = fresh_salt(platform)?;
+        let content = Journal::content(&change)?;
         let mut effects = Effects::default();
         let result = self.session.apply(&change, &mut effects);
         let changed = effects.has_changed();
@@ -119,7 +122,7 @@ impl Started {
             groups.outputs(free);
             return result;
         }
-        let record = self.journal.change(&change, salt)?;
+        let record = self.journal.change(&content, salt)?;
         self.session.recorded(record.head(), gated);
         groups.record(record, free);
         self.advance(groups);
@@ -182,12 +185,13 @@ impl Started {
         member.map_or(Ok(()), |member| self.session.known(member))?;
         let members: Vec<MemberId> = self.session.manifest.members.iter().map(|entry| entry.id).collect();
         for id in members.into_iter().filter(|id| member.is_none_or(|member| member == *id)) {
-            self.session.admission.challenge(id, platform, groups)?;
+            self.session.admission.challenge(id, &self.session.keys, platform, groups)?;
         }
         Ok(())
     }
 
     fn on_tick(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        self.session.admission.on_tick();
         self.session.challenge_missing(platform, groups)?;
         if let Some(claim) = self.watch.claimed() {
             let claim = Witness::Return(*claim);
@@ -210,7 +214,7 @@ impl Started {
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
         if bytes.len() > MAX_MESSAGE {
-            return Err(Rejection::Malformed);
+            return Err(Rejection::TooLong);
         }
         let own = self.session.own();
         let message = codec::decode(&bytes).map_err(|_| Rejection::Malformed)?;
@@ -225,9 +229,15 @@ impl Started {
                     return Err(Rejection::Misdirected);
                 }
                 self.session.known(asker)?;
-                self.session.admission.on_challenge(&challenge, platform, groups)
+                let Session { admission, keys, .. } = &mut self.session;
+                admission.on_challenge(&challenge, keys, platform, groups)
             }
             PeerMessage::Evidence(answer) => self.on_evidence(&answer, platform, groups),
+            // As if it had not been said: nobody is convicted of it, so nobody has to prove it.
+            PeerMessage::Broadcast(statement) if statement.body.len() > MAX_BODY => Err(Rejection::TooLong),
+            PeerMessage::Envelope(envelope) if envelope.ciphertext.len() > MAX_BODY => {
+                Err(Rejection::TooLong)
+            }
             PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => {
                 self.act(Change::Heard(bytes), platform, groups)
             }
@@ -252,13 +262,16 @@ impl Started {
                     None => Ok(()),
                 }
             }
-            Judgement::Refuse(refused) => {
-                if refused.cut_off {
-                    self.commit(Change::CutOff(refused.clone()), platform, groups)?;
-                }
+            Judgement::CutOff(refused) => {
+                self.commit(Change::CutOff(refused.clone()), platform, groups)?;
                 groups.notice(Notice::Refused(refused));
                 Err(Rejection::Evidence)
             }
+            Judgement::Refuse(refused) => {
+                groups.notice(Notice::Refused(refused));
+                Err(Rejection::Evidence)
+            }
+            Judgement::RefuseAgain => Err(Rejection::Evidence),
         }
     }
 
@@ -270,7 +283,7 @@ impl Started {
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
         loop {
-            let settled = self.session.settled(POOLS_IN_RECORD);
+            let settled = self.session.settled(VAULT_SIZE);
             if settled.is_empty() {
                 break;
             }
@@ -282,19 +295,15 @@ impl Started {
             groups.record(record, Vec::new());
         }
         let first = self.journal.head().number.saturating_add(1);
-        let mut items = self.session.items().collect::<Vec<_>>().into_iter().peekable();
-        let (mut part, mut part_size, mut size) = (Vec::new(), 0_usize, 0_usize);
-        while let Some(item) = items.next() {
-            part_size = part_size.saturating_add(codec::encode_secret(&item).len());
-            part.push(item);
-            if part_size >= PART_SIZE || items.peek().is_none() {
-                let salt = fresh_salt(platform)?;
-                let record = self.journal.part(&core::mem::take(&mut part), salt)?;
-                size = size.saturating_add(record.ciphertext.len());
-                part_size = 0;
-                self.session.recorded(record.head(), Vec::new());
-                groups.record(record, Vec::new());
-            }
+        let mut cutter = Cutter::default();
+        self.session.items().for_each(|item| cutter.add(&item));
+        let mut size = 0_usize;
+        for part in cutter.finish() {
+            let salt = fresh_salt(platform)?;
+            let record = self.journal.part(&part, salt)?;
+            size = size.saturating_add(record.ciphertext.len());
+            self.session.recorded(record.head(), Vec::new());
+            groups.record(record, Vec::new());
         }
         let salt = fresh_salt(platform)?;
         let record = self.journal.snapshot(first, size, self.session.vault.head(), salt)?;
@@ -373,10 +382,9 @@ impl Started {
                 if matches!(self.session.notes.compare(&signed.note), Compared::Same) {
                     return self.answer_return(signed, platform, groups);
                 }
-                if self.watch.returned.insert(from, signed) != Some(signed) {
-                    self.session.admission.forget_challenge(from);
-                }
-                self.session.admission.challenge(from, platform, groups)
+                let is_new = self.watch.returned.insert(from, signed) != Some(signed);
+                let Session { admission, keys, .. } = &mut self.session;
+                admission.challenge_claimant(from, is_new, keys, platform, groups)
             }
             Witness::Known(known) => self.on_known(from, &known, platform, groups),
         }

@@ -1,14 +1,20 @@
 //! The signed statements of one ceremony, one for each slot.
 
-use postern_shared::fault::{Fault, Proof};
-use postern_shared::ids::MemberId;
-use postern_shared::message::{Broadcast, Step};
+use postern_shared::fault::{self, Fault, Proof};
+use postern_shared::ids::{Digest, MemberId};
+use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use std::collections::BTreeMap;
 
-/// Authentic statements by slot. Bounded by the number of members, steps and items.
+/// Authentic statements by slot. Bounded by the number of members, steps and items, each by its longest body.
 #[derive(Default)]
 pub(crate) struct Statements {
-    by_slot: BTreeMap<(Step, MemberId, u16), Broadcast>,
+    by_slot: BTreeMap<(Step, MemberId, u16), Heard>,
+}
+
+struct Heard {
+    /// Of the body.
+    digest: Digest,
+    statement: Broadcast,
 }
 
 /// What became of a statement.
@@ -18,39 +24,52 @@ pub(crate) enum Inserted {
     /// It was there already.
     Same,
     /// Its speaker has said something else in this slot before.
-    Conflict(Box<Fault>),
+    Conflict(Fault),
 }
 
 impl Statements {
     /// Those that were kept.
     pub(crate) fn of(statements: Vec<Broadcast>) -> Self {
-        let slot = |statement: &Broadcast| (statement.slot.step, statement.slot.from, statement.slot.item);
-        Self { by_slot: statements.into_iter().map(|statement| (slot(&statement), statement)).collect() }
+        let heard = |statement: Broadcast| {
+            let digest = Broadcast::digest_of(&statement.body);
+            (key(&statement.slot), Heard { digest, statement })
+        };
+        Self { by_slot: statements.into_iter().map(heard).collect() }
     }
 
     /// Adds a statement whose signature was verified.
     pub(crate) fn insert(&mut self, statement: Broadcast) -> Inserted {
-        let slot = statement.slot;
-        let key = (slot.step, slot.from, slot.item);
-        match self.by_slot.get(&key) {
+        let said = statement.signed_digest();
+        match self.contradicting(&said) {
+            Some(known) => {
+                let proof = Proof::Equivocation(known, said);
+                Inserted::Conflict(Fault { culprit: said.slot.from, proof })
+            }
+            None if self.by_slot.contains_key(&key(&said.slot)) => Inserted::Same,
             None => {
-                self.by_slot.insert(key, statement);
+                self.by_slot.insert(key(&said.slot), Heard { digest: said.digest, statement });
                 Inserted::New
             }
-            Some(known) if known.body == statement.body => Inserted::Same,
-            Some(known) => Inserted::Conflict(Box::new(Fault {
-                culprit: slot.from,
-                proof: Proof::Equivocation(known.signed_digest(), statement.signed_digest()),
-            })),
         }
     }
 
-    pub(crate) fn remove(&mut self, step: Step, from: MemberId, item: u16) {
-        self.by_slot.remove(&(step, from, item));
+    /// What its speaker has said here in the slot of something else that it has said.
+    pub(crate) fn contradicting(&self, said: &SignedDigest) -> Option<SignedDigest> {
+        let known = self.by_slot.get(&key(&said.slot)).filter(|known| known.digest != said.digest)?;
+        Some(known.signed_digest())
+    }
+
+    pub(crate) fn remove(&mut self, step: Step, from: MemberId) {
+        self.by_slot.remove(&(step, from, 0));
     }
 
     pub(crate) fn get(&self, step: Step, from: MemberId, item: u16) -> Option<&Broadcast> {
-        self.by_slot.get(&(step, from, item))
+        self.by_slot.get(&(step, from, item)).map(|heard| &heard.statement)
+    }
+
+    /// The digest of a statement.
+    pub(crate) fn digest(&self, step: Step, from: MemberId, item: u16) -> Option<SignedDigest> {
+        self.by_slot.get(&(step, from, item)).map(Heard::signed_digest)
     }
 
     /// The statements of all these members at a step, in their order, if all are there.
@@ -64,6 +83,24 @@ impl Statements {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Broadcast> {
-        self.by_slot.values()
+        self.by_slot.values().map(|heard| &heard.statement)
     }
+}
+
+impl fault::Statements for Statements {
+    fn find(&self, said: &SignedDigest) -> Option<&Broadcast> {
+        let heard = self.by_slot.get(&key(&said.slot)).filter(|heard| heard.digest == said.digest);
+        heard.map(|heard| &heard.statement)
+    }
+}
+
+impl Heard {
+    fn signed_digest(&self) -> SignedDigest {
+        let Broadcast { slot, signature, .. } = self.statement;
+        SignedDigest { slot, digest: self.digest, signature }
+    }
+}
+
+fn key(slot: &Slot) -> (Step, MemberId, u16) {
+    (slot.step, slot.from, slot.item)
 }

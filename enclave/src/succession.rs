@@ -77,7 +77,7 @@ impl Heir {
             }
             RefusedEvidence::Other(rejection) => rejection,
         })?;
-        let challenge = Challenge { from: own, to: member, nonce: fresh_nonce(platform)? };
+        let challenge = keys.sign_challenge(manifest.genesis(), member, fresh_nonce(platform)?);
         Ok(Self { manifest, keys, admission, challenge, certificates, predecessor: None })
     }
 
@@ -95,6 +95,9 @@ impl Heir {
         let own = self.keys.identity().member;
         if challenge.from != attestation.identity || challenge.to != own {
             return Err(Rejection::Misdirected);
+        }
+        if !challenge.verify(self.manifest.genesis()) {
+            return Err(Rejection::NotAuthentic);
         }
         let theirs = self.admission.judge_kin(&self.manifest, attestation, self.challenge.nonce)?;
         must_upgrade(&self.manifest, theirs, self.admission.own_measurement())?;

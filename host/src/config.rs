@@ -11,8 +11,8 @@ use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::bytes::from_hex;
-use postern_shared::epoch::SignedEpoch;
-use postern_shared::ids::MemberId;
+use postern_shared::epoch::{SignedEpoch, pool_managers};
+use postern_shared::ids::{Address, MemberId};
 use postern_shared::manifest::{Manifest, ManifestError, Member};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ pub struct PostgresConfig {
 pub struct ExecutionConfig {
     /// Its JSON-RPC endpoint.
     pub url: String,
-    /// The block of the pool manager's deployment: earlier ones are not searched for events.
+    /// The block of the first pool manager's deployment: earlier ones are not searched for events.
     #[serde(default)]
     pub start_block: u64,
 }
@@ -153,6 +153,8 @@ pub struct Config {
     pub first: Manifest,
     /// What has changed since.
     pub epochs: Vec<SignedEpoch>,
+    /// The pool managers of all these manifests, each once.
+    pub pool_managers: Vec<Address>,
     /// Which member.
     pub member: MemberId,
     /// Existing or to be made.
@@ -298,6 +300,7 @@ impl Config {
         let first = read_manifest(&folder.join(&file.manifest))?;
         let data_dir = folder.join(&file.data_dir);
         let (epochs, manifest) = load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
+        let pool_managers = pool_managers(&first, &epochs).or_else(|error| field("data_dir", error))?;
         let member = MemberId(file.member);
         let Some(entry) = manifest.member(member) else {
             return field("member", format_args!("the manifest has no {member}"));
@@ -340,6 +343,7 @@ impl Config {
             manifest,
             first,
             epochs,
+            pool_managers,
         })
     }
 }

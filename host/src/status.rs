@@ -80,7 +80,7 @@ pub struct Refused {
 /// One pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolStatus {
-    /// Its number.
+    /// Its full name.
     pub pool_id: PoolId,
     /// The validator's key, once made.
     pub pubkey: Option<PublicKey>,

@@ -14,9 +14,9 @@ use crate::events::DepositRequest;
 use crate::fault::Fault;
 use crate::hash::Transcriber;
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId};
-use crate::message::SignedDigest;
-use crate::pairwise::{EncryptedShare, TAG_SIZE};
-use alloc::{boxed::Box, vec::Vec};
+use crate::message::{SignedDigest, Slot, Step};
+use crate::sealed_shares::{CheckedShares, SealedShares, SealedSharesError};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Hash-to-curve domain of proofs of possession: no other message is ever hashed under it.
@@ -60,10 +60,8 @@ pub struct Deal {
     pub commitments: Vec<PublicKey>,
     /// Signature with `a_0` over ceremony, dealer and `a_0·G`.
     pub possession: Signature,
-    /// The dealer's ephemeral key for encrypting shares.
-    pub ephemeral: PublicKey,
-    /// `f(i)` for each operator i, in the order of the terms.
-    pub shares: Vec<EncryptedShare>,
+    /// `f(i)` for each operator i.
+    pub sealed: SealedShares,
 }
 
 /// What an operator thinks of all deals.
@@ -72,7 +70,14 @@ pub enum Verdict {
     /// These deals, in the order of the terms, are good.
     Accept(Vec<SignedDigest>),
     /// Somebody cheated, and this proves it.
-    Reject(Box<Fault>),
+    Reject(Fault),
+}
+
+impl Deal {
+    /// All but the encrypted shares: what these are bound to.
+    pub fn rest(&self) -> (Vec<PublicKey>, Signature) {
+        (self.commitments.clone(), self.possession)
+    }
 }
 
 impl Verdict {
@@ -108,6 +113,9 @@ pub struct PartialDeposit {
 pub struct KeygenCertificate {
     /// The ceremony.
     pub ceremony: CeremonyId,
+    /// Who has shares, ascending: whoever uses the key, or takes shares of what it has signed, goes by these and not by the
+    /// roles that a later manifest gives.
+    pub operators: Vec<MemberId>,
     /// Hash over all deals, in the order of the terms.
     pub deals: Digest,
     /// The shared polynomial in the exponent; the first is the validator's public key.
@@ -119,10 +127,8 @@ pub struct KeygenCertificate {
 pub struct OpenDeal {
     /// Decoded commitments.
     pub commitments: Commitments,
-    /// Decoded ephemeral key.
-    pub ephemeral: G1,
     /// Encrypted shares, as many as operators.
-    pub shares: Vec<EncryptedShare>,
+    pub shares: CheckedShares,
 }
 
 /// Why a deal is refused.
@@ -138,17 +144,9 @@ pub enum DealError {
     /// The proof of possession does not hold: a rogue key.
     #[error("the proof of possession does not hold")]
     Possession,
-    /// The ephemeral key is no usable point.
-    #[error("the ephemeral key is not a usable point")]
-    Ephemeral,
-    /// Not one ciphertext for each operator, or one of a wrong size.
-    #[error("the deal has {found} well-formed ciphertexts, not {expected}")]
-    Shares {
-        /// Operators.
-        expected: usize,
-        /// Ciphertexts of the right size.
-        found: usize,
-    },
+    /// The encrypted shares are not as they must be.
+    #[error(transparent)]
+    Shares(#[from] SealedSharesError),
 }
 
 impl KeygenTerms {
@@ -180,18 +178,15 @@ impl KeygenTerms {
     /// Checks a deal's body in every way that needs no secret.
     pub fn check_deal(&self, dealer: MemberId, body: &[u8]) -> Result<OpenDeal, DealError> {
         let deal: Deal = codec::decode(body).map_err(|_| DealError::Malformed)?;
+        let (ceremony, rest) = (self.ceremony(), deal.rest());
         let commitments = Commitments::decode(&deal.commitments, usize::from(self.threshold))?;
+        let slot = Slot::of(ceremony, dealer, Step::Deal);
+        let shares = deal.sealed.check(slot, &rest, self.operators.len(), SHARE_SIZE)?;
         let constant = commitments.constant();
-        let hashed = possession_message(self.ceremony(), dealer, &constant);
+        let hashed = possession_message(ceremony, dealer, &constant);
         let possession = deal.possession.decode().map_err(|_| DealError::Possession)?;
         bls::verify_point(&constant, &hashed, &possession).map_err(|_| DealError::Possession)?;
-        let ephemeral = deal.ephemeral.decode().map_err(|_| DealError::Ephemeral)?;
-        let found = deal.shares.iter().filter(|share| share.0.len() == SHARE_SIZE + TAG_SIZE).count();
-        let expected = self.operators.len();
-        if found != expected || deal.shares.len() != expected {
-            return Err(DealError::Shares { expected, found });
-        }
-        Ok(OpenDeal { commitments, ephemeral, shares: deal.shares })
+        Ok(OpenDeal { commitments, shares })
     }
 
     /// The certificate that a full set of deals makes. `deals` in the order of the operators.
@@ -199,7 +194,8 @@ impl KeygenTerms {
         let start = Transcriber::new("postern-keygen-deals-v1");
         let digest = deals.iter().fold(start, |hash, (digest, _)| hash.bytes(&digest.0)).finish();
         let sum = Commitments::sum(deals.iter().map(|(_, commitments)| *commitments));
-        KeygenCertificate { ceremony: self.ceremony(), deals: digest, commitments: sum.encode() }
+        let operators = self.operators.clone();
+        KeygenCertificate { ceremony: self.ceremony(), operators, deals: digest, commitments: sum.encode() }
     }
 }
 
@@ -235,7 +231,7 @@ pub fn possession_message(ceremony: CeremonyId, dealer: MemberId, constant: &G1)
     G2::hash(&message.0, POSSESSION_DST)
 }
 
-/// Whether a decrypted share lies on the dealer's polynomial, given what it opened to.
+/// The decrypted share, if it lies on the dealer's polynomial.
 pub fn share_is_good(plaintext: &[u8], recipient: MemberId, commitments: &Commitments) -> Option<Scalar> {
     let share = Scalar::from_bytes(plaintext.try_into().ok()?)?;
     (!share.is_zero() && G1::generator() * &share == commitments.evaluate(recipient)).then_some(share)

@@ -7,7 +7,7 @@ use crate::bytes::byte_newtype;
 use crate::codec::{self, DecodeError};
 use crate::ethereum::Network;
 use crate::hash::Transcriber;
-use crate::ids::{Address, ChipId, ManifestHash, MemberId};
+use crate::ids::{Address, ChipId, ManifestHash, MemberId, PoolId};
 use crate::policy::AttestationRules;
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub struct History {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contracts {
-    /// Emits pool events, takes deposits.
+    /// Emits pool events, takes deposits. Pools of those that earlier manifests named go on being served.
     pub pool_manager: Address,
     /// The beacon chain's deposit contract.
     pub deposit: Address,
@@ -173,6 +173,11 @@ impl Manifest {
     /// The DAO's identity, the same in all epochs: the hash of its first manifest.
     pub fn genesis(&self) -> ManifestHash {
         self.history.map_or_else(|| self.hash(), |history| history.genesis)
+    }
+
+    /// The full name of a pool of the pool manager in force.
+    pub fn pool(&self, number: u32) -> PoolId {
+        PoolId::new(self.network.chain_id, self.contracts.pool_manager, number)
     }
 
     /// A member's entry.

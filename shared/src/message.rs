@@ -4,7 +4,7 @@ use crate::bytes::{byte_newtype, optional, variable};
 use crate::codec;
 use crate::hash::Transcriber;
 use crate::identity::{Identity, IdentitySignature};
-use crate::ids::{CeremonyId, Digest, MemberId, Nonce};
+use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, Nonce};
 use crate::witness::WitnessMessage;
 use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -33,12 +33,14 @@ pub enum PeerMessage {
 /// Asks a peer for evidence. A new one replaces what was asked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// Who asks, by its own unproved word: lets the asked one notice that a peer has new keys.
+    /// Who asks: lets the asked one notice that a peer has new keys. Whose keys these are, nothing proves yet.
     pub from: Identity,
     /// Who is asked.
     pub to: MemberId,
     /// To be bound into the report.
     pub nonce: Nonce,
+    /// By the asker's enclave, so that nobody else has answers sent to it.
+    pub signature: IdentitySignature,
 }
 
 /// An identity with evidence for it, made for one verifier: answers a challenge, and stays in transcripts for everybody.
@@ -121,6 +123,11 @@ pub struct Slot {
     pub item: u16,
 }
 
+/// Longest body of a broadcast, in bytes. The longest that an honest enclave makes is a split of the most members that a
+/// DAO has, of about 6.6 KiB; a longer one is not heard at all. So one statement in each slot bounds what others can make
+/// an enclave keep.
+pub const MAX_BODY: usize = 8 << 10;
+
 /// A signed public statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broadcast {
@@ -163,6 +170,54 @@ pub struct EnvelopeHeader {
     pub slot: Slot,
     /// The recipient.
     pub to: MemberId,
+}
+
+impl Slot {
+    /// The one slot of a member at a step that has no items.
+    pub fn of(ceremony: CeremonyId, from: MemberId, step: Step) -> Self {
+        Self { ceremony, from, step, item: 0 }
+    }
+}
+
+impl PeerMessage {
+    /// The member whose host alone brings this message, because only its enclave may have sent it; none if anybody may
+    /// hand it on.
+    pub fn sender(&self) -> Option<MemberId> {
+        match self {
+            Self::Challenge(challenge) => Some(challenge.from.member),
+            Self::Evidence(attestation) => Some(attestation.identity.member),
+            Self::Envelope(envelope) => Some(envelope.header.slot.from),
+            Self::Witness(message) => Some(message.from),
+            // Hosts give each other statements that their speakers' own hosts withhold.
+            Self::Broadcast(_) => None,
+        }
+    }
+}
+
+impl Challenge {
+    /// What the signature is over.
+    pub fn signed_bytes(dao: ManifestHash, from: &Identity, to: MemberId, nonce: &Nonce) -> [u8; 32] {
+        Transcriber::new("postern-challenge-v1")
+            .bytes(&dao.0)
+            .bytes(&from.to_bytes())
+            .number(to.0.into())
+            .bytes(&nonce.0)
+            .finish()
+            .0
+    }
+
+    /// Whether the asker's enclave signed this.
+    pub fn verify(&self, dao: ManifestHash) -> bool {
+        let signed = Self::signed_bytes(dao, &self.from, self.to, &self.nonce);
+        self.from.verify(&signed, &self.signature)
+    }
+}
+
+impl Certificates {
+    /// Whether the certificates above the leaf are the same.
+    pub fn has_issuers_of(&self, other: &Self) -> bool {
+        self.ark == other.ark && self.ask == other.ask
+    }
 }
 
 impl SignedDigest {

@@ -6,16 +6,16 @@
 //! compute. It says so ([`Acknowledge`]), or proves that the share is bad. Over any t operators the guardian's shares
 //! combine by Lagrange into a share of the whole exit, with commitments that combine likewise.
 
-use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G1, G2, PublicKey, Scalar};
+use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G2, PublicKey, Scalar};
 use crate::codec;
 use crate::ethereum::{Network, VoluntaryExit};
-use crate::fault::Fault;
 use crate::hash::Transcriber;
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
 use crate::keygen::KeygenCertificate;
 use crate::lagrange;
-use crate::pairwise::{EncryptedShare, TAG_SIZE};
-use alloc::{boxed::Box, vec::Vec};
+use crate::message::{SignedDigest, Slot, Step};
+use crate::sealed_shares::{CheckedShares, Opening, SealedShares, SealedSharesError};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Size of a share of an exit signature.
@@ -49,10 +49,8 @@ pub struct PresignTerms {
 pub struct Split {
     /// `r_k·G` for k from 1, exactly one fewer than the guardians' threshold.
     pub commitments: Vec<PublicKey>,
-    /// The operator's ephemeral key for encrypting shares.
-    pub ephemeral: PublicKey,
-    /// `S_ji` for each guardian i, in the order of the terms.
-    pub shares: Vec<EncryptedShare>,
+    /// `S_ji` for each guardian i.
+    pub sealed: SealedShares,
 }
 
 /// What a guardian thinks of its share of one operator's split.
@@ -60,8 +58,13 @@ pub struct Split {
 pub enum Acknowledge {
     /// It holds a good share of the split with this digest.
     Good(Digest),
-    /// The operator cheated, and this proves it.
-    Bad(Box<Fault>),
+    /// Its share of this split is not good.
+    Bad {
+        /// The split.
+        split: SignedDigest,
+        /// The key of the guardian's ciphertext, which proves it.
+        opening: Opening,
+    },
 }
 
 /// A split that passes every check that needs no secret.
@@ -69,10 +72,8 @@ pub enum Acknowledge {
 pub struct OpenSplit {
     /// The public keys of the shares as a polynomial: the operator's `X_j`, then `C_jk`.
     pub polynomial: Commitments,
-    /// Decoded ephemeral key.
-    pub ephemeral: G1,
     /// Encrypted shares, as many as guardians.
-    pub shares: Vec<EncryptedShare>,
+    pub shares: CheckedShares,
 }
 
 /// Why a split is refused.
@@ -88,17 +89,9 @@ pub enum SplitError {
     /// The commitments are none to a polynomial of the threshold's degree.
     #[error(transparent)]
     Commitments(#[from] CommitmentsError),
-    /// The ephemeral key is no usable point.
-    #[error("the ephemeral key is not a usable point")]
-    Ephemeral,
-    /// Not one ciphertext for each guardian, or one of a wrong size.
-    #[error("the split has {found} well-formed ciphertexts, not {expected}")]
-    Shares {
-        /// Guardians.
-        expected: usize,
-        /// Ciphertexts of the right size.
-        found: usize,
-    },
+    /// The encrypted shares are not as they must be.
+    #[error(transparent)]
+    Shares(#[from] SealedSharesError),
 }
 
 impl PresignTerms {
@@ -129,29 +122,34 @@ impl PresignTerms {
         if !self.operators.contains(&operator) {
             return Err(SplitError::NotAnOperator(operator));
         }
-        let split: Split = codec::decode(body).map_err(|_| SplitError::Malformed)?;
-        let rest =
-            Commitments::decode(&split.commitments, usize::from(self.guardian_threshold).saturating_sub(1))?;
+        let Split { commitments, sealed } = codec::decode(body).map_err(|_| SplitError::Malformed)?;
+        let rest = Commitments::decode(&commitments, usize::from(self.guardian_threshold).saturating_sub(1))?;
+        let slot = Slot::of(self.ceremony(), operator, Step::Split);
+        let shares = sealed.check(slot, &commitments, self.guardians.len(), EXIT_SHARE_SIZE)?;
         let key = self.certificate.polynomial()?.evaluate(operator);
-        let ephemeral = split.ephemeral.decode().map_err(|_| SplitError::Ephemeral)?;
-        let found = split.shares.iter().filter(|share| share.0.len() == EXIT_SHARE_SIZE + TAG_SIZE).count();
-        let expected = self.guardians.len();
-        if found != expected || split.shares.len() != expected {
-            return Err(SplitError::Shares { expected, found });
-        }
-        let polynomial = Commitments::with_constant(key, &rest);
-        Ok(OpenSplit { polynomial, ephemeral, shares: split.shares })
+        Ok(OpenSplit { polynomial: Commitments::with_constant(key, &rest), shares })
+    }
+
+    /// Whether these are operators who can sign together: holders of the key's shares, ascending, at least as many as its
+    /// own threshold. What roles a manifest gives them now does not matter: the shares are theirs.
+    pub fn operators_can_sign(&self) -> bool {
+        let holders = &self.certificate.operators;
+        let ascending = self.operators.windows(2).all(|pair| pair.first() < pair.last());
+        ascending
+            && self.operators.iter().all(|operator| holders.contains(operator))
+            && self.operators.len() >= self.operator_threshold()
+            && self.operator_threshold() > 1
     }
 }
 
-/// Whether a decrypted share is a signature under the key that the split's polynomial gives its recipient.
+/// The decrypted share, if it is a signature under the key that the split's polynomial gives its recipient.
 pub fn exit_share_is_good(
     plaintext: &[u8],
     recipient: MemberId,
     polynomial: &Commitments,
     message: &G2,
 ) -> Option<G2> {
-    let share = bls::Signature(plaintext.try_into().ok()?).decode().ok()?;
+    let share = G2::from_bytes(plaintext.try_into().ok()?).ok()?;
     bls::verify_point(&polynomial.evaluate(recipient), message, &share).is_ok().then_some(share)
 }
 

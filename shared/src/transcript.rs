@@ -7,7 +7,7 @@
 use crate::bytes::variable;
 use crate::codec;
 use crate::ethereum::{DepositData, SignedVoluntaryExit, VoluntaryExit};
-use crate::fault::{Court, Fault, TermsRef, partial_is_good};
+use crate::fault::{Court, Exhibits, Fault, Statements, TermsRef, partial_is_good};
 use crate::identity::Roster;
 use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use crate::keygen::{Commit, Confirm, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict};
@@ -68,6 +68,8 @@ pub enum Record {
         terms: KeygenTerms,
         /// Who, and the proof.
         fault: Fault,
+        /// The statements that the proof names, and those that these name.
+        statements: Vec<Broadcast>,
     },
     /// Somebody cheated in a presign.
     PresignFault {
@@ -75,6 +77,8 @@ pub enum Record {
         terms: PresignTerms,
         /// Who, and the proof.
         fault: Fault,
+        /// The statements that the proof names, and those that these name.
+        statements: Vec<Broadcast>,
     },
 }
 
@@ -205,14 +209,16 @@ impl Transcript {
             Record::Keygen { terms, statements, deposit } => check.keygen(terms, statements, deposit),
             Record::Presign { terms, operators, statements } => check.presign(terms, operators, statements),
             Record::Release { terms, statements, exit } => check.release(terms, statements, exit),
-            Record::KeygenFault { terms, fault } => {
+            Record::KeygenFault { terms, fault, statements } => {
                 check.keygen_terms(terms)?;
-                fault.verify(&check.court(terms.ceremony(), TermsRef::Keygen(terms)))?;
+                let exhibits = Exhibits::new(statements);
+                fault.verify(&check.court(terms.ceremony(), TermsRef::Keygen(terms), &exhibits))?;
                 Ok(Claim::Cheated { pool: terms.request.pool, culprit: fault.culprit })
             }
-            Record::PresignFault { terms, fault } => {
+            Record::PresignFault { terms, fault, statements } => {
                 check.presign_terms(terms)?;
-                fault.verify(&check.court(terms.ceremony(), TermsRef::Presign(terms)))?;
+                let exhibits = Exhibits::new(statements);
+                fault.verify(&check.court(terms.ceremony(), TermsRef::Presign(terms), &exhibits))?;
                 Ok(Claim::Cheated { pool: terms.pool, culprit: fault.culprit })
             }
         }
@@ -230,13 +236,24 @@ fn require(holds: bool, what: &'static str) -> Result<(), TranscriptError> {
 }
 
 impl Check<'_> {
-    fn court<'b>(&'b self, ceremony: CeremonyId, terms: TermsRef<'b>) -> Court<'b> {
-        Court { ceremony, terms, roster: self.roster }
+    fn court<'b>(
+        &'b self,
+        ceremony: CeremonyId,
+        terms: TermsRef<'b>,
+        statements: &'b dyn Statements,
+    ) -> Court<'b> {
+        Court { ceremony, terms, roster: self.roster, statements }
+    }
+
+    /// Its contract may be an earlier manifest's, so the claim names it and a verifier judges it.
+    fn pool(&self, pool: PoolId) -> Result<(), TranscriptError> {
+        require(pool.chain == self.manifest.network.chain_id, "chain of the pool")
     }
 
     fn keygen_terms(&self, terms: &KeygenTerms) -> Result<(), TranscriptError> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
+        self.pool(terms.request.pool)?;
         require(terms.roster == self.roster.digest(), "roster")?;
         require(self.manifest.is_operator_committee(&terms.operators), "operators")?;
         require(self.roster.members().eq(terms.operators.iter().copied()), "participants")?;
@@ -246,24 +263,24 @@ impl Check<'_> {
     fn presign_terms(&self, terms: &PresignTerms) -> Result<(), TranscriptError> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
+        self.pool(terms.pool)?;
         require(terms.roster == self.roster.digest(), "roster")?;
-        require(self.manifest.is_operator_committee(&terms.operators), "operators")?;
+        // A key's own holders and threshold judge it: roles may have changed since it was made.
+        require(terms.operators_can_sign(), "operators")?;
         require(self.manifest.is_guardian_committee(&terms.guardians), "guardians")?;
-        require(terms.guardian_threshold == self.manifest.thresholds.guardian, "guardian threshold")?;
-        let threshold = usize::from(self.manifest.thresholds.operator);
-        require(terms.certificate.commitments.len() == threshold, "operator threshold")
+        require(terms.guardian_threshold == self.manifest.thresholds.guardian, "guardian threshold")
     }
 
     /// The authentic statement of a member at a step.
     fn statement<'b>(
         &self,
         statements: &'b [Broadcast],
-        court: &Court<'_>,
+        ceremony: CeremonyId,
         member: MemberId,
         step: Step,
         item: u16,
     ) -> Result<&'b Broadcast, TranscriptError> {
-        let slot = crate::message::Slot { ceremony: court.ceremony, from: member, step, item };
+        let slot = crate::message::Slot { ceremony, from: member, step, item };
         let statement = statements
             .iter()
             .find(|statement| statement.slot == slot)
@@ -280,10 +297,10 @@ impl Check<'_> {
         deposit: &DepositData,
     ) -> Result<Claim, TranscriptError> {
         self.keygen_terms(terms)?;
-        let court = self.court(terms.ceremony(), TermsRef::Keygen(terms));
+        let ceremony = terms.ceremony();
         let mut deals = Vec::new();
         for member in &terms.operators {
-            let find = |step| self.statement(statements, &court, *member, step, 0);
+            let find = |step| self.statement(statements, ceremony, *member, step, 0);
             let invalid = |step| TranscriptError::Invalid { step, member: *member };
             let deal = find(Step::Deal)?;
             let open = terms.check_deal(*member, &deal.body).map_err(|_| invalid(Step::Deal))?;
@@ -300,7 +317,7 @@ impl Check<'_> {
         let signed: Vec<SignedDigest> = deals.iter().map(|(signed, _)| *signed).collect();
         let (message, digest) = (certificate.confirm_message(), certificate.digest());
         for member in &terms.operators {
-            let find = |step| self.statement(statements, &court, *member, step, 0);
+            let find = |step| self.statement(statements, ceremony, *member, step, 0);
             let invalid = |step| TranscriptError::Invalid { step, member: *member };
             let verdict = codec::decode::<Verdict>(&find(Step::Verdict)?.body);
             if !verdict.is_ok_and(|verdict| verdict.accepts(&signed)) {
@@ -332,10 +349,10 @@ impl Check<'_> {
         statements: &[Broadcast],
         deposit: &DepositData,
     ) -> Result<(), TranscriptError> {
-        let court = self.court(terms.ceremony(), TermsRef::Keygen(terms));
+        let ceremony = terms.ceremony();
         let hashed = terms.deposit_hash(certificate.pubkey());
         let signed = |member: &&MemberId| {
-            self.statement(statements, &court, **member, Step::Deposit, 0)
+            self.statement(statements, ceremony, **member, Step::Deposit, 0)
                 .ok()
                 .and_then(|statement| codec::decode::<PartialDeposit>(&statement.body).ok())
                 .is_some_and(|said| partial_is_good(&polynomial.evaluate(**member), &hashed, &said.partial))
@@ -356,17 +373,17 @@ impl Check<'_> {
         statements: &[Broadcast],
     ) -> Result<Claim, TranscriptError> {
         self.presign_terms(terms)?;
-        let court = self.court(terms.ceremony(), TermsRef::Presign(terms));
+        let ceremony = terms.ceremony();
         require(ReleaseRequest { operators: operators.to_vec() }.fits(terms), "operators of the splits")?;
         let mut splits = Vec::new();
         let mut guardians = terms.guardians.clone();
         for operator in operators {
-            let split = self.statement(statements, &court, *operator, Step::Split, 0)?;
+            let split = self.statement(statements, ceremony, *operator, Step::Split, 0)?;
             let invalid = TranscriptError::Invalid { step: Step::Split, member: *operator };
             splits.push((*operator, terms.check_split(*operator, &split.body).map_err(|_| invalid)?));
             let good = Acknowledge::Good(split.signed_digest().digest);
             guardians.retain(|guardian| {
-                self.statement(statements, &court, *guardian, Step::Acknowledge, operator.0)
+                self.statement(statements, ceremony, *guardian, Step::Acknowledge, operator.0)
                     .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Acknowledge| said == good))
             });
         }
@@ -395,9 +412,10 @@ impl Check<'_> {
     ) -> Result<Claim, TranscriptError> {
         let presign = &terms.presign;
         self.presign_terms(presign)?;
-        require(terms.leader == self.manifest.leader, "leader")?;
-        let court = self.court(terms.ceremony(), TermsRef::Presign(presign));
-        let request = self.statement(statements, &court, terms.leader, Step::Request, 0)?;
+        // Who led does not matter, as long as it is a participant, whom its request shows: if the leader of then was lost, a
+        // later manifest has named another.
+        let ceremony = terms.ceremony();
+        let request = self.statement(statements, ceremony, terms.leader, Step::Request, 0)?;
         let fits = codec::decode::<ReleaseRequest>(&request.body).is_ok_and(|said| said.fits(presign));
         if !fits {
             return Err(TranscriptError::Invalid { step: Step::Request, member: terms.leader });
@@ -405,7 +423,7 @@ impl Check<'_> {
         let authorised = Authorise { request: request.signed_digest().digest };
         let mut guardians = presign.guardians.clone();
         guardians.retain(|guardian| {
-            self.statement(statements, &court, *guardian, Step::Authorise, 0)
+            self.statement(statements, ceremony, *guardian, Step::Authorise, 0)
                 .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Authorise| said == authorised))
         });
         let expected = usize::from(presign.guardian_threshold);

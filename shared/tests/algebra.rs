@@ -1,18 +1,23 @@
 //! The algebra behind shares, splits and proofs, checked against its formulas for any numbers.
 
 use postern_shared::bls::{
-    Commitments, CommitmentsError, DleqProof, ETHEREUM_DST, G1, G2, PointError, PublicKey, Scalar,
-    pairings_equal, verify_point,
+    Commitments, CommitmentsError, DleqProof, ETHEREUM_DST, G1, G2, KnowledgeProof, PointError, PublicKey,
+    Scalar, pairings_equal, verify_point,
 };
 use postern_shared::bytes::from_hex;
 use postern_shared::codec;
+use postern_shared::identity::{AgreementKey, Identity, SigningKey};
 use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::keygen::share_is_good;
 use postern_shared::lagrange;
-use postern_shared::pairwise::{EncryptedShare, Opening, Pair};
+use postern_shared::message::{Slot, Step};
 use postern_shared::presign::{combine_polynomials, exit_share_is_good};
+use postern_shared::sealed_shares::{
+    CheckedShares, EncryptedShare, Opening, Pair, SealedShares, SealedSharesError, TAG_SIZE,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use zeroize::Zeroizing;
 
 /// The order of BLS12-381's groups (draft-irtf-cfrg-pairing-friendly-curves, section 4.2.1).
 const ORDER: &str = "0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001";
@@ -85,7 +90,7 @@ proptest! {
         prop_assert_eq!(a.clone() - &b + &b, a.clone());
         prop_assert_eq!(Scalar::from_bytes(&a.to_bytes()), Some(a.clone()));
         prop_assert_eq!(a.invert().map(|inverse| inverse * &a), Some(Scalar::from_u64(1)));
-        let (g1, g2) = (G1::generator(), G2::generator());
+        let (g1, g2) = (&G1::generator(), &G2::generator());
         prop_assert_eq!(g1 * &a + g1 * &b, g1 * &(a.clone() + &b));
         prop_assert_eq!(g2 * &a * &b, g2 * &(a.clone() * &b));
         prop_assert_eq!((g1 * &a).encode().decode(), Ok(g1 * &a));
@@ -97,7 +102,7 @@ proptest! {
     #[test]
     fn small_multiples_are_sums(a in scalar(), number in 0u16..200) {
         let point = G1::generator() * &a;
-        let sum = (0..number).fold(G1::identity(), |sum, _| sum + point);
+        let sum = (0..number).fold(G1::identity(), |sum, _| sum + &point);
         prop_assert_eq!(point.times(number), sum);
     }
 
@@ -141,55 +146,132 @@ proptest! {
 
     #[test]
     fn a_share_opens_for_its_pair_and_the_opening_proves_nothing_else(
-        secret in scalar(), ephemeral in scalar(), blinding in scalar(), ids in any::<([u8; 32], u16, u16)>(),
+        (secret, ephemeral) in (scalar(), scalar()), blinding in scalar(), slot in any_slot(),
         share in vec(any::<u8>(), 0..100), place in any::<prop::sample::Index>(), flip in 1u8..,
     ) {
-        let pair = Pair { ceremony: CeremonyId(ids.0), dealer: MemberId(ids.1), recipient: MemberId(ids.2) };
-        let (key, base) = (G1::generator() * &secret, G1::generator() * &ephemeral);
-        let dealing = key.encode();
-        let opening = pair.disclose(&secret, &base, &blinding);
-        let shared = key * &ephemeral;
-        prop_assert_eq!(pair.check_opening(&opening, &dealing, &base), Some(shared));
-        let sealed = pair.seal(&shared, &share);
-        prop_assert_eq!(pair.open(&shared, &sealed).map(|opened| opened.to_vec()), Some(share));
+        let (dealer, recipient) = (identity(slot.from.0, &ephemeral), identity(slot.from.0 ^ 1, &secret));
+        let other = identity(slot.from.0 ^ 2, &blinding);
+        let pair = Pair { slot, dealer: &dealer, recipient: &recipient };
+        let shares = [(&other, share.clone()), (&recipient, share.clone())];
+        let dealt = shares.map(|(to, share)| (to, Zeroizing::new(share)));
+        let sealed =
+            SealedShares::seal(slot, &dealer, &"rest", &ephemeral, |_| blinding.clone(), dealt).unwrap();
+        let checked = sealed.clone().check(slot, &"rest", 2, share.len()).unwrap();
+        let opened = |shares: &CheckedShares, pair: &Pair<'_>, position| {
+            shares.open(pair, position, |base| base * &secret).map(|opened| opened.to_vec())
+        };
+        prop_assert_eq!(opened(&checked, &pair, 1), Some(share.clone()));
+        prop_assert_eq!(opened(&checked, &pair, 0), None);
+        prop_assert_eq!(opened(&checked, &pair, 2), None);
+        let opening = checked.disclose(&pair, &secret, |_| blinding.clone());
+        let disclosed = |pair: &Pair<'_>, opening: &Opening| {
+            checked.disclosed(pair, 1, opening).map(|plain| plain.map(|plain| plain.to_vec()))
+        };
+        prop_assert_eq!(disclosed(&pair, &opening), Some(Some(share)));
 
-        // Another pair.
-        let mut ceremony = pair.ceremony;
-        ceremony.0[place.index(32)] ^= flip;
+        // Another slot, dealer or recipient; and a recipient with the same key.
+        let mut moved = slot;
+        moved.ceremony.0[place.index(32)] ^= flip;
+        let namesake = Identity { member: MemberId(slot.from.0 ^ 4), ..recipient };
         for other in [
-            Pair { ceremony, ..pair },
-            Pair { dealer: MemberId(pair.dealer.0 ^ 1), ..pair },
-            Pair { recipient: MemberId(pair.recipient.0 ^ 1), ..pair },
+            Pair { slot: moved, ..pair },
+            Pair { slot: Slot { item: slot.item ^ 1, ..slot }, ..pair },
+            Pair { dealer: &other, ..pair },
+            Pair { recipient: &other, ..pair },
+            Pair { recipient: &namesake, ..pair },
         ] {
-            prop_assert_eq!(other.check_opening(&opening, &dealing, &base), None);
-            prop_assert!(other.open(&shared, &sealed).is_none());
+            prop_assert_eq!(disclosed(&other, &opening), None);
+            prop_assert_eq!(opened(&checked, &other, 1), None);
         }
-        // Another key, base, shared point, or proof.
-        let generator = G1::generator();
-        prop_assert_eq!(pair.check_opening(&opening, &(key + generator).encode(), &base), None);
-        prop_assert_eq!(pair.check_opening(&opening, &dealing, &(base + generator)), None);
-        for point in [shared + generator, G1::identity()] {
-            let moved = Opening { shared: point.encode(), ..opening };
-            prop_assert_eq!(pair.check_opening(&moved, &dealing, &base), None);
+        // Another shared point, or proof.
+        let shared = opening.shared.decode().unwrap();
+        for point in [shared + &G1::generator(), G1::identity()] {
+            prop_assert_eq!(disclosed(&pair, &Opening { shared: point.encode(), ..opening }), None);
         }
-        let proof = codec::encode(&opening.proof);
-        let at = place.index(proof.len());
-        let mut changed = proof.clone();
-        changed[at] ^= flip;
-        let (challenge, response) = proof.split_at(32);
-        // With a number spelt otherwise it would be a second proof of the same.
-        for bytes in [changed, [&raised(challenge), response].concat(), [challenge, &raised(response)].concat()] {
-            let proof = codec::decode::<DleqProof>(&bytes).unwrap();
-            prop_assert_eq!(pair.check_opening(&Opening { proof, ..opening }, &dealing, &base), None);
+        for proof in respelt(&codec::encode(&opening.proof), place, flip) {
+            let proof = codec::decode::<DleqProof>(&proof).unwrap();
+            prop_assert_eq!(disclosed(&pair, &Opening { proof, ..opening }), None);
         }
-        // Another point, a changed or a shortened ciphertext.
-        prop_assert!(pair.open(&(shared + generator), &sealed).is_none());
-        let at = place.index(sealed.0.len());
-        let mut changed = sealed.clone();
-        changed.0[at] ^= flip;
-        prop_assert!(pair.open(&shared, &changed).is_none());
-        prop_assert!(pair.open(&shared, &EncryptedShare(sealed.0[..at].to_vec())).is_none());
     }
+
+    /// The check on which it rests that a complaint tells a dealer nothing.
+    #[test]
+    fn sealed_shares_are_refused_unless_their_dealer_knew_the_ephemeral_secret_in_this_very_statement(
+        (ephemeral, theirs) in (scalar(), scalar()), blinding in scalar(), slot in any_slot(),
+        share in vec(any::<u8>(), 1..100), place in any::<prop::sample::Index>(), flip in 1u8..,
+    ) {
+        let dealer = identity(slot.from.0, &ephemeral);
+        let dealt = || [(&dealer, Zeroizing::new(share.clone()))];
+        let seal = |ephemeral: &Scalar| {
+            SealedShares::seal(slot, &dealer, &"rest", ephemeral, |_| blinding.clone(), dealt()).unwrap()
+        };
+        let (sealed, honest) = (seal(&ephemeral), seal(&theirs));
+        let check = |sealed: SealedShares, slot: Slot, rest: &str| {
+            sealed.check(slot, &rest, 1, share.len()).map(|_| ())
+        };
+        prop_assert_eq!(check(sealed.clone(), slot, "rest"), Ok(()));
+        let unknown = Err(SealedSharesError::Knowledge);
+        // The key of somebody else, with or without its proof; a relation of it; rubbish in place of the ciphertexts.
+        let copied = SealedShares { ephemeral: honest.ephemeral, ..sealed.clone() };
+        prop_assert_eq!(check(copied, slot, "rest"), unknown);
+        let related = (honest.ephemeral.decode().unwrap() + &(G1::generator() * &ephemeral)).encode();
+        prop_assert_eq!(check(SealedShares { ephemeral: related, ..sealed.clone() }, slot, "rest"), unknown);
+        let rubbish = vec![EncryptedShare(vec![0; share.len() + TAG_SIZE])];
+        prop_assert_eq!(check(SealedShares { shares: rubbish, ..honest }, slot, "rest"), unknown);
+        // Another place, or another statement around it.
+        let mut moved = slot;
+        moved.ceremony.0[place.index(32)] ^= flip;
+        for other in [
+            moved,
+            Slot { from: MemberId(slot.from.0 ^ 1), ..slot },
+            Slot { item: slot.item ^ 1, ..slot },
+        ] {
+            prop_assert_eq!(check(sealed.clone(), other, "rest"), unknown);
+        }
+        prop_assert_eq!(check(sealed.clone(), slot, "else"), unknown);
+        for knowledge in respelt(&codec::encode(&sealed.knowledge), place, flip) {
+            let knowledge = codec::decode::<KnowledgeProof>(&knowledge).unwrap();
+            prop_assert_eq!(check(SealedShares { knowledge, ..sealed.clone() }, slot, "rest"), unknown);
+        }
+        let identity = G1::identity().encode();
+        let unusable = check(SealedShares { ephemeral: identity, ..sealed.clone() }, slot, "rest");
+        prop_assert_eq!(unusable, Err(SealedSharesError::Ephemeral));
+        // Not one ciphertext of the right size for each.
+        for shares in [
+            Vec::new(),
+            [&sealed.shares[..], &sealed.shares].concat(),
+            vec![EncryptedShare(sealed.shares[0].0[1..].to_vec())],
+        ] {
+            let found = shares.iter().filter(|one| one.0.len() == share.len() + TAG_SIZE).count();
+            let wrong = check(SealedShares { shares, ..sealed.clone() }, slot, "rest");
+            prop_assert_eq!(wrong, Err(SealedSharesError::Count { expected: 1, found }));
+        }
+    }
+}
+
+fn any_slot() -> impl Strategy<Value = Slot> {
+    any::<([u8; 32], u16, u16, bool)>().prop_map(|(ceremony, from, item, split)| {
+        let step = if split { Step::Split } else { Step::Deal };
+        Slot { ceremony: CeremonyId(ceremony), from: MemberId(from), step, item }
+    })
+}
+
+fn identity(member: u16, dealing: &Scalar) -> Identity {
+    Identity {
+        member: MemberId(member),
+        signing: SigningKey([7; 32]),
+        agreement: AgreementKey([8; 32]),
+        dealing: (G1::generator() * dealing).encode(),
+    }
+}
+
+/// A proof of two numbers, changed somewhere, and with either number spelt otherwise: that would be a second proof of the
+/// same.
+fn respelt(proof: &[u8], place: prop::sample::Index, flip: u8) -> [Vec<u8>; 3] {
+    let mut changed = proof.to_vec();
+    changed[place.index(proof.len())] ^= flip;
+    let (challenge, response) = proof.split_at(32);
+    [changed, [&raised(challenge), response].concat(), [challenge, &raised(response)].concat()]
 }
 
 proptest! {
@@ -222,9 +304,9 @@ proptest! {
         for guardian in &guardians {
             let mut share = G2::identity();
             for ((split, committed), weight) in splits.iter().zip(&committed).zip(&weights) {
-                let part = message * &evaluate(split, *guardian);
+                let part = &message * &evaluate(split, *guardian);
                 prop_assert!(exit_share_is_good(&part.encode().0, *guardian, committed, &message).is_some());
-                let wrong = part + message;
+                let wrong = part.clone() + &message;
                 prop_assert!(exit_share_is_good(&wrong.encode().0, *guardian, committed, &message).is_none());
                 share += part * weight;
             }
@@ -233,10 +315,10 @@ proptest! {
         }
         let combined = |count: usize| {
             let weights = lagrange::at_zero(&guardians[..count]).unwrap();
-            shares.iter().zip(&weights).fold(G2::identity(), |sum, (share, weight)| sum + *share * weight)
+            shares.iter().zip(&weights).fold(G2::identity(), |sum, (share, weight)| sum + share * weight)
         };
-        prop_assert_eq!(combined(threshold), message * &key[0]);
-        prop_assert_ne!(combined(threshold - 1), message * &key[0]);
+        prop_assert_eq!(combined(threshold), &message * &key[0]);
+        prop_assert_ne!(combined(threshold - 1), &message * &key[0]);
         let pubkey = public.constant().encode();
         prop_assert_eq!(pubkey.verify(b"exit", &combined(threshold).encode()), Ok(()));
     }

@@ -16,10 +16,10 @@ use postern_shared::keygen::{
     Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict,
 };
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, PeerMessage, SignedDigest, Slot, Step};
-use postern_shared::pairwise::Pair;
+use postern_shared::message::{Broadcast, Challenge, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, PresignTerms, Split};
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use postern_shared::sealed_shares::SealedShares;
 use postern_shared::transcript::Transcript;
 use postern_shared::wire::{Hello, Request, Response};
 use proptest::prelude::*;
@@ -131,7 +131,12 @@ proptest! {
     }
 
     #[test]
-    fn names_survive_their_text(address in any_value::<Address>(), key in any_value::<PublicKey>()) {
+    fn names_survive_their_text(
+        address in any_value::<Address>(),
+        key in any_value::<PublicKey>(),
+        pool in any_value::<PoolId>(),
+    ) {
+        prop_assert_eq!(pool.text().parse(), Ok(pool));
         prop_assert_eq!(address.to_string().parse(), Ok(address));
         let json = serde_json::to_string(&address).unwrap();
         prop_assert_eq!(json.as_str(), format!("\"{address}\""));
@@ -143,21 +148,56 @@ proptest! {
     }
 }
 
+#[test]
+fn a_pools_name_is_one_text_that_people_and_scripts_read() {
+    let text = "1-0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-1000";
+    assert_eq!((fixed::POOL.text().as_str(), text.parse()), (text, Ok(fixed::POOL)));
+    assert_eq!(serde_json::to_string(&fixed::POOL).unwrap(), format!("\"{text}\""));
+    assert_eq!(fixed::POOL.to_string(), "pool 1000 of 0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    // As wallets write addresses.
+    assert_eq!(text.replace("aaaa", "AaAa").parse(), Ok(fixed::POOL));
+    for (from, to) in [
+        ("1-0x", "01-0x"),
+        ("1-0x", "+1-0x"),
+        ("1-0x", "0x"),
+        ("1-0x", "1-"),
+        ("0xaa", "0x"),
+        ("-1000", ""),
+        ("-1000", "-1000-1"),
+        ("-1000", "-01000"),
+        ("-1000", "-4294967296"),
+        ("-1000", "--1000"),
+        (text, "1000"),
+        (text, ""),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_eq!(other.parse::<PoolId>(), Err(PoolNameError), "{other}");
+        assert!(serde_json::from_str::<PoolId>(&format!("\"{other}\"")).is_err());
+    }
+}
+
 /// Golden bytes. If one of these changes, enclaves of two builds no longer understand each other: say so in the protocol
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000200");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000300");
     assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "07ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);
     }
+    let pool = hex::encode(codec::encode(&fixed::POOL));
+    assert_eq!(pool, format!("01{}e807", "aa".repeat(20)));
     let slot = hex::encode(codec::encode(&fixed::SLOT));
     assert_eq!(slot, format!("{}ac020602", "07".repeat(32)));
     let signature = IdentitySignature([0x11; 64]);
     let broadcast = Broadcast { slot: fixed::SLOT, body: b"body".to_vec(), signature };
     let message = hex::encode(codec::encode(&PeerMessage::Broadcast(broadcast)));
     assert_eq!(message, format!("02{slot}04626f6479{}", "11".repeat(64)));
+    let (from, nonce) = (fixed::identity(1), Nonce([9; 32]));
+    let challenge = Challenge { from, to: MemberId(300), nonce, signature };
+    let message = hex::encode(codec::encode(&PeerMessage::Challenge(challenge)));
+    let from = format!("01{}{}{}", "01".repeat(32), "11".repeat(32), "21".repeat(48));
+    assert_eq!(message, format!("00{from}ac02{}{}", "09".repeat(32), "11".repeat(64)));
 }
 
 /// Golden hashes, computed outside of this code from the formats' descriptions. If one of these changes, transcripts of
@@ -173,13 +213,18 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
         found(SignedDigest::signed_bytes(&fixed::SLOT, &Broadcast::digest_of(b"body"))),
         "a67f6dbbc99b02fdb1e042cf6972ce19210bb2da82cc9674cbb61ba2d34a2d64"
     );
+    let (dao, from) = (ManifestHash([1; 32]), fixed::identity(1));
+    assert_eq!(
+        found(Challenge::signed_bytes(dao, &from, MemberId(300), &Nonce([9; 32]))),
+        "a284bff21f0a1ca6df04ae7f8a45c097cab03c845be1dbf23e6b04cae461572b"
+    );
     assert_eq!(
         found(Roster::new([2, 1, 2].map(fixed::identity).to_vec()).digest().0),
         "a93dd3825189ee4f06a8c75cbf2eea1e63448f4dfac7c01e7a087bea51219a4e"
     );
     assert_eq!(
         found(fixed::keygen_terms().ceremony().0),
-        "9aebabe0037223e56bc6d63b75c8e80fe95086eb3d2303287b9d1cbfdbbadbbc"
+        "4780ad918515d775bb222d9adc7fb244b5126d322e36abe2b19d49a7814c06b3"
     );
     assert_eq!(
         found(fixed::certificate().digest().0),
@@ -187,11 +232,11 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     );
     assert_eq!(
         found(fixed::release_terms().presign.ceremony().0),
-        "cb0d5a59806e0bec8dc9294325777e89109137959bffc90e7de61cbd298adbf3"
+        "b961f86cc38e09e5d4781a2a6879ee9437f37a04426eb22f03fd3a9fcdd00a19"
     );
     assert_eq!(
         found(fixed::release_terms().ceremony().0),
-        "fa6a953ffb3fea7ddec93a80c67dc2705c98a55bcd4ec42f5e496ecdcad5ef9b"
+        "eec51954b28c25743b3fa0c71362df223468a008c678b1082116a24e36a5683a"
     );
     let pair = Pair { ceremony: fixed::SLOT.ceremony, dealer: fixed::SLOT.from, recipient: MemberId(1) };
     assert_eq!(
@@ -213,6 +258,7 @@ mod fixed {
     const MANIFEST: ManifestHash = ManifestHash([1; 32]);
     const ROSTER: Digest = Digest([2; 32]);
     const SOURCE: EventSource = EventSource { block: Digest([0xb0; 32]), log_index: 128 };
+    pub const POOL: PoolId = PoolId::new(1, Address([0xaa; 20]), 1000);
     const NETWORK: Network = Network {
         chain_id: 1,
         genesis_fork_version: ForkVersion([0; 4]),
@@ -235,7 +281,7 @@ mod fixed {
             manifest: MANIFEST,
             roster: ROSTER,
             network: NETWORK,
-            request: DepositRequest { source: SOURCE, pool: PoolId(1000), withdrawal_credentials },
+            request: DepositRequest { source: SOURCE, pool: POOL, withdrawal_credentials },
             operators: [1, 2, 200].map(MemberId).to_vec(),
             threshold: 2,
             attempt: 0,
@@ -244,7 +290,8 @@ mod fixed {
 
     pub fn certificate() -> KeygenCertificate {
         let commitments = vec![PublicKey([5; 48]), PublicKey([6; 48])];
-        KeygenCertificate { ceremony: CeremonyId([3; 32]), deals: Digest([4; 32]), commitments }
+        let operators = [1, 2, 200].map(MemberId).to_vec();
+        KeygenCertificate { ceremony: CeremonyId([3; 32]), operators, deals: Digest([4; 32]), commitments }
     }
 
     pub fn release_terms() -> ReleaseTerms {
@@ -252,7 +299,7 @@ mod fixed {
             manifest: MANIFEST,
             roster: ROSTER,
             network: NETWORK,
-            pool: PoolId(1000),
+            pool: POOL,
             certificate: certificate(),
             operators: [1, 2].map(MemberId).to_vec(),
             guardians: [1, 200].map(MemberId).to_vec(),

@@ -4,7 +4,7 @@ use k256::ecdsa::SigningKey;
 use postern_shared::codec::DecodeError;
 use postern_shared::epoch::{
     ChainError, Change, EpochError, EpochMessage, MAX_SIGNED_EPOCH, SignatureFault, SignedEpoch,
-    WalletSignature, WalletSignatureBytes, changes, follow, quorum, recover,
+    WalletSignature, WalletSignatureBytes, changes, follow, pool_managers, quorum, recover,
 };
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId};
@@ -367,6 +367,24 @@ fn a_chain_is_followed_from_any_of_its_manifests() {
     let expected = EpochError::Epoch { expected: 2, found: 1 };
     let repeated = [chain[0].clone(), chain[0].clone()];
     assert_eq!(follow(&zero, &repeated), Err(ChainError { epoch: 2, source: expected }));
+}
+
+#[test]
+fn the_pool_managers_of_a_chain_are_each_named_once() {
+    let to = |old: &Manifest, byte| next(old, |new| new.contracts.pool_manager = Address([byte; 20]));
+    let zero = genesis();
+    let one = to(&zero, 0xbb);
+    let two = to(&one, 0xcc);
+    let three = to(&two, 2);
+    let chain = [(&zero, &one), (&one, &two), (&two, &three)].map(|(old, new)| signed(old, new, &[1, 2, 3]));
+    let (a, b, c) = (zero.contracts.pool_manager, Address([0xbb; 20]), Address([0xcc; 20]));
+    assert_eq!(three.contracts.pool_manager, a);
+    assert_eq!(pool_managers(&zero, &[]), Ok(vec![a]));
+    assert_eq!(pool_managers(&zero, &chain[..2]), Ok(vec![a, b, c]));
+    assert_eq!(pool_managers(&zero, &chain), Ok(vec![a, b, c]));
+    // Whoever begins later knows nothing of what was before.
+    assert_eq!(pool_managers(&one, &chain[1..]), Ok(vec![b, c, a]));
+    assert!(pool_managers(&zero, &chain[1..]).is_err());
 }
 
 #[test]

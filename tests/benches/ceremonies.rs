@@ -10,12 +10,12 @@ use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar, pairings_equa
 use postern_shared::codec;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, Digest, ManifestHash, MemberId};
 use postern_shared::keygen::KeygenCertificate;
-use postern_shared::message::{PeerMessage, Step};
-use postern_shared::pairwise::Pair;
+use postern_shared::message::{PeerMessage, Slot, Step};
 use postern_shared::presign::{PresignTerms, exit_share_is_good};
-use postern_tests::cluster::{Cluster, deposit_requested, manifest};
+use postern_shared::sealed_shares::Pair;
+use postern_tests::cluster::{Cluster, deposit_requested, manifest, pool};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -75,8 +75,13 @@ fn scene(threshold: u16, members: u16) -> Scene {
         manifest: ManifestHash([0; 32]),
         roster: roster.digest(),
         network: manifest(5, 3, 3).network,
-        pool: PoolId(1),
-        certificate: KeygenCertificate { ceremony: CeremonyId([0; 32]), deals: Digest([0; 32]), commitments },
+        pool: pool(1),
+        certificate: KeygenCertificate {
+            ceremony: CeremonyId([0; 32]),
+            operators: ids.iter().copied().take(3).collect(),
+            deals: Digest([0; 32]),
+            commitments,
+        },
         operators: ids.iter().copied().take(3).collect(),
         guardians: ids,
         guardian_threshold: threshold,
@@ -89,7 +94,7 @@ fn scene(threshold: u16, members: u16) -> Scene {
 /// recipient's key that is decoded and checked), t-1 in G1 for the commitments and one for the ephemeral key.
 fn group_operations(scene: &Scene, message: &G2) {
     for identity in scene.roster.identities() {
-        black_box(*message * &scene.share);
+        black_box(message * &scene.share);
         black_box(identity.dealing.decode().map(|key| key * &scene.share).ok());
     }
     for _ in 0..scene.terms.guardian_threshold {
@@ -124,8 +129,10 @@ fn checks() {
         let made =
             split(&scene.terms, &scene.roster, &message, MemberId(1), &scene.share, &scene.coins).unwrap();
         let open = scene.terms.check_split(MemberId(1), &codec::encode(&made)).unwrap();
-        let pair = Pair { ceremony: scene.terms.ceremony(), dealer: MemberId(1), recipient: MemberId(1) };
-        let plain = pair.open(&scene.keys.dealt_to_me(&open.ephemeral), &open.shares[0]).unwrap();
+        let slot = Slot::of(scene.terms.ceremony(), MemberId(1), Step::Split);
+        let own = scene.keys.identity();
+        let plain =
+            scene.keys.open_share(&Pair { slot, dealer: own, recipient: own }, &open.shares, 0).unwrap();
         assert!(exit_share_is_good(&plain, MemberId(1), &open.polynomial, &message).is_some());
         let point = G2::hash(b"bench", ETHEREUM_DST);
         let (check, product) = compare(
@@ -171,7 +178,7 @@ fn keygens() {
                     spent[2] += if step == Some(Step::Confirm) { took } else { Duration::ZERO };
                 }
             }
-            assert!(cluster.pubkey(PoolId(1)).is_some());
+            assert!(cluster.pubkey(pool(1)).is_some());
             samples.push(spent);
         }
         let of = |position: usize| {

@@ -8,11 +8,11 @@ use aes_gcm::aead::{Aead, KeyInit, Nonce};
 use postern_host::store::{Incarnation, Place, Store};
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::MemberId;
 use postern_shared::message::PeerMessage;
 use postern_shared::record::{RecordKind, SealedRecord};
 use postern_shared::wire::{NumberedOutput, Output, Record, Reply, Request, Response};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,10 @@ fn throughput() {
         let pools = round * RECORDS + 1..=(round + 1) * RECORDS;
         let (_, spent) = time(|| {
             for pool in pools {
-                sealed.push(node.core.handle(Request::Observe(deposit_requested(pool))));
-                node.core.handle(Request::Acknowledge(u64::MAX));
+                let response = node.core.handle(Request::Observe(deposit_requested(pool)));
+                let last = response.outputs.last().map_or(0, |output| output.sequence);
+                node.core.handle(Request::Acknowledge(last));
+                sealed.push(response);
             }
         });
         let records: Vec<&SealedRecord> = sealed.iter().flat_map(|one| records(&one.outputs)).collect();
@@ -141,7 +143,7 @@ fn keygen(members: u16, threshold: u16, seed: u64) -> Spent {
             cluster.packets.push_back(packet);
         }
     }
-    assert!(cluster.pubkey(PoolId(1)).is_some());
+    assert!(cluster.pubkey(pool(1)).is_some());
     spent
 }
 
@@ -177,10 +179,10 @@ fn settled() {
     for (threshold, members) in [(3, 5), (5, 7)] {
         let mut cluster = Cluster::launch(manifest(members, threshold, threshold), 1);
         cluster.run(0);
-        for pool in 1..=3 {
-            cluster.observe(deposit_requested(pool));
+        for number in 1..=3 {
+            cluster.observe(deposit_requested(number));
             cluster.run(0);
-            cluster.index(PoolId(pool));
+            cluster.index(pool(number));
             cluster.run(1);
         }
         snapshots_after(&mut cluster, 0);

@@ -78,7 +78,7 @@ def main():
     failed = 0
     for pool in report["pools"]:
         for name, holds in check_pool(pool, report["network"]):
-            print(f"pool {pool['pool_id']}: {name}: {'valid' if holds else 'INVALID'}")
+            print(f"{pool['pool_id']}: {name}: {'valid' if holds else 'INVALID'}")
             failed += not holds
     sys.exit(1 if failed else 0)
 

@@ -4,12 +4,12 @@ use crate::cluster::{Cluster, Packet};
 use crate::corruption::Corrupt;
 use postern_shared::bls::{G1, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::fault::{Court, Fault, Proof, TermsRef, Unproved};
-use postern_shared::identity::Roster;
+use postern_shared::fault::{Court, Exhibits, Fault, Proof, TermsRef, Unproved};
+use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::keygen::{Deal, KeygenTerms, Verdict, possession_message};
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
-use postern_shared::pairwise::{EncryptedShare, Pair};
+use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
 use postern_shared::transcript::Claim;
 use postern_shared::wire::{Artifact, Notice};
 
@@ -62,10 +62,46 @@ pub fn roster(cluster: &Cluster) -> Roster {
     Roster::new(cluster.nodes.iter().map(|node| *node.keys().identity()).collect())
 }
 
-/// Whether a proof against somebody in a keygen holds for anybody who looks at it.
-pub fn judge(cluster: &Cluster, terms: &KeygenTerms, fault: &Fault) -> Result<(), Unproved> {
-    let roster = roster(cluster);
-    fault.verify(&Court { ceremony: terms.ceremony(), terms: TermsRef::Keygen(terms), roster: &roster })
+/// Whether a proof against somebody in a keygen holds for anybody who looks at it and at these statements.
+pub fn judge(
+    cluster: &Cluster,
+    terms: &KeygenTerms,
+    fault: &Fault,
+    statements: &[Broadcast],
+) -> Result<(), Unproved> {
+    let (roster, exhibits) = (roster(cluster), Exhibits::new(statements));
+    let (ceremony, terms) = (terms.ceremony(), TermsRef::Keygen(terms));
+    fault.verify(&Court { ceremony, terms, roster: &roster, statements: &exhibits })
+}
+
+/// The ephemeral secret that a dealer's enclave draws for a statement.
+pub fn ephemeral(dealer: &Corrupt, slot: Slot) -> Scalar {
+    dealer.coins.scalar("postern-ephemeral-v1", &codec::encode(&slot))
+}
+
+/// What a corrupted dealer encrypts to one recipient.
+pub fn encrypt(
+    dealer: &Corrupt,
+    slot: Slot,
+    recipient: &Identity,
+    ephemeral: &Scalar,
+    share: &[u8],
+) -> EncryptedShare {
+    let shared = recipient.dealing.decode().expect("a usable key") * ephemeral;
+    let pair = Pair { slot, dealer: dealer.keys.identity(), recipient };
+    pair.seal(&(G1::generator() * ephemeral), &shared, share).expect("a short plaintext")
+}
+
+/// Shares that a corrupted dealer has sealed, well or badly, with a proof that holds. `rest` is all else that it says.
+pub fn proved(
+    dealer: &Corrupt,
+    slot: Slot,
+    rest: &impl serde::Serialize,
+    ephemeral: &Scalar,
+    shares: Vec<EncryptedShare>,
+) -> SealedShares {
+    let blinding = |context: &[u8]| dealer.coins.scalar("attack", context);
+    SealedShares::prove(slot, rest, ephemeral, blinding, shares)
 }
 
 /// A statement of a corrupted enclave in a keygen.
@@ -76,20 +112,21 @@ pub fn say<T: serde::Serialize>(corrupt: &Corrupt, terms: &KeygenTerms, step: St
 
 /// A verdict that accuses somebody of a false accusation.
 pub fn counter_accusation(corrupt: &Corrupt, terms: &KeygenTerms, accusation: &Broadcast) -> Broadcast {
-    let proof = Proof::FalseAccusation(Box::new(accusation.clone()));
+    let proof = Proof::FalseAccusation(accusation.signed_digest());
     let fault = Fault { culprit: accusation.slot.from, proof };
-    say(corrupt, terms, Step::Verdict, &Verdict::Reject(Box::new(fault)))
+    say(corrupt, terms, Step::Verdict, &Verdict::Reject(fault))
 }
 
 /// A deal of these coefficients, well-formed and honest in all else.
 pub fn deal(cluster: &Cluster, terms: &KeygenTerms, dealer: &Corrupt, coefficients: &[Scalar]) -> Deal {
     let (ceremony, id) = (terms.ceremony(), dealer.keys.identity().member);
-    let ephemeral = dealer.coins.scalar("postern-keygen-ephemeral-v1", &ceremony.0);
+    let slot = Slot::of(ceremony, id, Step::Deal);
+    let ephemeral = ephemeral(dealer, slot);
     let share = |recipient: &MemberId| {
         let index = Scalar::from_u64(recipient.0.into());
         let share = coefficients.iter().rev().fold(Scalar::zero(), |sum, next| sum * &index + next);
-        let dealing = cluster.node(*recipient).keys().identity().dealing.decode().expect("a usable key");
-        Pair { ceremony, dealer: id, recipient: *recipient }.seal(&(dealing * &ephemeral), &share.to_bytes())
+        let recipient = *cluster.node(*recipient).keys().identity();
+        encrypt(dealer, slot, &recipient, &ephemeral, &share.to_bytes())
     };
     let shares: Vec<EncryptedShare> = terms.operators.iter().map(share).collect();
     let commitments: Vec<PublicKey> =
@@ -97,12 +134,10 @@ pub fn deal(cluster: &Cluster, terms: &KeygenTerms, dealer: &Corrupt, coefficien
     let possession = coefficients
         .first()
         .map(|secret| (possession_message(ceremony, id, &(G1::generator() * secret)) * secret).encode());
-    Deal {
-        commitments,
-        possession: possession.expect("a constant term"),
-        ephemeral: (G1::generator() * &ephemeral).encode(),
-        shares,
-    }
+    let rest = (commitments, possession.expect("a constant term"));
+    let sealed = proved(dealer, slot, &rest, &ephemeral, shares);
+    let (commitments, possession) = rest;
+    Deal { commitments, possession, sealed }
 }
 
 /// Signed deposits that enclaves published.

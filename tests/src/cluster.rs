@@ -15,10 +15,18 @@ use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
-use postern_shared::wire::{Artifact, Notice, Output, Recipient, Record as Stored, Reply, Request, Response};
+use postern_shared::wire::{
+    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response,
+};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
+
+/// The chain of all test manifests.
+pub const CHAIN_ID: u64 = 31337;
+
+/// The pool manager of test manifests.
+pub const POOL_MANAGER: Address = Address([0xaa; 20]);
 
 /// The launch measurement of all simulated enclaves.
 pub const MEASUREMENT: [u8; 48] = [0x5a; 48];
@@ -112,12 +120,12 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
         leader: MemberId(1),
         history: None,
         network: Network {
-            chain_id: 31337,
+            chain_id: CHAIN_ID,
             genesis_fork_version: ForkVersion([0x10, 0, 0, 0x38]),
             capella_fork_version: ForkVersion([0x40, 0, 0, 0x38]),
             genesis_validators_root: Root([0x77; 32]),
         },
-        contracts: Contracts { pool_manager: Address([0xaa; 20]), deposit: Address([0xdd; 20]) },
+        contracts: Contracts { pool_manager: POOL_MANAGER, deposit: Address([0xdd; 20]) },
         thresholds: Thresholds { operator, guardian },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
@@ -173,7 +181,7 @@ impl Node {
     /// What all else of the enclave derives from, and the secret keys of its identity.
     pub fn long_lived_secrets(&self) -> Vec<Vec<u8>> {
         let coins = self.coins();
-        let dealing = coins.scalar("postern-key-dealing-v1", b"").to_bytes();
+        let dealing = coins.scalar("postern-key-dealing-v2", b"").to_bytes();
         vec![
             self.seed.to_vec(),
             coins.bytes("postern-key-signing-v1", b"").to_vec(),
@@ -307,7 +315,7 @@ impl Cluster {
         self.observe(ChainEvent::ValidatorIndexed {
             pool,
             pubkey,
-            validator_index: 1000 + u64::from(pool.0),
+            validator_index: 1000 + u64::from(pool.number),
         });
     }
 
@@ -443,8 +451,13 @@ impl Cluster {
         }
     }
 
-    /// Delivers one packet; one that may be accepted later goes to the end of the line.
+    /// Delivers one packet as an honest host would: what another member than the one that brings it must have sent, it
+    /// does not hand on, and what may be accepted later goes to the end of the line.
     pub fn deliver(&mut self, packet: Packet) -> Reply {
+        let message: Option<PeerMessage> = codec::decode(&packet.bytes).ok();
+        if message.and_then(|message| message.sender()).is_some_and(|sender| sender != packet.from) {
+            return Reply::Rejected(Rejection::NotAuthentic);
+        }
         let reply = self.ask(packet.to, Request::Deliver(packet.bytes.clone()));
         if matches!(reply, Reply::Rejected(rejection) if rejection.is_transient()) {
             self.packets.push_back(packet);
@@ -525,19 +538,34 @@ pub fn pubkey(node: &Node, wanted: PoolId) -> Option<PublicKey> {
     })
 }
 
-/// `PoolDepositRequested` of a pool.
-pub fn deposit_requested(pool: u32) -> ChainEvent {
+/// A pool of the test manifests' contract.
+pub const fn pool(number: u32) -> PoolId {
+    PoolId::new(CHAIN_ID, POOL_MANAGER, number)
+}
+
+/// `PoolDepositRequested` of a pool of the test manifests' contract.
+pub fn deposit_requested(number: u32) -> ChainEvent {
+    deposit_requested_of(pool(number))
+}
+
+/// `PoolDepositRequested` of any pool.
+pub fn deposit_requested_of(pool: PoolId) -> ChainEvent {
     ChainEvent::DepositRequested(DepositRequest {
-        source: EventSource { block: Digest([pool as u8; 32]), log_index: 0 },
-        pool: PoolId(pool),
-        withdrawal_credentials: WithdrawalCredentials::execution(Address([pool as u8; 20])),
+        source: EventSource { block: Digest([pool.number as u8; 32]), log_index: 0 },
+        pool,
+        withdrawal_credentials: WithdrawalCredentials::execution(Address([pool.number as u8; 20])),
     })
 }
 
-/// `PoolExitRequested` of a pool.
-pub fn exit_requested(pool: u32) -> ChainEvent {
-    let source = EventSource { block: Digest([0x80 | pool as u8; 32]), log_index: 1 };
-    ChainEvent::ExitRequested { source, pool: PoolId(pool) }
+/// `PoolExitRequested` of a pool of the test manifests' contract.
+pub fn exit_requested(number: u32) -> ChainEvent {
+    exit_requested_of(pool(number))
+}
+
+/// `PoolExitRequested` of any pool.
+pub fn exit_requested_of(pool: PoolId) -> ChainEvent {
+    let source = EventSource { block: Digest([0x80 | pool.number as u8; 32]), log_index: 1 };
+    ChainEvent::ExitRequested { source, pool }
 }
 
 /// Which protocol a transcript is of, for assertions.

@@ -1,22 +1,22 @@
 //! Nobody honest can be made to look like a cheat, and every proof that an honest enclave publishes holds.
 
 use ed25519_dalek::SigningKey;
-use postern_shared::bls::{G1, G2, Scalar};
+use postern_shared::bls::{DleqProof, G1, G2, Scalar};
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::fault::{Fault, Proof};
-use postern_shared::identity::IdentitySignature;
+use postern_shared::identity::{Identity, IdentitySignature};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::keygen::{Commit, Confirm, Verdict};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
-use postern_shared::pairwise::Pair;
 use postern_shared::presign::Split;
+use postern_shared::sealed_shares::Pair;
 use postern_shared::wire::Request;
 use postern_tests::attack::{
-    counter_accusation, culprits, deliver_through, deposits, judge, keygen_terms, message, named, say,
-    statement,
+    counter_accusation, culprits, deliver_through, deposits, encrypt, judge, keygen_terms, message, named,
+    proved, roster, say, statement,
 };
-use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 use sha2::Digest as _;
 use std::ops::{Add, Mul};
@@ -24,13 +24,13 @@ use std::ops::{Add, Mul};
 const CULPRIT: MemberId = MemberId(2);
 const WITNESS: MemberId = MemberId(3);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 /// A DAO at the beginning of a keygen.
 fn beginning() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 7);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.remember();
     cluster
 }
@@ -42,12 +42,13 @@ fn accusations_of_accusations_frame_nobody_at_any_depth() {
         let (corrupt, terms) = (Corrupt::of(cluster.node(CULPRIT)), keygen_terms(&cluster, POOL));
         // At the bottom a baseless accusation, then each accuses the one below.
         let nonsense = say(&corrupt, &terms, Step::Confirm, &1);
-        let baseless = Fault { culprit: VICTIM, proof: Proof::InvalidStatement(nonsense) };
-        let mut accusation = say(&corrupt, &terms, Step::Verdict, &Verdict::Reject(Box::new(baseless)));
+        let baseless = Fault { culprit: VICTIM, proof: Proof::InvalidStatement(nonsense.signed_digest()) };
+        let mut accusation = say(&corrupt, &terms, Step::Verdict, &Verdict::Reject(baseless));
         for _ in 0..depth {
             accusation = counter_accusation(&corrupt, &terms, &accusation);
         }
         cluster.packets.clear();
+        let heard = accusation.clone();
         cluster.ask(VICTIM, Request::Deliver(message(accusation)));
         cluster.remember();
         let answer = cluster.packets.iter().filter(|packet| packet.to == WITNESS).find_map(statement);
@@ -55,9 +56,10 @@ fn accusations_of_accusations_frame_nobody_at_any_depth() {
         assert_eq!((answer.slot.from, answer.slot.step), (VICTIM, Step::Verdict));
 
         // What an honest enclave holds for proved, nobody may call a false accusation.
-        let proof = Proof::FalseAccusation(Box::new(answer.clone()));
+        let proof = Proof::FalseAccusation(answer.signed_digest());
         let framed = Fault { culprit: VICTIM, proof };
-        assert!(judge(&cluster, &terms, &framed).is_err(), "depth {depth}: the victim is framed");
+        let exhibits = [answer.clone(), heard];
+        assert!(judge(&cluster, &terms, &framed, &exhibits).is_err(), "depth {depth}: the victim is framed");
         let framing = counter_accusation(&corrupt, &terms, &answer);
         cluster.ask(WITNESS, Request::Deliver(message(framing)));
         assert_eq!(named(&cluster, WITNESS), [CULPRIT], "depth {depth}");
@@ -180,8 +182,13 @@ fn a_complaint_with_any_false_opening_of_a_good_share_convicts_the_complainer() 
     };
     let of_another_pair: Change = |corrupt, proof| {
         let Proof::BadShare { statement, opening, .. } = proof else { return };
-        let pair = Pair { ceremony: statement.slot.ceremony, dealer: WITNESS, recipient: CULPRIT };
-        *opening = corrupt.keys.disclose(&corrupt.coins, &pair, &G1::generator());
+        // The proof is right, but about another slot.
+        opening.proof = DleqProof::prove(
+            &corrupt.coins.scalar("postern-key-dealing-v2", b""),
+            &G1::generator(),
+            &Scalar::from_u64(5),
+            &codec::encode(&statement.slot),
+        );
     };
     let of_anothers_share: Change = |_, proof| {
         let Proof::BadShare { recipient, .. } = proof else { return };
@@ -193,10 +200,11 @@ fn a_complaint_with_any_false_opening_of_a_good_share_convicts_the_complainer() 
     };
     let altered: Change = |_, proof| {
         let Proof::BadShare { statement, .. } = proof else { return };
-        *statement.body.last_mut().unwrap() ^= 1;
+        statement.digest.0[0] ^= 1;
     };
     for change in [shared, infinite, of_another_pair, of_anothers_share, of_a_strangers_share, altered] {
         let mut cluster = beginning();
+        let (terms, roster) = (keygen_terms(&cluster, POOL), roster(&cluster));
         let mut dealt = None;
         let mut accused = 0;
         deliver_through(&mut cluster, &[CULPRIT, VICTIM], |corrupt, said, _| {
@@ -206,14 +214,18 @@ fn a_complaint_with_any_false_opening_of_a_good_share_convicts_the_complainer() 
                 return vec![said.clone()];
             }
             let (Step::Verdict, Some(deal)) = (said.slot.step, &dealt) else { return vec![said.clone()] };
-            let ephemeral = codec::decode::<postern_shared::keygen::Deal>(&deal.body).unwrap().ephemeral;
-            let pair = Pair { ceremony: said.slot.ceremony, dealer: VICTIM, recipient: CULPRIT };
-            let opening = corrupt.keys.disclose(&corrupt.coins, &pair, &ephemeral.decode().unwrap());
-            let mut proof = Proof::BadShare { statement: deal.clone(), recipient: CULPRIT, opening };
+            let open = terms.check_deal(VICTIM, &deal.body).unwrap();
+            let pair = Pair {
+                slot: deal.slot,
+                dealer: roster.get(VICTIM).unwrap(),
+                recipient: corrupt.keys.identity(),
+            };
+            let opening = corrupt.keys.disclose(&corrupt.coins, &pair, &open.shares);
+            let statement = deal.signed_digest();
+            let mut proof = Proof::BadShare { statement, recipient: CULPRIT, opening };
             change(corrupt, &mut proof);
             accused += 1;
-            let fault = Fault { culprit: VICTIM, proof };
-            vec![corrupt.restate(said, &Verdict::Reject(Box::new(fault)))]
+            vec![corrupt.restate(said, &Verdict::Reject(Fault { culprit: VICTIM, proof }))]
         });
         assert!(accused > 0);
         assert_eq!(culprits(&cluster), [CULPRIT]);
@@ -229,6 +241,8 @@ fn honest_statements_of_other_ceremonies_or_steps_prove_nothing() {
         heard.extend((to == CULPRIT).then(|| said.clone()));
         vec![said.clone()]
     });
+    // What everybody else said: all deals are there to judge by.
+    let said = std::mem::take(&mut cluster.said);
     cluster.observe(deposit_requested(2));
     cluster.remember();
     let others: Vec<Broadcast> = cluster
@@ -238,18 +252,18 @@ fn honest_statements_of_other_ceremonies_or_steps_prove_nothing() {
         .filter_map(statement)
         .collect();
     assert!(heard.len() >= 5 && !others.is_empty());
+    let exhibits: Vec<Broadcast> = heard.iter().chain(&others).chain(&said).cloned().collect();
     let unproved = |proof| {
         let fault = Fault { culprit: VICTIM, proof };
-        assert!(judge(&cluster, &terms, &fault).is_err(), "{fault:?}");
+        assert!(judge(&cluster, &terms, &fault, &exhibits).is_err(), "{fault:?}");
     };
-    for one in heard.iter().chain(&others) {
-        unproved(Proof::InvalidStatement(one.clone()));
-        unproved(Proof::FalseAccusation(Box::new(one.clone())));
-        for other in heard.iter().chain(&others) {
-            unproved(Proof::Equivocation(one.signed_digest(), other.signed_digest()));
-            unproved(Proof::BrokenCommitment { commit: one.clone(), deal: other.clone() });
-            let verdict = Box::new(one.clone());
-            unproved(Proof::InvalidPartial { deals: vec![], verdict, statement: other.clone() });
+    for one in heard.iter().chain(&others).map(Broadcast::signed_digest) {
+        unproved(Proof::InvalidStatement(one));
+        unproved(Proof::FalseAccusation(one));
+        for other in heard.iter().chain(&others).map(Broadcast::signed_digest) {
+            unproved(Proof::Equivocation(one, other));
+            unproved(Proof::BrokenCommitment { commit: one, deal: other });
+            unproved(Proof::InvalidPartial { verdict: one, statement: other });
         }
     }
     // Nor does anything that the victim never signed.
@@ -257,7 +271,8 @@ fn honest_statements_of_other_ceremonies_or_steps_prove_nothing() {
     let forged = say(&corrupt, &terms, Step::Commit, &Commit { deal: Broadcast::digest_of(b"") });
     let forged = Broadcast { slot: heard[0].slot, ..forged };
     unproved(Proof::Equivocation(heard[0].signed_digest(), forged.signed_digest()));
-    unproved(Proof::InvalidStatement(Broadcast { body: vec![0xff], ..heard[0].clone() }));
+    let altered = Broadcast { body: vec![0xff], ..heard[0].clone() }.signed_digest();
+    unproved(Proof::InvalidStatement(altered));
 }
 
 #[test]
@@ -267,9 +282,7 @@ fn an_operator_that_splits_in_two_ways_makes_no_guardian_look_like_a_cheat() {
     let pubkey = cluster.pubkey(POOL).unwrap();
     cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
     // Both splits are good. The victim alone hears the second; an honest relay may bring the first never.
-    let dealing: Vec<G1> =
-        cluster.nodes.iter().map(|node| node.keys().identity().dealing.decode().unwrap()).collect();
-    let terms = keygen_terms(&cluster, POOL);
+    let (terms, roster) = (keygen_terms(&cluster, POOL), roster(&cluster));
     let key = {
         let share = |id: MemberId| {
             terms.operators.iter().fold(Scalar::zero(), |sum, dealer| {
@@ -299,18 +312,18 @@ fn an_operator_that_splits_in_two_ways_makes_no_guardian_look_like_a_cheat() {
         let blinding = [Scalar::from_u64(11), Scalar::from_u64(12)];
         split.commitments = blinding.iter().map(|one| (G1::generator() * one).encode()).collect();
         let ephemeral = Scalar::from_u64(13);
-        split.ephemeral = (G1::generator() * &ephemeral).encode();
-        for ((theirs, share), id) in dealing.iter().zip(&mut split.shares).zip(1..) {
-            let index = Scalar::from_u64(id);
+        let share = |recipient: &Identity| {
+            let index = Scalar::from_u64(recipient.member.0.into());
             let exponent = key.clone() + (blinding[0].clone() + blinding[1].clone() * &index) * &index;
-            let pair = Pair { ceremony: said.slot.ceremony, dealer: CULPRIT, recipient: MemberId(id as u16) };
-            *share = pair.seal(&(*theirs * &ephemeral), &(hashed * &exponent).encode().0);
-        }
+            encrypt(corrupt, said.slot, recipient, &ephemeral, &(&hashed * &exponent).encode().0)
+        };
+        let shares = roster.identities().iter().map(share).collect();
+        split.sealed = proved(corrupt, said.slot, &split.commitments, &ephemeral, shares);
         vec![corrupt.restate(said, &split)]
     });
     assert!(named(&cluster, VICTIM).is_empty(), "the second split is good by itself");
     cluster.run(1);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     cluster.run(2);
     assert_eq!(cluster.exits(POOL).len(), 1);
     for id in cluster.ids() {

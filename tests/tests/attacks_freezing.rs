@@ -1,27 +1,25 @@
 //! A minority of corrupted enclaves makes no honest one wait for ever, and clogs no link to a host.
 
 use postern_shared::codec;
-use postern_shared::events::ChainEvent;
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::{Digest, MemberId, PoolId};
-use postern_shared::keygen::Commit;
-use postern_shared::message::{Broadcast, Step};
-use postern_shared::presign::Acknowledge;
-use postern_shared::wire::{MAX_FRAME, Output, Reply, Request};
+use postern_shared::keygen::{Commit, Verdict};
+use postern_shared::message::{MAX_BODY, Slot, Step};
+use postern_shared::wire::{MAX_FRAME, Notice, Rejection, Reply, Request, Response};
 use postern_tests::attack::{
     culprits, deliver_through, deposits, keygen_terms, message, named, say, statement,
 };
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
 const CULPRIT: MemberId = MemberId(2);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn beginning() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 31);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster
 }
 
@@ -87,58 +85,131 @@ fn finish_or_retry(cluster: &mut Cluster) {
     }
 }
 
-fn before_presign(members: u16, operator: u16) -> Cluster {
-    let mut cluster = Cluster::launch(manifest(members, operator, 3), 32);
-    cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
-    cluster.run(0);
-    let pubkey = cluster.pubkey(POOL).unwrap();
-    cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
-    cluster
+#[test]
+fn what_is_longer_than_any_honest_statement_is_not_heard_and_convicts_nobody() {
+    let mut cluster = beginning();
+    let corrupt = Corrupt::of(cluster.node(CULPRIT));
+    let ceremony = keygen_terms(&cluster, POOL).ceremony();
+    let long =
+        |length| message(corrupt.keys.sign(Slot::of(ceremony, CULPRIT, Step::Commit), vec![0xff; length]));
+    for length in [MAX_BODY + 1, 90_000, 1 << 20] {
+        let reply = cluster.ask(VICTIM, Request::Deliver(long(length)));
+        assert_eq!(reply, Reply::Rejected(Rejection::TooLong), "{length} bytes");
+    }
+    // Nobody had to prove it, so the key is made.
+    cluster.run(1);
+    assert_eq!(deposits(&cluster), 5);
+    assert!(culprits(&cluster).is_empty());
 }
 
 #[test]
-fn lengthy_complaints_do_not_clog_the_link_to_the_host() {
-    let mut cluster = before_presign(6, 5);
-    deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, _| {
-        if said.slot.step != Step::Acknowledge || said.slot.item == CULPRIT.0 {
-            return vec![said.clone()];
-        }
-        // As long as a message may be, about every operator.
-        let padding = Broadcast { body: vec![0x55; 1_000_000], ..said.clone() };
-        let proof = Proof::InvalidStatement(padding);
-        let fault = Fault { culprit: MemberId(said.slot.item), proof };
-        vec![corrupt.restate(said, &Acknowledge::Bad(Box::new(fault)))]
+fn the_longest_wrong_statement_is_proved_to_everybody() {
+    let mut cluster = beginning();
+    deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, to| {
+        let long = said.slot.step == Step::Commit && to == VICTIM;
+        vec![if long { corrupt.keys.sign(said.slot, vec![0xff; MAX_BODY]) } else { said.clone() }]
     });
-    cluster.run(1);
     assert_eq!(culprits(&cluster), [CULPRIT]);
-    cluster.observe(exit_requested(POOL.0));
-    cluster.run(1);
-    assert_eq!(cluster.exits(POOL).len(), 1);
-    for node in &cluster.nodes {
-        for artifact in &node.artifacts {
-            let size = codec::encode(&Output::Publish(artifact.clone())).len();
-            // What is longer than half a frame is never repeated to a host that lost it.
-            assert!(size <= MAX_FRAME / 2, "{} publishes {size} bytes at once", node.id);
+    for id in cluster.ids().into_iter().filter(|id| *id != CULPRIT) {
+        assert_eq!(named(&cluster, id), [CULPRIT], "{id}");
+    }
+    finish_or_retry(&mut cluster);
+}
+
+#[test]
+fn a_pile_of_wrong_statements_leaves_one_trace() {
+    let mut cluster = beginning();
+    let corrupt = Corrupt::of(cluster.node(CULPRIT));
+    let ceremony = keygen_terms(&cluster, POOL).ceremony();
+    let records = |cluster: &Cluster| cluster.node(VICTIM).records.len();
+    let mut after_first = 0;
+    for round in 0..200_u16 {
+        for step in [Step::Commit, Step::Deal, Step::Verdict, Step::Confirm, Step::Deposit] {
+            let wrong = corrupt.keys.sign(Slot::of(ceremony, CULPRIT, step), round.to_be_bytes().to_vec());
+            cluster.ask(VICTIM, Request::Deliver(message(wrong)));
+        }
+        if round == 0 {
+            after_first = records(&cluster);
+        }
+    }
+    assert_eq!(records(&cluster), after_first);
+    let faults = |notice: &&Notice| matches!(notice, Notice::Fault { .. });
+    assert_eq!(cluster.node(VICTIM).notices.iter().filter(faults).count(), 1);
+}
+
+/// An accusation that names what nobody else will ever hear: the accuser's words stand in the way of the key, and are named.
+#[test]
+fn an_accusation_that_nobody_can_judge_freezes_nobody_for_good() {
+    let accomplice = MemberId(3);
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 31);
+    cluster.run(0);
+    cluster.observe(deposit_requested(POOL.number));
+    let other = Corrupt::of(cluster.node(accomplice));
+    let ceremony = keygen_terms(&cluster, POOL).ceremony();
+    // The accomplice says nothing but commitments, so the deal that is named is neither here nor contradicted.
+    let hidden = other.keys.sign(Slot::of(ceremony, accomplice, Step::Deal), vec![1]).signed_digest();
+    deliver_through(&mut cluster, &[CULPRIT, accomplice], |corrupt, said, _| {
+        match (said.slot.from, said.slot.step) {
+            (MemberId(3), step) if step > Step::Commit => vec![],
+            (CULPRIT, Step::Deal) => {
+                let fault = Fault { culprit: accomplice, proof: Proof::InvalidStatement(hidden) };
+                let slot = Slot::of(ceremony, CULPRIT, Step::Verdict);
+                vec![said.clone(), corrupt.keys.sign(slot, codec::encode(&Verdict::Reject(fault)))]
+            }
+            (CULPRIT, step) if step > Step::Deal => vec![],
+            _ => vec![said.clone()],
+        }
+    });
+    assert_eq!(deposits(&cluster), 0);
+    cluster.ask(VICTIM, Request::Tick);
+    let missing = |member: MemberId| {
+        cluster.node(VICTIM).notices.iter().any(
+            |notice| matches!(notice, Notice::Missing { step: Step::Deal, member: named, .. } if *named == member),
+        )
+    };
+    assert!(missing(accomplice), "whose statement it lacks is said");
+    // From now on everybody behaves; the run is known to be lost, and another is made.
+    for id in cluster.ids() {
+        if id != accomplice && id != CULPRIT {
+            assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Done, "{id}");
         }
     }
 }
 
 #[test]
+fn accusing_oneself_or_of_what_comes_after_the_verdicts_convicts_the_accuser_at_once() {
+    for itself in [true, false] {
+        let mut cluster = beginning();
+        let other = Corrupt::of(cluster.node(MemberId(3)));
+        deliver_through(&mut cluster, &[CULPRIT], |corrupt, said, _| {
+            if said.slot.step != Step::Verdict {
+                return vec![said.clone()];
+            }
+            let by = if itself { corrupt } else { &other };
+            let (culprit, step) = if itself { (CULPRIT, Step::Deal) } else { (MemberId(3), Step::Confirm) };
+            let hidden = by.keys.sign(Slot::of(said.slot.ceremony, culprit, step), vec![1]);
+            let proof = Proof::InvalidStatement(hidden.signed_digest());
+            vec![corrupt.restate(said, &Verdict::Reject(Fault { culprit, proof }))]
+        });
+        assert_eq!(culprits(&cluster), [CULPRIT]);
+        finish_or_retry(&mut cluster);
+    }
+}
+
+#[test]
 fn a_response_that_no_frame_holds_is_repeated_in_parts() {
-    let mut cluster = beginning();
-    let (corrupt, terms) = (Corrupt::of(cluster.node(CULPRIT)), keygen_terms(&cluster, POOL));
-    let padding = Broadcast {
-        body: vec![0x55; 1_000_000],
-        ..say(&corrupt, &terms, Step::Commit, &Commit { deal: Digest([9; 32]) })
-    };
-    let fault = Box::new(Fault { culprit: VICTIM, proof: Proof::InvalidStatement(padding) });
-    let accusation = say(&corrupt, &terms, Step::Verdict, &postern_shared::keygen::Verdict::Reject(fault));
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 31);
+    cluster.run(0);
+    // More than a frame holds, and never acknowledged.
     let core = &mut cluster.node_mut(VICTIM).core;
-    let response = core.handle(Request::Deliver(message(accusation)));
-    let expected = response.outputs;
-    assert!(!expected.is_empty());
-    // The host never got that response: it asks again until it has everything.
+    let mut expected = Vec::new();
+    for pool in 0..15_000 {
+        let Response { outputs, .. } = core.handle(Request::Observe(deposit_requested(pool + 10)));
+        expected.extend(outputs);
+    }
+    let mut size = 0;
+    expected.iter().for_each(|output| size += codec::encode(output).len());
+    assert!(size > MAX_FRAME, "{size} bytes");
     let mut seen = Vec::new();
     while seen.len() < expected.len() {
         let response = core.handle(Request::Resume);

@@ -8,21 +8,23 @@ use postern_enclave::keys::IdentityKeys;
 use postern_shared::bls::{G1, G2, PublicKey, Scalar, Signature, verify_point};
 use postern_shared::codec;
 use postern_shared::fault::{Fault, Proof};
+use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenTerms, PartialDeposit, Verdict, possession_message,
+    Commit, Confirm, Deal, KeygenTerms, OpenDeal, PartialDeposit, Verdict, possession_message,
 };
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
-use postern_shared::pairwise::{EncryptedShare, Pair};
+use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
 use postern_shared::transcript::{Claim, Record};
 use postern_shared::wire::{Artifact, Notice, Rejection, Reply, Request};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest};
+use postern_tests::attack::{encrypt, ephemeral, proved, roster};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 use zeroize::Zeroizing;
 
 const CULPRIT: MemberId = MemberId(2);
 const VICTIM: MemberId = MemberId(4);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn cluster() -> Cluster {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 7);
@@ -35,7 +37,7 @@ fn cluster() -> Cluster {
 fn attacked(mut attack: impl FnMut(&Corrupt, &Broadcast, MemberId) -> Option<Broadcast>) -> Cluster {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     deliver_through(&mut cluster, &corrupt, &mut attack);
     cluster
 }
@@ -44,10 +46,12 @@ fn attacked(mut attack: impl FnMut(&Corrupt, &Broadcast, MemberId) -> Option<Bro
 fn dealt(change: impl Fn(&Corrupt, &Broadcast, Deal) -> Deal) -> Cluster {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let terms = terms(&cluster);
     let honest = honest_deal(&corrupt, &terms, &cluster);
-    let deal = corrupt.restate(&honest, &change(&corrupt, &honest, codec::decode(&honest.body).unwrap()));
+    let deal = change(&corrupt, &honest, codec::decode(&honest.body).unwrap());
+    // What is wrong is what was changed, not the proof of knowledge over it.
+    let deal = corrupt.restate(&honest, &reproved(&corrupt, honest.slot, deal));
     let commit = Commit { deal: Broadcast::digest_of(&deal.body) };
     deliver_through(&mut cluster, &corrupt, &mut |corrupt, said, _| match said.slot.step {
         Step::Commit => Some(corrupt.restate(said, &commit)),
@@ -82,24 +86,28 @@ fn terms(cluster: &Cluster) -> KeygenTerms {
 fn honest_deal(corrupt: &Corrupt, terms: &KeygenTerms, cluster: &Cluster) -> Broadcast {
     let ceremony = terms.ceremony();
     let polynomial = polynomial(corrupt, terms);
-    let ephemeral = corrupt.coins.scalar("postern-keygen-ephemeral-v1", &ceremony.0);
-    let shares = terms
-        .operators
-        .iter()
-        .map(|recipient| {
-            let share = polynomial.evaluate(*recipient).unwrap().to_bytes();
-            encrypt(cluster, ceremony, *recipient, &ephemeral, &share)
-        })
-        .collect();
     let secret = polynomial.constant();
     let possession = possession_message(ceremony, CULPRIT, &(G1::generator() * &secret)) * &secret;
-    let deal = Deal {
-        commitments: polynomial.commitments(),
-        possession: possession.encode(),
-        ephemeral: (G1::generator() * &ephemeral).encode(),
-        shares,
+    let rest = (polynomial.commitments(), possession.encode());
+    let roster = roster(cluster);
+    let share = |id: &MemberId| {
+        let share = polynomial.evaluate(*id).unwrap().to_secret_bytes();
+        (roster.get(*id).unwrap(), share)
     };
-    corrupt.keys.sign(slot(ceremony, CULPRIT, Step::Deal), codec::encode(&deal))
+    let slot = slot(ceremony, CULPRIT, Step::Deal);
+    let blinding = |context: &[u8]| corrupt.coins.scalar("postern-ephemeral-knowledge-v1", context);
+    let (dealer, ephemeral) = (corrupt.keys.identity(), ephemeral(corrupt, slot));
+    let shares = terms.operators.iter().map(share);
+    let sealed = SealedShares::seal(slot, dealer, &rest, &ephemeral, blinding, shares).unwrap();
+    let (commitments, possession) = rest;
+    corrupt.keys.sign(slot, codec::encode(&Deal { commitments, possession, sealed }))
+}
+
+/// A deal whose ciphertexts, or all else, were changed, with a proof of knowledge that holds for what it is now.
+fn reproved(corrupt: &Corrupt, slot: Slot, deal: Deal) -> Deal {
+    let shares = deal.sealed.shares.clone();
+    let sealed = proved(corrupt, slot, &deal.rest(), &ephemeral(corrupt, slot), shares);
+    Deal { sealed, ..deal }
 }
 
 fn polynomial(corrupt: &Corrupt, terms: &KeygenTerms) -> postern_enclave::sharing::Polynomial {
@@ -110,17 +118,6 @@ fn polynomial(corrupt: &Corrupt, terms: &KeygenTerms) -> postern_enclave::sharin
         corrupt.coins.stream("postern-keygen-polynomial-v1", &ceremony.0),
     )
     .unwrap()
-}
-
-fn encrypt(
-    cluster: &Cluster,
-    ceremony: CeremonyId,
-    recipient: MemberId,
-    ephemeral: &Scalar,
-    share: &[u8],
-) -> EncryptedShare {
-    let dealing = cluster.node(recipient).keys().identity().dealing.decode().unwrap();
-    Pair { ceremony, dealer: CULPRIT, recipient }.seal(&(dealing * ephemeral), share)
 }
 
 fn slot(ceremony: CeremonyId, from: MemberId, step: Step) -> Slot {
@@ -177,7 +174,7 @@ fn assert_retry_works(cluster: &mut Cluster) {
 fn without_an_attack_the_recomputed_deal_is_the_enclaves_own() {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mine = honest_deal(&corrupt, &terms(&cluster), &cluster);
     let mut seen = None;
     deliver_through(&mut cluster, &corrupt, &mut |_, said, _| {
@@ -231,7 +228,7 @@ fn a_deal_other_than_the_committed_one_is_convicted() {
 #[test]
 fn no_deal_is_shown_before_all_commitments_are_in() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let last = cluster.ids().len() as u16;
     // Everything is delivered but the last member's commitment to the victim.
     let mut withheld = Vec::new();
@@ -308,7 +305,7 @@ fn points_off_the_curve_outside_the_subgroup_or_not_canonical_are_convicted() {
 fn with_bad_share(change: impl Fn(&Corrupt, &Broadcast, &mut Vec<EncryptedShare>, usize)) -> Cluster {
     let at = usize::from(VICTIM.0) - 1;
     dealt(|corrupt, said, mut deal| {
-        change(corrupt, said, &mut deal.shares, at);
+        change(corrupt, said, &mut deal.sealed.shares, at);
         deal
     })
 }
@@ -325,9 +322,9 @@ fn a_share_that_does_not_decrypt_convicts_the_dealer() {
 fn a_share_on_another_polynomial_convicts_the_dealer() {
     let scene = cluster();
     let cluster = with_bad_share(|corrupt, said, shares, at| {
-        let ephemeral = corrupt.coins.scalar("postern-keygen-ephemeral-v1", &said.slot.ceremony.0);
-        let wrong = Scalar::from_u64(77).to_bytes();
-        shares[at] = encrypt(&scene, said.slot.ceremony, VICTIM, &ephemeral, &wrong);
+        let (ephemeral, wrong) = (ephemeral(corrupt, said.slot), Scalar::from_u64(77).to_bytes());
+        let victim = *scene.node(VICTIM).keys().identity();
+        shares[at] = encrypt(corrupt, said.slot, &victim, &ephemeral, &wrong);
     });
     assert_convicted_by_all(&cluster, CULPRIT);
     let opened = cluster.node(VICTIM).transcripts().find_map(|transcript| match &transcript.record {
@@ -347,36 +344,13 @@ fn a_missing_or_cut_ciphertext_convicts_the_dealer() {
     assert_convicted_by_all(&cluster, CULPRIT);
 }
 
-/// The culprit complains of a good share.
-fn falsely_accusing(honest_opening: bool) -> Cluster {
-    let mut dealt = None;
-    attacked(move |corrupt, said, _| {
-        if said.slot.step != Step::Verdict {
-            return None;
-        }
-        let Verdict::Accept(deals) = codec::decode(&said.body).ok()? else { return None };
-        let accused = deals.iter().find(|deal| deal.slot.from == VICTIM)?.slot.from;
-        let statement: Broadcast = dealt.get_or_insert_with(|| said.clone()).clone();
-        let pair = Pair { ceremony: said.slot.ceremony, dealer: accused, recipient: CULPRIT };
-        let base = if honest_opening { G1::generator() } else { G1::generator() * &Scalar::from_u64(3) };
-        let opening = corrupt.keys.disclose(&corrupt.coins, &pair, &base);
-        let proof = Proof::BadShare { statement, recipient: CULPRIT, opening };
-        Some(corrupt.restate(said, &Verdict::Reject(Box::new(Fault { culprit: accused, proof }))))
-    })
-}
-
-#[test]
-fn a_baseless_complaint_convicts_the_complainer() {
-    for honest_opening in [true, false] {
-        assert_convicted_by_all(&falsely_accusing(honest_opening), CULPRIT);
-    }
-}
-
-#[test]
-fn a_complaint_about_a_good_share_with_the_right_key_convicts_the_complainer() {
+/// The culprit complains of the victim's share: of its own deal, or of nothing that the victim said; with the right key, or
+/// a wrong one.
+fn falsely_accusing(complaint: impl Fn(&Corrupt, &OpenDeal, &Broadcast, &Roster) -> Fault) -> Cluster {
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
+    let (terms, roster) = (terms(&cluster), roster(&cluster));
     let mut victims_deal = None;
     for _ in 0..10_000 {
         let Some(mut packet) = cluster.packets.pop_front() else { break };
@@ -386,23 +360,50 @@ fn a_complaint_about_a_good_share_with_the_right_key_convicts_the_complainer() {
             }
             if said.slot.from == CULPRIT && said.slot.step == Step::Verdict {
                 let statement = victims_deal.clone().expect("deals come before verdicts");
-                let deal: Deal = codec::decode(&statement.body).unwrap();
-                let pair = Pair { ceremony: said.slot.ceremony, dealer: VICTIM, recipient: CULPRIT };
-                let opening = corrupt.keys.disclose(&corrupt.coins, &pair, &deal.ephemeral.decode().unwrap());
-                let proof = Proof::BadShare { statement, recipient: CULPRIT, opening };
-                let reject = Verdict::Reject(Box::new(Fault { culprit: VICTIM, proof }));
-                packet.bytes = broadcast(corrupt.restate(&said, &reject));
+                let open = terms.check_deal(VICTIM, &statement.body).unwrap();
+                let fault = complaint(&corrupt, &open, &statement, &roster);
+                packet.bytes = broadcast(corrupt.restate(&said, &Verdict::Reject(fault)));
             }
         }
         cluster.deliver(packet);
     }
+    cluster
+}
+
+#[test]
+fn a_complaint_about_a_good_share_convicts_the_complainer_with_the_right_key_or_a_wrong_one() {
+    for right in [true, false] {
+        let cluster = falsely_accusing(|corrupt, open, statement, roster| {
+            let pair = Pair {
+                slot: statement.slot,
+                dealer: roster.get(VICTIM).unwrap(),
+                recipient: corrupt.keys.identity(),
+            };
+            let mut opening = corrupt.keys.disclose(&corrupt.coins, &pair, &open.shares);
+            if !right {
+                opening.shared = (G1::generator() * &Scalar::from_u64(3)).encode();
+            }
+            let statement = statement.signed_digest();
+            let proof = Proof::BadShare { statement, recipient: CULPRIT, opening };
+            Fault { culprit: VICTIM, proof }
+        });
+        assert_convicted_by_all(&cluster, CULPRIT);
+    }
+}
+
+#[test]
+fn a_complaint_about_what_nobody_said_convicts_the_complainer() {
+    let cluster = falsely_accusing(|_, _, statement, _| {
+        let made_up = Broadcast { body: vec![1], ..statement.clone() }.signed_digest();
+        Fault { culprit: VICTIM, proof: Proof::InvalidStatement(made_up) }
+    });
     assert_convicted_by_all(&cluster, CULPRIT);
 }
 
 #[test]
 fn a_statement_that_a_relay_lost_is_taken_from_any_peer() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut lost = None;
     while let Some(packet) = cluster.packets.pop_front() {
         if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)
@@ -439,7 +440,7 @@ fn two_commitments_or_deals_convict_their_speaker() {
     assert_convicted_by_all(&cluster, CULPRIT);
     let cluster = equivocating(Step::Deal, |corrupt, said| {
         let mut deal: Deal = codec::decode(&said.body).unwrap();
-        deal.shares.rotate_left(1);
+        deal.sealed.shares.rotate_left(1);
         corrupt.restate(said, &deal)
     });
     assert_convicted_by_all(&cluster, CULPRIT);
@@ -450,21 +451,18 @@ fn equivocation_that_nobody_sees_alone_is_found_by_comparing_verdicts() {
     // Two complete, well-formed deals, each with its own commitment: only the victim gets the second pair.
     let mut cluster = cluster();
     let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let first = honest_deal(&corrupt, &terms(&cluster), &cluster);
     let mut deal: Deal = codec::decode(&first.body).unwrap();
     // Another ephemeral key and ciphertexts: the same polynomial, and still another deal.
-    let ephemeral = Scalar::from_u64(99);
-    deal.ephemeral = (G1::generator() * &ephemeral).encode();
+    let (ephemeral, roster) = (Scalar::from_u64(99), roster(&cluster));
     let polynomial = polynomial(&corrupt, &terms(&cluster));
-    deal.shares = terms(&cluster)
-        .operators
-        .iter()
-        .map(|to| {
-            let share = polynomial.evaluate(*to).unwrap().to_bytes();
-            encrypt(&cluster, first.slot.ceremony, *to, &ephemeral, &share)
-        })
-        .collect();
+    let share = |to: &MemberId| {
+        let share = polynomial.evaluate(*to).unwrap().to_bytes();
+        encrypt(&corrupt, first.slot, roster.get(*to).unwrap(), &ephemeral, &share)
+    };
+    let shares = terms(&cluster).operators.iter().map(share).collect();
+    deal.sealed = proved(&corrupt, first.slot, &deal.rest(), &ephemeral, shares);
     let second = corrupt.restate(&first, &deal);
     let commit = Commit { deal: Broadcast::digest_of(&second.body) };
     deliver_through(&mut cluster, &corrupt, &mut |corrupt, said, to| match said.slot.step {
@@ -478,8 +476,8 @@ fn equivocation_that_nobody_sees_alone_is_found_by_comparing_verdicts() {
 #[test]
 fn two_verdicts_or_confirmations_convict_their_speaker_and_split_nobody() {
     let cluster = equivocating(Step::Verdict, |corrupt, said| {
-        let accusation = Fault { culprit: MemberId(1), proof: Proof::InvalidStatement(said.clone()) };
-        corrupt.restate(said, &Verdict::Reject(Box::new(accusation)))
+        let proof = Proof::InvalidStatement(said.signed_digest());
+        corrupt.restate(said, &Verdict::Reject(Fault { culprit: MemberId(1), proof }))
     });
     assert!(culprits(&cluster).contains(&CULPRIT));
     assert!(culprits(&cluster).iter().all(|culprit| *culprit == CULPRIT));
@@ -518,7 +516,7 @@ fn a_bad_partial_deposit_is_named_and_the_deposit_is_signed_without_it() {
 #[test]
 fn forgeries_by_hosts_are_refused_and_convict_nobody() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.remember();
     let ceremony = terms(&cluster).ceremony();
     let packet = cluster
@@ -562,14 +560,14 @@ fn forgeries_by_hosts_are_refused_and_convict_nobody() {
 #[test]
 fn a_deal_of_an_earlier_ceremony_says_nothing_in_a_later_one() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut old = Vec::new();
     while let Some(packet) = cluster.packets.pop_front() {
         old.push(packet.clone());
         cluster.deliver(packet);
     }
     cluster.observe(deposit_requested(2));
-    let other = cluster.node(VICTIM).core.keygen(PoolId(2)).unwrap().terms().ceremony();
+    let other = cluster.node(VICTIM).core.keygen(pool(2)).unwrap().terms().ceremony();
     for packet in old {
         let Ok(PeerMessage::Broadcast(mut said)) = codec::decode(&packet.bytes) else { continue };
         said.slot.ceremony = other;
@@ -583,7 +581,7 @@ fn a_deal_of_an_earlier_ceremony_says_nothing_in_a_later_one() {
 #[test]
 fn duplicates_in_any_order_change_nothing_and_convict_nobody() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut all = Vec::new();
     while let Some(packet) = cluster.packets.pop_back() {
         all.push(packet.clone());
@@ -601,7 +599,7 @@ fn duplicates_in_any_order_change_nothing_and_convict_nobody() {
 #[test]
 fn a_silent_member_stops_the_ceremony_and_is_named() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     while let Some(packet) = cluster.packets.pop_front() {
         if packet.from != CULPRIT {
             cluster.deliver(packet);
@@ -619,10 +617,10 @@ fn a_silent_member_stops_the_ceremony_and_is_named() {
 #[test]
 fn a_key_is_made_once_whatever_hosts_repeat() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(0);
     let pubkey = cluster.pubkey(POOL);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     for id in cluster.ids() {
         assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Rejected(Rejection::NothingToRetry));
     }
@@ -635,7 +633,7 @@ fn the_same_enclave_says_the_same_bytes_again_and_other_terms_other_bytes() {
     let corrupt = Corrupt::of(cluster().node(CULPRIT));
     let deal_of = |terms: &KeygenTerms| honest_deal(&corrupt, terms, &cluster()).body;
     let mut scene = cluster();
-    scene.observe(deposit_requested(POOL.0));
+    scene.observe(deposit_requested(POOL.number));
     let terms = terms(&scene);
     assert_eq!(deal_of(&terms), deal_of(&terms));
     let commitments = |body: &[u8]| codec::decode::<Deal>(body).unwrap().commitments;
@@ -650,7 +648,7 @@ fn the_same_enclave_says_the_same_bytes_again_and_other_terms_other_bytes() {
 #[test]
 fn a_confirmation_is_no_signature_of_anything_else() {
     let mut cluster = cluster();
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let mut confirms: Vec<(MemberId, Signature)> = Vec::new();
     while let Some(packet) = cluster.packets.pop_front() {
         if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)

@@ -3,7 +3,7 @@
 //! What any bytes do to decoders is in `shared/tests/encodings.rs`.
 
 use postern_enclave::core::Core;
-use postern_enclave::shell::{ServeError, serve};
+use postern_enclave::shell::{Limits, ServeError, serve};
 use postern_shared::codec::{self, DecodeError};
 use postern_shared::ids::{ChipId, MemberId};
 use postern_shared::manifest::{Manifest, ManifestError};
@@ -99,7 +99,7 @@ fn with_shell(talk: impl FnOnce(&mut UnixStream)) -> Result<(), ServeError> {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let shell = std::thread::spawn(move || {
         let mut core = Core::new(SoftwarePsp::new(Machine::default()));
-        serve(&mut core, theirs)
+        serve(&mut core, &Limits::default(), theirs)
     });
     talk(&mut ours);
     ours.shutdown(std::net::Shutdown::Write).unwrap();
@@ -150,7 +150,7 @@ fn a_core_outlives_its_hosts() {
         ours.write_all(&encode_frame(&codec::encode(&Request::Status)).unwrap()).unwrap();
         ours.write_all(&[9]).unwrap();
         ours.shutdown(std::net::Shutdown::Write).unwrap();
-        assert!(matches!(serve(&mut core, theirs), Err(ServeError::Truncated)));
+        assert!(matches!(serve(&mut core, &Limits::default(), theirs), Err(ServeError::Truncated)));
         let mut answers = Vec::new();
         ours.read_to_end(&mut answers).unwrap();
         let mut frames = postern_shared::wire::FrameDecoder::default();

@@ -6,9 +6,9 @@ use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::message::{PeerMessage, Step};
 use postern_shared::transcript::Claim;
 use postern_shared::wire::{Rejection, Reply, Request};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pubkey};
+use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool, pubkey};
 
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn ids(numbers: &[u16]) -> Vec<MemberId> {
     numbers.iter().copied().map(MemberId).collect()
@@ -50,14 +50,14 @@ fn index(cluster: &mut Cluster, pool: PoolId) {
 #[test]
 fn four_of_five_go_the_whole_way() {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 41);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     run_without(&mut cluster, &[5], 2);
     assert_eq!(cluster.pubkey(POOL), None, "nobody is left out unless somebody says so");
     go_on_without(&mut cluster, &[5]);
     run_without(&mut cluster, &[5], 2);
     index(&mut cluster, POOL);
     run_without(&mut cluster, &[5], 2);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     run_without(&mut cluster, &[5], 2);
     assert_eq!(cluster.exits(POOL).len(), 1);
     for claim in cluster.claims() {
@@ -84,7 +84,7 @@ fn who_comes_back_takes_part_in_what_begins_afterwards() {
     cluster.observe(deposit_requested(2));
     cluster.run(1);
     let operators = cluster.claims().into_iter().find_map(|claim| match claim {
-        Claim::Key { pool: PoolId(2), operators, .. } => Some(operators),
+        Claim::Key { pool: made, operators, .. } if made == pool(2) => Some(operators),
         _ => None,
     });
     assert_eq!(operators, Some(ids(&[1, 2, 3, 4, 5])));
@@ -95,7 +95,7 @@ fn an_admitted_member_can_not_be_left_out() {
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 43);
     cluster.run(1);
     go_on_without(&mut cluster, &[4, 5]);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(1);
     assert_eq!(cluster.node(MemberId(1)).core.keygen(POOL).unwrap().terms().operators, cluster.ids());
     assert_eq!(
@@ -108,7 +108,7 @@ fn an_admitted_member_can_not_be_left_out() {
 fn neither_too_few_for_the_threshold_nor_half_of_all_go_on() {
     for (threshold, away) in [(4, vec![4, 5]), (2, vec![3, 4, 5])] {
         let mut cluster = Cluster::launch(manifest(5, threshold, 2), 44);
-        cluster.observe(deposit_requested(POOL.0));
+        cluster.observe(deposit_requested(POOL.number));
         go_on_without(&mut cluster, &away);
         run_without(&mut cluster, &away, 2);
         assert!(cluster.node(MemberId(1)).core.keygen(POOL).is_none(), "{threshold} of 5 without {away:?}");
@@ -120,7 +120,7 @@ fn hosts_can_not_lead_two_committees_to_two_keys() {
     // All confirm the key of all five; only member 1 hears it from everybody, and so only it has the key.
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 45);
     cluster.run(0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let confirms = |packet: &Packet| matches!(codec::decode(&packet.bytes), Ok(PeerMessage::Broadcast(said)) if said.slot.step == Step::Confirm);
     while let Some(packet) = cluster.packets.pop_front() {
         if packet.to == MemberId(1) || !confirms(&packet) {

@@ -149,8 +149,8 @@ impl Demo {
             .iter()
             .map(|bytes| match codec::decode(bytes).expect("an artifact") {
                 Artifact::Transcript(transcript) => kind(&transcript).to_owned(),
-                Artifact::Deposit { pool, .. } => format!("deposit of {pool}"),
-                Artifact::Exit { pool, .. } => format!("exit of {pool}"),
+                Artifact::Deposit { pool, .. } => format!("deposit of pool {}", pool.number),
+                Artifact::Exit { pool, .. } => format!("exit of pool {}", pool.number),
             })
             .collect();
         results.sort();

@@ -2,15 +2,15 @@
 //!
 //! What fake enclaves do to the link is in `host/src/link/tests.rs`, what hosts do to an enclave in `serving.rs`.
 
+use postern_enclave::coins::Coins;
 use postern_enclave::core::Core;
-use postern_enclave::shell::serve_each;
+use postern_enclave::keys::IdentityKeys;
+use postern_enclave::shell::{Limits, Stream, serve_each};
 use postern_host::link::{Enclave, EnclaveAddress};
 use postern_host::store::{Place, Store};
-use postern_shared::bls::PublicKey;
 use postern_shared::codec;
-use postern_shared::identity::{AgreementKey, Identity, SigningKey};
 use postern_shared::ids::{MemberId, Nonce};
-use postern_shared::message::{Challenge, PeerMessage};
+use postern_shared::message::PeerMessage;
 use postern_shared::wire::{FrameDecoder, Output, Recipient, Reply, Request, Response};
 use postern_simulation::{Machine, SoftwarePsp};
 use postern_tests::cluster::{MEASUREMENT, manifest};
@@ -21,6 +21,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use zeroize::Zeroizing;
 
 const OWN: MemberId = MemberId(1);
 const PEER: MemberId = MemberId(2);
@@ -66,6 +68,16 @@ impl Write for BadLine {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+impl Stream for BadLine {
+    fn set_read_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        Stream::set_read_timeout(&mut self.stream, limit)
+    }
+
+    fn set_write_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        Stream::set_write_timeout(&mut self.stream, limit)
     }
 }
 
@@ -121,22 +133,18 @@ fn launch(socket: &Path, seed: u64, said: Said, mended: Arc<AtomicBool>) -> Requ
             let tap = Tap { frames: FrameDecoder::default(), heard: 0, said: Arc::clone(&said) };
             Ok(BadLine { stream, answers, rest, piece, tap })
         };
-        serve_each(&mut core, accept, |_| {});
+        serve_each(&mut core, &Limits::default(), accept, |_| {});
     });
     Request::Start { manifest: manifest.to_canonical(), epochs: Vec::new(), member: OWN, certificates }
 }
 
 /// A question of member 2's enclave, every one with an answer of its own.
 fn challenge(number: u64) -> Request {
-    let from = Identity {
-        member: PEER,
-        signing: SigningKey([2; 32]),
-        agreement: AgreementKey([2; 32]),
-        dealing: PublicKey([0; 48]),
-    };
+    let keys = IdentityKeys::derive(&Coins::new(Zeroizing::new([2; 32])), PEER);
     let mut nonce = [0; 32];
     nonce[..8].copy_from_slice(&number.to_le_bytes());
-    Request::Deliver(codec::encode(&PeerMessage::Challenge(Challenge { from, to: OWN, nonce: Nonce(nonce) })))
+    let challenge = keys.sign_challenge(manifest(2, 2, 2).hash(), OWN, Nonce(nonce));
+    Request::Deliver(codec::encode(&PeerMessage::Challenge(challenge)))
 }
 
 /// What the store has for member 2 now, which is then delivered: were it stored again, it would be sent again.
@@ -158,8 +166,9 @@ async fn on_a_line_that_always_breaks_nothing_is_lost_and_nothing_doubles() {
         let enclave = Enclave::new(EnclaveAddress::Unix(socket), start, Arc::clone(&store));
 
         let (mut delivered, mut breaks) = (BTreeMap::new(), 0);
-        for number in 0..40 {
-            let requests = [challenge(2 * number), Request::Tick, challenge(2 * number + 1)];
+        for number in 0..84 {
+            // One question is answered between two ticks.
+            let requests = [challenge(number), Request::Tick];
             loop {
                 let asked = enclave.ask_all(&requests).await;
                 deliver(&store, &mut delivered);

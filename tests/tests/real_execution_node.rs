@@ -30,7 +30,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const CHAIN: u64 = 31337;
-const POOL: PoolId = PoolId(1);
+/// The only pool's number.
+const POOL: u32 = 1;
 /// Blocks by which `finalized` is behind.
 const FINALITY: u64 = 64;
 /// Wallets of ours, known to anvil by their balance only.
@@ -84,7 +85,7 @@ impl Bench {
         manifest.network.chain_id = CHAIN;
         let folder = tempfile::tempdir().expect("a directory");
         let (nowhere, none) = (Address::ZERO, Address::ZERO);
-        let execution = Execution::connect(&url, &manifest).await.expect("anvil answers");
+        let execution = Execution::connect(&url, manifest.network.chain_id).await.expect("anvil answers");
         let accounts = execution.provider().get_accounts().await.expect("accounts");
         let owner = *accounts.first().expect("an account");
         let mut bench =
@@ -100,7 +101,7 @@ impl Bench {
             bench.deploy(include_str!("../../host/contracts/artifacts/PoolManager.json"), &arguments).await;
         bench.manifest.contracts.deposit = ids::Address(bench.deposit_contract.into_array());
         bench.manifest.contracts.pool_manager = ids::Address(bench.manager.into_array());
-        bench.execution = Execution::connect(&url, &bench.manifest).await.expect("anvil answers");
+        bench.execution = Execution::connect(&url, CHAIN).await.expect("anvil answers");
 
         let receipt = bench.call(PoolManager::stakeCall {}.abi_encode(), ether(32)).await;
         assert!(receipt.status());
@@ -161,8 +162,12 @@ impl Bench {
         (transactions.expect("a wallet").with_rules(RULES), store)
     }
 
+    fn id(&self) -> PoolId {
+        self.manifest.pool(POOL)
+    }
+
     async fn pool(&self) -> Pool {
-        self.execution.pool(POOL, false).await.expect("an answer")
+        self.execution.pool(self.id(), false).await.expect("an answer")
     }
 
     async fn credentials(&self) -> WithdrawalCredentials {
@@ -193,9 +198,10 @@ impl Bench {
         self.provider().get_transaction_count(address(wallet)).await.expect("an answer")
     }
 
-    async fn poll(&self, cursor: Cursor) -> (Vec<(PoolEventKind, PoolId)>, Cursor) {
-        let (events, next) = self.execution.poll(cursor).await.expect("events");
-        (events.iter().map(|event| (event.kind, event.pool)).collect(), next)
+    async fn poll(&self, cursor: Cursor) -> (Vec<(PoolEventKind, u32)>, Cursor) {
+        let (events, next) =
+            self.execution.poll(self.manifest.contracts.pool_manager, cursor).await.expect("events");
+        (events.iter().map(|event| (event.kind, event.pool.number)).collect(), next)
     }
 }
 
@@ -220,9 +226,9 @@ async fn a_node_of_another_chain_is_refused() {
     let (_peer, url) = start_anvil();
     let mut manifest = cluster::manifest(5, 3, 3);
     manifest.network.chain_id = CHAIN;
-    Execution::connect(&url, &manifest).await.expect("our chain");
+    Execution::connect(&url, manifest.network.chain_id).await.expect("our chain");
     manifest.network.chain_id = 1;
-    let refused = Execution::connect(&url, &manifest).await;
+    let refused = Execution::connect(&url, manifest.network.chain_id).await;
     assert!(
         matches!(refused, Err(ChainError::WrongChain { expected: 1, found: CHAIN })),
         "{:?}",
@@ -243,9 +249,9 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
     assert_eq!((events, next.block), (vec![], head - 1));
     cursor = next;
     bench.mine(1).await;
-    let (events, next) = bench.execution.poll(cursor).await.expect("events");
-    let [PoolEvent { source, block_number, pool: POOL, kind: PoolEventKind::DepositRequested, .. }] =
-        events[..]
+    let (events, next) =
+        bench.execution.poll(bench.manifest.contracts.pool_manager, cursor).await.expect("events");
+    let [PoolEvent { source, block_number, pool, kind: PoolEventKind::DepositRequested, .. }] = events[..]
     else {
         panic!("one request: {events:?}")
     };
@@ -255,7 +261,10 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
     let credentials = bench.credentials().await;
     match events[0].claim() {
         Some(ChainEvent::DepositRequested(request)) => {
-            assert_eq!((request.pool, request.withdrawal_credentials), (POOL, credentials));
+            assert_eq!(
+                (request.pool, pool, request.withdrawal_credentials),
+                (bench.id(), bench.id(), credentials)
+            );
             assert_eq!(request.source, source);
         }
         other => panic!("no request: {other:?}"),
@@ -275,7 +284,7 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
     bench.mine(1).await;
     assert_eq!(leader.drive().await.expect("a step"), []);
     assert_eq!(bench.pool().await.status, PoolStatus::Deposited);
-    let finalised = bench.execution.pool(POOL, true).await.expect("an answer");
+    let finalised = bench.execution.pool(bench.id(), true).await.expect("an answer");
     assert_eq!((finalised.status, finalised.pubkey), (PoolStatus::Ready, None), "mined is not final");
     bench.finalise().await;
     assert_mined(&leader.drive().await.expect("a step"), row(&store).versions[0].hash);
@@ -285,7 +294,7 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
     let (events, next) = bench.poll(cursor).await;
     assert_eq!(events, [(PoolEventKind::Deposited, POOL)]);
     cursor = next;
-    let pool = bench.execution.pool(POOL, true).await.expect("an answer");
+    let pool = bench.execution.pool(bench.id(), true).await.expect("an answer");
     assert_eq!((pool.status, pool.pubkey), (PoolStatus::Deposited, Some(data.message.pubkey)));
     assert_eq!(bench.provider().get_balance(bench.deposit_contract).await.expect("an answer"), ether(32));
     let count = TransactionRequest::default().to(bench.deposit_contract);
@@ -303,7 +312,7 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
     assert!(data_of_log.windows(96).any(|bytes| bytes == data.signature.0));
 
     // The DAO wants it out; the leader reports that it has gone.
-    let request = PoolManager::requestPoolExitCall { poolId: POOL.0 }.abi_encode();
+    let request = PoolManager::requestPoolExitCall { poolId: POOL }.abi_encode();
     assert!(bench.call(request, U256::ZERO).await.status());
     bench.finalise().await;
     let (events, next) = bench.poll(cursor).await;
@@ -313,7 +322,7 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
     leader.drive().await.expect("a step");
     bench.finalise().await;
     assert_eq!(leader.drive().await.expect("a step").len(), 1);
-    assert_eq!(bench.execution.pool(POOL, true).await.expect("an answer").status, PoolStatus::Exited);
+    assert_eq!(bench.execution.pool(bench.id(), true).await.expect("an answer").status, PoolStatus::Exited);
     assert_eq!(bench.poll(next).await.0, []);
     assert_eq!(bench.nonce(&LEADER).await, FIRST + 2);
 }
@@ -484,14 +493,18 @@ async fn a_finalised_block_that_changes_stops_the_host_and_a_dead_node_does_not(
 
     // One of what was final: a person must look.
     bench.rpc("anvil_reorg", json!([FINALITY + 1, []])).await;
-    match bench.execution.poll(cursor).await {
+    match bench.execution.poll(bench.manifest.contracts.pool_manager, cursor).await {
         Err(error @ ChainError::FinalisedBlockChanged { .. }) => assert!(!error.is_transient(), "{error}"),
         other => panic!("a finalised block has changed: {other:?}"),
     }
     assert_eq!(bench.execution.finalised().await.expect("a block").block, finalised_by_tag(&bench).await);
 
     drop(bench.peer);
-    let error = bench.execution.poll(cursor).await.expect_err("the node is dead");
+    let error = bench
+        .execution
+        .poll(bench.manifest.contracts.pool_manager, cursor)
+        .await
+        .expect_err("the node is dead");
     assert!(error.is_transient(), "{error}");
 }
 

@@ -5,10 +5,10 @@ use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::message::PeerMessage;
 use postern_shared::wire::{Notice, Rejection, Reply, Request, StaleKind, Standing, Status};
 use postern_shared::witness::{Known, Note, Witness, WitnessMessage, acting_quorum, returning_quorum};
-use postern_tests::cluster::{Cluster, Heir, Packet, deposit_requested, manifest};
+use postern_tests::cluster::{Cluster, Heir, Packet, deposit_requested, manifest, pool};
 
 const OWN: MemberId = MemberId(2);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 fn dao(members: u16) -> Cluster {
     let mut cluster = Cluster::launch(manifest(members, 2, 2), 31);
@@ -41,7 +41,7 @@ fn says_something(packet: &Packet) -> bool {
 #[test]
 fn every_earlier_state_is_found_to_be_old() {
     let mut cluster = dao(5);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(1);
     let newest = cluster.node(OWN).records.clone();
     // The records at the end, which nobody was told of, are nobody's loss.
@@ -69,7 +69,7 @@ fn every_earlier_state_is_found_to_be_old() {
     assert_eq!(standing(&mut cluster, OWN), Standing::Acting, "with the newest it is itself again");
     cluster.observe(deposit_requested(2));
     cluster.run(1);
-    assert!(cluster.pubkey(PoolId(2)).is_some());
+    assert!(cluster.pubkey(pool(2)).is_some());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn of_two_enclaves_with_one_log_one_acts() {
         let first = cluster.adopt(OWN, twin.take().expect("the other one"));
         cluster.run(1);
         twin = Some(Heir { core: first, ..Heir::launch(machine, 78) });
-        cluster.observe(deposit_requested(POOL.0));
+        cluster.observe(deposit_requested(POOL.number));
         cluster.run(1);
     }
     let one = standing(&mut cluster, OWN);
@@ -163,7 +163,7 @@ fn one_answer_too_few_and_a_restored_enclave_waits() {
 #[test]
 fn after_a_power_loss_everywhere_all_have_to_be_there() {
     let mut cluster = dao(5);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     let ids = cluster.ids();
     for (launch, id) in ids.iter().enumerate() {
         cluster.crash(*id, launch as u64 + 1);
@@ -195,7 +195,7 @@ fn after_a_power_loss_everywhere_all_have_to_be_there() {
     for id in &ids {
         assert_eq!(standing(&mut cluster, *id), Standing::Acting, "{id}");
     }
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     cluster.run(1);
     assert!(cluster.pubkey(POOL).is_some());
 }
@@ -204,7 +204,7 @@ fn after_a_power_loss_everywhere_all_have_to_be_there() {
 fn hosts_that_use_a_power_loss_to_take_a_minority_back_are_found_out() {
     for members in [3_u16, 5, 6] {
         let mut cluster = dao(members);
-        cluster.observe(deposit_requested(POOL.0));
+        cluster.observe(deposit_requested(POOL.number));
         cluster.run(1);
         let back: Vec<MemberId> = cluster.ids().into_iter().take(acting_quorum(members.into())).collect();
         for (launch, id) in cluster.ids().into_iter().enumerate() {
@@ -223,7 +223,7 @@ fn hosts_that_use_a_power_loss_to_take_a_minority_back_are_found_out() {
 #[test]
 fn nothing_leaves_that_nobody_remembers() {
     let mut cluster = dao(5);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     // One member too few says that it remembers.
     let allowed = acting_quorum(5) - 1;
     let mut noted: std::collections::BTreeMap<MemberId, std::collections::BTreeSet<MemberId>> =

@@ -1,12 +1,11 @@
 //! The life of a pool among honest enclaves and hosts.
 
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::PoolId;
 use postern_shared::transcript::Claim;
-use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, manifest, pool};
 
 fn through_life(members: u16, operator: u16, guardian: u16) {
-    let pool = PoolId(1);
+    let pool = pool(1);
     let mut cluster = Cluster::launch(manifest(members, operator, guardian), 1);
     cluster.run(0);
     cluster.observe(deposit_requested(1));

@@ -8,24 +8,24 @@ use postern_shared::record::{KeySlot, LogId, RecordKind, SealedError, SealedReco
 use postern_shared::snp::TcbVersion;
 use postern_shared::wire::{Output, Record, Rejection, Reply, Request, Standing};
 use postern_simulation::{Machine, SoftwarePsp};
-use postern_tests::cluster::{Cluster, Node, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, Node, deposit_requested, exit_requested, manifest, pool};
 use std::collections::BTreeMap;
 
 const OWN: MemberId = MemberId(2);
-const POOL: PoolId = PoolId(1);
+const POOL: PoolId = pool(1);
 
 /// A DAO of three, from nothing to a released exit. `between` may do something to it after each step.
 fn life(snapshots_after: Option<usize>, mut between: impl FnMut(&mut Cluster, usize)) -> Cluster {
     let mut cluster = Cluster::launch_with(manifest(3, 2, 2), 21, snapshots_after);
     cluster.run(1);
     between(&mut cluster, 0);
-    cluster.observe(deposit_requested(POOL.0));
+    cluster.observe(deposit_requested(POOL.number));
     between(&mut cluster, 1);
     cluster.run(2);
     cluster.index(POOL);
     between(&mut cluster, 2);
     cluster.run(2);
-    cluster.observe(exit_requested(POOL.0));
+    cluster.observe(exit_requested(POOL.number));
     between(&mut cluster, 3);
     cluster.run(2);
     cluster
@@ -50,9 +50,9 @@ fn dies_at(numbers: impl IntoIterator<Item = usize>, snapshots_after: Option<usi
         let mut rounds = 0;
         let steps: [fn(&mut Cluster); 4] = [
             |_| {},
-            |cluster| cluster.observe(deposit_requested(POOL.0)),
+            |cluster| cluster.observe(deposit_requested(POOL.number)),
             |cluster| cluster.index(POOL),
-            |cluster| cluster.observe(exit_requested(POOL.0)),
+            |cluster| cluster.observe(exit_requested(POOL.number)),
         ];
         for step in steps {
             step(&mut cluster);
@@ -66,7 +66,7 @@ fn dies_at(numbers: impl IntoIterator<Item = usize>, snapshots_after: Option<usi
                         assert_eq!(cluster.restore(OWN, number as u64, &records), Reply::Done);
                         cluster.packets.push_front(packet);
                         cluster.run(1);
-                        for event in [deposit_requested(POOL.0)].into_iter().filter(|_| rounds >= 1) {
+                        for event in [deposit_requested(POOL.number)].into_iter().filter(|_| rounds >= 1) {
                             cluster.ask(OWN, Request::Observe(event));
                         }
                         continue;

@@ -13,7 +13,7 @@ use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::lagrange;
 use postern_shared::presign::PresignTerms;
 use postern_shared::transcript::Record;
-use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use std::collections::BTreeSet;
 
 /// A secret with its name.
@@ -139,12 +139,12 @@ fn pool_secrets(cluster: &Cluster, pool: PoolId, terms: &PresignTerms) -> PoolSe
 
 #[test]
 fn no_host_ever_sees_a_secret() {
-    let pools = [PoolId(1), PoolId(2)];
+    let pools = [pool(1), pool(2)];
     let mut cluster = Cluster::launch(manifest(5, 3, 3), 11);
     cluster.seen = Some(Vec::new());
     cluster.run(1);
     for pool in pools {
-        cluster.observe(deposit_requested(pool.0));
+        cluster.observe(deposit_requested(pool.number));
     }
     cluster.run(1);
     for pool in pools {
@@ -152,7 +152,7 @@ fn no_host_ever_sees_a_secret() {
         cluster.observe(ChainEvent::ValidatorIndexed {
             pool,
             pubkey,
-            validator_index: 40 + u64::from(pool.0),
+            validator_index: 40 + u64::from(pool.number),
         });
     }
     cluster.run(1);
@@ -185,10 +185,10 @@ fn no_host_ever_sees_a_secret() {
     assert!(leaked.is_empty(), "hosts saw: {leaked:#?}");
 
     // A whole exit is a secret until the DAO wants it, and public then.
-    for (pool, exit) in exits {
-        let exit = [(format!("{pool}'s exit"), exit.to_vec())];
-        assert!(found(&before_release, &exit).is_empty(), "{pool}'s exit was seen before its release");
-        assert_eq!(found(&seen, &exit).is_empty(), pool != PoolId(1), "only pool 1 was released");
+    for (of, exit) in exits {
+        let exit = [(format!("{of}'s exit"), exit.to_vec())];
+        assert!(found(&before_release, &exit).is_empty(), "{of}'s exit was seen before its release");
+        assert_eq!(found(&seen, &exit).is_empty(), of != pool(1), "only pool 1 was released");
     }
 }
 

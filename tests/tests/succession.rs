@@ -1,14 +1,14 @@
 //! How an enclave ends: newer code takes its state over, or the DAO gives its machine up. There are never two owners.
 
 use postern_shared::codec;
-use postern_shared::ids::{Measurement, MemberId, PoolId};
+use postern_shared::ids::{Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Attestation, Envelope, PeerMessage};
+use postern_shared::message::{Attestation, Challenge, Envelope, PeerMessage};
 use postern_shared::policy::AllowedMeasurement;
 use postern_shared::record::{RecordKind, SealedError};
 use postern_shared::wire::{Rejection, Reply, Request, Response, StaleKind, Standing};
 use postern_simulation::Machine;
-use postern_tests::cluster::{self, Cluster, deposit_requested, exit_requested, manifest};
+use postern_tests::cluster::{self, Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::wallets::{next, signed, with_wallets};
 
 const OWN: MemberId = MemberId(2);
@@ -65,8 +65,8 @@ impl Heir {
         self.ask(request).reply
     }
 
-    /// Up to its proof to the enclave that it is to replace.
-    fn meet(&mut self, cluster: &mut Cluster, epochs: &[Manifest]) -> Result<Box<Attestation>, Rejection> {
+    /// Up to its question to the enclave that it is to replace.
+    fn succeed(&mut self, cluster: &Cluster, epochs: &[Manifest]) -> Result<Challenge, Rejection> {
         let mut before = cluster.manifest.clone();
         let mut chain = Vec::new();
         for epoch in epochs {
@@ -80,6 +80,12 @@ impl Heir {
             certificates: self.node.certificates(),
         };
         let Reply::Challenge(challenge) = accepted(self.reply(succeed))? else { panic!("no challenge") };
+        Ok(challenge)
+    }
+
+    /// Up to its proof to the enclave that it is to replace.
+    fn meet(&mut self, cluster: &mut Cluster, epochs: &[Manifest]) -> Result<Box<Attestation>, Rejection> {
+        let challenge = self.succeed(cluster, epochs)?;
         let introduction = accepted(cluster.ask(OWN, Request::Introduce(challenge)))?;
         let Reply::Introduction(introduction) = introduction else { panic!("no introduction") };
         match accepted(self.reply(Request::Meet(introduction)))? {
@@ -112,7 +118,7 @@ fn handed_over() -> (Cluster, Heir, Envelope) {
     let (mut cluster, second) = dao();
     cluster.observe(deposit_requested(1));
     cluster.run(1);
-    cluster.index(PoolId(1));
+    cluster.index(pool(1));
     cluster.run(2);
     let mut heir = Heir::launch(&cluster, NEWER, 7);
     let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
@@ -145,10 +151,10 @@ fn newer_code_goes_on_where_the_old_has_ended() {
     }
     cluster.packets.retain(|packet| packet.from != MemberId(3) && packet.to != MemberId(3));
     cluster.run(1);
-    assert_eq!(cluster.exits(PoolId(1)).len(), 1);
+    assert_eq!(cluster.exits(pool(1)).len(), 1);
     // The old one answers for nothing any more.
     let mut old = old;
-    for request in [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::Retry(PoolId(1))] {
+    for request in [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::Retry(pool(1))] {
         let Response { reply, outputs, .. } = old.handle(request.clone());
         let refused = reply == Reply::Rejected(Rejection::HandedOver) || request == Request::Tick;
         assert!(refused, "{request:?}: {reply:?}");
@@ -223,6 +229,23 @@ fn an_interrupted_hand_over_is_repeated() {
     cluster.adopt(OWN, heir.node);
     cluster.run(2);
     assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+}
+
+#[test]
+fn a_hand_over_answers_only_questions_that_their_askers_have_signed() {
+    let (mut cluster, second) = dao();
+    let mut heir = Heir::launch(&cluster, NEWER, 7);
+    let challenge = heir.succeed(&cluster, std::slice::from_ref(&second)).expect("a question");
+    let not_authentic = Reply::Rejected(Rejection::NotAuthentic);
+    let altered = Challenge { nonce: Nonce([1; 32]), ..challenge };
+    assert_eq!(cluster.ask(OWN, Request::Introduce(altered)), not_authentic);
+    let Reply::Introduction(introduction) = cluster.ask(OWN, Request::Introduce(challenge)) else {
+        panic!("no introduction")
+    };
+    let mut altered = introduction.clone();
+    altered.challenge.nonce = Nonce([1; 32]);
+    assert_eq!(heir.reply(Request::Meet(altered)), not_authentic);
+    assert!(matches!(heir.reply(Request::Meet(introduction)), Reply::Attestation(_)));
 }
 
 #[test]
@@ -349,7 +372,7 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     // The DAO goes on with it: new keys, and exits of old ones by those that have shares.
     cluster.observe(deposit_requested(2));
     cluster.run(2);
-    assert!(cluster.pubkey(PoolId(2)).is_some());
+    assert!(cluster.pubkey(pool(2)).is_some());
     // The old one learns of it, and does nothing; and whoever has not heard of it is not let in.
     cluster.node_mut(OWN).slot = slot;
     assert_eq!(cluster.restore(OWN, 42, &records), Reply::Done);

@@ -2,15 +2,15 @@
 
 use postern_host::verify::{VerifyError, describe, verify_files};
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{ManifestHash, PoolId};
+use postern_shared::ids::ManifestHash;
 use postern_shared::transcript::{Claim, Transcript, TranscriptError};
-use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, manifest};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, manifest, pool};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Keygen, presign and release of a DAO in which every member is needed, so that nothing in them is superfluous.
 fn transcripts(seed: u64) -> Vec<Transcript> {
-    let pool = PoolId(1);
+    let pool = pool(1);
     let mut cluster = Cluster::launch(manifest(3, 3, 3), seed);
     cluster.run(0);
     cluster.observe(deposit_requested(1));

@@ -6,13 +6,13 @@
 mod independent;
 mod machine;
 
-use machine::{Setup, Vm, init, inputs, intruder, production, root, served, simulated};
+use machine::{Setup, Vm, emulated, init, inputs, intruder, production, root, served, simulated};
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{CpuModel, Firmware, GuestFeatures, KernelHashes, Launch};
-use postern_image::{COMMAND_LINE, Inputs, initramfs};
+use postern_image::{ANY_PORT, COMMAND_LINE, Inputs, initramfs};
 use postern_shared::identity::Identity;
 use postern_shared::ids::{Measurement, MemberId};
-use postern_shared::wire::{Reply, Request, Standing};
+use postern_shared::wire::{Hello, Reply, Request, Standing, encode_frame};
 use postern_simulation::process::describe;
 use postern_simulation::{Machine, SoftwarePsp};
 use postern_tests::cluster::manifest;
@@ -150,7 +150,7 @@ fn whatever_is_changed_changes_the_digest() {
         let without: Vec<&str> = COMMAND_LINE.split(' ').filter(|other| *other != word).collect();
         other(&image, &without.join(" "), 1, "EPYC-v4");
     }
-    for more in ["console=ttyS0", "init=/bin/sh", "lockdown=none"] {
+    for more in ["console=ttyS0", "init=/bin/sh", "lockdown=none", ANY_PORT] {
         other(&image, &format!("{COMMAND_LINE} {more}"), 1, "EPYC-v4");
     }
     other(&image, COMMAND_LINE, 2, "EPYC-v4");
@@ -170,7 +170,8 @@ fn there_is_nothing_in_the_vm_but_the_enclave() {
     for expected in [
         r#"interfaces: ["lo"]"#,
         "routes: []",
-        r#"programs: ["/init"]"#,
+        // Told that it may serve any port, as nothing but an emulated one is.
+        r#"programs: ["/init\0any-port"]"#,
         r#"modules: ["configfs", "tsm", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"]"#,
         r#"tainted: "0""#,
         r#"/proc/kcore: "Operation not permitted (os error 1)""#,
@@ -254,12 +255,66 @@ fn the_production_image_serves_in_confidential_vms_only() {
     assert!(!vm.serves(), "it serves without a secure processor");
     assert_eq!(vm.console(), "");
     // With a console, which is another launch digest, it says why.
-    let mut vm = Vm::start(Setup { command_line: "console=ttyS0 panic=-1 acpi=off", ..Setup::new(&image) });
+    let command_line = "console=ttyS0 panic=-1 acpi=off".to_owned();
+    let mut vm = Vm::start(Setup { command_line, ..Setup::new(&image) });
     vm.wait();
     let console = vm.console();
     assert!(console.contains("postern-enclave: can't open /dev/sev-guest"), "{console}");
     assert!(console.contains("only SEV-SNP guests have it"), "{console}");
     assert!(console.contains("Attempted to kill init"), "{console}");
+}
+
+#[test]
+fn image_and_enclave_mean_the_same_word() {
+    assert_eq!(ANY_PORT, postern_enclave::vsock::ANY_PORT);
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn hosts_that_come_from_high_ports_are_closed_unread() {
+    let image = simulated(&[("machine.txt", describe(&Machine::default(), None).as_bytes())]);
+    let mut vm = Vm::start(Setup { command_line: COMMAND_LINE.to_owned(), ..Setup::new(&image) });
+    for _ in 0..10 {
+        // The kernel has taken the connection before the enclave has seen it.
+        let mut stranger = vm.dial(5000).expect("the VM lives");
+        let mut said = Vec::new();
+        match std::io::Read::read_to_end(&mut stranger, &mut said) {
+            Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => panic!("{error}"),
+            _ => assert!(said.is_empty(), "the enclave says hello to whoever it serves"),
+        }
+    }
+    assert!(vm.is_running());
+    assert_eq!(vm.console(), "");
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn an_enclave_that_is_told_what_it_does_not_know_does_not_serve() {
+    let image = simulated(&[("machine.txt", describe(&Machine::default(), None).as_bytes())]);
+    let command_line = format!("{COMMAND_LINE} any-host");
+    let mut vm = Vm::start(Setup { command_line, ..Setup::new(&image) });
+    assert!(!vm.serves());
+    // The same in production's enclave, which says why if it has a console.
+    let image = initramfs(&production(), &inputs().modules, &[]);
+    let command_line = "console=ttyS0 panic=-1 acpi=off any-host".to_owned();
+    let mut vm = Vm::start(Setup { command_line, ..Setup::new(&image) });
+    vm.wait();
+    assert!(vm.console().contains("nothing but `any-port`, it says `any-host`"), "{}", vm.console());
+}
+
+#[test]
+#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
+fn a_host_that_falls_silent_does_not_keep_the_vms_next_one_out() {
+    let image = simulated(&[("machine.txt", describe(&Machine::default(), None).as_bytes())]);
+    let mut vm = Vm::boot(&image);
+    let silent = vm.dial(5000).expect("the VM lives");
+    let mut next = vm.dial(5000).expect("the VM lives");
+    let hello = encode_frame(&Hello::OURS.encode()).unwrap();
+    next.write_all(&hello).unwrap();
+    let mut said = vec![0; hello.len()];
+    std::io::Read::read_exact(&mut next, &mut said).expect("its turn comes when the first has said nothing");
+    assert_eq!(said, hello);
+    drop(silent);
 }
 
 async fn identity(connection: &mut Connection) -> Option<Identity> {
@@ -284,9 +339,10 @@ fn the_firmware_starts_the_image_that_was_measured_only() {
     let other_image = simulated(&[("machine.txt", format!("{machine}\n").as_bytes())]);
     let other_kernel = [&kernel[..], &[0]].concat();
     for (what, hashes) in [
-        ("another initramfs", hashes(&kernel, &other_image, COMMAND_LINE)),
-        ("another command line", hashes(&kernel, &image, &format!("{COMMAND_LINE} console=ttyS0"))),
-        ("another kernel", hashes(&other_kernel, &image, COMMAND_LINE)),
+        ("another initramfs", hashes(&kernel, &other_image, &emulated())),
+        // That of production.
+        ("another command line", hashes(&kernel, &image, COMMAND_LINE)),
+        ("another kernel", hashes(&other_kernel, &image, &emulated())),
         ("nothing", None),
     ] {
         let mut vm = Vm::start(Setup { hashes, ..Setup::measured(&image) });
@@ -314,7 +370,7 @@ fn the_firmware_runs_nothing_of_the_hosts_before_the_kernel() {
 
     // The program runs where it is the kernel that was measured, and in the ROM where firmware runs ROMs: or what follows
     // would show nothing.
-    let hashes = Some(KernelHashes::new(&served(&program, &[]), &[], COMMAND_LINE).unwrap());
+    let hashes = Some(KernelHashes::new(&served(&program, &[]), &[], &emulated()).unwrap());
     let mut vm = Vm::start(Setup { kernel: shim.clone(), hashes, ..Setup::measured(&[]) });
     vm.wait();
     assert_eq!(vm.console(), intruder::CRY, "as the kernel");
@@ -330,7 +386,7 @@ fn the_firmware_runs_nothing_of_the_hosts_before_the_kernel() {
     // Nor if there is nothing else to start.
     let no_kernel = [0; 4096];
     let kernel = file("no kernel", &no_kernel);
-    let hashes = Some(KernelHashes::new(&served(&no_kernel, &[]), &[], COMMAND_LINE).unwrap());
+    let hashes = Some(KernelHashes::new(&served(&no_kernel, &[]), &[], &emulated()).unwrap());
     let mut vm = Vm::start(Setup { more: more.to_vec(), kernel, hashes, ..Setup::measured(&[]) });
     vm.wait();
     assert_eq!(vm.console(), "", "without a kernel");

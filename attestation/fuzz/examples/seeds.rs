@@ -98,7 +98,7 @@ fn decode() -> Seeds {
 }
 
 fn requests() -> Vec<Request> {
-    let (member, pool) = (MemberId(1), PoolId(300));
+    let (member, pool) = (MemberId(1), PoolId::new(1, Address([2; 20]), 300));
     let source = EventSource { block: Digest([7; 32]), log_index: 300 };
     let withdrawal_credentials = WithdrawalCredentials([8; 32]);
     let certificates = SAMPLES[0].certificates();
@@ -180,7 +180,12 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Witness(Box::new(WitnessMessage { from: MemberId(1), witness, signature }))
     });
     let mut messages = vec![
-        PeerMessage::Challenge(Challenge { from: identity(1), to: MemberId(2), nonce }),
+        PeerMessage::Challenge(Challenge {
+            from: identity(1),
+            to: MemberId(2),
+            nonce,
+            signature: IdentitySignature([8; 64]),
+        }),
         PeerMessage::Evidence(Box::new(Attestation {
             identity: identity(1),
             verifier: Some(identity(2)),

@@ -140,6 +140,8 @@ pub fn check(evidence: &Evidence, appraisal: &Appraisal) {
         let real = |sample: &Sample| sample.crl == crl.as_deref();
         assert!(SAMPLES.iter().any(real), "a revocation list that nobody signed");
     }
+    let list_in_force = holds(appraisal, Check::Crl) && crl.is_some();
+    assert_eq!(appraisal.findings.iter().any(|finding| finding.check == Check::Revocation), list_in_force);
     if holds(appraisal, Check::ReportSignature) {
         let signed = evidence.report.get(..SIGNED_LEN);
         let real = |sample: &Sample| sample.report.get(..SIGNED_LEN) == signed;

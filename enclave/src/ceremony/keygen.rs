@@ -12,7 +12,16 @@
 //!
 //! A fault that is proved before the own verdict aborts the ceremony, and the verdict tells the others; so does a verdict
 //! that rejects, or accepts other deals. Any other wrong statement is from then on only named: others may have finished
-//! already, and a good one may still come by another way.
+//! already, and a good one may still come by another way. A verdict that rejects is judged as soon as the statements that
+//! it names are here; until then it stands in its speaker's slot, and without an acceptance from everybody nothing goes on.
+//!
+//! # What others can make this enclave do
+//! Keep: one statement in each slot, each of a size that the terms give (a rejection has a few hundred bytes), and the
+//! first fault. A member is convicted once in a ceremony; what else it says that is wrong leaves no trace.
+//! Sign: a commit, a deal, a verdict, a confirmation and a partial deposit, once each. Whoever chooses a deal learns from
+//! the verdict whether its own ciphertexts were good, and if not the keys to them, which it knew (`sealed_shares`). A
+//! confirmation is a signature with the new share over the hash of all deals, under a hash-to-curve domain of its own: it
+//! verifies as nothing else. The deposit's message follows from the terms, which all operators' hosts have to agree on.
 //!
 //! # State and restart
 //! The polynomial and all else are functions of coins and terms: a machine that starts again says the same bytes. So
@@ -20,28 +29,30 @@
 //! member that is no operator runs the same machine as an observer: it learns the certificate, and says nothing.
 
 use super::{Label, Me, Setting, Taken, report_missing};
+use crate::dealing::seal_shares;
 use crate::effects::Effects;
 use crate::secret::SecretBytes;
 use crate::sharing::{self, Polynomial};
-use crate::statements::{Inserted, Statements};
+use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::ethereum::DepositData;
 use postern_shared::events::DepositRequest;
-use postern_shared::fault::{Court, Fault, Proof, TermsRef, partial_is_good};
+use postern_shared::fault::{
+    Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in, partial_is_good,
+};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::keygen::{
     Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, OpenDeal, PartialDeposit, Verdict,
     possession_message, share_is_good,
 };
-use postern_shared::message::{Broadcast, SignedDigest, Step};
-use postern_shared::pairwise::{EncryptedShare, Pair};
+use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
+use postern_shared::sealed_shares::Pair;
 use postern_shared::transcript::Record;
-use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use zeroize::Zeroizing;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A validator's key as this enclave knows it, once all operators have confirmed it.
 pub struct ValidatorKey {
@@ -53,14 +64,14 @@ pub struct ValidatorKey {
     pub(crate) share: Option<Scalar>,
 }
 
-/// A run as snapshots keep it.
+/// A run as snapshots keep it, beside its statements.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SavedKeygen {
     terms: KeygenTerms,
     roster: Roster,
-    statements: Vec<Broadcast>,
     phase: SavedPhase,
     fault: Option<Fault>,
+    convicted: BTreeSet<MemberId>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -115,9 +126,13 @@ pub struct Keygen {
     statements: Statements,
     /// The deals among them, checked.
     open_deals: BTreeMap<MemberId, OpenDeal>,
+    /// Whose verdicts accuse somebody, and wait for the statements that they name.
+    accusers: BTreeSet<MemberId>,
     phase: Phase,
     /// The first cheat that was proved.
     fault: Option<Fault>,
+    /// Everybody who was.
+    convicted: BTreeSet<MemberId>,
 }
 
 enum Phase {
@@ -147,8 +162,10 @@ impl Keygen {
             roster,
             statements: Statements::default(),
             open_deals: BTreeMap::new(),
+            accusers: BTreeSet::new(),
             phase: Phase::Committing,
             fault: None,
+            convicted: BTreeSet::new(),
         };
         if keygen.takes_part(me)
             && let Some(deal) = keygen.own_deal(me)
@@ -173,15 +190,20 @@ impl Keygen {
         SavedKeygen {
             terms: self.terms.clone(),
             roster: self.roster.clone(),
-            statements: self.statements.iter().cloned().collect(),
             phase,
-            fault: self.fault.clone(),
+            fault: self.fault,
+            convicted: self.convicted.clone(),
         }
     }
 
-    /// The run as it was saved.
-    pub(crate) fn restore(saved: SavedKeygen, me: &Me<'_>) -> Option<Self> {
-        let SavedKeygen { terms, roster, statements, phase, fault } = saved;
+    /// What was said in it.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = &Broadcast> {
+        self.statements.iter()
+    }
+
+    /// The run as it was saved, with what was said in it.
+    pub(crate) fn restore(saved: SavedKeygen, statements: Vec<Broadcast>, me: &Me<'_>) -> Option<Self> {
+        let SavedKeygen { terms, roster, phase, fault, convicted } = saved;
         let label =
             Label { ceremony: terms.ceremony(), kind: CeremonyKind::Keygen, pool: terms.request.pool };
         let deals = statements.iter().filter(|statement| statement.slot.step == Step::Deal);
@@ -190,14 +212,17 @@ impl Keygen {
             Some((dealer, terms.check_deal(dealer, &deal.body).ok()?))
         };
         let open_deals = deals.map(open).collect::<Option<_>>()?;
+        let accusers = statements.iter().filter(|said| accusation_in(said).is_some());
         let mut keygen = Self {
             label,
             terms,
             roster,
-            statements: Statements::of(statements),
             open_deals,
+            accusers: accusers.map(|said| said.slot.from).collect(),
+            statements: Statements::of(statements),
             phase: Phase::Aborted,
             fault,
+            convicted,
         };
         let judged = || keygen.add_up(me)?.ok();
         keygen.phase = match phase {
@@ -218,7 +243,7 @@ impl Keygen {
         Some(SettledKeygen {
             terms: self.terms.clone(),
             certificate: key.certificate.clone(),
-            share: key.share.as_ref().map(|share| SecretBytes::of(&Zeroizing::new(share.to_bytes())[..])),
+            share: key.share.as_ref().map(|share| SecretBytes::of(&share.to_secret_bytes())),
         })
     }
 
@@ -239,9 +264,16 @@ impl Keygen {
         }
     }
 
-    /// Whether this run can't end well any more, or hangs on a proved cheat.
+    /// Whether this run can't end well any more, or hangs on a proved cheat. A verdict that accuses somebody is never
+    /// followed by an acceptance of the same speaker, whether or not it is proved.
     pub fn is_retryable(&self) -> bool {
-        self.key().is_none() && self.fault.is_some()
+        self.key().is_none() && (self.fault.is_some() || !self.accusers.is_empty())
+    }
+
+    /// Whether this enclave has said what depends on what it has heard. Of such a run it may not forget what it has heard, as
+    /// long as it may enter it again: it would say something else, and honest members would convict it.
+    pub(crate) fn has_judged(&self, own: MemberId) -> bool {
+        self.statements.get(Step::Verdict, own, 0).is_some()
     }
 
     /// Whether this enclave has said its confirmation: then others may have a key by this run, and it must not help to
@@ -268,29 +300,46 @@ impl Keygen {
         if statement.slot.item != 0 || statement.slot.step > Step::Deposit {
             return Err(Rejection::Invalid);
         }
+        // It says no more, and what others say is of no use any more.
+        if matches!(self.phase, Phase::Aborted) {
+            return Err(Rejection::Aborted);
+        }
         let culprit = statement.slot.from;
+        let said = statement.signed_digest();
+        // Before anything that costs more: what fills its slot already, or contradicts it.
+        if self.statements.find(&said).is_some() {
+            return Ok(());
+        }
+        if let Some(known) = self.statements.contradicting(&said) {
+            let fault = Fault { culprit, proof: Proof::Equivocation(known, said) };
+            self.name_or_accuse(fault, None, me, setting, effects);
+            return Err(Rejection::Invalid);
+        }
         let open = match statement.slot.step {
             // Costs a pairing: checked once, kept.
             Step::Deal => self.terms.check_deal(culprit, &statement.body).ok().map(Some),
             _ => (!self.court().is_invalid(&statement)).then_some(None),
         };
         let Some(open) = open else {
-            let fault = Fault { culprit, proof: Proof::InvalidStatement(statement) };
-            self.name_or_accuse(fault, me, setting, effects);
+            let fault = Fault { culprit, proof: Proof::InvalidStatement(said) };
+            self.name_or_accuse(fault, Some(&statement), me, setting, effects);
             return Err(Rejection::Invalid);
         };
-        match self.statements.insert(statement.clone()) {
-            Inserted::Same => return Ok(()),
-            Inserted::Conflict(fault) => {
-                self.name_or_accuse(*fault, me, setting, effects);
+        // A wrong confirmation or signature is found when all are there, and gives its slot free again: to somebody who has
+        // cheated before it is shown when it comes.
+        if self.convicted.contains(&culprit) && statement.slot.step > Step::Verdict {
+            let good = self.partial_holds(&statement).ok_or(Rejection::TooEarly)?;
+            if !good {
                 return Err(Rejection::Invalid);
             }
-            Inserted::New => effects.store(&statement),
         }
+        self.statements.insert(statement.clone());
+        effects.store(&statement);
         self.open_deals.extend(open.map(|open| (culprit, open)));
-        if statement.slot.step == Step::Verdict {
-            self.judge_verdict(&statement, me, setting, effects);
+        if accusation_in(&statement).is_some() {
+            self.accusers.insert(culprit);
         }
+        self.judge_accusations(me, setting, effects);
         self.progress(statement.slot.step, effects);
         self.advance(me, setting, effects);
         if matches!(self.phase, Phase::Aborted) { Err(Rejection::Aborted) } else { Ok(()) }
@@ -307,10 +356,20 @@ impl Keygen {
             Phase::Done(_) | Phase::Aborted => return,
         };
         report_missing(&self.label, &self.statements, step, &self.terms.operators, effects);
+        let accusations = self
+            .accusers
+            .iter()
+            .filter_map(|accuser| self.statements.get(Step::Verdict, *accuser, 0).and_then(accusation_in));
+        for fault in accusations {
+            if let Judgement::Lacks(Slot { ceremony, from: member, step, .. }) = self.court().judge(&fault) {
+                effects.notice(Notice::Missing { ceremony, step, member });
+            }
+        }
     }
 
     fn court(&self) -> Court<'_> {
-        Court { ceremony: self.label.ceremony, terms: TermsRef::Keygen(&self.terms), roster: &self.roster }
+        let (ceremony, terms) = (self.label.ceremony, TermsRef::Keygen(&self.terms));
+        Court { ceremony, terms, roster: &self.roster, statements: &self.statements }
     }
 
     fn takes_part(&self, me: &Me<'_>) -> bool {
@@ -348,23 +407,14 @@ impl Keygen {
             me.coins.stream("postern-keygen-polynomial-v1", &ceremony.0),
         )
         .ok()?;
-        let ephemeral = me.coins.scalar("postern-keygen-ephemeral-v1", &ceremony.0);
-        let encrypt = |recipient: &MemberId| {
-            let share = Zeroizing::new(polynomial.evaluate(*recipient).ok()?.to_bytes());
-            let dealing = self.roster.get(*recipient)?.dealing.decode().ok()?;
-            let pair = Pair { ceremony, dealer: me.id(), recipient: *recipient };
-            Some(pair.seal(&(dealing * &ephemeral), &share[..]))
-        };
-        let shares: Vec<EncryptedShare> = self.terms.operators.iter().map(encrypt).collect::<Option<_>>()?;
         let secret = polynomial.constant();
         let possession = possession_message(ceremony, me.id(), &(G1::generator() * &secret)) * &secret;
-        let deal = Deal {
-            commitments: polynomial.commitments(),
-            possession: possession.encode(),
-            ephemeral: (G1::generator() * &ephemeral).encode(),
-            shares,
-        };
-        Some(me.state(ceremony, Step::Deal, 0, &deal))
+        let rest = (polynomial.commitments(), possession.encode());
+        let share = |recipient| Some(polynomial.evaluate(recipient).ok()?.to_secret_bytes());
+        let slot = Slot::of(ceremony, me.id(), Step::Deal);
+        let sealed = seal_shares(me.coins, slot, &self.roster, &self.terms.operators, &rest, share)?;
+        let (commitments, possession) = rest;
+        Some(me.state(ceremony, Step::Deal, 0, &Deal { commitments, possession, sealed }))
     }
 
     /// Runs through all phases whose conditions hold.
@@ -404,7 +454,7 @@ impl Keygen {
             None => return false,
             Some(Ok(judged)) => judged,
             Some(Err(fault)) => {
-                self.accuse(*fault, me, setting, effects);
+                self.accuse(fault, None, me, setting, effects);
                 return true;
             }
         };
@@ -417,7 +467,7 @@ impl Keygen {
     }
 
     /// What all deals make together, once they are there, or a proof that one is bad.
-    fn add_up(&self, me: &Me<'_>) -> Option<Result<Judged, Box<Fault>>> {
+    fn add_up(&self, me: &Me<'_>) -> Option<Result<Judged, Fault>> {
         let operators = &self.terms.operators;
         let commits = self.statements.all(Step::Commit, operators)?;
         let deals = self.statements.all(Step::Deal, operators)?;
@@ -443,50 +493,72 @@ impl Keygen {
         commit: &Broadcast,
         deal: &Broadcast,
         me: &Me<'_>,
-    ) -> Result<(OpenDeal, Option<Scalar>), Box<Fault>> {
+    ) -> Result<(OpenDeal, Option<Scalar>), Fault> {
         let culprit = deal.slot.from;
-        let fault = |proof| Box::new(Fault { culprit, proof });
+        let said = deal.signed_digest();
+        let fault = |proof| Fault { culprit, proof };
         let promised = codec::decode::<Commit>(&commit.body).map(|commit| commit.deal);
-        if promised != Ok(Broadcast::digest_of(&deal.body)) {
-            return Err(fault(Proof::BrokenCommitment { commit: commit.clone(), deal: deal.clone() }));
+        if promised != Ok(said.digest) {
+            return Err(fault(Proof::BrokenCommitment { commit: commit.signed_digest(), deal: said }));
         }
         let open = self.open_deals.get(&culprit).cloned();
-        let open = open.ok_or_else(|| fault(Proof::InvalidStatement(deal.clone())))?;
+        let open = open.ok_or_else(|| fault(Proof::InvalidStatement(said)))?;
         let Some(position) = self.terms.position(me.id()) else {
             return Ok((open, None));
         };
-        let pair = Pair { ceremony: self.label.ceremony, dealer: culprit, recipient: me.id() };
-        let share = open
-            .shares
-            .get(position)
-            .and_then(|share| pair.open(&me.keys.dealt_to_me(&open.ephemeral), share))
-            .and_then(|plain| share_is_good(&plain, me.id(), &open.commitments));
-        match share {
+        let dealer = self.roster.get(culprit).ok_or_else(|| fault(Proof::InvalidStatement(said)))?;
+        let pair = Pair { slot: said.slot, dealer, recipient: me.keys.identity() };
+        let plain = me.keys.open_share(&pair, &open.shares, position);
+        match plain.and_then(|plain| share_is_good(&plain, me.id(), &open.commitments)) {
             Some(share) => Ok((open, Some(share))),
             None => {
-                let opening = me.keys.disclose(me.coins, &pair, &open.ephemeral);
-                let statement = deal.clone();
-                Err(fault(Proof::BadShare { statement, recipient: me.id(), opening }))
+                let opening = me.keys.disclose(me.coins, &pair, &open.shares);
+                Err(fault(Proof::BadShare { statement: said, recipient: me.id(), opening }))
             }
         }
     }
 
-    /// A rejection convicts either the accused or the accuser.
-    fn judge_verdict(
-        &mut self,
-        verdict: &Broadcast,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
-        let Ok(Verdict::Reject(fault)) = codec::decode(&verdict.body) else { return };
-        let fault = match fault.verify(&self.court()) {
-            Ok(()) => *fault,
-            Err(_) => {
-                Fault { culprit: verdict.slot.from, proof: Proof::FalseAccusation(Box::new(verdict.clone())) }
-            }
+    /// Judges rejections as far as the statements that they name are here: each convicts the accused or the accuser. A
+    /// statement that is here and contradicts one that is named convicts the speaker of both.
+    fn judge_accusations(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+        for accuser in self.accusers.clone() {
+            let verdict = self.statements.get(Step::Verdict, accuser, 0);
+            let Some((said, fault)) =
+                verdict.and_then(|said| Some((said.signed_digest(), accusation_in(said)?)))
+            else {
+                continue;
+            };
+            let contradicting = fault.proof.named().find_map(|named| {
+                self.statements.contradicting(named).map(|known| Proof::Equivocation(known, *named))
+            });
+            let proved = match (contradicting, self.court().judge(&fault)) {
+                (_, Judgement::Proved) => fault,
+                (Some(proof), _) => Fault { culprit: fault.culprit, proof },
+                (None, Judgement::Refuted) => Fault { culprit: accuser, proof: Proof::FalseAccusation(said) },
+                (None, Judgement::Lacks(_)) => continue,
+            };
+            self.accusers.remove(&accuser);
+            self.accuse(proved, None, me, setting, effects);
+        }
+    }
+
+    /// Whether a confirmation or a partial deposit is good. None if this enclave can't tell yet.
+    fn partial_holds(&self, statement: &Broadcast) -> Option<bool> {
+        let key = match &self.phase {
+            Phase::Confirming(judged) => &judged.key,
+            Phase::Signing(key) | Phase::Done(key) => key,
+            _ => return None,
         };
-        self.accuse(fault, me, setting, effects);
+        let (certificate, share) = (&key.certificate, key.polynomial.evaluate(statement.slot.from));
+        Some(match statement.slot.step {
+            Step::Confirm => codec::decode::<Confirm>(&statement.body).is_ok_and(|said| {
+                said.certificate == certificate.digest()
+                    && partial_is_good(&share, &certificate.confirm_message(), &said.partial)
+            }),
+            _ => codec::decode::<PartialDeposit>(&statement.body).is_ok_and(|said| {
+                partial_is_good(&share, &self.terms.deposit_hash(certificate.pubkey()), &said.partial)
+            }),
+        })
     }
 
     /// Judging → Confirming, when all accept the same deals.
@@ -500,7 +572,7 @@ impl Keygen {
                 judged.deals.iter().zip(&theirs).find(|(ours, theirs)| ours.digest != theirs.digest);
             if let Some((ours, theirs)) = differing {
                 let proof = Proof::Equivocation(*ours, *theirs);
-                self.accuse(Fault { culprit: ours.slot.from, proof }, me, setting, effects);
+                self.accuse(Fault { culprit: ours.slot.from, proof }, None, me, setting, effects);
                 return true;
             }
         }
@@ -517,21 +589,14 @@ impl Keygen {
 
     /// Confirming → Signing, when all confirmations hold: from here on the key counts.
     fn complete(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) -> bool {
-        let Phase::Confirming(judged) = &self.phase else { return false };
+        if !matches!(self.phase, Phase::Confirming(_)) {
+            return false;
+        }
         // Each confirmation costs a pairing: check them once, together.
         if self.statements.all(Step::Confirm, &self.terms.operators).is_none() {
             return false;
         }
-        let certificate = &judged.key.certificate;
-        let (digest, message) = (certificate.digest(), certificate.confirm_message());
-        let polynomial = judged.key.polynomial.clone();
-        let bad = self.drop_bad(Step::Confirm, setting, effects, |statement| {
-            codec::decode::<Confirm>(&statement.body).is_ok_and(|confirm| {
-                let key = polynomial.evaluate(statement.slot.from);
-                confirm.certificate == digest && partial_is_good(&key, &message, &confirm.partial)
-            })
-        });
-        if bad {
+        if self.drop_bad(Step::Confirm, setting, effects) {
             return false;
         }
         let Phase::Confirming(judged) = std::mem::replace(&mut self.phase, Phase::Aborted) else {
@@ -558,11 +623,7 @@ impl Keygen {
         {
             return false;
         }
-        self.drop_bad(Step::Deposit, setting, effects, |statement| {
-            codec::decode::<PartialDeposit>(&statement.body).is_ok_and(|said| {
-                partial_is_good(&polynomial.evaluate(statement.slot.from), &hashed, &said.partial)
-            })
-        });
+        self.drop_bad(Step::Deposit, setting, effects);
         let partials: Vec<(MemberId, G2)> = self
             .terms
             .operators
@@ -595,62 +656,80 @@ impl Keygen {
     }
 
     /// Removes, and convicts the speakers of, statements of a step that do not hold. Says whether there was one.
-    fn drop_bad(
-        &mut self,
-        step: Step,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-        holds: impl Fn(&Broadcast) -> bool,
-    ) -> bool {
-        let of_step = |statement: &&Broadcast| statement.slot.step == step;
-        let bad: Vec<Broadcast> =
-            self.statements.iter().filter(of_step).filter(|statement| !holds(statement)).cloned().collect();
+    fn drop_bad(&mut self, step: Step, setting: &Setting<'_>, effects: &mut Effects) -> bool {
+        let of_step = self.statements.iter().filter(|statement| statement.slot.step == step);
+        let bad: Vec<SignedDigest> = of_step
+            .filter(|statement| self.partial_holds(statement) == Some(false))
+            .map(Broadcast::signed_digest)
+            .collect();
         let found = !bad.is_empty();
         for statement in bad {
             let culprit = statement.slot.from;
-            self.statements.remove(step, culprit, 0);
-            let deals = self.statements.all(Step::Deal, &self.terms.operators).unwrap_or_default();
-            let Some(verdict) = self.statements.get(Step::Verdict, culprit, 0).cloned() else { continue };
-            let proof = Proof::InvalidPartial {
-                deals: deals.into_iter().cloned().collect(),
-                verdict: Box::new(verdict),
-                statement,
-            };
-            self.convict(Fault { culprit, proof }, false, setting, effects);
+            if let Some(verdict) = self.statements.digest(Step::Verdict, culprit, 0) {
+                let proof = Proof::InvalidPartial { verdict, statement };
+                self.convict(Fault { culprit, proof }, None, false, setting, effects);
+            }
+            self.statements.remove(step, culprit);
         }
         found
     }
 
     /// Acts on a statement that was not taken in. Once this enclave has accepted all deals it can tell the others no
     /// more, so it names the cheat and goes on: they may not have heard the same, and a good statement may still come.
-    fn name_or_accuse(&mut self, fault: Fault, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+    fn name_or_accuse(
+        &mut self,
+        fault: Fault,
+        refused: Option<&Broadcast>,
+        me: &Me<'_>,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) {
         match self.phase {
-            Phase::Judging(_) => self.convict(fault, false, setting, effects),
-            _ => self.accuse(fault, me, setting, effects),
+            Phase::Judging(_) => self.convict(fault, refused, false, setting, effects),
+            _ => self.accuse(fault, refused, me, setting, effects),
         }
     }
 
     /// Acts on a proved cheat. Before the confirmations it ends the ceremony, for everybody.
-    fn accuse(&mut self, fault: Fault, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+    fn accuse(
+        &mut self,
+        fault: Fault,
+        refused: Option<&Broadcast>,
+        me: &Me<'_>,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) {
         let aborts = matches!(self.phase, Phase::Committing | Phase::Dealing | Phase::Judging(_));
-        self.convict(fault.clone(), aborts, setting, effects);
+        self.convict(fault, refused, aborts, setting, effects);
         if aborts {
             if self.takes_part(me) && self.statements.get(Step::Verdict, me.id(), 0).is_none() {
-                self.say(
-                    me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(Box::new(fault))),
-                    effects,
-                );
+                self.say(me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(fault)), effects);
             }
             self.phase = Phase::Aborted;
         }
     }
 
-    /// Makes a proved cheat known; the first of a ceremony with its proof.
-    fn convict(&mut self, fault: Fault, aborts: bool, setting: &Setting<'_>, effects: &mut Effects) {
+    /// Makes a proved cheat known, once for each cheat; the first of a ceremony with its proof. `refused` is a statement that
+    /// the proof names and that was not taken in: the host keeps it for others who need it to judge.
+    fn convict(
+        &mut self,
+        fault: Fault,
+        refused: Option<&Broadcast>,
+        aborts: bool,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) {
+        if !self.convicted.insert(fault.culprit) && !aborts {
+            return;
+        }
         effects.change();
         effects.notice(self.label.fault(fault.culprit, aborts));
+        if let Some(refused) = refused {
+            effects.store(refused);
+        }
         if self.fault.is_none() {
-            let record = Record::KeygenFault { terms: self.terms.clone(), fault: fault.clone() };
+            let statements = self.court().evidence(&fault).into_iter().chain(refused.cloned()).collect();
+            let record = Record::KeygenFault { terms: self.terms.clone(), fault, statements };
             self.publish(record, setting, effects);
             self.fault = Some(fault);
         }

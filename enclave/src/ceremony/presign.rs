@@ -6,6 +6,14 @@
 //! enough, so that a few that are down can't hold it up (those catch up later: shares stay good). Ticks decide only when
 //! the transcript is published, never what is safe.
 //!
+//! # What others can make this enclave do
+//! Keep: one split of each operator and one acknowledgement of each by each guardian, all of sizes that the terms give. A
+//! member is convicted once in a presign; what else it says that is wrong leaves no trace.
+//! Sign: its own split, and one acknowledgement of each operator's. A split shows points that are uniform and independent of
+//! the partial signature to fewer than a threshold of guardians, whatever the guardians are: they follow from the terms, and
+//! other terms give unrelated coins. An acknowledgement tells an operator whether its own ciphertext was good, and if not
+//! the key to it, which it knew (`sealed_shares`).
+//!
 //! # State and restart
 //! A split is a function of coins and terms, which name exit, guardians and roster: run again it is byte for byte the
 //! same, and other guardians never meet the same polynomial.
@@ -13,29 +21,30 @@
 use super::{Label, Me, Setting, Taken, report_missing};
 use crate::ceremony::keygen::ValidatorKey;
 use crate::coins::Coins;
+use crate::dealing::seal_shares;
 use crate::effects::Effects;
 use crate::secret::SecretBytes;
 use crate::sharing::Polynomial;
-use crate::statements::{Inserted, Statements};
-use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar, Signature};
+use crate::statements::Statements;
+use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::fault::{Court, Fault, Proof, TermsRef};
+use postern_shared::fault::{Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::lagrange;
-use postern_shared::message::{Broadcast, Step};
-use postern_shared::pairwise::Pair;
+use postern_shared::message::{Broadcast, Slot, Step};
 use postern_shared::presign::{
     Acknowledge, OpenSplit, PresignTerms, Split, combine_polynomials, exit_share_is_good,
 };
 use postern_shared::release::ReleaseRequest;
+use postern_shared::sealed_shares::Pair;
 use postern_shared::transcript::Record;
 use postern_shared::wire::{CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use zeroize::{Zeroize, Zeroizing};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A guardian's share of an exit: of one operator's part, or of the whole. Wiped on drop, never printed.
+/// A guardian's share of an exit: of one operator's part, or of the whole. Like the point in it, it is wiped on drop and
+/// never printed.
 pub(crate) struct ExitShare(G2);
 
 impl ExitShare {
@@ -51,30 +60,22 @@ impl ExitShare {
 impl ExitShare {
     /// For what is sealed.
     pub(crate) fn save(&self) -> SecretBytes {
-        SecretBytes::of(&Zeroizing::new(self.0.encode().0)[..])
+        SecretBytes::of(&self.0.to_secret_bytes())
     }
 
     /// As it was saved.
     pub(crate) fn restore(saved: &SecretBytes) -> Option<Self> {
-        Signature(saved.expose().try_into().ok()?).decode().ok().map(Self)
+        G2::from_bytes(saved.expose().try_into().ok()?).ok().map(Self)
     }
 }
 
-impl Drop for ExitShare {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-/// A run as snapshots keep it.
+/// A run as snapshots keep it, beside its statements.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SavedPresign {
     terms: PresignTerms,
     roster: Roster,
-    statements: Vec<Broadcast>,
-    excluded: Vec<MemberId>,
+    convicted: BTreeSet<MemberId>,
     finished: Option<Vec<MemberId>>,
-    fault_published: bool,
 }
 
 /// A run that is over, as the vault keeps it: what a release needs.
@@ -83,7 +84,8 @@ pub(crate) struct SettledPresign {
     ceremony: CeremonyId,
     /// Without the certificate's commitments, which are the key's.
     terms: PresignTerms,
-    finished: Vec<MemberId>,
+    finished: Option<Vec<MemberId>>,
+    convicted: BTreeSet<MemberId>,
     /// By operator: `r_k·G`, and the own share.
     splits: Vec<(MemberId, Vec<PublicKey>, Option<SecretBytes>)>,
 }
@@ -95,6 +97,13 @@ impl SettledPresign {
 
     pub(crate) fn roster(&self) -> Digest {
         self.terms.roster
+    }
+
+    /// Operators whose splits have not come, and may come yet.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = MemberId> {
+        let heard = |operator: &MemberId| self.splits.iter().any(|(known, ..)| known == operator);
+        let operators = self.terms.operators.iter().copied();
+        operators.filter(move |operator| !heard(operator) && !self.convicted.contains(operator))
     }
 
     /// The validator that the exit is of.
@@ -111,14 +120,13 @@ pub struct Presign {
     statements: Statements,
     /// `H(m)`, hashed once.
     message: G2,
-    /// Good splits, by operator.
-    splits: BTreeMap<MemberId, OpenSplit>,
+    /// The public keys of the shares of good splits, by operator.
+    splits: BTreeMap<MemberId, Commitments>,
     /// The own verified shares, by operator.
     shares: BTreeMap<MemberId, ExitShare>,
-    /// Operators whose splits were proved bad.
-    excluded: Vec<MemberId>,
+    /// Who was proved to have cheated: an operator's split is left out.
+    convicted: BTreeSet<MemberId>,
     finished: Option<Vec<MemberId>>,
-    fault_published: bool,
 }
 
 impl Presign {
@@ -140,13 +148,14 @@ impl Presign {
             statements: Statements::default(),
             splits: BTreeMap::new(),
             shares: BTreeMap::new(),
-            excluded: Vec::new(),
+            convicted: BTreeSet::new(),
             finished: None,
-            fault_published: false,
         };
-        if let Some(split) = key.share.as_ref().and_then(|share| presign.own_split(share, me)) {
+        if let Some(split) = key.share.as_ref().and_then(|share| presign.own_split(share, me))
+            && let Ok(open) = presign.terms.check_split(me.id(), &split.body)
+        {
             presign.say(split.clone(), effects);
-            presign.judge_split(&split, me, setting, effects);
+            presign.judge_split(&split, open, me, setting, effects);
             presign.progress(Step::Split, effects);
         }
         presign
@@ -157,16 +166,19 @@ impl Presign {
         SavedPresign {
             terms: self.terms.clone(),
             roster: self.roster.clone(),
-            statements: self.statements.iter().cloned().collect(),
-            excluded: self.excluded.clone(),
+            convicted: self.convicted.clone(),
             finished: self.finished.clone(),
-            fault_published: self.fault_published,
         }
     }
 
-    /// The run as it was saved.
-    pub(crate) fn restore(saved: SavedPresign, me: &Me<'_>) -> Option<Self> {
-        let SavedPresign { terms, roster, statements, excluded, finished, fault_published } = saved;
+    /// What was said in it.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = &Broadcast> {
+        self.statements.iter()
+    }
+
+    /// The run as it was saved, with what was said in it.
+    pub(crate) fn restore(saved: SavedPresign, statements: Vec<Broadcast>, me: &Me<'_>) -> Option<Self> {
+        let SavedPresign { terms, roster, convicted, finished } = saved;
         let mut presign = Self {
             label: Label { ceremony: terms.ceremony(), kind: CeremonyKind::Presign, pool: terms.pool },
             message: terms.exit_message(),
@@ -175,9 +187,8 @@ impl Presign {
             statements: Statements::default(),
             splits: BTreeMap::new(),
             shares: BTreeMap::new(),
-            excluded,
+            convicted,
             finished,
-            fault_published,
         };
         for statement in statements.iter().filter(|statement| statement.slot.step == Step::Split) {
             let operator = statement.slot.from;
@@ -185,54 +196,89 @@ impl Presign {
             if let Some(share) = presign.own_share(operator, &split, me) {
                 presign.shares.insert(operator, share);
             }
-            presign.splits.insert(operator, split);
+            presign.splits.insert(operator, split.polynomial);
         }
         presign.statements = Statements::of(statements);
         Some(presign)
     }
 
-    /// What the vault keeps, once nothing more is to be expected.
-    pub(crate) fn settle(&self) -> Option<SettledPresign> {
-        let finished = self.finished.clone()?;
-        let heard =
-            |operator: &MemberId| self.splits.contains_key(operator) || self.excluded.contains(operator);
-        if !self.terms.operators.iter().all(heard) {
-            return None;
-        }
-        let splits = self.splits.iter().map(|(operator, split)| {
-            let commitments = split.polynomial.encode().split_off(1);
+    /// What the vault keeps. An operator that was silent so far may still speak: see `pools`.
+    pub(crate) fn settle(&self) -> SettledPresign {
+        let splits = self.splits.iter().map(|(operator, polynomial)| {
+            let commitments = polynomial.encode().split_off(1);
             (*operator, commitments, self.shares.get(operator).map(ExitShare::save))
         });
         let mut terms = self.terms.clone();
+        // The key has them.
         terms.certificate.commitments = Vec::new();
-        Some(SettledPresign { ceremony: self.label.ceremony, terms, finished, splits: splits.collect() })
+        terms.certificate.operators = Vec::new();
+        SettledPresign {
+            ceremony: self.label.ceremony,
+            terms,
+            finished: self.finished.clone(),
+            convicted: self.convicted.clone(),
+            splits: splits.collect(),
+        }
     }
 
-    /// A settled run, as far as a release needs it.
-    pub(crate) fn revive(settled: SettledPresign, key: &ValidatorKey, roster: Roster) -> Option<Self> {
-        let SettledPresign { ceremony, mut terms, finished, splits: settled } = settled;
+    /// A settled run, with the splits that have come since.
+    pub(crate) fn revive(
+        settled: SettledPresign,
+        late: &[Broadcast],
+        key: &ValidatorKey,
+        roster: Roster,
+        me: &Me<'_>,
+    ) -> Option<Self> {
+        let SettledPresign { ceremony, mut terms, finished, convicted, splits: settled } = settled;
         terms.certificate = key.certificate.clone();
         let (mut splits, mut shares) = (BTreeMap::new(), BTreeMap::new());
         for (operator, commitments, share) in settled {
             let rest = Commitments::decode(&commitments, commitments.len()).ok()?;
-            let polynomial = Commitments::with_constant(key.polynomial.evaluate(operator), &rest);
-            splits.insert(operator, OpenSplit { polynomial, ephemeral: G1::identity(), shares: Vec::new() });
+            splits.insert(operator, Commitments::with_constant(key.polynomial.evaluate(operator), &rest));
             if let Some(share) = share {
                 shares.insert(operator, ExitShare::restore(&share)?);
             }
         }
-        Some(Self {
+        let mut presign = Self {
             label: Label { ceremony, kind: CeremonyKind::Presign, pool: terms.pool },
             message: terms.exit_message(),
             terms,
             roster,
-            statements: Statements::default(),
+            statements: Statements::of(late.to_vec()),
             splits,
             shares,
-            excluded: Vec::new(),
-            finished: Some(finished),
-            fault_published: true,
-        })
+            convicted,
+            finished,
+        };
+        for statement in late {
+            let split = presign.terms.check_split(statement.slot.from, &statement.body).ok()?;
+            if let Some(share) = presign.own_share(statement.slot.from, &split, me) {
+                presign.shares.insert(statement.slot.from, share);
+            }
+            presign.splits.insert(statement.slot.from, split.polynomial);
+        }
+        Some(presign)
+    }
+
+    /// Takes the split of an operator that was silent until the run was settled, and acknowledges it: whoever leads a release
+    /// may count it. Says whether it is to be kept.
+    pub(crate) fn on_late_split(
+        &mut self,
+        statement: &Broadcast,
+        me: &Me<'_>,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) -> Result<bool, Rejection> {
+        let Slot { step, from, item, .. } = statement.slot;
+        let silent = !self.splits.contains_key(&from) && !self.convicted.contains(&from);
+        // Whatever else is said, nothing depends on it any more.
+        if (step, item) != (Step::Split, 0) || !self.terms.operators.contains(&from) || !silent {
+            return Ok(false);
+        }
+        let split = self.terms.check_split(from, &statement.body).map_err(|_| Rejection::Invalid)?;
+        effects.store(statement);
+        self.judge_split(statement, split, me, setting, effects);
+        Ok(true)
     }
 
     /// What was agreed on.
@@ -257,14 +303,14 @@ impl Presign {
         let weights = lagrange::at_zero(&request.operators)?;
         let mut total = ExitShare(G2::identity());
         for (operator, weight) in request.operators.iter().zip(&weights) {
-            total.0 += *self.shares.get(operator)?.point() * weight;
+            total.0 += self.shares.get(operator)?.point() * weight;
         }
         Some(total)
     }
 
     /// The public keys of guardians' shares of the whole exit over the splits of these operators.
     pub(crate) fn exit_polynomial(&self, request: &ReleaseRequest) -> Option<Commitments> {
-        let split = |operator: &MemberId| Some((*operator, &self.splits.get(operator)?.polynomial));
+        let split = |operator: &MemberId| Some((*operator, self.splits.get(operator)?));
         let splits: Vec<(MemberId, &Commitments)> =
             request.operators.iter().map(split).collect::<Option<_>>()?;
         combine_polynomials(&splits)
@@ -300,22 +346,37 @@ impl Presign {
         if !allowed {
             return Err(Rejection::NotAMember(slot.from));
         }
-        if self.court().is_invalid(&statement) {
-            let fault = Fault { culprit: slot.from, proof: Proof::InvalidStatement(statement) };
-            self.convict(fault, setting, effects);
+        let said = statement.signed_digest();
+        // Before anything that costs more: what fills its slot already, or contradicts it.
+        if self.statements.find(&said).is_some() {
+            return Ok(());
+        }
+        if let Some(known) = self.statements.contradicting(&said) {
+            let fault = Fault { culprit: slot.from, proof: Proof::Equivocation(known, said) };
+            self.convict(fault, None, setting, effects);
             return Err(Rejection::Invalid);
         }
-        match self.statements.insert(statement.clone()) {
-            Inserted::Same => return Ok(()),
-            Inserted::Conflict(fault) => {
-                self.convict(*fault, setting, effects);
-                return Err(Rejection::Invalid);
+        let split = match slot.step {
+            // Costs two multiplications and more: checked once.
+            Step::Split => self.terms.check_split(slot.from, &statement.body).ok().map(Some),
+            _ => (!self.court().is_invalid(&statement)).then_some(None),
+        };
+        let Some(split) = split else {
+            let fault = Fault { culprit: slot.from, proof: Proof::InvalidStatement(said) };
+            self.convict(fault, Some(&statement), setting, effects);
+            return Err(Rejection::Invalid);
+        };
+        self.statements.insert(statement.clone());
+        effects.store(&statement);
+        match split {
+            Some(split) => {
+                self.judge_split(&statement, split, me, setting, effects);
+                // Guardians may have complained about it before it was here.
+                for guardian in self.terms.guardians.clone() {
+                    self.judge_complaint(slot.from, guardian, setting, effects);
+                }
             }
-            Inserted::New => effects.store(&statement),
-        }
-        match slot.step {
-            Step::Split => self.judge_split(&statement, me, setting, effects),
-            _ => self.judge_acknowledgement(&statement, setting, effects),
+            None => self.judge_complaint(MemberId(slot.item), slot.from, setting, effects),
         }
         self.progress(slot.step, effects);
         self.finish(self.terms.guardians.len(), setting, effects);
@@ -341,7 +402,8 @@ impl Presign {
     }
 
     fn court(&self) -> Court<'_> {
-        Court { ceremony: self.label.ceremony, terms: TermsRef::Presign(&self.terms), roster: &self.roster }
+        let (ceremony, terms) = (self.label.ceremony, TermsRef::Presign(&self.terms));
+        Court { ceremony, terms, roster: &self.roster, statements: &self.statements }
     }
 
     fn say(&mut self, statement: Broadcast, effects: &mut Effects) {
@@ -364,57 +426,72 @@ impl Presign {
     /// The own share of a split, if it is good.
     fn own_share(&self, operator: MemberId, split: &OpenSplit, me: &Me<'_>) -> Option<ExitShare> {
         let position = self.terms.position(me.id())?;
-        let pair = Pair { ceremony: self.label.ceremony, dealer: operator, recipient: me.id() };
-        let share = split.shares.get(position)?;
-        let plain = pair.open(&me.keys.dealt_to_me(&split.ephemeral), share)?;
+        let plain = me.keys.open_share(&self.pair(operator, me)?, &split.shares, position)?;
         exit_share_is_good(&plain, me.id(), &split.polynomial, &self.message).map(ExitShare::new)
+    }
+
+    fn pair<'a>(&'a self, operator: MemberId, me: &'a Me<'_>) -> Option<Pair<'a>> {
+        let slot = Slot::of(self.label.ceremony, operator, Step::Split);
+        Some(Pair { slot, dealer: self.roster.get(operator)?, recipient: me.keys.identity() })
     }
 
     /// Takes the own share out of a split and says whether it is good.
     fn judge_split(
         &mut self,
         statement: &Broadcast,
+        split: OpenSplit,
         me: &Me<'_>,
         setting: &Setting<'_>,
         effects: &mut Effects,
     ) {
         let operator = statement.slot.from;
-        let Ok(split) = self.terms.check_split(operator, &statement.body) else { return };
-        if self.terms.position(me.id()).is_some() {
-            let share = self.own_share(operator, &split, me);
-            let judgement = match share {
+        if self.terms.position(me.id()).is_some()
+            && let Some(pair) = self.pair(operator, me)
+        {
+            let said = statement.signed_digest();
+            let judgement = match self.own_share(operator, &split, me) {
                 Some(share) => {
                     self.shares.insert(operator, share);
-                    Acknowledge::Good(statement.signed_digest().digest)
+                    Acknowledge::Good(said.digest)
                 }
                 None => {
-                    let pair = Pair { ceremony: self.label.ceremony, dealer: operator, recipient: me.id() };
-                    let opening = me.keys.disclose(me.coins, &pair, &split.ephemeral);
-                    let statement = statement.clone();
-                    let proof = Proof::BadShare { statement, recipient: me.id(), opening };
-                    let fault = Fault { culprit: operator, proof };
-                    self.convict(fault.clone(), setting, effects);
-                    Acknowledge::Bad(Box::new(fault))
+                    let opening = me.keys.disclose(me.coins, &pair, &split.shares);
+                    let proof = Proof::BadShare { statement: said, recipient: me.id(), opening };
+                    self.convict(Fault { culprit: operator, proof }, Some(statement), setting, effects);
+                    Acknowledge::Bad { split: said, opening }
                 }
             };
             self.say(me.state(self.label.ceremony, Step::Acknowledge, operator.0, &judgement), effects);
             self.progress(Step::Acknowledge, effects);
         }
-        self.splits.insert(operator, split);
+        self.splits.insert(operator, split.polynomial);
     }
 
-    /// A complaint convicts either the operator or the guardian; an acknowledgement of another split convicts, with
-    /// the operator's signature on both, nobody yet: it just does not count.
-    fn judge_acknowledgement(&mut self, statement: &Broadcast, setting: &Setting<'_>, effects: &mut Effects) {
-        let Ok(Acknowledge::Bad(fault)) = codec::decode(&statement.body) else { return };
-        let fault = match fault.verify(&self.court()) {
-            Ok(()) => *fault,
-            Err(_) => {
-                let culprit = statement.slot.from;
-                Fault { culprit, proof: Proof::FalseAccusation(Box::new(statement.clone())) }
-            }
+    /// A complaint convicts either the operator or the guardian, once the split is here that it is about; an
+    /// acknowledgement of another split convicts, with the operator's signature on both, nobody yet: it just does not
+    /// count.
+    fn judge_complaint(
+        &mut self,
+        operator: MemberId,
+        guardian: MemberId,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) {
+        let said = self.statements.get(Step::Acknowledge, guardian, operator.0);
+        let Some((said, fault)) = said.and_then(|said| Some((said.signed_digest(), accusation_in(said)?)))
+        else {
+            return;
         };
-        self.convict(fault, setting, effects);
+        let contradicting = fault.proof.named().find_map(|named| {
+            self.statements.contradicting(named).map(|known| Proof::Equivocation(known, *named))
+        });
+        let fault = match (contradicting, self.court().judge(&fault)) {
+            (_, Judgement::Proved) => fault,
+            (Some(proof), _) => Fault { culprit: operator, proof },
+            (None, Judgement::Refuted) => Fault { culprit: guardian, proof: Proof::FalseAccusation(said) },
+            (None, Judgement::Lacks(_)) => return,
+        };
+        self.convict(fault, None, setting, effects);
     }
 
     /// Whether a guardian holds a good share of this operator's split.
@@ -451,43 +528,89 @@ impl Presign {
         effects.notice(self.label.finished());
     }
 
-    /// The first operators, as many as sign together, whose splits at least `wanted` guardians all hold.
+    /// Operators, as many as sign together, whose splits the same `wanted` guardians all hold. A cheating operator can have
+    /// its split held by just those guardians with whom no others come together, so no order of choosing is safe: all
+    /// sets are tried, the first in order first.
     fn choose(&self, wanted: usize) -> Option<Vec<MemberId>> {
-        let mut guardians = self.terms.guardians.clone();
-        let mut operators = Vec::new();
-        for operator in self.splits.keys().filter(|operator| !self.excluded.contains(operator)) {
-            let holders: Vec<MemberId> = guardians
-                .iter()
-                .copied()
-                .filter(|guardian| self.acknowledged(*operator, *guardian))
-                .collect();
-            if holders.len() >= wanted {
-                guardians = holders;
-                operators.push(*operator);
-            }
-            if operators.len() == self.terms.operator_threshold() {
-                return Some(operators);
-            }
-        }
-        None
+        let holders = |operator: &MemberId| {
+            let held = |(place, guardian): (usize, &MemberId)| {
+                u64::from(self.acknowledged(*operator, *guardian)) << place
+            };
+            self.terms.guardians.iter().enumerate().map(held).sum::<u64>()
+        };
+        let counted = self.splits.keys().filter(|operator| !self.convicted.contains(operator));
+        let held: Vec<(MemberId, u64)> = counted.map(|operator| (*operator, holders(operator))).collect();
+        let mut steps = MOST_SETS;
+        let mut chosen = Vec::new();
+        extend(&held, u64::MAX, self.terms.operator_threshold(), wanted, &mut chosen, &mut steps)
+            .then_some(chosen)
     }
 
-    /// Makes a proved cheat known, and leaves a cheating operator's split out.
-    fn convict(&mut self, fault: Fault, setting: &Setting<'_>, effects: &mut Effects) {
+    /// Makes a proved cheat known, once for each cheat, the first with its proof. `refused` is a statement that the proof
+    /// names and that was not taken in.
+    fn convict(
+        &mut self,
+        fault: Fault,
+        refused: Option<&Broadcast>,
+        setting: &Setting<'_>,
+        effects: &mut Effects,
+    ) {
+        let first = self.convicted.is_empty();
+        if !self.convicted.insert(fault.culprit) {
+            return;
+        }
         effects.change();
         effects.notice(self.label.fault(fault.culprit, false));
-        if self.terms.operators.contains(&fault.culprit) && !self.excluded.contains(&fault.culprit) {
-            self.excluded.push(fault.culprit);
+        if let Some(refused) = refused {
+            effects.store(refused);
         }
-        if !self.fault_published {
-            self.fault_published = true;
-            self.publish(Record::PresignFault { terms: self.terms.clone(), fault }, setting, effects);
+        if first {
+            let mut statements = self.court().evidence(&fault);
+            statements.extend(refused.filter(|refused| !statements.contains(refused)).cloned());
+            let record = Record::PresignFault { terms: self.terms.clone(), fault, statements };
+            self.publish(record, setting, effects);
         }
     }
 
     fn publish(&self, record: Record, setting: &Setting<'_>, effects: &mut Effects) {
         effects.publish(setting.transcript(self.terms.manifest, &self.roster, record));
     }
+}
+
+/// Most sets of operators that are tried at a tick: all of them up to 16 members. Of more members, so many tries find one
+/// unless cheats have arranged many sets against it; then the presign waits until more guardians have acknowledged.
+const MOST_SETS: u32 = 20_000;
+
+/// Adds operators to those chosen until there are `more`, such that `wanted` guardians of `common` hold all their splits.
+fn extend(
+    held: &[(MemberId, u64)],
+    common: u64,
+    more: usize,
+    wanted: usize,
+    chosen: &mut Vec<MemberId>,
+    steps: &mut u32,
+) -> bool {
+    if more == 0 {
+        return true;
+    }
+    for (place, (operator, holders)) in held.iter().enumerate() {
+        let Some(left) = steps.checked_sub(1) else { return false };
+        *steps = left;
+        if held.len() - place < more {
+            return false;
+        }
+        let common = common & holders;
+        if (common.count_ones() as usize) < wanted {
+            continue;
+        }
+        chosen.push(*operator);
+        let rest = held.get(place + 1..).unwrap_or_default();
+        if extend(rest, common, more - 1, wanted, chosen, steps) {
+            return true;
+        }
+        chosen.pop();
+    }
+    false
 }
 
 /// An operator's partial exit signature, split among the guardians: a function of coins and terms, so the same bytes
@@ -503,19 +626,15 @@ pub fn split(
     let ceremony = terms.ceremony();
     let blinding = coins.stream("postern-presign-polynomial-v1", &ceremony.0);
     let polynomial = Polynomial::sample(Scalar::zero(), terms.guardian_threshold.into(), blinding).ok()?;
-    let ephemeral = coins.scalar("postern-presign-ephemeral-v1", &ceremony.0);
-    let encrypt = |recipient: &MemberId| {
-        // S_ji = S_j + f(i)·H(m) = (x_j + f(i))·H(m), f(0) = 0: one multiplication for each guardian, and the partial
-        // signature itself is never computed.
-        let exponent = polynomial.evaluate(*recipient).ok()? + share;
-        let exit_share = ExitShare(*message * &exponent);
-        let plaintext = Zeroizing::new(exit_share.point().encode().0);
-        let dealing = roster.get(*recipient)?.dealing.decode().ok()?;
-        let pair = Pair { ceremony, dealer: operator, recipient: *recipient };
-        Some(pair.seal(&(dealing * &ephemeral), &plaintext[..]))
-    };
-    let shares = terms.guardians.iter().map(encrypt).collect::<Option<_>>()?;
     // The constant term is zero: its commitment is the identity and says nothing.
     let commitments = polynomial.commitments().split_off(1);
-    Some(Split { commitments, ephemeral: (G1::generator() * &ephemeral).encode(), shares })
+    // S_ji = S_j + f(i)·H(m) = (x_j + f(i))·H(m), f(0) = 0: one multiplication for each guardian, and the partial
+    // signature itself is never computed.
+    let exit_share = |recipient| {
+        let exponent = polynomial.evaluate(recipient).ok()? + share;
+        Some((message * &exponent).to_secret_bytes())
+    };
+    let slot = Slot::of(ceremony, operator, Step::Split);
+    let sealed = seal_shares(coins, slot, roster, &terms.guardians, &commitments, exit_share)?;
+    Some(Split { commitments, sealed })
 }

@@ -5,6 +5,13 @@
 //! so in public ([`Authorise`]). The leader checks every share under its public key, combines exactly a threshold, and
 //! verifies the exit under the validator's key before anything leaves.
 //!
+//! # What others can make this enclave do
+//! Keep: one request, one authorisation of each guardian, and one share of each if it leads. Sign: one authorisation. Give:
+//! its share over the operators that the leader names, sealed to the leader, once; and only because its own host saw the
+//! DAO's wish. Whoever chooses the operators can take out what it has dealt itself, and is left with a share of the rest:
+//! still one share, of one guardian, of which a threshold is needed. The wish that a guardian has authorised for can't be
+//! corrected any more, so shares that were given for different wishes do not add up.
+//!
 //! # State and restart
 //! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
 //! own wish are kept; a share that fails is dropped and its sender named. The leader forgets the shares when it has the exit.
@@ -15,23 +22,22 @@ use crate::effects::Effects;
 use crate::secret::SecretBytes;
 use crate::sharing;
 use crate::statements::{Inserted, Statements};
-use postern_shared::bls::{self, Commitments, G2, Signature};
+use postern_shared::bls::{self, Commitments, G2};
 use postern_shared::codec;
 use postern_shared::ethereum::SignedVoluntaryExit;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
+use postern_shared::presign::exit_share_is_good;
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
 use postern_shared::transcript::Record;
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use zeroize::Zeroizing;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A run as snapshots keep it.
+/// A run as snapshots keep it, beside its statements.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SavedRelease {
     terms: ReleaseTerms,
-    statements: Vec<Broadcast>,
     shares: Vec<(MemberId, SecretBytes)>,
     finished: bool,
 }
@@ -44,6 +50,8 @@ pub struct Release {
     /// Only the leader's: verified shares by guardian.
     shares: BTreeMap<MemberId, ExitShare>,
     finished: bool,
+    /// Whose wrong statements people were told of. Not part of the state: nothing depends on it.
+    named: BTreeSet<MemberId>,
 }
 
 impl Release {
@@ -57,6 +65,7 @@ impl Release {
             statements: Statements::default(),
             shares: BTreeMap::new(),
             finished: false,
+            named: BTreeSet::new(),
         };
         if release.terms.leader == me.id()
             && let Some(operators) = presign.finished()
@@ -72,20 +81,25 @@ impl Release {
     pub(crate) fn save(&self) -> SavedRelease {
         SavedRelease {
             terms: self.terms.clone(),
-            statements: self.statements.iter().cloned().collect(),
             shares: self.shares.iter().map(|(guardian, share)| (*guardian, share.save())).collect(),
             finished: self.finished,
         }
     }
 
-    /// The run as it was saved.
-    pub(crate) fn restore(saved: SavedRelease) -> Option<Self> {
-        let SavedRelease { terms, statements, shares, finished } = saved;
+    /// What was said in it.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = &Broadcast> {
+        self.statements.iter()
+    }
+
+    /// The run as it was saved, with what was said in it.
+    pub(crate) fn restore(saved: SavedRelease, statements: Vec<Broadcast>) -> Option<Self> {
+        let SavedRelease { terms, shares, finished } = saved;
         let label =
             Label { ceremony: terms.ceremony(), kind: CeremonyKind::Release, pool: terms.presign.pool };
         let shares = shares.iter().map(|(guardian, share)| Some((*guardian, ExitShare::restore(share)?)));
         let shares = shares.collect::<Option<_>>()?;
-        Some(Self { label, terms, statements: Statements::of(statements), shares, finished })
+        let (statements, named) = (Statements::of(statements), BTreeSet::new());
+        Some(Self { label, terms, statements, shares, finished, named })
     }
 
     /// What was agreed on.
@@ -122,13 +136,13 @@ impl Release {
                 _ => false,
             };
         if !good {
-            effects.notice(self.label.fault(slot.from, false));
+            self.name(slot.from, effects);
             return Err(Rejection::Invalid);
         }
         match self.statements.insert(statement.clone()) {
             Inserted::Same => return Ok(()),
             Inserted::Conflict(fault) => {
-                effects.notice(self.label.fault(fault.culprit, false));
+                self.name(fault.culprit, effects);
                 return Err(Rejection::Invalid);
             }
             Inserted::New => effects.store(&statement),
@@ -158,14 +172,11 @@ impl Release {
             return Ok(());
         }
         let (request, polynomial) = self.request(presign).ok_or(Rejection::TooEarly)?;
-        let share =
-            plaintext.try_into().ok().and_then(|bytes| Signature(bytes).decode().ok()).filter(|share| {
-                bls::verify_point(&polynomial.evaluate(from), presign.message(), share).is_ok()
-            });
+        let share = exit_share_is_good(plaintext, from, &polynomial, presign.message());
         let Some(share) = share else {
             // Of another split than ours, if its operator made two: then the guardian is not to blame.
             if presign.holds(from, &request) {
-                effects.notice(self.label.fault(from, false));
+                self.name(from, effects);
             }
             return Err(Rejection::Invalid);
         };
@@ -199,6 +210,18 @@ impl Release {
             &self.terms.presign.guardians,
             effects,
         );
+    }
+
+    /// Whether this enclave has authorised: then the wish on chain that it did so for is the one, for good.
+    pub(crate) fn has_authorised(&self, own: MemberId) -> bool {
+        self.statements.get(Step::Authorise, own, 0).is_some()
+    }
+
+    /// Tells people, once, that a member has said something wrong.
+    fn name(&mut self, culprit: MemberId, effects: &mut Effects) {
+        if self.named.insert(culprit) {
+            effects.notice(self.label.fault(culprit, false));
+        }
     }
 
     fn say(&mut self, statement: Broadcast, effects: &mut Effects) {
@@ -238,7 +261,7 @@ impl Release {
             self.shares.insert(leader, share);
         } else {
             let slot = Slot { ceremony, from: me.id(), step: Step::Authorise, item: 0 };
-            let plaintext = Zeroizing::new(share.point().encode().0);
+            let plaintext = share.point().to_secret_bytes();
             let Some(recipient) = presign.roster().get(leader) else { return };
             let header = EnvelopeHeader { slot, to: leader };
             let Some(envelope) = me.keys.seal(me.coins, header, recipient, &plaintext[..]) else { return };
@@ -267,7 +290,7 @@ impl Release {
             .shares
             .iter()
             .filter(|(guardian, _)| self.authorised(**guardian))
-            .map(|(guardian, share)| (*guardian, *share.point()))
+            .map(|(guardian, share)| (*guardian, share.point().clone()))
             .take(threshold)
             .collect();
         let Ok(signature) = sharing::combine(&shares, threshold) else { return };

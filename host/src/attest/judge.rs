@@ -81,7 +81,10 @@ const NONE: Certificates = Certificates { ark: Vec::new(), ask: Vec::new(), leaf
 /// What says nothing about a report without certificates.
 fn needs_certificates(check: Check) -> bool {
     use Check::*;
-    matches!(check, Chain | Validity | Crl | Product | SigningKey | ReportSignature | ChipId | LeafTcb)
+    matches!(
+        check,
+        Chain | Validity | Crl | Revocation | Product | SigningKey | ReportSignature | ChipId | LeafTcb
+    )
 }
 
 /// Whose evidence it is: by its identity, or by its chip.

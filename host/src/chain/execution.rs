@@ -1,8 +1,8 @@
 //! Pool events from finalised blocks of the execution layer.
 //!
 //! # State and restart
-//! [`Execution::poll`] is a function of its cursor. The caller stores the events and the new cursor together (one
-//! database transaction); then every event arrives exactly once, whatever crashes in between.
+//! [`Execution::poll`] is a function of contract and cursor. The caller stores the events and the contract's new cursor
+//! together (one database transaction); then every event arrives exactly once, whatever crashes in between.
 
 use super::describe_error;
 use super::profile::{self, LogError, PoolEventKind, PoolManager, Profile};
@@ -16,7 +16,6 @@ use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::WithdrawalCredentials;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, Digest, PoolId};
-use postern_shared::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ const MAX_SPANS_PER_POLL: u64 = 20;
 /// How long a node may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The last finalised block whose events were all processed.
+/// The last finalised block whose events, of one contract, were all processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Its number.
@@ -36,7 +35,7 @@ pub struct Cursor {
     pub hash: Digest,
 }
 
-/// An event of the pool manager in a finalised block.
+/// An event of a pool manager in a finalised block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolEvent {
     /// The log.
@@ -153,7 +152,7 @@ impl ChainError {
 #[derive(Debug, Clone)]
 pub struct Execution {
     provider: DynProvider,
-    pool_manager: alloy::primitives::Address,
+    chain_id: u64,
     profile: Profile,
 }
 
@@ -175,14 +174,14 @@ impl PoolEvent {
 
 impl Execution {
     /// Connects with the `documents` profile. Refuses a node of another chain than the manifest's.
-    pub async fn connect(url: &str, manifest: &Manifest) -> Result<Self, ChainError> {
-        Self::connect_with(url, manifest, Profile::default()).await
+    pub async fn connect(url: &str, chain_id: u64) -> Result<Self, ChainError> {
+        Self::connect_with(url, chain_id, Profile::default()).await
     }
 
     /// Connects with another contract profile.
-    pub async fn connect_with(url: &str, manifest: &Manifest, profile: Profile) -> Result<Self, ChainError> {
-        let provider = connect_provider(url, manifest.network.chain_id).await?;
-        Ok(Self { provider, pool_manager: profile::to_alloy(manifest.contracts.pool_manager), profile })
+    pub async fn connect_with(url: &str, chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
+        let provider = connect_provider(url, chain_id).await?;
+        Ok(Self { provider, chain_id, profile })
     }
 
     /// The connection, for [`super::transactions::Transactions`].
@@ -201,10 +200,14 @@ impl Execution {
         Ok(Cursor { block, hash })
     }
 
-    /// Events of finalised blocks after the cursor, in the chain's order, and the new cursor.
+    /// A contract's events of finalised blocks after the cursor, in the chain's order, and the new cursor.
     ///
     /// Far behind, it returns after a bounded number of requests; call again until the cursor stays.
-    pub async fn poll(&self, cursor: Cursor) -> Result<(Vec<PoolEvent>, Cursor), ChainError> {
+    pub async fn poll(
+        &self,
+        contract: Address,
+        cursor: Cursor,
+    ) -> Result<(Vec<PoolEvent>, Cursor), ChainError> {
         let found = self.block_hash(cursor.block).await?;
         if found != cursor.hash {
             return Err(ChainError::FinalisedBlockChanged {
@@ -225,7 +228,7 @@ impl Execution {
             }
             let last = finalised.block.min(reached.block.saturating_add(MAX_SPAN));
             let next = if last == finalised.block { finalised } else { self.cursor_at(last).await? };
-            events.extend(self.events(reached.block + 1, last).await?);
+            events.extend(self.events(contract, reached.block + 1, last).await?);
             reached = next;
         }
         Ok((events, reached))
@@ -239,12 +242,16 @@ impl Execution {
         Ok(Cursor { block: header.number, hash: Digest(header.hash.0) })
     }
 
-    /// What the pool manager says about a pool, at the newest finalised block (`finalised`) or at the head.
+    /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head.
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
         let tag = if finalised { BlockNumberOrTag::Finalized } else { BlockNumberOrTag::Latest };
-        let manager = PoolManager::new(self.pool_manager, &self.provider);
-        let answer =
-            manager.getPool(pool.0).block(tag.into()).call().await.map_err(|error| node("getPool", error))?;
+        let manager = self.manager_of(pool)?;
+        let answer = manager
+            .getPool(pool.number)
+            .block(tag.into())
+            .call()
+            .await
+            .map_err(|error| node("getPool", error))?;
         let status = match answer.status {
             0 => PoolStatus::None,
             1 => PoolStatus::Ready,
@@ -265,6 +272,14 @@ impl Execution {
         Ok(Pool { address, status, pubkey })
     }
 
+    /// The contract that a pool is one of.
+    fn manager_of(&self, pool: PoolId) -> Result<PoolManager::PoolManagerInstance<&DynProvider>, ChainError> {
+        if pool.chain != self.chain_id {
+            return Err(ChainError::WrongChain { expected: pool.chain, found: self.chain_id });
+        }
+        Ok(PoolManager::new(profile::to_alloy(pool.contract), &self.provider))
+    }
+
     async fn block_hash(&self, number: u64) -> Result<Digest, ChainError> {
         let block = self.provider.get_block_by_number(number.into()).await;
         let block = block.map_err(|error| node("block by number", error))?;
@@ -276,9 +291,9 @@ impl Execution {
         Ok(Digest(header.hash.0))
     }
 
-    async fn events(&self, first: u64, last: u64) -> Result<Vec<PoolEvent>, ChainError> {
+    async fn events(&self, contract: Address, first: u64, last: u64) -> Result<Vec<PoolEvent>, ChainError> {
         let filter = Filter::new()
-            .address(self.pool_manager)
+            .address(profile::to_alloy(contract))
             .event_signature(self.profile.topics())
             .from_block(first)
             .to_block(last);
@@ -286,26 +301,34 @@ impl Execution {
         logs.sort_by_key(|log| (log.block_number, log.log_index));
         let mut events = Vec::with_capacity(logs.len());
         for log in &logs {
-            events.extend(self.event(log, first, last).await?);
+            events.extend(self.event(contract, log, first, last).await?);
         }
         Ok(events)
     }
 
-    async fn event(&self, log: &Log, first: u64, last: u64) -> Result<Option<PoolEvent>, ChainError> {
+    async fn event(
+        &self,
+        contract: Address,
+        log: &Log,
+        first: u64,
+        last: u64,
+    ) -> Result<Option<PoolEvent>, ChainError> {
         let (Some(block_number), Some(block), Some(log_index)) =
             (log.block_number, log.block_hash, log.log_index)
         else {
             return Err(ChainError::Inconsistent("a log without its place in a finalised block".to_owned()));
         };
-        if log.removed || log.address() != self.pool_manager || !(first..=last).contains(&block_number) {
+        let emitted_by = Address(log.address().into_array());
+        if log.removed || emitted_by != contract || !(first..=last).contains(&block_number) {
             let text = format!("a log of block {block_number} that was not asked for ({first} to {last})");
             return Err(ChainError::Inconsistent(text));
         }
         let decoded = self.profile.decode(log.data());
-        let Some((kind, pool)) = decoded.map_err(|error| ChainError::Log { block: block_number, error })?
+        let Some((kind, number)) = decoded.map_err(|error| ChainError::Log { block: block_number, error })?
         else {
             return Ok(None);
         };
+        let pool = PoolId::new(self.chain_id, contract, number);
         if kind == PoolEventKind::ReshareRequested {
             tracing::warn!(%pool, block_number, "the pool asks for a reshare, which is not supported yet");
         }
@@ -319,8 +342,8 @@ impl Execution {
 
     /// Asked at the newest finalised block: nodes keep no old state, and a pool's address never changes.
     async fn withdrawal_credentials(&self, pool: PoolId) -> Result<WithdrawalCredentials, ChainError> {
-        let manager = PoolManager::new(self.pool_manager, &self.provider);
-        let call = manager.getPoolAddress(pool.0).block(BlockNumberOrTag::Finalized.into());
+        let manager = self.manager_of(pool)?;
+        let call = manager.getPoolAddress(pool.number).block(BlockNumberOrTag::Finalized.into());
         let address = call.call().await.map_err(|error| node("getPoolAddress", error))?;
         if address.is_zero() {
             return Err(ChainError::Inconsistent(format!("{pool} asks for a deposit and has no address")));

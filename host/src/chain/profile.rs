@@ -7,7 +7,7 @@
 use alloy::primitives::{Address, B256, Bytes, FixedBytes, LogData, U256, keccak256};
 use alloy::sol_types::SolCall;
 use postern_shared::ethereum::DepositData;
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::MemberId;
 use serde::{Deserialize, Serialize};
 
 pub use contract::PoolManager;
@@ -142,8 +142,8 @@ impl Profile {
         self.events().iter().map(|(signature, _)| keccak256(signature)).collect()
     }
 
-    /// Reads a log of the pool manager. `None` for an event that is none of ours.
-    pub fn decode(self, log: &LogData) -> Result<Option<(PoolEventKind, PoolId)>, LogError> {
+    /// Reads a log of a pool manager, with the number that it has for the pool. `None` for an event that is none of ours.
+    pub fn decode(self, log: &LogData) -> Result<Option<(PoolEventKind, u32)>, LogError> {
         let Some(topic) = log.topics().first() else { return Ok(None) };
         let known = self.events().iter().find(|(signature, _)| keccak256(signature) == *topic);
         let Some((_, event)) = known else { return Ok(None) };
@@ -155,7 +155,7 @@ impl Profile {
         };
         let number =
             u32::try_from(U256::from_be_bytes(word.0)).map_err(|_| LogError::PoolNumber { event })?;
-        Ok(Some((event, PoolId(number))))
+        Ok(Some((event, number)))
     }
 
     /// Calldata by which the leader hands a pool's signed deposit in.
@@ -186,10 +186,10 @@ impl Profile {
         Ok(call.abi_encode())
     }
 
-    /// Calldata by which the leader reports that a pool's validator has left.
-    pub fn report_exited_call(self, pool: PoolId) -> Result<Vec<u8>, UnsupportedCall> {
+    /// Calldata by which the leader reports to its pool manager that a pool's validator has left.
+    pub fn report_exited_call(self, number: u32) -> Result<Vec<u8>, UnsupportedCall> {
         self.documents_only("reportPoolExited")?;
-        Ok(PoolManager::reportPoolExitedCall { poolId: pool.0 }.abi_encode())
+        Ok(PoolManager::reportPoolExitedCall { poolId: number }.abi_encode())
     }
 
     fn documents_only(self, call: &'static str) -> Result<(), UnsupportedCall> {
@@ -257,7 +257,7 @@ mod tests {
             let topic = profile.topics()[0];
             let plain = profile.decode(&log(vec![topic], &word(7).0));
             let indexed = profile.decode(&log(vec![topic, word(7)], &[]));
-            assert_eq!(plain, Ok(Some((PoolEventKind::DepositRequested, PoolId(7)))));
+            assert_eq!(plain, Ok(Some((PoolEventKind::DepositRequested, 7))));
             assert_eq!(plain, indexed);
         }
     }

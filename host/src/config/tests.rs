@@ -1,4 +1,7 @@
 use super::*;
+use alloy::signers::SignerSync;
+use postern_shared::epoch::{WalletSignature, WalletSignatureBytes};
+use postern_shared::manifest::History;
 use tempfile::TempDir;
 
 const HOST_SEED: [u8; 32] = [5; 32];
@@ -176,4 +179,39 @@ fn a_host_without_a_folder_looks_elsewhere_and_one_that_is_offline_asks_nobody()
     assert!(sources.given.is_none() && sources.kds.is_some());
     // What an address that is not asked looks like is nobody's business.
     assert!(with("offline = true\nkds = \"\"").kds.is_none());
+}
+
+#[test]
+fn every_pool_manager_that_an_epoch_has_named_is_served_and_each_once() {
+    let folder = folder();
+    let other = PrivateKeySigner::from_slice(&[7; 32]).unwrap();
+    let path = folder.path().join("manifest.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace(&format!("0x{}", "08".repeat(20)), &other.address().to_string());
+    std::fs::write(&path, text).unwrap();
+    let first = read_manifest(&path).unwrap();
+    let (a, b) = (first.contracts.pool_manager, Address([0xbb; 20]));
+    assert_eq!(read_from(&folder).unwrap().pool_managers, [a]);
+    std::fs::create_dir_all(folder.path().join("data/epochs")).unwrap();
+    let mut before = first;
+    for (number, contract, expected) in [(1, b, vec![a, b]), (2, a, vec![a, b])] {
+        let mut manifest = before.clone();
+        let history = History { genesis: before.genesis(), predecessor: before.hash() };
+        (manifest.epoch, manifest.history) = (number, Some(history));
+        manifest.contracts.pool_manager = contract;
+        let mut epoch = SignedEpoch::unsigned(&manifest);
+        let digest = epoch.message(&before).unwrap().digest().into();
+        let wallets = [PrivateKeySigner::from_slice(&WALLET).unwrap(), other.clone()];
+        epoch.signatures = (1..)
+            .zip(wallets)
+            .map(|(id, wallet)| WalletSignature {
+                member: MemberId(id),
+                signature: WalletSignatureBytes(wallet.sign_hash_sync(&digest).unwrap().as_bytes()),
+            })
+            .collect();
+        std::fs::write(folder.path().join(format!("data/epochs/{number}.epoch")), epoch.to_bytes()).unwrap();
+        let config = read_from(&folder).unwrap();
+        assert_eq!((config.manifest.contracts.pool_manager, config.pool_managers), (contract, expected));
+        before = manifest;
+    }
 }

@@ -1,26 +1,45 @@
 //! What happens on the chains: written down in order, then told to the enclave.
 
 use super::{DaemonError, RETRY, Shared};
-use crate::chain::execution::{ChainError, Cursor};
-use crate::store::{StoreError, StoredEvent};
+use crate::chain::execution::{ChainError, Cursor, Execution};
+use crate::store::{Store, StoreError, StoredEvent};
 use postern_shared::events::ChainEvent;
+use postern_shared::ids::Address;
 use postern_shared::wire::{Rejection, Reply, Request};
 use std::sync::Arc;
 
 /// Looks at the chains for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
+    let Shared { execution, store, pool_managers, start_block, .. } = &*shared;
     loop {
-        match look(&shared).await {
-            Ok(()) => {}
-            Err(LookError::Store(error)) => return error.into(),
-            Err(LookError::Chain(error)) if !error.is_transient() => return DaemonError::Chain(error),
-            Err(LookError::Chain(error)) => tracing::warn!(%error, "the execution layer can't be read"),
+        if let Err(error) = look(execution, store, pool_managers, *start_block).await {
+            return error;
         }
         if let Err(error) = validators(&shared).await {
             return error.into();
         }
         tokio::time::sleep(shared.poll).await;
     }
+}
+
+/// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
+pub(super) async fn look(
+    execution: &Execution,
+    store: &Store,
+    pool_managers: &[Address],
+    start_block: u64,
+) -> Result<(), DaemonError> {
+    for contract in pool_managers {
+        match look_at(execution, store, *contract, start_block).await {
+            Ok(()) => {}
+            Err(LookError::Store(error)) => return Err(error.into()),
+            Err(LookError::Chain(error)) if !error.is_transient() => return Err(DaemonError::Chain(error)),
+            Err(LookError::Chain(error)) => {
+                tracing::warn!(%contract, %error, "the execution layer can't be read");
+            }
+        }
+    }
+    Ok(())
 }
 
 enum LookError {
@@ -40,14 +59,20 @@ impl From<ChainError> for LookError {
     }
 }
 
-/// Stores the events of newly finalised blocks with the cursor behind them.
-async fn look(shared: &Shared) -> Result<(), LookError> {
-    let cursor: Cursor = match shared.store.cursor()? {
+/// Stores a contract's events of newly finalised blocks with the cursor behind them.
+async fn look_at(
+    execution: &Execution,
+    store: &Store,
+    contract: Address,
+    start_block: u64,
+) -> Result<(), LookError> {
+    let cursor: Cursor = match store.cursor(contract)? {
         Some(cursor) => cursor,
-        // The cursor is behind the last block that was searched.
-        None => shared.execution.cursor_at(shared.start_block.saturating_sub(1)).await?,
+        // The cursor is behind the last block that was searched. A contract that an epoch has only now named may have
+        // spoken before: it is searched from the beginning too.
+        None => execution.cursor_at(start_block.saturating_sub(1)).await?,
     };
-    let (events, next) = shared.execution.poll(cursor).await?;
+    let (events, next) = execution.poll(contract, cursor).await?;
     if next == cursor {
         return Ok(());
     }
@@ -55,7 +80,7 @@ async fn look(shared: &Shared) -> Result<(), LookError> {
         tracing::info!(pool = %event.pool, kind = ?event.kind, block = event.block_number, "pool event");
     }
     let claims: Vec<ChainEvent> = events.iter().filter_map(|event| event.claim()).collect();
-    Ok(shared.store.keep_events(&claims, Some(next))?)
+    Ok(store.keep_events(&claims, Some((contract, next)))?)
 }
 
 /// Looks for the pools' validators on the beacon chain: their index once final, and how they are.

@@ -31,7 +31,7 @@ use crate::manifest::{ManifestFileError, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{Address, MemberId};
 use postern_shared::manifest::Manifest;
 use postern_shared::policy::Trust;
 use postern_shared::wire::Request;
@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     /// The manifest before all epochs, and these.
     first: Manifest,
     epochs: Vec<SignedEpoch>,
+    /// Of all of them: pools of an earlier one are served like those of the one in force.
+    pool_managers: Vec<Address>,
     member: MemberId,
     data_dir: PathBuf,
     store: Arc<Store>,
@@ -118,7 +120,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
-    let execution = connect_execution(&config.execution_url, &config.manifest).await?;
+    let execution = connect_execution(&config.execution_url, config.manifest.network.chain_id).await?;
     let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
     check_beacon(&beacon, &config.manifest).await?;
     let transactions = Transactions::open(
@@ -142,6 +144,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         manifest: config.manifest,
         first: config.first,
         epochs: config.epochs,
+        pool_managers: config.pool_managers,
         member: config.member,
         data_dir: config.data_dir,
         store,
@@ -202,9 +205,9 @@ async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
 }
 
 /// Waits for a node that is down; gives up on one of another chain.
-async fn connect_execution(url: &str, manifest: &Manifest) -> Result<Execution, DaemonError> {
+async fn connect_execution(url: &str, chain_id: u64) -> Result<Execution, DaemonError> {
     loop {
-        match Execution::connect(url, manifest).await {
+        match Execution::connect(url, chain_id).await {
             Ok(execution) => return Ok(execution),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the execution node does not answer; waiting");
@@ -228,3 +231,6 @@ async fn check_beacon(beacon: &BeaconNodes, manifest: &Manifest) -> Result<(), D
         }
     }
 }
+
+#[cfg(all(test, feature = "devnet"))]
+mod tests;

@@ -40,10 +40,16 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
         let (mut messages, mut askers) = (Vec::new(), Vec::new());
         for Incoming { from, question, answer } in waiting.drain(..) {
             match question {
-                Question::Deliver(message) => {
-                    messages.push(message);
-                    askers.push((from, answer));
-                }
+                Question::Deliver(message) => match check_sender(from, &message) {
+                    Ok(()) => {
+                        messages.push(message);
+                        askers.push((from, answer));
+                    }
+                    Err(rejection) => {
+                        tracing::debug!(%from, %rejection, "a message is not handed on");
+                        drop(answer.send(Answer::Rejected(rejection)));
+                    }
+                },
                 Question::FetchRecords { ceremony, step, speaker } => {
                     match shared.store.records(ceremony, step, speaker) {
                         // The asker may have gone; it asks again.
@@ -63,6 +69,16 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
         }
     }
     DaemonError::Task("the network has ended".to_owned())
+}
+
+/// A member's host speaks for its own enclave only. Keys are made up easily, and whoever makes some up in another's name
+/// would use up the few questions of that member that our enclave answers.
+fn check_sender(from: MemberId, message: &[u8]) -> Result<(), Rejection> {
+    let message: PeerMessage = codec::decode(message).map_err(|_| Rejection::Malformed)?;
+    match message.sender() {
+        Some(sender) if sender != from => Err(Rejection::NotAuthentic),
+        _ => Ok(()),
+    }
 }
 
 /// Hands messages to the enclave. When this returns, what they caused is stored: only then may their senders forget
@@ -203,9 +219,14 @@ fn turn(others: &[MemberId], speaker: MemberId, round: usize) -> Vec<MemberId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_shared::identity::IdentitySignature;
-    use postern_shared::ids::CeremonyId;
-    use postern_shared::message::Step;
+    use postern_shared::bls::PublicKey;
+    use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
+    use postern_shared::ids::{CeremonyId, Nonce};
+    use postern_shared::message::{
+        Attestation, Certificates, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, Step,
+    };
+    use postern_shared::record::LogHead;
+    use postern_shared::witness::{Note, Witness, WitnessMessage};
 
     #[test]
     fn everybody_has_a_turn_and_the_speaker_always() {
@@ -222,6 +243,49 @@ mod tests {
         // The own statement, which an enclave that started anew may miss.
         assert_eq!(turn(&others[..1], MemberId(1), 7), [MemberId(2)]);
         assert!(turn(&[], MemberId(1), 7).is_empty());
+    }
+
+    #[test]
+    fn a_member_speaks_for_its_own_enclave_only_and_hands_on_statements_of_all() {
+        let (ceremony, nonce, signature) = (CeremonyId([1; 32]), Nonce([2; 32]), IdentitySignature([0; 64]));
+        let (two, three) = (MemberId(2), MemberId(3));
+        let identity = Identity {
+            member: two,
+            signing: SigningKey([3; 32]),
+            agreement: AgreementKey([4; 32]),
+            dealing: PublicKey([5; 48]),
+        };
+        let slot = Slot { ceremony, from: two, step: Step::Authorise, item: 0 };
+        let certificates = Certificates { ark: vec![], ask: vec![], leaf: vec![], crl: None };
+        let note = Note { member: two, incarnation: 0, nonce, head: LogHead::START, acting: true };
+        let own = [
+            PeerMessage::Challenge(Challenge { from: identity, to: three, nonce, signature }),
+            PeerMessage::Evidence(Box::new(Attestation {
+                identity,
+                verifier: None,
+                challenge: nonce,
+                response: nonce,
+                evidence: Evidence { report: vec![], certificates },
+            })),
+            PeerMessage::Envelope(Envelope {
+                header: EnvelopeHeader { slot, to: three },
+                encapsulated: EncapsulatedKey([0; 32]),
+                ciphertext: vec![],
+            }),
+            PeerMessage::Witness(Box::new(WitnessMessage {
+                from: two,
+                witness: Witness::Noted(note),
+                signature,
+            })),
+        ];
+        for message in own.iter().map(codec::encode) {
+            assert_eq!(check_sender(two, &message), Ok(()));
+            assert_eq!(check_sender(three, &message), Err(Rejection::NotAuthentic));
+        }
+        let statement = codec::encode(&PeerMessage::Broadcast(Broadcast { slot, body: vec![], signature }));
+        assert_eq!(check_sender(two, &statement), Ok(()));
+        assert_eq!(check_sender(three, &statement), Ok(()), "its speaker's host may withhold it");
+        assert_eq!(check_sender(two, &[0xff]), Err(Rejection::Malformed));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What follows from what the enclave published: files for people, the leader's transactions, exits for the beacon chain.
 
 use super::{DaemonError, RETRY, Shared};
-use crate::chain::execution::PoolStatus as OnChain;
-use crate::chain::transactions::{TransactionError, TransactionState};
+use crate::chain::execution::{Execution, PoolStatus as OnChain};
+use crate::chain::transactions::{TransactionError, TransactionState, Transactions};
 use crate::store::{StoreError, StoredArtifact};
 use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
 use postern_shared::ids::{MemberId, PoolId};
@@ -51,7 +51,10 @@ async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonErro
                 status.pubkey = Some(data.message.pubkey);
                 status.deposit = Some(*data);
             })?;
-            if shared.is_leader() { hand_in(shared, *pool, data, operators).await } else { Ok(true) }
+            if !shared.is_leader() {
+                return Ok(true);
+            }
+            hand_in(&shared.execution, &shared.transactions, *pool, data, operators).await
         }
         Artifact::Exit { pool, exit } => {
             shared.store.change_pool(*pool, |status| status.exit = Some(*exit))?;
@@ -69,7 +72,7 @@ fn publish(shared: &Shared, transcript: &Transcript) -> Result<bool, DaemonError
         Record::KeygenFault { terms, .. } => ("keygen-fault", terms.request.pool),
         Record::PresignFault { terms, .. } => ("presign-fault", terms.pool),
     };
-    let path = shared.data_dir.join("transcripts").join(format!("{kind}-pool-{}.json", pool.0));
+    let path = shared.data_dir.join("transcripts").join(format!("{kind}-pool-{}.json", pool.text()));
     let write = || {
         let text = serde_json::to_string_pretty(transcript)?;
         write_whole(&path, text.as_bytes())?;
@@ -109,18 +112,19 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// Calls the pool manager with the deposit, once.
-async fn hand_in(
-    shared: &Shared,
+/// Calls the pool's own pool manager with the deposit, once.
+pub(super) async fn hand_in(
+    execution: &Execution,
+    transactions: &Transactions,
     pool: PoolId,
     data: &DepositData,
     operators: &[MemberId],
 ) -> Result<bool, DaemonError> {
-    let key = format!("deposit-{}", pool.0);
-    if shared.transactions.state(&key).await.is_some() {
+    let key = format!("deposit-{}", pool.text());
+    if transactions.state(&key).await.is_some() {
         return Ok(true);
     }
-    match shared.execution.pool(pool, false).await {
+    match execution.pool(pool, false).await {
         Ok(found) if found.status > OnChain::Ready => {
             if found.pubkey != Some(data.message.pubkey) {
                 tracing::error!(%pool, "the pool was given another validator than its enclaves made");
@@ -133,14 +137,14 @@ async fn hand_in(
             return Ok(false);
         }
     }
-    let calldata = match shared.execution.profile().deposit_call(data, operators) {
+    let calldata = match execution.profile().deposit_call(data, operators) {
         Ok(calldata) => calldata,
         Err(error) => {
             tracing::error!(%pool, %error, "the deposit can't be handed in");
             return Ok(true);
         }
     };
-    match shared.transactions.submit(&key, shared.manifest.contracts.pool_manager, calldata).await {
+    match transactions.submit(&key, pool.contract, calldata).await {
         Ok(_) => Ok(true),
         Err(TransactionError::Store(error)) => Err(TransactionError::Store(error).into()),
         Err(error) => {

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FEE: u128 = 100_000_000_000;
 
 /// The treasury: owner of the pool manager, and the only staker.
-pub(super) struct Treasury {
+pub(crate) struct Treasury {
     provider: DynProvider,
     chain_id: u64,
     signer: PrivateKeySigner,
@@ -38,7 +38,7 @@ struct Artifact {
 
 impl Treasury {
     /// Deploys a pool manager in front of a deposit contract.
-    pub(super) async fn deploy(
+    pub(crate) async fn deploy(
         url: &str,
         chain_id: u64,
         signer: PrivateKeySigner,
@@ -58,12 +58,12 @@ impl Treasury {
     }
 
     /// Where the pool manager stands.
-    pub(super) fn pool_manager(&self) -> Address {
+    pub(crate) fn pool_manager(&self) -> Address {
         self.pool_manager
     }
 
     /// Stakes for this many pools in one transaction, so that their events share a block.
-    pub(super) async fn stake(&self, pools: u32) -> Result<(), DemoError> {
+    pub(crate) async fn stake(&self, pools: u32) -> Result<(), DemoError> {
         let value = U256::from(STAKE_ETHER) * U256::from(pools) * U256::from(10).pow(U256::from(18));
         self.send("staking", TxKind::Call(self.pool_manager), PoolManager::stakeCall {}.abi_encode(), value)
             .await?;
@@ -71,8 +71,8 @@ impl Treasury {
     }
 
     /// Asks for a pool's exit.
-    pub(super) async fn request_exit(&self, pool: PoolId) -> Result<(), DemoError> {
-        let call = PoolManager::requestPoolExitCall { poolId: pool.0 }.abi_encode();
+    pub(crate) async fn request_exit(&self, pool: PoolId) -> Result<(), DemoError> {
+        let call = PoolManager::requestPoolExitCall { poolId: pool.number }.abi_encode();
         self.send("requesting an exit", TxKind::Call(self.pool_manager), call, U256::ZERO).await?;
         Ok(())
     }

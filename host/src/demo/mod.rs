@@ -18,7 +18,7 @@
 mod arguments;
 mod chaos;
 mod child;
-mod contracts;
+pub(crate) mod contracts;
 mod dao;
 mod enclave;
 mod milestones;

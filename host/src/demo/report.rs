@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// The result of a demo, as `--json` prints it. 64-bit numbers are text, as in the Beacon API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DemoReport {
-    /// Of this format: 1.
+    /// Of this format: 2.
     pub version: u32,
     /// The embedded chains.
     pub network: NetworkReport,
@@ -53,8 +53,8 @@ pub struct NetworkReport {
 /// One pool's life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolReport {
-    /// Its number in the contract.
-    pub pool_id: u32,
+    /// Its full name.
+    pub pool_id: PoolId,
     /// Its validator.
     pub pubkey: PublicKey,
     /// Where its stake goes.
@@ -152,7 +152,7 @@ pub(super) fn prove(
     check_signatures(&manifest.network, &pubkey, deposit, exit).map_err(unproved)?;
 
     Ok(PoolReport {
-        pool_id: pool.0,
+        pool_id: pool,
         pubkey,
         withdrawal_credentials: deposit.message.withdrawal_credentials,
         amount_gwei: deposit.message.amount.to_string(),
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn the_report_has_its_documented_form() {
         let report = DemoReport {
-            version: 1,
+            version: 2,
             network: NetworkReport {
                 chain_id: 70_700,
                 genesis_validators_root: Root([1; 32]),
@@ -207,7 +207,7 @@ mod tests {
             operator_threshold: 3,
             guardian_threshold: 3,
             pools: vec![PoolReport {
-                pool_id: 1,
+                pool_id: PoolId::new(70_700, postern_shared::ids::Address([7; 20]), 1),
                 pubkey: PublicKey([2; 48]),
                 withdrawal_credentials: WithdrawalCredentials([3; 32]),
                 amount_gwei: "32000000000".to_owned(),
@@ -229,7 +229,7 @@ mod tests {
         };
         let hex = |byte: &str, length| format!("0x{}", byte.repeat(length));
         let expected = serde_json::json!({
-            "version": 1,
+            "version": 2,
             "network": {
                 "chain_id": 70_700,
                 "genesis_validators_root": hex("01", 32),
@@ -240,7 +240,7 @@ mod tests {
             "operator_threshold": 3,
             "guardian_threshold": 3,
             "pools": [{
-                "pool_id": 1,
+                "pool_id": format!("70700-{}-1", hex("07", 20)),
                 "pubkey": hex("02", 48),
                 "withdrawal_credentials": hex("03", 32),
                 "amount_gwei": "32000000000",

@@ -153,11 +153,11 @@ impl<'a> Play<'a> {
             arguments.members, arguments.operator_threshold, arguments.guardian_threshold
         ));
 
-        let execution = Execution::connect(&execution_url, &manifest).await?;
+        let execution = Execution::connect(&execution_url, chain_id).await?;
         let beacon = BeaconNodes::new(&[beacon_url])?;
-        let ids = (1..=arguments.pools).map(PoolId);
-        timeline.add_pools(ids.clone());
-        let pools: Vec<Pool> = ids.map(Pool::new).collect();
+        let ids: Vec<PoolId> = (1..=arguments.pools).map(|number| manifest.pool(number)).collect();
+        timeline.add_pools(&ids);
+        let pools: Vec<Pool> = ids.into_iter().map(Pool::new).collect();
         let tracks = vec![Track::default(); pools.len()];
         Ok(Self {
             arguments,
@@ -269,7 +269,7 @@ impl<'a> Play<'a> {
         let between = |from, to| millis(milestones::between(&self.tracks, from, to));
         let network = &self.manifest.network;
         Ok(DemoReport {
-            version: 1,
+            version: 2,
             network: NetworkReport {
                 chain_id: network.chain_id,
                 genesis_validators_root: network.genesis_validators_root,
@@ -314,7 +314,7 @@ impl<'a> Play<'a> {
         self.timeline.print("");
         for pool in &report.pools {
             self.timeline
-                .print(&format!("pool {}: validator {} {}", pool.pool_id, pool.validator_index, pool.pubkey));
+                .print(&format!("{}: validator {} {}", pool.pool_id, pool.validator_index, pool.pubkey));
             self.timeline.print("  verified offline, from transcripts and attestation evidence alone:");
             self.timeline.print(&format!(
                 "    the key was made by {} attested enclaves, any {} of which can sign: {}",

@@ -30,15 +30,15 @@ impl Timeline {
     }
 
     /// Shows a bar for each pool, where there is a terminal.
-    pub(super) fn add_pools(&mut self, pools: impl IntoIterator<Item = PoolId>) {
+    pub(super) fn add_pools(&mut self, pools: &[PoolId]) {
         let Some(bars) = &self.bars else { return };
         let style = ProgressStyle::with_template("{prefix:>8} [{bar:24}] {pos}/{len} {wide_msg}");
-        for pool in pools {
+        for pool in pools.iter().copied() {
             let bar = bars.add(ProgressBar::new(Milestone::ALL.len() as u64));
             if let Ok(style) = &style {
                 bar.set_style(style.clone().progress_chars("=> "));
             }
-            bar.set_prefix(pool.to_string());
+            bar.set_prefix(short(pool));
             self.pools.push((pool, bar));
         }
     }
@@ -61,7 +61,7 @@ impl Timeline {
 
     /// A pool reached a milestone, its so-many-th.
     pub(super) fn reached(&self, pool: PoolId, milestone: Milestone, count: usize) {
-        self.say(format!("{pool}: {}", milestone.describe()));
+        self.say(format!("{}: {}", short(pool), milestone.describe()));
         if let Some(bar) = self.bar(pool) {
             bar.set_position(count as u64);
         }
@@ -84,4 +84,9 @@ impl Timeline {
     fn bar(&self, pool: PoolId) -> Option<&ProgressBar> {
         self.pools.iter().find(|(of, _)| *of == pool).map(|(_, bar)| bar)
     }
+}
+
+/// There is one contract in a demo, which the timeline has named.
+fn short(pool: PoolId) -> String {
+    format!("pool {}", pool.number)
 }

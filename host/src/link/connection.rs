@@ -1,6 +1,7 @@
 //! One connection: hello, then one request and one response at a time.
 
-use super::EnclaveAddress;
+use super::{EnclaveAddress, privileged};
+use futures::FutureExt;
 use postern_shared::codec::{self, DecodeError};
 use postern_shared::wire::{
     FrameDecoder, FrameError, Hello, HelloError, MAX_WRITE, Request, Response, encode_frame,
@@ -10,7 +11,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tokio_vsock::{VsockAddr, VsockStream};
 
 /// Longest wait for a connection or an answer. An enclave works for milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +34,15 @@ pub enum LinkError {
     /// The transport failed.
     #[error("{0}")]
     Transport(#[from] io::Error),
+    /// This process may not connect to VMs as the host itself.
+    #[error(
+        "the enclave serves connections from vsock ports below 1024 only, and this process may not use them: \
+         it lacks the capability CAP_NET_BIND_SERVICE"
+    )]
+    NotPrivileged,
+    /// Others use all of them.
+    #[error("no vsock port below 1024 is free to connect from")]
+    NoPrivilegedPort,
     /// No answer in time.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Timeout,
@@ -62,9 +71,7 @@ impl Connection {
 
     async fn open_patiently(address: &EnclaveAddress) -> Result<Self, LinkError> {
         let stream: Box<dyn Transport> = match address {
-            EnclaveAddress::Vsock { cid, port } => {
-                Box::new(VsockStream::connect(VsockAddr::new(*cid, *port)).await?)
-            }
+            EnclaveAddress::Vsock { cid, port } => Box::new(privileged::connect(*cid, *port).await?),
             EnclaveAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
             EnclaveAddress::UnixConnect { path, port } => {
                 let mut stream = UnixStream::connect(path).await?;
@@ -89,6 +96,13 @@ impl Connection {
             Ok(codec::decode(&self.read().await?)?)
         };
         timeout(PATIENCE, exchange).await.map_err(|_| LinkError::Timeout)?
+    }
+
+    /// Whether the enclave has closed it while nothing was asked. Nothing else can come then.
+    pub(super) fn was_closed(&mut self) -> bool {
+        let mut byte = [0];
+        let read = self.stream.read(&mut byte).now_or_never();
+        !self.frames.is_empty() || read.is_some()
     }
 
     async fn write(&mut self, body: &[u8]) -> Result<(), LinkError> {

@@ -8,6 +8,7 @@
 
 mod address;
 mod connection;
+mod privileged;
 
 pub use address::{AddressError, EnclaveAddress};
 pub use connection::{Connection, LinkError};
@@ -88,7 +89,9 @@ impl EnclaveError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Start { rejection, .. } => !rejection.is_transient(),
-            Self::Link { source, .. } => matches!(source, LinkError::Hello(HelloError::Version { .. })),
+            Self::Link { source, .. } => {
+                matches!(source, LinkError::Hello(HelloError::Version { .. }) | LinkError::NotPrivileged)
+            }
             Self::Store(_) => true,
             Self::Protocol(_) => false,
         }
@@ -136,7 +139,9 @@ impl Enclave {
     pub async fn ask_all(&self, requests: &[Request]) -> Result<Vec<Reply>, EnclaveError> {
         let mut slot = self.session.lock().await;
         // Taken out while in use: a call that is cancelled half-way must not leave a connection out of step.
-        let mut session = match slot.take() {
+        // An enclave closes what was idle for long. What it said is stored, so nothing is lost with it.
+        let held = slot.take().and_then(|mut held| (!held.connection.was_closed()).then_some(held));
+        let mut session = match held {
             Some(session) => session,
             None => self.connect().await?,
         };
@@ -258,7 +263,8 @@ impl Enclave {
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
         let response = connection.call(request).await.map_err(link)?;
         let Reply::Rejected(rejection) = response.reply else { return Ok(()) };
-        let checks = response.outputs.into_iter().find_map(|numbered| match numbered.output {
+        // The newest: what was not acknowledged before comes again.
+        let checks = response.outputs.into_iter().rev().find_map(|numbered| match numbered.output {
             Output::Notice(Notice::Refused(refused)) => Some(refused.checks),
             _ => None,
         });
@@ -290,8 +296,10 @@ impl Enclave {
             self.store.keep_outputs(&session.incarnation, &outputs)?;
         }
         let link = |source| EnclaveError::Link { address: self.address.to_string(), source };
-        session.connection.call(&Request::Acknowledge(last)).await.map_err(link)?;
-        Ok(())
+        match session.connection.call(&Request::Acknowledge(last)).await.map_err(link)?.reply {
+            Reply::Rejected(_) => Err(EnclaveError::Protocol("it takes no acknowledgement of what it said")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -180,6 +180,37 @@ async fn a_connection_lost_half_way_is_made_anew_and_resumed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_closed_while_idle_costs_no_request() {
+    let bench = bench();
+    for connection in 1..=3 {
+        let mut asked = bench.ask(Request::Tick);
+        let mut wire = tokio::select! {
+            wire = Wire::begin(&bench.listener, 7, vec![]) => wire,
+            ended = &mut asked => panic!("connection {connection}: {ended:?}"),
+        };
+        assert_eq!(wire.next().await, Request::Tick);
+        wire.reply(Reply::Done, vec![]).await;
+        assert_eq!(asked.await.unwrap().unwrap(), Reply::Done, "connection {connection}");
+        drop(wire);
+        // Lets the runtime look at its sockets.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(*bench.enclave.connections().borrow(), 3);
+}
+
+#[tokio::test]
+async fn a_refused_acknowledgement_is_no_success() {
+    let bench = bench();
+    let asked = bench.ask(Request::Tick);
+    let mut wire = Wire::begin(&bench.listener, 7, vec![]).await;
+    assert_eq!(wire.next().await, Request::Tick);
+    wire.reply(Reply::Done, vec![send(1)]).await;
+    assert_eq!(wire.next().await, Request::Acknowledge(1));
+    wire.reply(Reply::Rejected(Rejection::NotHandedOut), vec![]).await;
+    assert!(matches!(asked.await.unwrap(), Err(EnclaveError::Protocol(_))));
+}
+
+#[tokio::test]
 async fn an_enclave_that_started_anew_counts_from_one_again() {
     let bench = bench();
     let asked = bench.ask(Request::Status);

@@ -7,7 +7,7 @@ use crate::chain::transactions::{StoreError as RowError, TransactionRow, Transac
 use crate::status::PoolStatus;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::PoolId;
+use postern_shared::ids::{Address, PoolId};
 
 /// An event, with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,25 +19,24 @@ pub struct StoredEvent {
 }
 
 impl Store {
-    /// The last finalised block whose events are all stored.
-    pub fn cursor(&self) -> Result<Option<Cursor>, StoreError> {
-        let row = self.lock().query_one("SELECT value FROM meta WHERE key = 'cursor'", values![])?;
-        row.map(|row| decode("meta", row.bytes(0)?)).transpose()
+    /// The last finalised block whose events, of this contract, are all stored.
+    pub fn cursor(&self, contract: Address) -> Result<Option<Cursor>, StoreError> {
+        let sql = "SELECT cursor FROM cursors WHERE contract = ?1";
+        let row = self.lock().query_one(sql, values![&contract.0[..]])?;
+        row.map(|row| decode("cursors", row.bytes(0)?)).transpose()
     }
 
-    /// Stores events and the cursor behind them, all or none; events that are known are passed over.
-    pub fn keep_events(&self, events: &[ChainEvent], cursor: Option<Cursor>) -> Result<(), StoreError> {
+    /// Stores events and the cursor of their contract behind them, all or none; events that are known are passed over.
+    pub fn keep_events(
+        &self,
+        events: &[ChainEvent],
+        cursor: Option<(Address, Cursor)>,
+    ) -> Result<(), StoreError> {
         self.transaction(|database| {
             for event in events {
                 let sql = "INSERT INTO events (event) VALUES (?1) ON CONFLICT DO NOTHING";
                 database.execute(sql, values![codec::encode(event)])?;
-                let pool = match event {
-                    ChainEvent::DepositRequested(request) => request.pool,
-                    ChainEvent::ValidatorIndexed { pool, .. } | ChainEvent::ExitRequested { pool, .. } => {
-                        *pool
-                    }
-                };
-                change(database, pool, |status| match event {
+                change(database, event.pool(), |status| match event {
                     ChainEvent::DepositRequested(_) => {}
                     ChainEvent::ValidatorIndexed { validator_index, .. } => {
                         status.validator_index = Some(*validator_index);
@@ -45,9 +44,10 @@ impl Store {
                     ChainEvent::ExitRequested { .. } => status.exit_requested = true,
                 })?;
             }
-            if let Some(cursor) = cursor {
-                let sql = "INSERT INTO meta VALUES ('cursor', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1";
-                database.execute(sql, values![codec::encode(&cursor)])?;
+            if let Some((contract, cursor)) = cursor {
+                let sql =
+                    "INSERT INTO cursors VALUES (?1, ?2) ON CONFLICT (contract) DO UPDATE SET cursor = ?2";
+                database.execute(sql, values![&contract.0[..], codec::encode(&cursor)])?;
             }
             Ok(())
         })?;
@@ -65,8 +65,12 @@ impl Store {
 
     /// All pools, by ascending id.
     pub fn pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
-        let rows = self.query("SELECT status FROM pools ORDER BY pool", values![])?;
-        rows.iter().map(|row| from_json("pools", row.text(0)?)).collect()
+        let rows = self.query("SELECT status FROM pools", values![])?;
+        let pools = rows.iter().map(|row| from_json("pools", row.text(0)?));
+        let mut pools = pools.collect::<Result<Vec<PoolStatus>, _>>()?;
+        // As text, pool 10 would come before pool 2.
+        pools.sort_unstable_by_key(|status| status.pool_id);
+        Ok(pools)
     }
 
     /// Changes what is known of a pool.
@@ -87,7 +91,7 @@ fn change(
     pool: PoolId,
     change_to: impl FnOnce(&mut PoolStatus),
 ) -> Result<bool, StoreError> {
-    let before = database.query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.0])?;
+    let before = database.query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.text()])?;
     let before = before.as_ref().map(|row| row.text(0)).transpose()?;
     let mut status = match before {
         Some(text) => from_json("pools", text)?,
@@ -99,7 +103,7 @@ fn change(
         return Ok(false);
     }
     let sql = "INSERT INTO pools VALUES (?1, ?2) ON CONFLICT (pool) DO UPDATE SET status = ?2";
-    database.execute(sql, values![pool.0, after])?;
+    database.execute(sql, values![pool.text(), after])?;
     Ok(true)
 }
 

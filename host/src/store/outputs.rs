@@ -228,6 +228,9 @@ impl News {
                 member = %stale.own.member, kind = ?stale.kind, claimed = stale.own.head.number,
                 known = stale.known.head.number, "a peer was restored from records that are not the newest"
             ),
+            Notice::Withheld(member) => tracing::warn!(
+                %member, "a secret was withheld: the manifest has declared the enclave dead that it was sealed to"
+            ),
             Notice::Admitted(member) => tracing::info!(%member, "admitted"),
             Notice::Refused(RefusedMember { member, checks, cut_off }) => {
                 let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
@@ -248,7 +251,7 @@ fn keep(database: &mut Database, output: &Output, others: &[MemberId]) -> Result
         }
         Output::Send { to, message } => {
             let digest = Broadcast::digest_of(message);
-            let replaceable = is_replaceable(message);
+            let worth = Worth::of(message);
             let recipients = match to {
                 Recipient::Everyone => others,
                 Recipient::One(member) => std::slice::from_ref(member),
@@ -256,7 +259,11 @@ fn keep(database: &mut Database, output: &Output, others: &[MemberId]) -> Result
             let sql = "INSERT INTO outbox (member, digest, message, replaceable) VALUES (?1, ?2, ?3, ?4) \
                  ON CONFLICT DO NOTHING";
             for member in recipients {
-                let values = values![member.0, &digest.0[..], message.as_slice(), replaceable];
+                if worth.only_the_newest() {
+                    let sql = "DELETE FROM outbox WHERE member = ?1 AND replaceable = ?2 AND digest <> ?3";
+                    database.execute(sql, values![member.0, worth as u16, &digest.0[..]])?;
+                }
+                let values = values![member.0, &digest.0[..], message.as_slice(), worth as u16];
                 database.execute(sql, values)?;
             }
         }
@@ -272,9 +279,32 @@ fn keep(database: &mut Database, output: &Output, others: &[MemberId]) -> Result
     Ok(())
 }
 
-fn is_replaceable(message: &[u8]) -> bool {
-    use PeerMessage::{Broadcast, Challenge, Evidence};
-    matches!(codec::decode(message), Ok(Challenge(_) | Evidence(_) | Broadcast(_)))
+/// What is lost with a message that waits: the table's `replaceable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// It is said once, so it stays.
+    Once = 0,
+    /// It can be had again.
+    Replaceable = 1,
+    /// The same, and an older one is worth nothing: whoever asked has asked something else since.
+    Evidence = 2,
+    /// Likewise: an enclave has one open question to another.
+    Challenge = 3,
+}
+
+impl Worth {
+    fn of(message: &[u8]) -> Self {
+        match codec::decode(message) {
+            Ok(PeerMessage::Evidence(_)) => Self::Evidence,
+            Ok(PeerMessage::Challenge(_)) => Self::Challenge,
+            Ok(PeerMessage::Broadcast(_)) => Self::Replaceable,
+            Ok(PeerMessage::Envelope(_) | PeerMessage::Witness(_)) | Err(_) => Self::Once,
+        }
+    }
+
+    fn only_the_newest(self) -> bool {
+        matches!(self, Self::Evidence | Self::Challenge)
+    }
 }
 
 /// Keeps the outbox bounded, however long a member is away.

@@ -1,7 +1,7 @@
 //! The tables, as SQLite spells them and as PostgreSQL does.
 
 /// Of the tables; stores of other versions are refused.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -11,7 +11,7 @@ CREATE TABLE outbox (
     member INTEGER NOT NULL,
     digest BLOB NOT NULL,
     message BLOB NOT NULL,
-    -- Whether it can be had again if it is forgotten.
+    -- Whether it can be had again if it is forgotten: 0 if not; above 1 only the newest of a kind waits.
     replaceable INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL DEFAULT 0,
@@ -41,7 +41,10 @@ CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event BLOB NOT NULL UNIQUE
 ) STRICT;
-CREATE TABLE pools (pool INTEGER PRIMARY KEY, status TEXT NOT NULL) STRICT;
+-- For each pool manager the last finalised block whose events are in there.
+CREATE TABLE cursors (contract BLOB PRIMARY KEY, cursor BLOB NOT NULL) STRICT;
+-- By their full names, as text.
+CREATE TABLE pools (pool TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
 CREATE TABLE transactions (key TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 ";
 
@@ -60,7 +63,7 @@ const fn table(name: &'static str, columns: &'static [&'static str], key: usize,
 }
 
 /// All of them, with all of their columns.
-pub(super) const ALL: [Table; 9] = [
+pub(super) const ALL: [Table; 10] = [
     table("meta", &["key", "value"], 1, false),
     table("outbox", &["id", "member", "digest", "message", "replaceable", "attempts", "next_at"], 1, true),
     table("records", &["ceremony", "step", "speaker", "item", "statement"], 4, false),
@@ -68,6 +71,7 @@ pub(super) const ALL: [Table; 9] = [
     table("slots", &["id", "slot"], 1, true),
     table("artifacts", &["id", "artifact", "done"], 1, true),
     table("events", &["id", "event"], 1, true),
+    table("cursors", &["contract", "cursor"], 1, false),
     table("pools", &["pool", "status"], 1, false),
     table("transactions", &["key", "body"], 1, false),
 ];

@@ -46,7 +46,7 @@ impl Commitments {
 
     /// Puts a known constant term before the commitments to the other coefficients.
     pub fn with_constant(constant: G1, rest: &Commitments) -> Self {
-        Self(core::iter::once(constant).chain(rest.0.iter().copied()).collect())
+        Self(core::iter::once(constant).chain(rest.0.iter().cloned()).collect())
     }
 
     /// The compressed points.
@@ -56,7 +56,7 @@ impl Commitments {
 
     /// The polynomial at 0: the public key of the shared secret.
     pub fn constant(&self) -> G1 {
-        self.0.first().copied().unwrap_or_default()
+        self.0.first().cloned().unwrap_or_default()
     }
 
     /// The polynomial at a member's index, by Horner's rule: t-1 short multiplications.
@@ -76,6 +76,6 @@ impl Commitments {
 
     /// Every coefficient times a public scalar.
     pub fn scale(&self, factor: &super::Scalar) -> Self {
-        Self(self.0.iter().map(|point| *point * factor).collect())
+        Self(self.0.iter().map(|point| point * factor).collect())
     }
 }

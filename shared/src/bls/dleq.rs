@@ -3,8 +3,7 @@
 //! Its one use: the recipient of a bad deal opens the key that it shares with the dealer, so that anybody can decrypt
 //! that one ciphertext, and proves that the key is the right one.
 
-use super::{G1, PublicKey, Scalar};
-use crate::hash::Transcriber;
+use super::{G1, Scalar, ScalarBytes, challenge};
 use serde::{Deserialize, Serialize};
 
 /// `secret·G = key` and `secret·base = shared`, for one unknown secret.
@@ -14,19 +13,14 @@ pub struct DleqProof {
     response: ScalarBytes,
 }
 
-crate::bytes::byte_newtype!(
-    /// A public scalar, big-endian.
-    ScalarBytes, 32
-);
-
 impl DleqProof {
     /// Proves that `shared = secret·base` for the secret of the public key `secret·G`. `blinding` must be uniform,
     /// secret and fresh for each pair of secret and base; `context` is bound into the proof.
     pub fn prove(secret: &Scalar, base: &G1, blinding: &Scalar, context: &[u8]) -> Self {
         let key = G1::generator() * secret;
-        let shared = *base * secret;
-        let challenge =
-            challenge(context, [&key, base, &shared, &(G1::generator() * blinding), &(*base * blinding)]);
+        let shared = base * secret;
+        let (first, second) = (G1::generator() * blinding, base * blinding);
+        let challenge = challenge(LABEL, context, &[&key, base, &shared, &first, &second]);
         let response = blinding.clone() + challenge.clone() * secret;
         Self { challenge: ScalarBytes(challenge.to_bytes()), response: ScalarBytes(response.to_bytes()) }
     }
@@ -38,22 +32,10 @@ impl DleqProof {
         else {
             return false;
         };
-        let first = G1::generator() * &response - *key * &claimed;
-        let second = *base * &response - *shared * &claimed;
-        challenge(context, [key, base, shared, &first, &second]) == claimed
+        let first = G1::generator() * &response - key * &claimed;
+        let second = base * &response - shared * &claimed;
+        challenge(LABEL, context, &[key, base, shared, &first, &second]) == claimed
     }
 }
 
-fn challenge(context: &[u8], points: [&G1; 5]) -> Scalar {
-    let half = |number: u64| {
-        let start = Transcriber::new("postern-dleq-v1").number(number).bytes(context);
-        points
-            .iter()
-            .fold(start, |hash, point| hash.bytes(&PublicKey::as_bytes(&point.encode())[..]))
-            .finish()
-    };
-    let mut wide = [0; 64];
-    wide[..32].copy_from_slice(&half(0).0);
-    wide[32..].copy_from_slice(&half(1).0);
-    Scalar::from_wide(&wide)
-}
+const LABEL: &str = "postern-dleq-v1";

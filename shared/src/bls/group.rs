@@ -6,9 +6,13 @@
 #![allow(unsafe_code)]
 
 use super::{PublicKey, Signature};
-use blst::{BLST_ERROR, blst_fp12, blst_fr, blst_p1, blst_p1_affine, blst_p2, blst_p2_affine, blst_scalar};
+use alloc::{vec, vec::Vec};
+use blst::{
+    BLST_ERROR, blst_fp, blst_fp2, blst_fp12, blst_fr, blst_p1, blst_p1_affine, blst_p2, blst_p2_affine,
+    blst_scalar,
+};
 use core::ops::{Add, AddAssign, Mul, MulAssign, Neg, Sub, SubAssign};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Bits of a scalar.
 const SCALAR_BITS: usize = 255;
@@ -46,12 +50,13 @@ impl From<BLST_ERROR> for PointError {
 #[derive(Clone, Default)]
 pub struct Scalar(blst_fr);
 
-/// A point of G1, in the subgroup.
-#[derive(Clone, Copy)]
+/// A point of G1, in the subgroup. It may be a secret (the key of a sealed share): it is never copied without a word,
+/// wiped on drop and never printed.
+#[derive(Clone)]
 pub struct G1(blst_p1);
 
-/// A point of G2, in the subgroup. It may be a secret (an exit signature before its release): it is never printed.
-#[derive(Clone, Copy)]
+/// A point of G2, in the subgroup. It may be a secret (a share of an exit signature), like a [`G1`].
+#[derive(Clone)]
 pub struct G2(blst_p2);
 
 impl Scalar {
@@ -95,9 +100,9 @@ impl Scalar {
         canonical.then_some(Self(fr))
     }
 
-    /// The 32 big-endian bytes. For a secret, wipe them after use.
+    /// The 32 big-endian bytes of what is no secret; else see [`Self::to_secret_bytes`].
     pub fn to_bytes(&self) -> [u8; 32] {
-        let mut bytes = self.little_endian();
+        let mut bytes = *self.little_endian();
         bytes.reverse();
         bytes
     }
@@ -119,11 +124,21 @@ impl Scalar {
         self.0.l.iter().fold(0, |all, limb| all | limb) == 0
     }
 
-    fn little_endian(&self) -> [u8; 32] {
+    /// The 32 big-endian bytes of a secret, on the heap, so that no move leaves a copy behind.
+    pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(self.little_endian().to_vec());
+        bytes.reverse();
+        bytes
+    }
+
+    fn little_endian(&self) -> Zeroizing<[u8; 32]> {
+        let mut bytes = Zeroizing::new([0; 32]);
         let mut scalar = blst_scalar::default();
         // SAFETY: both are live values.
         unsafe { blst::blst_scalar_from_fr(&mut scalar, &self.0) };
-        core::mem::take(&mut scalar.b)
+        bytes.copy_from_slice(&scalar.b);
+        scalar.b.zeroize();
+        bytes
     }
 }
 
@@ -161,9 +176,10 @@ macro_rules! scalar_operation {
     ($operation:ident, $method:ident, $assign:ident, $assign_method:ident, $call:path) => {
         impl<'a> $assign<&'a Scalar> for Scalar {
             fn $assign_method(&mut self, other: &'a Scalar) {
-                let left = self.0;
-                // SAFETY: all are live values; the result may overwrite an operand.
-                unsafe { $call(&mut self.0, &left, &other.0) };
+                // No copy of the left operand, which may be a secret.
+                let this: *mut blst_fr = &mut self.0;
+                // SAFETY: both are live values; blst allows the result to overwrite an operand.
+                unsafe { $call(this, this, &other.0) };
             }
         }
         impl $assign for Scalar {
@@ -192,7 +208,7 @@ scalar_operation!(Mul, mul, MulAssign, mul_assign, blst::blst_fr_mul);
 
 macro_rules! group {
     ($point:ident, $encoded:ident, $affine:ident, $raw:ident, $generator:path, $uncompress:path, $in_group:path,
-     $from_affine:path, $compress:path, $add:path, $negate:path, $mult:path, $is_inf:path) => {
+     $from_affine:path, $compress:path, $add:path, $negate:path, $mult:path, $is_inf:path, $wipe:expr) => {
         impl $point {
             /// The group's fixed generator.
             pub fn generator() -> Self {
@@ -213,21 +229,35 @@ macro_rules! group {
 
             /// Reads a compressed point: canonical, on the curve and in the subgroup. The identity is a point.
             pub fn decode(bytes: &$encoded) -> Result<Self, PointError> {
+                Self::from_bytes(&bytes.0)
+            }
+
+            /// Reads a compressed point where it lies, which may be a secret's place.
+            pub fn from_bytes(bytes: &[u8; $encoded::SIZE]) -> Result<Self, PointError> {
                 let mut affine = $affine::default();
-                let mut point = $raw::default();
+                let mut point = Self::identity();
                 // SAFETY: as many bytes are read as the encoding has (its first byte must say 'compressed', checked
                 // by blst); the others are live values.
-                unsafe {
-                    match $uncompress(&mut affine, bytes.0.as_ptr()) {
-                        BLST_ERROR::BLST_SUCCESS => {}
-                        error => return Err(error.into()),
+                let result = unsafe {
+                    match $uncompress(&mut affine, bytes.as_ptr()) {
+                        BLST_ERROR::BLST_SUCCESS if $in_group(&affine) => {
+                            $from_affine(&mut point.0, &affine);
+                            Ok(point)
+                        }
+                        BLST_ERROR::BLST_SUCCESS => Err(PointError::NotInSubgroup),
+                        error => Err(error.into()),
                     }
-                    if !$in_group(&affine) {
-                        return Err(PointError::NotInSubgroup);
-                    }
-                    $from_affine(&mut point, &affine);
-                }
-                Ok(Self(point))
+                };
+                [&mut affine.x, &mut affine.y].into_iter().for_each($wipe);
+                result
+            }
+
+            /// The compressed form of a secret, on the heap, so that no move leaves a copy behind.
+            pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
+                let mut bytes = Zeroizing::new(vec![0; $encoded::SIZE]);
+                // SAFETY: as many bytes are written as the vector has.
+                unsafe { $compress(bytes.as_mut_ptr(), &self.0) };
+                bytes
             }
 
             /// The compressed form.
@@ -250,12 +280,18 @@ macro_rules! group {
 
         impl Zeroize for $point {
             fn zeroize(&mut self) {
-                self.0.x = Default::default();
-                self.0.y = Default::default();
-                self.0.z = Default::default();
-                core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+                let $raw { x, y, z } = &mut self.0;
+                [x, y, z].into_iter().for_each($wipe);
             }
         }
+
+        impl Drop for $point {
+            fn drop(&mut self) {
+                self.zeroize();
+            }
+        }
+
+        impl ZeroizeOnDrop for $point {}
 
         impl Default for $point {
             fn default() -> Self {
@@ -286,17 +322,25 @@ macro_rules! group {
             }
         }
 
+        impl Neg for &$point {
+            type Output = $point;
+            fn neg(self) -> $point {
+                -self.clone()
+            }
+        }
+
         impl<'a> AddAssign<&'a Self> for $point {
             fn add_assign(&mut self, other: &'a Self) {
-                let left = self.0;
-                // SAFETY: all are live values; this addition is complete.
-                unsafe { $add(&mut self.0, &left, &other.0) };
+                let this: *mut $raw = &mut self.0;
+                // SAFETY: both are live values; blst allows the result to overwrite an operand. This addition is
+                // complete.
+                unsafe { $add(this, this, &other.0) };
             }
         }
 
         impl<'a> SubAssign<&'a Self> for $point {
             fn sub_assign(&mut self, other: &'a Self) {
-                *self += &-*other;
+                *self += &-other;
             }
         }
 
@@ -342,16 +386,23 @@ macro_rules! group {
             }
         }
 
+        impl<'a> Mul<&'a Scalar> for &$point {
+            type Output = $point;
+            /// In constant time.
+            fn mul(self, scalar: &'a Scalar) -> $point {
+                let mut product = $point::identity();
+                let bytes = scalar.little_endian();
+                // SAFETY: 255 bits are read from 32 bytes.
+                unsafe { $mult(&mut product.0, &self.0, bytes.as_ptr(), SCALAR_BITS) };
+                product
+            }
+        }
+
         impl<'a> Mul<&'a Scalar> for $point {
             type Output = Self;
             /// In constant time.
             fn mul(self, scalar: &'a Scalar) -> Self {
-                let mut product = $raw::default();
-                let mut bytes = scalar.little_endian();
-                // SAFETY: 255 bits are read from 32 bytes.
-                unsafe { $mult(&mut product, &self.0, bytes.as_ptr(), SCALAR_BITS) };
-                bytes.zeroize();
-                Self(product)
+                &self * scalar
             }
         }
     };
@@ -369,7 +420,8 @@ group!(
     blst::blst_p1_add_or_double,
     blst::blst_p1_cneg,
     blst::blst_p1_mult,
-    blst::blst_p1_is_inf
+    blst::blst_p1_is_inf,
+    |coordinate: &mut blst_fp| coordinate.l.zeroize()
 );
 group!(
     G2,
@@ -384,17 +436,9 @@ group!(
     blst::blst_p2_add_or_double,
     blst::blst_p2_cneg,
     blst::blst_p2_mult,
-    blst::blst_p2_is_inf
+    blst::blst_p2_is_inf,
+    |coordinate: &mut blst_fp2| coordinate.fp.iter_mut().for_each(|half| half.l.zeroize())
 );
-
-impl G1 {
-    fn affine(&self) -> blst_p1_affine {
-        let mut affine = blst_p1_affine::default();
-        // SAFETY: both are live values.
-        unsafe { blst::blst_p1_to_affine(&mut affine, &self.0) };
-        affine
-    }
-}
 
 impl G2 {
     /// Hashes a message to the curve (RFC 9380, `BLS12381G2_XMD:SHA-256_SSWU_RO_`) under a domain tag.
@@ -414,18 +458,22 @@ impl G2 {
         }
         Self(point)
     }
-
-    fn affine(&self) -> blst_p2_affine {
-        let mut affine = blst_p2_affine::default();
-        // SAFETY: both are live values.
-        unsafe { blst::blst_p2_to_affine(&mut affine, &self.0) };
-        affine
-    }
 }
 
 /// Whether `e(a1, a2) = e(b1, b2)`: two Miller loops, one final exponentiation.
 pub fn pairings_equal(a1: &G1, a2: &G2, b1: &G1, b2: &G2) -> bool {
-    let left = blst_fp12::miller_loop(&a2.affine(), &a1.affine());
-    let right = blst_fp12::miller_loop(&b2.affine(), &b1.affine());
-    blst_fp12::finalverify(&left, &right)
+    blst_fp12::finalverify(&miller_loop(a1, a2), &miller_loop(b1, b2))
+}
+
+fn miller_loop(first: &G1, second: &G2) -> blst_fp12 {
+    let (mut p, mut q) = (blst_p1_affine::default(), blst_p2_affine::default());
+    // SAFETY: all are live values.
+    unsafe {
+        blst::blst_p1_to_affine(&mut p, &first.0);
+        blst::blst_p2_to_affine(&mut q, &second.0);
+    }
+    let product = blst_fp12::miller_loop(&q, &p);
+    // The second may be a share of an exit.
+    q.x.fp.iter_mut().chain(&mut q.y.fp).for_each(|half| half.l.zeroize());
+    product
 }

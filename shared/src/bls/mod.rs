@@ -6,12 +6,15 @@
 mod commitments;
 mod dleq;
 mod group;
+mod knowledge;
 
 pub use commitments::{Commitments, CommitmentsError};
-pub use dleq::{DleqProof, ScalarBytes};
+pub use dleq::DleqProof;
 pub use group::{G1, G2, PointError, Scalar, pairings_equal};
+pub use knowledge::KnowledgeProof;
 
 use crate::bytes::byte_newtype;
+use crate::hash::Transcriber;
 
 byte_newtype!(
     /// A compressed point of G1.
@@ -20,6 +23,10 @@ byte_newtype!(
 byte_newtype!(
     /// A compressed point of G2.
     Signature, 96
+);
+byte_newtype!(
+    /// A public scalar, big-endian.
+    ScalarBytes, 32
 );
 
 /// Hash-to-curve domain of Ethereum's signatures (consensus-specs, BLS signatures).
@@ -65,4 +72,16 @@ impl Signature {
 /// Checks `e(G, signature) = e(key, hashed)`: one product of two pairings.
 pub fn verify_point(key: &G1, hashed: &G2, signature: &G2) -> Result<(), VerifyError> {
     if pairings_equal(&G1::generator(), signature, key, hashed) { Ok(()) } else { Err(VerifyError::Mismatch) }
+}
+
+/// The Fiat-Shamir challenge of a proof about these points, under a label of its own.
+fn challenge(label: &'static str, context: &[u8], points: &[&G1]) -> Scalar {
+    let half = |number: u64| {
+        let start = Transcriber::new(label).number(number).bytes(context);
+        points.iter().fold(start, |hash, point| hash.bytes(&point.encode().0)).finish()
+    };
+    let mut wide = [0; 64];
+    wide[..32].copy_from_slice(&half(0).0);
+    wide[32..].copy_from_slice(&half(1).0);
+    Scalar::from_wide(&wide)
 }

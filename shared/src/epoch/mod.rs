@@ -254,8 +254,22 @@ pub fn quorum(manifest: &Manifest) -> usize {
 
 /// The newest manifest of a chain that begins after `start`.
 pub fn follow(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Manifest, ChainError> {
+    epochs.iter().try_fold(start.clone(), |manifest, next| next_of(&manifest, next))
+}
+
+/// The pool managers of a chain that begins with `start`, each once, the oldest first: pools of all of them are served.
+pub fn pool_managers(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Address>, ChainError> {
+    let mut managers = alloc::vec![start.contracts.pool_manager];
     epochs.iter().try_fold(start.clone(), |manifest, next| {
-        next.verify(&manifest)
-            .map_err(|source| ChainError { epoch: manifest.epoch.saturating_add(1), source })
-    })
+        let manifest = next_of(&manifest, next)?;
+        if !managers.contains(&manifest.contracts.pool_manager) {
+            managers.push(manifest.contracts.pool_manager);
+        }
+        Ok(manifest)
+    })?;
+    Ok(managers)
+}
+
+fn next_of(manifest: &Manifest, next: &SignedEpoch) -> Result<Manifest, ChainError> {
+    next.verify(manifest).map_err(|source| ChainError { epoch: manifest.epoch.saturating_add(1), source })
 }

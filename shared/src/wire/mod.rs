@@ -19,7 +19,7 @@ use crate::epoch::SignedEpoch;
 use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
 use crate::identity::Identity;
-use crate::ids::{CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
+use crate::ids::{Address, CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
 use crate::message::{Attestation, Broadcast, Certificates, Challenge, Envelope, Step};
 use crate::record::{KeySlot, LogHead, SealedError, SealedRecord};
 use crate::transcript::Transcript;
@@ -54,7 +54,7 @@ pub enum Request {
     Retry(PoolId),
     /// Repeat every output that was not acknowledged.
     Resume,
-    /// Outputs up to this sequence number are stored.
+    /// Outputs up to this sequence number are stored. Refused if the last of them was not handed out on this connection.
     Acknowledge(u64),
     /// Give a report over zeros, which proves nothing about anybody: it says which certificates the machine needs.
     Report,
@@ -402,6 +402,8 @@ pub enum Notice {
     Stale(StaleLog),
     /// A peer was restored from a state that is not the newest, and was told so.
     StalePeer(StaleLog),
+    /// A secret for this member's enclave was withheld: the manifest has declared that enclave dead.
+    Withheld(MemberId),
 }
 
 /// Why a request was refused.
@@ -432,6 +434,9 @@ pub enum Rejection {
     /// Bytes that are no message.
     #[error("the message does not decode")]
     Malformed,
+    /// Longer than anything that an honest enclave says: it counts as not said.
+    #[error("longer than any honest message of its kind")]
+    TooLong,
     /// A message for somebody else.
     #[error("the message is for another member")]
     Misdirected,
@@ -462,6 +467,16 @@ pub enum Rejection {
     /// A claim that contradicts an earlier one.
     #[error("the event contradicts an earlier one")]
     ContradictoryEvent,
+    /// An event of another chain than the manifest's.
+    #[error("the event is of chain {0}, not of the manifest's")]
+    OtherChain(u64),
+    /// An event of a contract that is none of the DAO's pool managers, now or in any epoch that this enclave knows.
+    ///
+    /// Not transient, though an epoch that is still to come may name the contract: a host hands every epoch that it knows
+    /// to its enclave before it reports events, and reports all of them again whenever it has connected again. To wait
+    /// would hold up the events behind this one.
+    #[error("the event is of contract {0}, which no epoch so far names as pool manager")]
+    OtherContract(Address),
     /// There is no aborted ceremony to retry.
     #[error("nothing to retry")]
     NothingToRetry,
@@ -501,9 +516,15 @@ pub enum Rejection {
     /// Another enclave than the one that was admitted for this member's machine.
     #[error("{0} was admitted with another enclave")]
     OtherEnclave(MemberId),
+    /// More questions of one member than are answered between two ticks. It asks again at its own next tick.
+    #[error("too many challenges of one member")]
+    TooOften,
     /// Too much is open: acknowledge outputs first.
     #[error("too many open outputs or ceremonies")]
     Busy,
+    /// An acknowledgement of outputs that the host can't have stored.
+    #[error("outputs can't be acknowledged that were not handed out on this connection")]
+    NotHandedOut,
 }
 
 impl Rejection {

@@ -15,10 +15,17 @@ use crate::{
 /// The intermediate of cloud providers' keys (ASVK), DER. Its key is the ASK's: only the name is another.
 pub fn asvk() -> Vec<u8> {
     static ISSUED: OnceLock<Vec<u8>> = OnceLock::new();
-    ISSUED.get_or_init(issue_asvk).clone()
+    ISSUED.get_or_init(|| intermediate(&name(&format!("SEV-VLEK-{}", line())), 9)).clone()
 }
 
-fn issue_asvk() -> Vec<u8> {
+/// Another certificate of the simulation's intermediate, as genuine as its own: name and key are the same, the serial
+/// number is this one.
+pub fn another_ask(serial: u8) -> Vec<u8> {
+    let ask = Certificate::from_der(keys::ASK).expect("the committed certificate is one");
+    intermediate(&ask.tbs_certificate().subject().to_der().expect("a name encodes"), serial)
+}
+
+fn intermediate(subject: &[u8], serial: u8) -> Vec<u8> {
     let ask = Certificate::from_der(keys::ASK).expect("the committed certificate is one");
     let body = ask.tbs_certificate();
     let encoded = |value: &dyn Fn() -> x509_cert::der::Result<Vec<u8>>| value().expect("it came from DER");
@@ -32,11 +39,11 @@ fn issue_asvk() -> Vec<u8> {
         der::SEQUENCE,
         &[
             &der::explicit(0, &der::integer(2)),
-            &der::integer(9),
+            &der::integer(serial),
             PSS,
             &encoded(&|| body.issuer().to_der()),
             &encoded(&|| body.validity().to_der()),
-            &name(&format!("SEV-VLEK-{}", line())),
+            subject,
             &encoded(&|| body.subject_public_key_info().to_der()),
             &der::explicit(3, &der::value(der::SEQUENCE, &[&extensions.concat()])),
         ],

@@ -4,7 +4,6 @@ use crate::machine::Machine;
 use postern_enclave::platform::{DerivedKey, KeyRequest, PlatformError};
 use postern_shared::snp::RawTcb;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 /// `INVALID_PARAM` of the firmware.
 const INVALID_PARAM: u64 = 0x16;
@@ -33,9 +32,12 @@ pub(crate) fn derive(
         KeyAnswer::Honest if request.guest_svn > machine.guest_svn => {
             Err(PlatformError::Key { status: INVALID_PARAM })
         }
-        KeyAnswer::Honest => DerivedKey::from_firmware(Zeroizing::new(key(machine, request))),
+        KeyAnswer::Honest => DerivedKey::from_firmware(|answer| {
+            *answer = key(machine, request);
+            Ok(())
+        }),
         KeyAnswer::Status(status) => Err(PlatformError::Key { status }),
-        KeyAnswer::Zeros => DerivedKey::from_firmware(Zeroizing::new([0; 32])),
+        KeyAnswer::Zeros => DerivedKey::from_firmware(|_| Ok(())),
     }
 }
 

@@ -65,7 +65,7 @@ mod psp;
 mod randomness;
 mod vcek;
 
-pub use ark::{RevocationList, asvk};
+pub use ark::{RevocationList, another_ask, asvk};
 pub use derived_key::KeyAnswer;
 pub use fields::ReportFields;
 pub use keys::trust_anchor;

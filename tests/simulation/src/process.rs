@@ -2,7 +2,7 @@
 
 use crate::{Machine, Misbehaviour, SoftwarePsp};
 use postern_enclave::core::Core;
-use postern_enclave::shell;
+use postern_enclave::shell::{self, Limits};
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -92,7 +92,8 @@ pub fn run(socket: &Path, machine: &Path) -> Result<(), ProcessError> {
     }
     let listener = UnixListener::bind(socket).map_err(ProcessError::Socket)?;
     let accept = || listener.accept().map(|(stream, _)| stream);
-    let failed = shell::serve_each(&mut core, accept, |error| eprintln!("simulated enclave: {error}"));
+    let ended = |error: &_| eprintln!("simulated enclave: {error}");
+    let failed = shell::serve_each(&mut core, &Limits::default(), accept, ended);
     Err(ProcessError::Socket(failed))
 }
 

@@ -1,88 +1,123 @@
 //! What each step's statement may falsely say: something made up, or something that somebody else has said.
 
-use super::Scene;
+use super::{Corrupt, Scene};
+use crate::attack;
 use postern_shared::bls::{G1, G2, PublicKey, Scalar, Signature};
 use postern_shared::codec;
-use postern_shared::ids::{Digest, MemberId};
+use postern_shared::ids::Digest;
 use postern_shared::keygen::Deal;
-use postern_shared::message::{Broadcast, Step};
-use postern_shared::pairwise::EncryptedShare;
+use postern_shared::message::{Broadcast, Slot, Step};
 use postern_shared::presign::Split;
+use postern_shared::sealed_shares::{EncryptedShare, SealedShares};
 
-/// What a deal or a split of somebody else's is good for: its parts, to be passed off as one's own.
+/// The parts of a deal or a split of somebody else's, to be passed off as one's own.
 struct Stolen {
     commitments: Vec<PublicKey>,
     possession: Option<Signature>,
-    ephemeral: PublicKey,
-    shares: Vec<EncryptedShare>,
+    sealed: SealedShares,
 }
 
 /// A deal or split of somebody else's, from this ceremony or any other that hosts have seen.
-fn stolen(liar: MemberId, scene: &Scene<'_>, rng: &mut fastrand::Rng) -> Option<Stolen> {
+fn stolen(liar: &Corrupt, scene: &Scene<'_>, rng: &mut fastrand::Rng) -> Option<Stolen> {
+    let own = liar.keys.identity().member;
     let dealt =
-        |said: &&Broadcast| said.slot.from != liar && matches!(said.slot.step, Step::Deal | Step::Split);
+        |said: &&Broadcast| said.slot.from != own && matches!(said.slot.step, Step::Deal | Step::Split);
     let found: Vec<&Broadcast> = scene.heard.values().filter(dealt).collect();
     let said = rng.choice(found)?;
     if said.slot.step == Step::Deal {
-        let Deal { commitments, possession, ephemeral, shares } = codec::decode(&said.body).ok()?;
-        return Some(Stolen { commitments, possession: Some(possession), ephemeral, shares });
+        let Deal { commitments, possession, sealed } = codec::decode(&said.body).ok()?;
+        return Some(Stolen { commitments, possession: Some(possession), sealed });
     }
-    let Split { commitments, ephemeral, shares } = codec::decode(&said.body).ok()?;
-    Some(Stolen { commitments, possession: None, ephemeral, shares })
+    let Split { commitments, sealed } = codec::decode(&said.body).ok()?;
+    Some(Stolen { commitments, possession: None, sealed })
+}
+
+/// How a liar seals what it deals.
+enum Sealing {
+    /// With a key that it knows, and a proof of that.
+    Known(Scalar),
+    /// As it is: with a proof that may be about something else.
+    AsItIs,
+    /// Under the key that somebody else has made, who has proved to know it.
+    Stolen(SealedShares),
+}
+
+impl Sealing {
+    /// With its enclave's key, or another that it knows: its shares are then rubbish.
+    fn own(liar: &Corrupt, slot: Slot, rng: &mut fastrand::Rng) -> Self {
+        match rng.u8(..8) {
+            0 => Self::AsItIs,
+            1 => Self::Known(Scalar::from_u64(rng.u64(1..))),
+            _ => Self::Known(attack::ephemeral(liar, slot)),
+        }
+    }
+
+    fn apply(
+        self,
+        sealed: SealedShares,
+        liar: &Corrupt,
+        slot: Slot,
+        rest: &impl serde::Serialize,
+        rng: &mut fastrand::Rng,
+    ) -> SealedShares {
+        match self {
+            Self::AsItIs => sealed,
+            Self::Known(ephemeral) => attack::proved(liar, slot, rest, &ephemeral, sealed.shares),
+            Self::Stolen(stolen) if rng.bool() => SealedShares { shares: sealed.shares, ..stolen },
+            Self::Stolen(stolen) => SealedShares { ephemeral: stolen.ephemeral, ..sealed },
+        }
+    }
 }
 
 /// Another deal than promised, in ways that a careless recipient would take.
 pub(super) fn distort_deal(
     mut deal: Deal,
-    liar: MemberId,
+    slot: Slot,
+    liar: &Corrupt,
     scene: &Scene<'_>,
     rng: &mut fastrand::Rng,
 ) -> Deal {
-    match (rng.u8(..13), stolen(liar, scene, rng)) {
-        (7, Some(stolen)) => deal.ephemeral = stolen.ephemeral,
+    let mut sealing = Sealing::own(liar, slot, rng);
+    match (rng.u8(..12), stolen(liar, scene, rng)) {
+        (6 | 7, Some(stolen)) => sealing = Sealing::Stolen(stolen.sealed),
         (8, Some(stolen)) => deal.commitments = stolen.commitments,
         (9, Some(stolen)) => deal.possession = stolen.possession.unwrap_or(deal.possession),
-        (10, Some(stolen)) => deal.shares = stolen.shares,
+        (10, Some(stolen)) => deal.sealed = stolen.sealed,
         (11, Some(stolen)) => {
-            deal.ephemeral = stolen.ephemeral;
-            deal.shares = stolen.shares;
-        }
-        (12, Some(stolen)) => {
             deal.commitments = stolen.commitments;
             deal.possession = stolen.possession.unwrap_or(deal.possession);
         }
         (0, _) => drop(deal.commitments.pop()),
         (1, _) => deal.commitments.push(point(rng)),
         (2, _) => set_first(&mut deal.commitments, point(rng)),
-        (3, _) => distort_shares(&mut deal.shares, rng),
-        (4, _) => set_last(&mut deal.commitments, G1::identity().encode()),
-        (5, _) => deal.possession = signature(rng),
-        _ => deal.ephemeral = point(rng),
+        (3, _) => set_last(&mut deal.commitments, G1::identity().encode()),
+        (4, _) => deal.possession = signature(rng),
+        _ => distort_shares(&mut deal.sealed.shares, rng),
     }
+    let rest = deal.rest();
+    deal.sealed = sealing.apply(deal.sealed, liar, slot, &rest, rng);
     deal
 }
 
 /// A split that some guardian can't use, in ways that a careless one would take.
 pub(super) fn distort_split(
     mut split: Split,
-    liar: MemberId,
+    slot: Slot,
+    liar: &Corrupt,
     scene: &Scene<'_>,
     rng: &mut fastrand::Rng,
 ) -> Split {
-    match (rng.u8(..9), stolen(liar, scene, rng)) {
-        (5, Some(stolen)) => split.ephemeral = stolen.ephemeral,
+    let mut sealing = Sealing::own(liar, slot, rng);
+    match (rng.u8(..8), stolen(liar, scene, rng)) {
+        (4 | 5, Some(stolen)) => sealing = Sealing::Stolen(stolen.sealed),
         (6, Some(stolen)) => split.commitments = stolen.commitments,
-        (7, Some(stolen)) => split.shares = stolen.shares,
-        (8, Some(stolen)) => {
-            split.ephemeral = stolen.ephemeral;
-            split.shares = stolen.shares;
-        }
+        (7, Some(stolen)) => split.sealed = stolen.sealed,
         (0, _) => drop(split.commitments.pop()),
         (1, _) => split.commitments.push(point(rng)),
         (2, _) => set_first(&mut split.commitments, point(rng)),
-        (3, _) => split.ephemeral = point(rng),
-        _ => distort_shares(&mut split.shares, rng),
+        _ => distort_shares(&mut split.sealed.shares, rng),
     }
+    split.sealed = sealing.apply(split.sealed, liar, slot, &split.commitments, rng);
     split
 }
 

@@ -3,75 +3,83 @@
 //! An honest recipient publishes the key of a ciphertext only to convict the dealer. If a key that one has published opens
 //! what an *honest* dealer has dealt to it, in whatever ceremony, then complaints decrypt for whoever provokes them.
 
+use crate::cluster::Cluster;
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
-use postern_shared::fault::{Fault, Proof, accused};
-use postern_shared::ids::{CeremonyId, MemberId};
-use postern_shared::keygen::Deal;
-use postern_shared::message::{Broadcast, Step};
-use postern_shared::pairwise::{EncryptedShare, Pair};
-use postern_shared::presign::Split;
+use postern_shared::fault::{Fault, Proof};
+use postern_shared::identity::Identity;
+use postern_shared::ids::MemberId;
+use postern_shared::keygen::{Deal, Verdict};
+use postern_shared::message::{Broadcast, Slot, Step};
+use postern_shared::presign::{Acknowledge, Split};
+use postern_shared::sealed_shares::{CheckedShares, Opening, Pair, TAG_SIZE};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Formatter, Result as Written};
 
-/// A key that a statement makes public: the recipient whose it is, and the point.
+/// A key that a statement makes public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disclosed {
+struct Disclosed {
     /// Whose ciphertexts it is meant to open.
-    pub recipient: MemberId,
+    recipient: MemberId,
     /// The shared point.
-    pub shared: PublicKey,
+    shared: PublicKey,
 }
 
-/// The keys that a statement makes public, in its own accusation and in those that it accuses.
-pub fn disclosed(statement: &Broadcast) -> Vec<Disclosed> {
-    let mut found = Vec::new();
-    let mut next = accused(statement);
-    while let Some(Fault { proof, .. }) = next {
-        next = match proof {
-            Proof::BadShare { recipient, opening, .. } => {
-                found.push(Disclosed { recipient, shared: opening.shared });
-                None
+/// The key that a statement makes public, if it is a complaint.
+fn disclosed(statement: &Broadcast) -> Option<Disclosed> {
+    let (recipient, Opening { shared, .. }) = match statement.slot.step {
+        Step::Verdict => match codec::decode(&statement.body) {
+            Ok(Verdict::Reject(Fault { proof: Proof::BadShare { recipient, opening, .. }, .. })) => {
+                (recipient, opening)
             }
-            Proof::FalseAccusation(accusation) => accused(&accusation),
-            _ => None,
+            _ => return None,
+        },
+        Step::Acknowledge => match codec::decode(&statement.body) {
+            Ok(Acknowledge::Bad { opening, .. }) => (statement.slot.from, opening),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Disclosed { recipient, shared })
+}
+
+/// The ciphertexts of a deal or split that is well-formed, and how many there are.
+pub(super) fn dealt(statement: &Broadcast) -> Option<(CheckedShares, usize)> {
+    let check = |sealed: postern_shared::sealed_shares::SealedShares, rest: Rest| {
+        let count = sealed.shares.len();
+        let size = sealed.shares.first()?.0.len().checked_sub(TAG_SIZE)?;
+        let checked = match rest {
+            Rest::Deal(rest) => sealed.check(statement.slot, &rest, count, size),
+            Rest::Split(rest) => sealed.check(statement.slot, &rest, count, size),
         };
-    }
-    found
-}
-
-/// The ciphertexts of a deal or split.
-pub fn dealt(statement: &Broadcast) -> Vec<EncryptedShare> {
+        Some((checked.ok()?, count))
+    };
     match statement.slot.step {
-        Step::Deal => codec::decode::<Deal>(&statement.body).map_or_else(|_| Vec::new(), |deal| deal.shares),
-        Step::Split => {
-            codec::decode::<Split>(&statement.body).map_or_else(|_| Vec::new(), |split| split.shares)
+        Step::Deal => {
+            let deal: Deal = codec::decode(&statement.body).ok()?;
+            let rest = Rest::Deal(deal.rest());
+            check(deal.sealed, rest)
         }
-        _ => Vec::new(),
+        Step::Split => {
+            let split: Split = codec::decode(&statement.body).ok()?;
+            check(split.sealed, Rest::Split(split.commitments))
+        }
+        _ => None,
     }
 }
 
-/// Ciphertexts of one deal or split, for whichever recipients.
-struct Dealt {
-    ceremony: CeremonyId,
-    dealer: MemberId,
-    shares: Vec<EncryptedShare>,
-}
-
-impl Dealt {
-    /// Whether a disclosed key opens one of the ciphertexts.
-    fn opens(&self, disclosed: &Disclosed) -> bool {
-        let pair = Pair { ceremony: self.ceremony, dealer: self.dealer, recipient: disclosed.recipient };
-        let Ok(shared) = disclosed.shared.decode() else { return false };
-        self.shares.iter().any(|share| pair.open(&shared, share).is_some())
-    }
+/// What the ciphertexts of a statement are bound to.
+enum Rest {
+    Deal((Vec<PublicKey>, postern_shared::bls::Signature)),
+    Split(Vec<PublicKey>),
 }
 
 /// Everything that honest enclaves have published and dealt so far.
 pub struct Adversary {
     corrupt: BTreeSet<MemberId>,
+    identities: BTreeMap<MemberId, Identity>,
     disclosed: Vec<Disclosed>,
-    dealt: BTreeMap<(CeremonyId, MemberId), Dealt>,
+    dealt: BTreeMap<Slot, (CheckedShares, usize)>,
 }
 
 /// A share of an honest dealer that a key opens which an honest recipient has published.
@@ -91,33 +99,39 @@ impl Display for Opened {
 
 impl Adversary {
     /// One that holds these enclaves' keys.
-    pub fn new(corrupt: BTreeSet<MemberId>) -> Self {
-        Self { corrupt, disclosed: Vec::new(), dealt: BTreeMap::new() }
+    pub fn new(cluster: &Cluster, corrupt: BTreeSet<MemberId>) -> Self {
+        let identities = cluster.nodes.iter().map(|node| (node.id, *node.keys().identity())).collect();
+        Self { corrupt, identities, disclosed: Vec::new(), dealt: BTreeMap::new() }
     }
 
     /// Hears a statement; tries what is new on what it knows.
     pub fn learn(&mut self, statement: &Broadcast) -> Option<Opened> {
-        if self.corrupt.contains(&statement.slot.from) {
+        let slot = statement.slot;
+        if self.corrupt.contains(&slot.from) {
             return None;
         }
-        for key in disclosed(statement) {
-            // What a corrupted recipient gets is the adversary's anyway.
-            if self.corrupt.contains(&key.recipient) || self.disclosed.contains(&key) {
-                continue;
-            }
-            if let Some(dealt) = self.dealt.values().find(|dealt| dealt.opens(&key)) {
-                return Some(Opened { recipient: key.recipient, dealer: dealt.dealer });
-            }
+        // What a corrupted recipient gets is the adversary's anyway.
+        let key = disclosed(statement).filter(|key| !self.corrupt.contains(&key.recipient));
+        if let Some(key) = key.filter(|key| !self.disclosed.contains(key)) {
             self.disclosed.push(key);
+            let opened = self.dealt.iter().find(|(slot, dealt)| self.opens(&key, **slot, dealt));
+            return opened.map(|(slot, _)| Opened { recipient: key.recipient, dealer: slot.from });
         }
-        let shares = dealt(statement);
-        if shares.is_empty() {
-            return None;
-        }
-        let (ceremony, dealer) = (statement.slot.ceremony, statement.slot.from);
-        let dealt = Dealt { ceremony, dealer, shares };
-        let opening = self.disclosed.iter().find(|key| dealt.opens(key)).copied();
-        self.dealt.insert((ceremony, dealer), dealt);
-        opening.map(|key| Opened { recipient: key.recipient, dealer })
+        let dealt = dealt(statement)?;
+        let opening = self.disclosed.iter().find(|key| self.opens(key, slot, &dealt));
+        let opened = opening.map(|key| Opened { recipient: key.recipient, dealer: slot.from });
+        self.dealt.insert(slot, dealt);
+        opened
+    }
+
+    /// Whether a key opens one of the ciphertexts of a statement.
+    fn opens(&self, key: &Disclosed, slot: Slot, (shares, count): &(CheckedShares, usize)) -> bool {
+        let (Some(dealer), Some(recipient), Ok(shared)) =
+            (self.identities.get(&slot.from), self.identities.get(&key.recipient), key.shared.decode())
+        else {
+            return false;
+        };
+        let pair = Pair { slot, dealer, recipient };
+        (0..*count).any(|position| shares.open(&pair, position, |_| shared.clone()).is_some())
     }
 }

@@ -9,24 +9,24 @@ mod complaints;
 pub mod disclosed;
 
 use crate::attack;
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, Node, pool};
 use bodies::{digest, distort_deal, distort_split, signature};
-use complaints::complaint;
+use complaints::{complaint, complaint_about_split};
 use fastrand::Rng;
 use postern_enclave::coins::Coins;
 use postern_enclave::keys::IdentityKeys;
 use postern_shared::bls::Scalar;
 use postern_shared::codec;
-use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::keygen::{Commit, Confirm, KeygenTerms, PartialDeposit, Verdict};
-use postern_shared::message::{Broadcast, Envelope, PeerMessage, Slot, Step};
+use postern_shared::message::{Broadcast, Envelope, MAX_BODY, PeerMessage, Slot, Step};
 use postern_shared::presign::{Acknowledge, Split};
 use postern_shared::release::{Authorise, ReleaseRequest};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The longest body that any enclave may hear of.
-const LONGEST_BODY: usize = 8 << 10;
+const LONGEST_BODY: usize = MAX_BODY;
 /// How many different things a liar says in one slot at a time, at most.
 const MOST_AT_A_TIME: usize = 6;
 
@@ -56,6 +56,8 @@ pub struct Scene<'a> {
     pub cluster: &'a Cluster,
     /// What was said in every slot so far.
     pub heard: &'a BTreeMap<Slot, Broadcast>,
+    /// What liars have said instead.
+    pub lies: &'a BTreeMap<(Slot, Digest), Broadcast>,
 }
 
 /// A corrupted enclave, and what it has made up its mind to say. What it is told to do is in a number: the same number in
@@ -148,7 +150,7 @@ impl Liar {
             (0..terms.threshold).map(|_| Scalar::from_u64(rng.u64(1..))).collect();
         let mut deal = attack::deal(scene.cluster, &terms, &self.corrupt, &coefficients);
         if rng.u8(..8) != 0 {
-            deal = distort_deal(deal, self.id(), scene, rng);
+            deal = distort_deal(deal, Slot { step: Step::Deal, ..commit.slot }, &self.corrupt, scene, rng);
         }
         let slot = Slot { step: Step::Deal, ..commit.slot };
         let deal = self.corrupt.keys.sign(slot, codec::encode(&deal));
@@ -159,7 +161,7 @@ impl Liar {
 
     fn terms(&self, ceremony: CeremonyId, scene: &Scene<'_>) -> Option<KeygenTerms> {
         let own = &scene.cluster.node(self.id()).core;
-        let keygens = (1..=4).filter_map(|pool| own.keygen(PoolId(pool)));
+        let keygens = (1..=4).filter_map(|number| own.keygen(pool(number)));
         keygens.map(|keygen| keygen.terms()).find(|terms| terms.ceremony() == ceremony).cloned()
     }
 
@@ -191,7 +193,7 @@ impl Liar {
         Some(match honest.slot.step {
             Step::Commit => liar.restate(honest, &Commit { deal: digest(rng) }),
             Step::Deal => {
-                liar.restate(honest, &distort_deal(codec::decode(body).ok()?, self.id(), scene, rng))
+                liar.restate(honest, &distort_deal(codec::decode(body).ok()?, honest.slot, liar, scene, rng))
             }
             Step::Verdict => liar.restate(honest, &self.distort_verdict(honest, scene, rng)?),
             Step::Confirm => {
@@ -206,13 +208,13 @@ impl Liar {
             Step::Deposit => liar.restate(honest, &PartialDeposit { partial: signature(rng) }),
             Step::Split => {
                 let split: Split = codec::decode(body).ok()?;
-                liar.restate(honest, &distort_split(split, self.id(), scene, rng))
+                liar.restate(honest, &distort_split(split, honest.slot, liar, scene, rng))
             }
             Step::Acknowledge => {
                 let wrong = if rng.u8(..4) == 0 {
                     Acknowledge::Good(digest(rng))
                 } else {
-                    Acknowledge::Bad(Box::new(complaint(liar, honest.slot.ceremony, scene, rng)?))
+                    complaint_about_split(liar, honest.slot, scene, rng)?
                 };
                 liar.restate(honest, &wrong)
             }
@@ -237,7 +239,7 @@ impl Liar {
             return Some(if rng.bool() {
                 Verdict::Accept(Vec::new())
             } else {
-                Verdict::Reject(Box::new(complaint(rng)?))
+                Verdict::Reject(complaint(rng)?)
             });
         };
         // What was distorted before may have nothing left to distort.
@@ -258,7 +260,7 @@ impl Liar {
                     .copied()
                     .collect()
             }
-            _ => return Some(Verdict::Reject(Box::new(complaint(rng)?))),
+            _ => return Some(Verdict::Reject(complaint(rng)?)),
         }
         Some(Verdict::Accept(deals))
     }

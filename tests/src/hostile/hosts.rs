@@ -5,13 +5,20 @@ use super::world::World;
 use crate::cluster::Packet;
 use crate::corruption::Scene;
 use postern_shared::codec;
-use postern_shared::ids::MemberId;
-use postern_shared::message::{Broadcast, PeerMessage, Step};
+use postern_shared::ids::{Digest, MemberId};
+use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::wire::{Reply, Request};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How near to the front most packets are taken.
 const NEAR: usize = 8;
+
+/// Keeps a statement of a liar's, for those that lack it.
+fn keep(lies: &mut BTreeMap<(Slot, Digest), Broadcast>, bytes: &[u8]) {
+    if let Ok(PeerMessage::Broadcast(said)) = codec::decode(bytes) {
+        lies.insert((said.slot, Broadcast::digest_of(&said.body)), said);
+    }
+}
 
 impl World {
     pub(super) fn cut(&mut self, id: MemberId) {
@@ -48,8 +55,9 @@ impl World {
     /// Delivers a packet, or what a corrupted enclave says in its place.
     fn deliver_said(&mut self, mut packet: Packet, lie: Option<u32>) -> Reply {
         let Some(liar) = self.liars.get_mut(&packet.from) else { return self.deliver(packet) };
-        let scene = Scene { cluster: &self.cluster, heard: &self.watch.said };
+        let scene = Scene { cluster: &self.cluster, heard: &self.watch.said, lies: &self.lies };
         let mut said = liar.say(&packet.bytes, &scene, lie);
+        said.iter().filter(|bytes| **bytes != packet.bytes).for_each(|bytes| keep(&mut self.lies, bytes));
         // The last is what comes again if it may be accepted later.
         if let Some(last) = said.pop() {
             said.into_iter().for_each(|bytes| self.deliver_once(Packet { bytes, ..packet.clone() }));
@@ -84,9 +92,10 @@ impl World {
         let count = self.liars.len().max(1);
         let to = self.member(to);
         let Some((id, liar)) = self.liars.iter_mut().nth(usize::from(pick) % count) else { return };
-        let scene = Scene { cluster: &self.cluster, heard: &self.watch.said };
+        let scene = Scene { cluster: &self.cluster, heard: &self.watch.said, lies: &self.lies };
         let (from, bytes) = (*id, liar.volunteer(&scene, lie));
         if let Some(bytes) = bytes {
+            keep(&mut self.lies, &bytes);
             self.deliver_once(Packet { from, to, bytes });
         }
     }
@@ -149,6 +158,7 @@ impl World {
             .watch
             .said
             .values()
+            .chain(self.lies.values())
             .filter(|said| missing.contains(&(said.slot.ceremony, said.slot.step, said.slot.from)));
         let found = wanted.map(|said| Packet {
             from: said.slot.from,

@@ -1,7 +1,7 @@
 //! What must hold after every event, as far as one can tell from what enclaves have said and made.
 
 use super::world::World;
-use crate::cluster::{Cluster, Node, ceremony, deposit_requested, exit_requested, kind, pubkey};
+use crate::cluster::{Cluster, Node, ceremony, deposit_requested_of, exit_requested_of, kind, pubkey};
 use crate::corruption::disclosed::Adversary;
 use aho_corasick::AhoCorasick;
 use postern_shared::bls::PublicKey;
@@ -149,7 +149,7 @@ impl Watch {
         Self {
             said: BTreeMap::new(),
             culprits: BTreeSet::new(),
-            adversary: Adversary::new(corrupt.clone()),
+            adversary: Adversary::new(cluster, corrupt.clone()),
             corrupt,
             identities: cluster.nodes.iter().map(|node| node.keys().identity().to_bytes()).collect(),
             checked: BTreeMap::new(),
@@ -263,7 +263,7 @@ impl World {
             Artifact::Deposit { pool, data, .. } => {
                 // I2: all operators took part. I5: no two enclaves disagree on a pool's key.
                 let all = self.cluster.manifest.members.len();
-                if self.in_favour(&deposit_requested(pool.0)) < all {
+                if self.in_favour(&deposit_requested_of(*pool)) < all {
                     let what = format!("{pool}'s deposit was signed on too few hosts' word");
                     return Err(Invariant::I2.broken(what));
                 }
@@ -280,11 +280,11 @@ impl World {
             Artifact::Exit { pool, exit } => {
                 // I2: a threshold of guardians wanted it. I3: what is signed is what was agreed on.
                 let needed = usize::from(self.cluster.manifest.thresholds.guardian);
-                if self.in_favour(&exit_requested(pool.0)) < needed {
+                if self.in_favour(&exit_requested_of(*pool)) < needed {
                     let what = format!("{pool}'s exit was released on too few hosts' word");
                     return Err(Invariant::I2.broken(what));
                 }
-                if exit.message.validator_index != 1000 + u64::from(pool.0) {
+                if exit.message.validator_index != 1000 + u64::from(pool.number) {
                     return Err(Invariant::I3.broken(format!("{pool}'s exit is for another validator")));
                 }
                 let Some((_, key)) = self.watch.keys.get(pool) else {

@@ -4,12 +4,13 @@ use super::event::{Event, Script, Setup};
 use super::invariants::{Broken, Invariant, Watch};
 use super::logs::{Logs, Twin};
 use super::{Mishaps, Outcome};
-use crate::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest};
+use crate::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use crate::corruption::Liar;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
 use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::message::{Broadcast, Slot};
 use postern_shared::wire::{Reply, Request, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,8 @@ pub struct World {
     pub(super) twins: BTreeMap<MemberId, Twin>,
     /// What is known of what enclaves have said and made.
     pub(super) watch: Watch,
+    /// What liars have said instead of their enclaves: hosts that it was brought to keep it too.
+    pub(super) lies: BTreeMap<(Slot, Digest), Broadcast>,
     /// Found while something else was done.
     pub(super) broken: Option<Broken>,
     pub(super) trace: Digest,
@@ -83,6 +86,7 @@ impl World {
             rolled_back: BTreeSet::new(),
             twins: BTreeMap::new(),
             watch,
+            lies: BTreeMap::new(),
             broken: None,
             trace: Digest([0; 32]),
             indexed: false,
@@ -185,14 +189,14 @@ impl World {
 
     /// Once a key is there its validator gets an index.
     fn index(&mut self) {
-        let pools: Vec<PoolId> = (1..=self.pools).map(PoolId).collect();
+        let pools: Vec<PoolId> = (1..=self.pools).map(pool).collect();
         if self.indexed || pools.iter().any(|pool| self.cluster.pubkey(*pool).is_none()) {
             return;
         }
         self.indexed = true;
         for pool in pools {
             if let Some(pubkey) = self.cluster.pubkey(pool) {
-                let validator_index = 1000 + u64::from(pool.0);
+                let validator_index = 1000 + u64::from(pool.number);
                 self.announce(ChainEvent::ValidatorIndexed { pool, pubkey, validator_index });
             }
         }
@@ -202,7 +206,7 @@ impl World {
     fn want_exits(&mut self) {
         if self.indexed && !self.wanted {
             self.wanted = true;
-            (1..=self.pools).for_each(|pool| self.announce(exit_requested(pool)));
+            (1..=self.pools).for_each(|number| self.announce(exit_requested(number)));
         }
     }
 
@@ -251,7 +255,7 @@ impl World {
     }
 
     fn released(&self) -> usize {
-        (1..=self.pools).filter(|pool| !self.cluster.exits(PoolId(*pool)).is_empty()).count()
+        (1..=self.pools).filter(|number| !self.cluster.exits(pool(*number)).is_empty()).count()
     }
 
     /// Whether honest hosts must bring it to an end.

@@ -6,7 +6,7 @@ pub mod intruder;
 use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{self, Device, Machine, wait_for_driver};
-use postern_image::{COMMAND_LINE, Inputs, initramfs};
+use postern_image::{ANY_PORT, COMMAND_LINE, Inputs, initramfs};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,11 @@ use tempfile::TempDir;
 const PORT: u32 = 5000;
 /// A boot takes four seconds, and longer when other work shares the processors.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As `postern vm run` tells the kernel in emulation, where hosts come from high ports.
+pub fn emulated() -> String {
+    format!("{COMMAND_LINE} {ANY_PORT}")
+}
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace")
@@ -57,7 +62,7 @@ pub struct Vm {
 /// What is booted.
 pub struct Setup<'a> {
     pub image: &'a [u8],
-    pub command_line: &'a str,
+    pub command_line: String,
     pub kernel: PathBuf,
     /// QEMU's own, unless another is named; and that of the image starts nothing without a table of hashes.
     pub firmware: Option<PathBuf>,
@@ -72,12 +77,12 @@ impl<'a> Setup<'a> {
     /// As `postern vm run` boots it in emulation.
     pub fn new(image: &'a [u8]) -> Self {
         let kernel = input("vmlinuz");
-        Self { image, command_line: COMMAND_LINE, kernel, firmware: None, hashes: None, more: Vec::new() }
+        Self { image, command_line: emulated(), kernel, firmware: None, hashes: None, more: Vec::new() }
     }
 
     /// With the image's firmware, and the hashes of what is there.
     pub fn measured(image: &'a [u8]) -> Self {
-        let hashes = KernelHashes::new(&served(&inputs().kernel, image), image, COMMAND_LINE);
+        let hashes = KernelHashes::new(&served(&inputs().kernel, image), image, &emulated());
         let hashes = Some(hashes.expect("a short command line"));
         Self { firmware: Some(input("firmware.fd")), hashes, ..Self::new(image) }
     }
@@ -135,7 +140,7 @@ impl Vm {
             kernel: setup.kernel,
             image: at("image"),
             firmware: input("firmware.fd"),
-            command_line: setup.command_line.to_owned(),
+            command_line: setup.command_line,
             memory_mib: 512,
             cpu: "EPYC-v4".to_owned(),
             device: Device::UserSpace { socket, listener },

@@ -3,10 +3,6 @@
 use super::*;
 use crate::chain::test_server::TestServer;
 use alloy::primitives::{B256, U256};
-use postern_shared::ethereum::{ForkVersion, Network, Root};
-use postern_shared::ids::{ChipId, Measurement, MemberId};
-use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Member, Thresholds};
-use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +18,8 @@ struct Script {
     /// Mixed into every block's hash.
     fork: u8,
     logs: Vec<Value>,
+    /// Whether it answers with whatever logs it has.
+    lies: bool,
 }
 
 impl Script {
@@ -69,7 +67,9 @@ impl Script {
                 let (first, last) = (number(&params[0]["fromBlock"]), number(&params[0]["toBlock"]));
                 assert!(last - first < MAX_SPAN, "the span is bounded");
                 let inside = |log: &&Value| (first..=last).contains(&number(&log["blockNumber"]));
-                json!(self.logs.iter().filter(inside).collect::<Vec<_>>())
+                // Only as a node that lies would: logs of an address that nobody asked for.
+                let asked = |log: &&Value| self.lies || params[0]["address"] == log["address"];
+                json!(self.logs.iter().filter(inside).filter(asked).collect::<Vec<_>>())
             }
             _ => Value::Null,
         }
@@ -89,42 +89,11 @@ async fn node(script: Script) -> (TestServer, Arc<Mutex<Script>>) {
 }
 
 fn script() -> Script {
-    Script { chain_id: CHAIN_ID, finalised: 0, fork: 0, logs: vec![] }
+    Script { chain_id: CHAIN_ID, finalised: 0, fork: 0, logs: vec![], lies: false }
 }
 
-fn manifest() -> Manifest {
-    let member = |id: u8| Member {
-        id: MemberId(id.into()),
-        name: format!("member-{id}"),
-        wallet: Address([id; 20]),
-        host_key: HostKey([id; 32]),
-        machine: 0,
-        chip_ids: vec![ChipId([id; 64])],
-        operator: true,
-        guardian: true,
-    };
-    let manifest = Manifest {
-        version: MANIFEST_VERSION,
-        name: "test".to_owned(),
-        epoch: 0,
-        leader: MemberId(1),
-        history: None,
-        network: Network {
-            chain_id: CHAIN_ID,
-            genesis_fork_version: ForkVersion([0; 4]),
-            capella_fork_version: ForkVersion([3; 4]),
-            genesis_validators_root: Root([1; 32]),
-        },
-        contracts: Contracts { pool_manager: MANAGER, deposit: Address([2; 20]) },
-        thresholds: Thresholds { operator: 2, guardian: 2 },
-        attestation: AttestationRules {
-            measurements: vec![AllowedMeasurement::new("test", Measurement([1; 48]))],
-            ..AttestationRules::strict(Trust::Amd)
-        },
-        members: vec![member(1), member(2)],
-    };
-    manifest.validate().unwrap();
-    manifest
+fn pool(number: u32) -> PoolId {
+    PoolId::new(CHAIN_ID, MANAGER, number)
 }
 
 fn topic(kind: PoolEventKind) -> B256 {
@@ -140,15 +109,15 @@ fn topic(kind: PoolEventKind) -> B256 {
 #[tokio::test]
 async fn a_node_of_another_chain_is_refused_with_both_named() {
     let (server, _) = node(Script { chain_id: 1, ..script() }).await;
-    let error = Execution::connect(&server.url, &manifest()).await.unwrap_err();
+    let error = Execution::connect(&server.url, CHAIN_ID).await.unwrap_err();
     assert_eq!(error.to_string(), "the execution node is of chain 1, the manifest of chain 70700");
-    let error = Execution::connect("ws://x", &manifest()).await.unwrap_err();
+    let error = Execution::connect("ws://x", CHAIN_ID).await.unwrap_err();
     assert!(matches!(error, ChainError::Url { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_node_that_is_down_is_said_without_its_access_key() {
-    let error = Execution::connect("http://user:password@127.0.0.1:1/v3/key", &manifest()).await.unwrap_err();
+    let error = Execution::connect("http://user:password@127.0.0.1:1/v3/key", CHAIN_ID).await.unwrap_err();
     assert!(matches!(error, ChainError::Node { .. }) && error.is_transient(), "{error}");
     let text = error.to_string();
     assert!(text.contains("refused"), "{text}");
@@ -170,33 +139,33 @@ async fn events_of_one_block_arrive_all_and_in_order() {
         ];
         script.logs.append(&mut logs);
     }
-    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
     let start = execution.cursor_at(0).await.unwrap();
-    let (events, cursor) = execution.poll(start).await.unwrap();
+    let (events, cursor) = execution.poll(MANAGER, start).await.unwrap();
     let seen: Vec<_> =
-        events.iter().map(|event| (event.block_number, event.source.log_index, event.pool.0)).collect();
+        events.iter().map(|event| (event.block_number, event.source.log_index, event.pool.number)).collect();
     assert_eq!(seen, [(3, 1, 1), (5, 7, 2), (5, 8, 3), (5, 9, 1)], "block 7 is not final");
     let credentials = WithdrawalCredentials::execution(Address(POOL_ADDRESS));
     assert_eq!(events[1].withdrawal_credentials, Some(credentials));
     assert!(matches!(events[1].claim(), Some(ChainEvent::DepositRequested(_))));
-    assert!(matches!(events[3].claim(), Some(ChainEvent::ExitRequested { pool: PoolId(1), .. })));
+    assert!(matches!(events[3].claim(), Some(ChainEvent::ExitRequested { pool: of, .. }) if of == pool(1)));
     assert_eq!(events[0].claim(), None);
     assert_eq!(cursor.block, 6);
 
-    let (events, cursor) = execution.poll(cursor).await.unwrap();
+    let (events, cursor) = execution.poll(MANAGER, cursor).await.unwrap();
     assert!(events.is_empty(), "nothing twice");
     shared.lock().unwrap().finalised = 8;
-    let (events, _) = execution.poll(cursor).await.unwrap();
-    assert_eq!(events.iter().map(|event| event.pool.0).collect::<Vec<_>>(), [4], "nothing skipped");
+    let (events, _) = execution.poll(MANAGER, cursor).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.pool.number).collect::<Vec<_>>(), [4], "nothing skipped");
 }
 
 #[tokio::test]
 async fn a_changed_final_block_is_an_error_and_not_skipped() {
     let (server, shared) = node(Script { finalised: 5, ..script() }).await;
-    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
-    let (_, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let (_, cursor) = execution.poll(MANAGER, execution.cursor_at(0).await.unwrap()).await.unwrap();
     shared.lock().unwrap().fork = 1;
-    let error = execution.poll(cursor).await.unwrap_err();
+    let error = execution.poll(MANAGER, cursor).await.unwrap_err();
     assert!(matches!(error, ChainError::FinalisedBlockChanged { block: 5, .. }), "{error}");
     assert!(error.to_string().starts_with("finalised block changed: block 5 was 0x00"), "{error}");
 }
@@ -204,10 +173,10 @@ async fn a_changed_final_block_is_an_error_and_not_skipped() {
 #[tokio::test]
 async fn a_node_that_is_behind_is_told_from_one_that_lies() {
     let (server, shared) = node(Script { finalised: 5, ..script() }).await;
-    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
-    let (_, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let (_, cursor) = execution.poll(MANAGER, execution.cursor_at(0).await.unwrap()).await.unwrap();
     shared.lock().unwrap().finalised = 4;
-    let error = execution.poll(cursor).await.unwrap_err();
+    let error = execution.poll(MANAGER, cursor).await.unwrap_err();
     assert!(matches!(error, ChainError::Behind { finalised: 4, cursor: 5 }), "{error}");
 }
 
@@ -221,10 +190,10 @@ async fn a_host_far_behind_catches_up_in_bounded_steps() {
         script.logs =
             edges.map(|block| script.log(block, 0, topic(PoolEventKind::Deposited), block)).to_vec();
     }
-    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
-    let (mut events, cursor) = execution.poll(execution.cursor_at(0).await.unwrap()).await.unwrap();
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let (mut events, cursor) = execution.poll(MANAGER, execution.cursor_at(0).await.unwrap()).await.unwrap();
     assert_eq!(cursor.block, MAX_SPAN * MAX_SPANS_PER_POLL);
-    let (more, cursor) = execution.poll(cursor).await.unwrap();
+    let (more, cursor) = execution.poll(MANAGER, cursor).await.unwrap();
     events.extend(more);
     assert_eq!(cursor.block, finalised);
     assert_eq!(events.len(), 4);
@@ -232,8 +201,8 @@ async fn a_host_far_behind_catches_up_in_bounded_steps() {
 
 #[tokio::test]
 async fn impossible_logs_are_errors() {
-    let (server, shared) = node(Script { finalised: 5, ..script() }).await;
-    let execution = Execution::connect(&server.url, &manifest()).await.unwrap();
+    let (server, shared) = node(Script { finalised: 5, lies: true, ..script() }).await;
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
     let start = execution.cursor_at(0).await.unwrap();
     let good = shared.lock().unwrap().log(4, 0, topic(PoolEventKind::Deposited), 1);
     let altered = |field: &str, value: Value| {
@@ -247,10 +216,43 @@ async fn impossible_logs_are_errors() {
         altered("blockHash", Value::Null),
     ] {
         shared.lock().unwrap().logs = vec![log];
-        let error = execution.poll(start).await.unwrap_err();
+        let error = execution.poll(MANAGER, start).await.unwrap_err();
         assert!(matches!(error, ChainError::Inconsistent(_)), "{error}");
     }
     shared.lock().unwrap().logs = vec![altered("data", json!("0x01"))];
-    let error = execution.poll(start).await.unwrap_err();
+    let error = execution.poll(MANAGER, start).await.unwrap_err();
     assert!(matches!(error, ChainError::Log { block: 4, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn two_contracts_pools_of_one_number_are_told_apart() {
+    let other = Address([0x78; 20]);
+    let (server, shared) = node(Script { finalised: 5, ..script() }).await;
+    {
+        let mut script = shared.lock().unwrap();
+        let first = script.log(4, 0, topic(PoolEventKind::ExitRequested), 1);
+        let mut second = script.log(5, 0, topic(PoolEventKind::ExitRequested), 1);
+        second["address"] = json!(profile::to_alloy(other));
+        script.logs = vec![first, second];
+    }
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let start = execution.cursor_at(0).await.unwrap();
+    for (contract, block) in [(MANAGER, 4), (other, 5)] {
+        let (events, cursor) = execution.poll(contract, start).await.unwrap();
+        let found: Vec<_> = events.iter().map(|event| (event.pool, event.block_number)).collect();
+        assert_eq!(found, [(PoolId::new(CHAIN_ID, contract, 1), block)]);
+        assert_eq!(cursor.block, 5);
+    }
+    // A node that gives one contract's log for the other's is not believed.
+    shared.lock().unwrap().lies = true;
+    let error = execution.poll(MANAGER, start).await.unwrap_err();
+    assert!(matches!(error, ChainError::Inconsistent(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_pool_of_another_chain_is_not_looked_up() {
+    let (server, _) = node(script()).await;
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let error = execution.pool(PoolId { chain: 1, ..pool(1) }, true).await.unwrap_err();
+    assert!(matches!(error, ChainError::WrongChain { expected: 1, found: CHAIN_ID }), "{error}");
 }

@@ -2,12 +2,14 @@ use super::database::values;
 use super::*;
 use crate::chain::execution::Cursor;
 use crate::chain::transactions::{TransactionRow, TransactionState, TransactionStore};
+use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::events::{ChainEvent, EventSource};
-use postern_shared::identity::{IdentitySignature, SigningKey};
-use postern_shared::ids::{Address, CeremonyId, Digest, ManifestHash};
+use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
+use postern_shared::ids::{Address, CeremonyId, Digest, ManifestHash, Nonce};
 use postern_shared::message::{
-    Broadcast, EncapsulatedKey, Envelope, EnvelopeHeader, PeerMessage, Slot, Step,
+    Attestation, Broadcast, Certificates, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence,
+    PeerMessage, Slot, Step,
 };
 use postern_shared::record::{
     LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedError, SealedRecord,
@@ -23,6 +25,10 @@ mod transfer;
 use home::{Home, on_both};
 
 const OWN: MemberId = MemberId(1);
+
+fn pool(number: u32) -> PoolId {
+    PoolId::new(1, Address([0xaa; 20]), number)
+}
 
 fn store(home: &Home) -> Store {
     let store = home.open().unwrap();
@@ -85,7 +91,7 @@ fn a_postponed_message_blocks_no_other(home: &Home) {
 
 fn news_are_taken_to_heart_but_not_kept(home: &Home) {
     let store = store(home);
-    let (ceremony, pool) = (CeremonyId([1; 32]), PoolId(4));
+    let (ceremony, pool) = (CeremonyId([1; 32]), pool(4));
     let progress =
         Notice::Progress { ceremony, kind: CeremonyKind::Keygen, pool, step: Step::Deal, have: 2, of: 5 };
     let missing = Notice::Missing { ceremony, step: Step::Deal, member: MemberId(2) };
@@ -149,6 +155,61 @@ fn a_member_that_stays_away_does_not_fill_the_disk(home: &Home) {
     assert_eq!(rows[1].message, message, "the oldest statements were forgotten");
 }
 
+fn of_questions_and_answers_only_the_newest_waits(home: &Home) {
+    let store = store(home);
+    let incarnation = enclave(7);
+    store.begin_incarnation(&incarnation).unwrap();
+    let identity = Identity {
+        member: OWN,
+        signing: SigningKey([1; 32]),
+        agreement: AgreementKey([2; 32]),
+        dealing: PublicKey([3; 48]),
+    };
+    let answer = |nonce: u8| {
+        let certificates = Certificates { ark: vec![], ask: vec![], leaf: vec![], crl: None };
+        codec::encode(&PeerMessage::Evidence(Box::new(Attestation {
+            identity,
+            verifier: None,
+            challenge: Nonce([nonce; 32]),
+            response: Nonce([0; 32]),
+            evidence: Evidence { report: vec![], certificates },
+        })))
+    };
+    let question = |nonce: u8| {
+        let (nonce, signature) = (Nonce([nonce; 32]), IdentitySignature([0; 64]));
+        codec::encode(&PeerMessage::Challenge(Challenge {
+            from: identity,
+            to: MemberId(2),
+            nonce,
+            signature,
+        }))
+    };
+    let statement = |item| {
+        let slot = Slot { ceremony: CeremonyId([1; 32]), from: OWN, step: Step::Authorise, item };
+        let said = Broadcast { slot, body: vec![], signature: IdentitySignature([0; 64]) };
+        codec::encode(&PeerMessage::Broadcast(said))
+    };
+    let (two, three) = (Recipient::One(MemberId(2)), Recipient::One(MemberId(3)));
+    let said = [
+        (two, answer(1)),
+        (three, answer(1)),
+        (two, question(1)),
+        (two, statement(1)),
+        (two, answer(2)),
+        (two, question(2)),
+        (two, statement(2)),
+        (two, answer(2)),
+    ];
+    let outputs = said
+        .into_iter()
+        .zip(1..)
+        .map(|((to, message), sequence)| NumberedOutput { sequence, output: Output::Send { to, message } });
+    store.keep_outputs(&incarnation, &outputs.collect::<Vec<_>>()).unwrap();
+    assert_eq!(waiting(&store, 2), [statement(1), answer(2), question(2), statement(2)]);
+    assert_eq!(waiting(&store, 3), [answer(1)], "another's");
+    assert!(store.due(MemberId(2), 0, 100).unwrap().iter().all(|row| row.replaceable));
+}
+
 fn what_was_not_committed_was_never_said(home: &Home) {
     let store = store(home);
     let incarnation = enclave(7);
@@ -172,19 +233,37 @@ fn what_was_not_committed_was_never_said(home: &Home) {
 
 fn events_and_cursor_are_kept_together_and_once(home: &Home) {
     let source = EventSource { block: Digest([1; 32]), log_index: 3 };
-    let event = ChainEvent::ExitRequested { source, pool: PoolId(4) };
+    let event = ChainEvent::ExitRequested { source, pool: pool(4) };
     let cursor = Cursor { block: 9, hash: Digest([9; 32]) };
+    let (contract, other) = (event.pool().contract, Address([5; 20]));
+    let further = Cursor { block: 10, hash: Digest([10; 32]) };
     {
         let store = store(home);
-        store.keep_events(&[event], Some(cursor)).unwrap();
+        store.keep_events(&[event], Some((contract, cursor))).unwrap();
+        store.keep_events(&[], Some((other, further))).unwrap();
         store.keep_events(&[event], None).unwrap();
     }
     let store = store(home);
-    assert_eq!(store.cursor().unwrap(), Some(cursor));
+    assert_eq!(store.cursor(contract).unwrap(), Some(cursor));
+    assert_eq!(store.cursor(other).unwrap(), Some(further), "each contract has its own");
+    assert_eq!(store.cursor(Address([6; 20])).unwrap(), None);
     let events = store.events_after(0).unwrap();
     assert_eq!(events.iter().map(|stored| stored.event).collect::<Vec<_>>(), [event]);
     assert!(store.events_after(events[0].id).unwrap().is_empty());
     assert!(store.pools().unwrap()[0].exit_requested);
+}
+
+fn pools_of_one_number_and_two_contracts_are_two(home: &Home) {
+    let store = store(home);
+    let other = PoolId { contract: Address([0xbb; 20]), ..pool(2) };
+    for id in [other, pool(10), pool(2)] {
+        store.change_pool(id, |_| {}).unwrap();
+    }
+    let source = EventSource { block: Digest([1; 32]), log_index: 3 };
+    store.keep_events(&[ChainEvent::ExitRequested { source, pool: other }], None).unwrap();
+    let pools = store.pools().unwrap();
+    let found: Vec<_> = pools.iter().map(|status| (status.pool_id, status.exit_requested)).collect();
+    assert_eq!(found, [(pool(2), false), (pool(10), false), (other, true)]);
 }
 
 fn transactions_survive_reopening_in_their_newest_form(home: &Home) {
@@ -213,7 +292,9 @@ on_both!(
     a_store_serves_one_process_at_a_time,
     a_repeated_message_waits_once,
     a_member_that_stays_away_does_not_fill_the_disk,
+    of_questions_and_answers_only_the_newest_waits,
     what_was_not_committed_was_never_said,
     events_and_cursor_are_kept_together_and_once,
+    pools_of_one_number_and_two_contracts_are_two,
     transactions_survive_reopening_in_their_newest_form,
 );

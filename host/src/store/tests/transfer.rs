@@ -27,7 +27,9 @@ fn filled(home: &Home) -> Store {
     let gone = store.due(MemberId(2), 0, 1).unwrap()[0].id;
     store.settle(&[gone], &[]).unwrap();
     let source = EventSource { block: Digest([1; 32]), log_index: 3 };
-    store.keep_events(&[ChainEvent::ExitRequested { source, pool: PoolId(4) }], None).unwrap();
+    let cursor = Cursor { block: 9, hash: Digest([9; 32]) };
+    let events = [ChainEvent::ExitRequested { source, pool: pool(4) }];
+    store.keep_events(&events, Some((pool(4).contract, cursor))).unwrap();
     let state = TransactionState::Prepared;
     let (key, to) = ("deposit-1 \u{1f512}".to_owned(), Address([1; 20]));
     store
@@ -86,9 +88,9 @@ fn files_that_are_not_whole_leave_the_store_empty(home: &Home) {
     let mut newer = file.clone();
     newer[14] = b'2';
     let mut schema = file.clone();
-    // Schema(2), after the magic and the entry's length.
-    assert_eq!(schema[16..22], [2, 0, 0, 0, 0, 4]);
-    schema[21] = 6;
+    // Schema(3), after the magic and the entry's length.
+    assert_eq!(schema[16..22], [2, 0, 0, 0, 0, 6]);
+    schema[21] = 8;
     let mut huge = file.clone();
     huge[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
     type Expected = fn(&TransferError) -> bool;
@@ -100,7 +102,7 @@ fn files_that_are_not_whole_leave_the_store_empty(home: &Home) {
         (flipped, |error| matches!(error, TransferError::Checksum | TransferError::Content(_))),
         (long, |error| matches!(error, TransferError::Content("more than a store"))),
         (newer, |error| matches!(error, TransferError::Magic)),
-        (resealed(&schema), |error| matches!(error, TransferError::Schema { expected: 2, found: 3 })),
+        (resealed(&schema), |error| matches!(error, TransferError::Schema { expected: 3, found: 4 })),
         (huge, |error| matches!(error, TransferError::Content("a row that is too long"))),
     ];
     for (number, (bytes, expected)) in cases.into_iter().enumerate() {

@@ -6,9 +6,10 @@
 mod probe;
 
 use postern_enclave::core::Core;
+use postern_enclave::pid1;
 use postern_enclave::platform::Platform;
-use postern_enclave::vsock::{DEFAULT_PORT, Listener};
-use postern_enclave::{pid1, shell};
+use postern_enclave::shell::{self, Limits};
+use postern_enclave::vsock::{DEFAULT_PORT, Door, Listener};
 use postern_simulation::SoftwarePsp;
 use postern_simulation::process::parse;
 use std::error::Error;
@@ -29,8 +30,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     if !pid1::is_first() {
         return Err("runs as the first process of a VM only".into());
     }
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let door = Door::asked_for(&words).ok_or("unknown words on the kernel's command line")?;
     pid1::begin()?;
-    let listener = Listener::bind(DEFAULT_PORT)?;
+    let listener = Listener::bind(DEFAULT_PORT, door)?;
     if let Ok(probe) = std::fs::read_to_string(PROBE) {
         return probe::run(probe.trim(), &listener);
     }
@@ -43,5 +46,5 @@ fn run() -> Result<(), Box<dyn Error>> {
         None => psp,
     });
     pid1::close()?;
-    Err(shell::serve_each(&mut core, || listener.accept(), |_| {}).into())
+    Err(shell::serve_each(&mut core, &Limits::default(), || listener.accept(), |_| {}).into())
 }

@@ -1,7 +1,7 @@
 //! What can be seen and done in the VM, for tests that boot it.
 
 use postern_enclave::pid1;
-use postern_enclave::vsock::Listener;
+use postern_enclave::vsock::{Door, Listener};
 use std::error::Error;
 use std::fmt::{Debug, Display, Write as _};
 use std::fs;
@@ -52,7 +52,7 @@ fn call(name: &str, module: &fs::File) -> String {
         "open" => outcome(fs::File::open("/init")),
         "list" => outcome(fs::read_dir("/")),
         "dial" => outcome(std::net::TcpStream::connect("127.0.0.1:1")),
-        "listen" => outcome(Listener::bind(6000)),
+        "listen" => outcome(Listener::bind(6000, Door::AnyPort)),
         "local" => outcome(std::os::unix::net::UnixStream::pair()),
         "thread" => outcome(std::thread::Builder::new().spawn(|| {}).map(drop)),
         "program" => outcome(std::process::Command::new("/init").spawn().map(drop)),
