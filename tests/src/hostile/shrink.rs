@@ -5,7 +5,7 @@ use super::invariants::Invariant;
 use super::{Failure, Planted, replay};
 
 /// So many runs are tried at most.
-const MOST_RUNS: usize = 4_000;
+const MOST_RUNS: usize = 1_000;
 
 /// A run that breaks an invariant, and of which nothing can be left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
