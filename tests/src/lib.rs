@@ -4,7 +4,8 @@
 //! - [`cluster`]: cores on simulated machines, and a network that the test controls packet by packet.
 //! - [`corruption`]: enclaves whose attested keys are in the attacker's hands.
 //! - [`wallets`]: members' wallets, and the epochs that they sign.
-//! - [`hostile`]: a seeded scheduler that plays all hosts at their worst, and the invariants that it checks.
+//! - [`hostile`]: all hosts at their worst, in runs that a seed stands for or that are written down, and the invariants that
+//!   are checked.
 
 pub mod attack;
 pub mod cluster;

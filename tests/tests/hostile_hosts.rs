@@ -1,58 +1,61 @@
 //! Seeded simulations of keygen, presign and release under hostile hosts and corrupted enclaves.
 //!
-//! `POSTERN_SEED=n` runs one seed. `POSTERN_SEEDS=n` sets how many the long suite runs, `POSTERN_FIRST_SEED=n` from where.
+//! `POSTERN_SEED=n` runs one seed, `POSTERN_REPLAY=file` a run that is written down. `POSTERN_SEEDS=n` sets how many the
+//! long suite runs, `POSTERN_FIRST_SEED=n` from where. A run that breaks an invariant is shortened and printed; kept under
+//! `regressions/`, it is replayed by every test run.
 
-use postern_tests::hostile::{Mishaps, run};
-use std::collections::BTreeSet;
-use std::time::Instant;
+use postern_shared::ids::MemberId;
+use postern_tests::hostile::event::{Event, Script};
+use postern_tests::hostile::invariants::Invariant;
+use postern_tests::hostile::seeds::{run_all, shortest};
+use postern_tests::hostile::shrink::shrink;
+use postern_tests::hostile::{World, generate, replay, run};
+use std::path::Path;
 
-/// Runs seeds on as many threads as there are cores and reports; a failing seed is named.
+/// Runs seeds and reports; one that breaks an invariant is shortened and printed.
 fn run_seeds(seeds: std::ops::Range<u64>) {
-    let started = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let count = seeds.end - seeds.start;
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|worker| {
-                let mine = seeds.clone().filter(move |seed| seed % threads == worker);
-                scope.spawn(move || mine.map(run).collect::<Vec<_>>())
-            })
-            .collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a run must not panic")).collect()
-    });
-    let broken: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert!(broken.is_empty(), "invariants broken:\n{broken:#?}");
-    let good: Vec<_> = outcomes.iter().flatten().collect();
-    let finished = good.iter().filter(|outcome| outcome.released == outcome.pools).count();
-    let bound = good.iter().filter(|outcome| outcome.must_finish).count();
-    let cheats: BTreeSet<_> = good.iter().flat_map(|outcome| &outcome.culprits).collect();
-    let convicted = good.iter().filter(|outcome| !outcome.culprits.is_empty()).count();
-    println!(
-        "{count} seeds in {:.1} s, {:.1} seeds/s: {finished} released ({bound} had to), {convicted} convicted cheats, of {} different members",
-        started.elapsed().as_secs_f64(),
-        count as f64 / started.elapsed().as_secs_f64(),
-        cheats.len()
-    );
-    let count = |of: fn(&Mishaps) -> usize| good.iter().map(|outcome| of(&outcome.mishaps)).sum::<usize>();
-    println!(
-        "  {} crashes, {} with what was answered last; {} rollbacks, {} second enclaves, {} power losses; {} were named stale",
-        count(|of| of.crashes),
-        count(|of| of.losses),
-        count(|of| of.rollbacks),
-        count(|of| of.twins),
-        count(|of| of.power_losses),
-        count(|of| of.stale),
-    );
-    assert!(bound > 0, "nothing had to finish");
-    assert!(count(|of| of.stale) > 0 || count(|of| of.rollbacks) == 0);
+    let report = run_all(seeds)
+        .unwrap_or_else(|broken| panic!("{broken}\n{}", shortest(&generate::script(broken.seed))));
+    print!("{report}");
+    assert!(report.count(|of| of.must_finish) > 0, "nothing had to finish");
+    assert!(report.sum(|of| of.stale) > 0 || report.sum(|of| of.rollbacks) == 0);
+}
+
+fn read(path: &Path) -> Script {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|number| number.parse().expect("a number"))
 }
 
 #[test]
 fn no_seed_breaks_an_invariant() {
-    match std::env::var("POSTERN_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => println!("{:?}", run(seed).expect("no invariant breaks")),
-        None => run_seeds(0..24),
+    if let Some(path) = std::env::var_os("POSTERN_REPLAY") {
+        let outcome = replay(&read(Path::new(&path)), None);
+        println!("{:?}", outcome.unwrap_or_else(|failure| panic!("{failure}")));
+    } else if let Some(seed) = number("POSTERN_SEED") {
+        let broken = |failure| panic!("{failure}\n{}", shortest(&generate::script(seed)));
+        println!("{:?}", run(seed).unwrap_or_else(broken));
+    } else {
+        run_seeds(0..24);
     }
+}
+
+#[test]
+fn runs_that_once_broke_an_invariant_break_none() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regressions");
+    let mut count = 0;
+    for file in std::fs::read_dir(kept).expect("kept runs") {
+        let path = file.expect("a kept run").path();
+        if path.extension().is_some_and(|extension| extension == "run") {
+            count += 1;
+            let outcome = replay(&read(&path), None);
+            outcome.unwrap_or_else(|failure| panic!("{}: {failure}", path.display()));
+        }
+    }
+    assert!(count > 0);
 }
 
 #[test]
@@ -62,10 +65,36 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
+/// Fails as soon as an enclave whose host has told it something was restored.
+fn told_and_restored(world: &World) -> Result<(), String> {
+    let restored = |id: &MemberId| world.cluster.node(*id).machine.launch > 0 && world.told(*id) > 0;
+    match world.cluster.ids().into_iter().find(restored) {
+        Some(id) => Err(format!("{id} was told something and restored")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn a_failing_run_shrinks_to_what_makes_it_fail() {
+    let mut found = 0;
+    for seed in 0..2 {
+        let Some(shrunk) = shrink(&generate::script(seed), Some(&told_and_restored)) else { continue };
+        found += 1;
+        assert_eq!(shrunk.failure.broken.invariant, Invariant::Planted);
+        let events = &shrunk.script.events;
+        let told = events.iter().any(|event| matches!(event, Event::Tell(_) | Event::Carry(_)));
+        assert!(told && events.len() == 2, "{events:?}");
+        assert_eq!(shrunk.script.setup.corrupt, []);
+        // What is printed fails in the same way when it is replayed.
+        let again = shrunk.script.to_string().parse().expect("what is printed can be read");
+        assert_eq!(replay(&again, Some(&told_and_restored)), Err(shrunk.failure));
+    }
+    assert!(found > 0);
+}
+
 #[test]
 #[ignore = "long: run in release by the slow suites"]
 fn ten_thousand_seeds_break_no_invariant() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
     let first = number("POSTERN_FIRST_SEED").unwrap_or(0);
     run_seeds(first..first + number("POSTERN_SEEDS").unwrap_or(10_000));
 }

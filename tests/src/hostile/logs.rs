@@ -1,0 +1,140 @@
+//! What hosts do to the memory of their enclaves: lose it, take it back, and run two from one.
+
+use super::invariants::Invariant;
+use super::world::World;
+use crate::cluster::SpiedMachine;
+use postern_enclave::core::Core;
+use postern_shared::events::ChainEvent;
+use postern_shared::ids::MemberId;
+use postern_shared::record::SealedRecord;
+use postern_shared::wire::{Reply, Request, Standing};
+use std::collections::BTreeSet;
+
+/// What a host has stored: branches of its enclave's log, of which one is in use and grows in `Node::records`.
+#[derive(Default)]
+pub(super) struct Logs {
+    branches: Vec<Vec<SealedRecord>>,
+    current: usize,
+}
+
+/// An enclave that is not connected for now.
+pub(super) struct Twin {
+    core: Core<SpiedMachine>,
+    records: Vec<SealedRecord>,
+}
+
+impl World {
+    pub(super) fn crash(&mut self, id: MemberId) {
+        self.mishaps.crashes += 1;
+        self.restore(id, self.cluster.node(id).records.clone());
+    }
+
+    fn restore(&mut self, id: MemberId, records: Vec<SealedRecord>) {
+        self.launches += 1;
+        let reply = self.cluster.restore(id, self.launches, &records);
+        if reply != Reply::Done {
+            let what = format!("{id} does not take its own records: {reply:?}");
+            self.broken.get_or_insert(Invariant::I6.broken(what));
+        }
+        self.tell_again(id);
+    }
+
+    /// A host tells its enclave again what it may have told one that has forgotten it, or that is not this one.
+    fn tell_again(&mut self, id: MemberId) {
+        let told: Vec<ChainEvent> = self.told.get(&id).into_iter().flatten().copied().collect();
+        self.untold.entry(id).or_default().extend(told);
+    }
+
+    pub(super) fn lose(&mut self, id: MemberId) {
+        self.mishaps.losses += 1;
+        let packet = self.cluster.packets.iter().find(|packet| packet.to == id);
+        let request = packet.map_or(Request::Tick, |packet| Request::Deliver(packet.bytes.clone()));
+        self.cluster.node_mut(id).core.handle(request);
+        self.crash(id);
+    }
+
+    /// Whether one more host may take its enclave back.
+    fn may_roll_back(&self) -> bool {
+        let lost = self.rolled_back.iter().chain(self.liars.keys()).collect::<BTreeSet<_>>();
+        lost.len() < self.cluster.ids().len() / 2
+    }
+
+    pub(super) fn roll_back(&mut self, id: MemberId, left: u16) {
+        if !self.may_roll_back() {
+            return;
+        }
+        self.mishaps.rollbacks += 1;
+        self.rolled_back.insert(id);
+        let records = self.cluster.node(id).records.clone();
+        let earlier = records[..1 + usize::from(left) % records.len()].to_vec();
+        self.begin_branch(id, records);
+        self.restore(id, earlier);
+    }
+
+    /// What a host has so far stays as it is; what it has from now on is another branch.
+    fn begin_branch(&mut self, id: MemberId, records: Vec<SealedRecord>) {
+        let logs = self.logs.entry(id).or_default();
+        if logs.branches.is_empty() {
+            logs.branches.push(Vec::new());
+        }
+        logs.branches[logs.current] = records;
+        logs.current = logs.branches.len();
+        logs.branches.push(Vec::new());
+    }
+
+    pub(super) fn twin(&mut self, id: MemberId) {
+        if self.twins.contains_key(&id) {
+            return;
+        }
+        self.mishaps.twins += 1;
+        let records = self.cluster.node(id).records.clone();
+        let idle = Core::new(self.cluster.node(id).machine_again());
+        let first = std::mem::replace(&mut self.cluster.node_mut(id).core, idle);
+        self.twins.insert(id, Twin { core: first, records: records.clone() });
+        self.restore(id, records);
+    }
+
+    pub(super) fn swap_twins(&mut self, pick: u16) {
+        let ids: Vec<MemberId> = self.twins.keys().copied().collect();
+        let Some(id) = ids.get(usize::from(pick) % ids.len().max(1)).copied() else { return };
+        let (Some(twin), node) = (self.twins.get_mut(&id), self.cluster.node_mut(id)) else { return };
+        std::mem::swap(&mut twin.core, &mut node.core);
+        std::mem::swap(&mut twin.records, &mut node.records);
+        self.tell_again(id);
+    }
+
+    pub(super) fn power_loss(&mut self) {
+        self.mishaps.power_losses += 1;
+        // No second enclave outlives it.
+        for (id, twin) in std::mem::take(&mut self.twins) {
+            let records = self.cluster.node(id).records.clone();
+            self.begin_branch(id, records);
+            self.cluster.node_mut(id).records = twin.records;
+        }
+        for id in self.cluster.ids() {
+            self.crash(id);
+        }
+    }
+
+    /// A host whose enclave is old looks through its logs for the newest.
+    pub(super) fn go_forward(&mut self, id: MemberId) {
+        if let Some(twin) = self.twins.remove(&id) {
+            let records = self.cluster.node(id).records.clone();
+            self.begin_branch(id, records);
+            self.cluster.node_mut(id).records = twin.records.clone();
+            self.cluster.node_mut(id).core = twin.core;
+            self.tell_again(id);
+        }
+        if !matches!(self.standing(id), Standing::Stale(_)) {
+            return;
+        }
+        self.mishaps.stale += 1;
+        let records = self.cluster.node(id).records.clone();
+        let logs = self.logs.entry(id).or_default();
+        let Some(branch) = logs.branches.get_mut(logs.current) else { return };
+        *branch = records;
+        logs.current = (logs.current + 1) % logs.branches.len();
+        let records = logs.branches[logs.current].clone();
+        self.restore(id, records);
+    }
+}
