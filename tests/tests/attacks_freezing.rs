@@ -192,7 +192,10 @@ fn accusing_oneself_or_of_what_comes_after_the_verdicts_convicts_the_accuser_at_
             vec![corrupt.restate(said, &Verdict::Reject(Fault { culprit, proof }))]
         });
         assert_eq!(culprits(&cluster), [CULPRIT]);
-        finish_or_retry(&mut cluster);
+        for id in cluster.ids().into_iter().filter(|id| *id != CULPRIT) {
+            assert_eq!(named(&cluster, id), [CULPRIT], "{id}");
+            assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Done, "{id}");
+        }
     }
 }
 

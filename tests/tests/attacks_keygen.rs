@@ -397,7 +397,12 @@ fn a_complaint_about_what_nobody_said_convicts_the_complainer() {
         let made_up = Broadcast { body: vec![1], ..statement.clone() }.signed_digest();
         Fault { culprit: VICTIM, proof: Proof::InvalidStatement(made_up) }
     });
-    assert_convicted_by_all(&cluster, CULPRIT);
+    // Not even well-formed: named without ending the run, to which a good verdict may still come.
+    for id in cluster.ids().into_iter().filter(|id| *id != CULPRIT) {
+        assert_eq!(postern_tests::attack::named(&cluster, id), [CULPRIT], "{id}");
+    }
+    assert!(culprits(&cluster).iter().all(|culprit| *culprit == CULPRIT));
+    assert_eq!(deposits(&cluster), 0);
 }
 
 #[test]

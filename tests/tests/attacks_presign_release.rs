@@ -150,6 +150,7 @@ fn commitments_of_another_split_or_degree_convict_the_operator() {
 #[test]
 fn a_guardian_that_complains_of_a_good_share_is_convicted() {
     let mut cluster = before_presign();
+    cluster.remember();
     let splits = cluster.said.iter().filter(|said| said.slot.step == Step::Split);
     let splits: Vec<SignedDigest> = splits.map(Broadcast::signed_digest).collect();
     deliver_through(&mut cluster, |corrupt, said| {

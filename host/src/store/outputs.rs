@@ -245,9 +245,11 @@ fn keep(database: &mut Database, output: &Output, others: &[MemberId]) -> Result
         Output::Store(Record::Broadcast(statement)) => {
             let slot = statement.slot;
             let (ceremony, step) = (&slot.ceremony.0[..], codec::encode(&slot.step));
-            let sql = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let digest = Broadcast::digest_of(&statement.body);
+            let sql = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
             let statement = codec::encode(statement);
-            database.execute(sql, values![ceremony, step, slot.from.0, slot.item, statement])?;
+            database
+                .execute(sql, values![ceremony, step, slot.from.0, slot.item, &digest.0[..], statement])?;
         }
         Output::Send { to, message } => {
             let digest = Broadcast::digest_of(message);

@@ -18,14 +18,15 @@ CREATE TABLE outbox (
     UNIQUE (member, digest)
 ) STRICT;
 CREATE INDEX outbox_by_member ON outbox (member, id);
--- Public statements, to serve to hosts whose copy was lost.
+-- Public statements, to serve to hosts whose copy was lost. Of a cheat there may be two in one slot: others need both to judge.
 CREATE TABLE records (
     ceremony BLOB NOT NULL,
     step BLOB NOT NULL,
     speaker INTEGER NOT NULL,
     item INTEGER NOT NULL,
+    digest BLOB NOT NULL,
     statement BLOB NOT NULL,
-    PRIMARY KEY (ceremony, step, speaker, item)
+    PRIMARY KEY (ceremony, step, speaker, item, digest)
 ) STRICT;
 -- The enclave's sealed state: its log, and the keys to it, of which the newest opens it.
 CREATE TABLE log (number INTEGER PRIMARY KEY, vault INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
@@ -66,7 +67,7 @@ const fn table(name: &'static str, columns: &'static [&'static str], key: usize,
 pub(super) const ALL: [Table; 10] = [
     table("meta", &["key", "value"], 1, false),
     table("outbox", &["id", "member", "digest", "message", "replaceable", "attempts", "next_at"], 1, true),
-    table("records", &["ceremony", "step", "speaker", "item", "statement"], 4, false),
+    table("records", &["ceremony", "step", "speaker", "item", "digest", "statement"], 5, false),
     table("log", &["number", "vault", "record"], 1, false),
     table("slots", &["id", "slot"], 1, true),
     table("artifacts", &["id", "artifact", "done"], 1, true),
