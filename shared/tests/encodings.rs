@@ -3,23 +3,24 @@
 mod arbitrary;
 
 use arbitrary::any_value;
-use postern_shared::bls::{G1, PublicKey, Signature};
+use postern_shared::bls::{DleqProof, G1, PublicKey, Scalar, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{DepositRequest, EventSource};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, Roster, SigningKey};
 use postern_shared::ids::*;
 use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict,
+    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, SHARE_SIZE, Verdict,
 };
-use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, Challenge, PeerMessage, SignedDigest, Slot, Step};
-use postern_shared::presign::{Acknowledge, PresignTerms, Split};
+use postern_shared::manifest::{MAX_MEMBERS, Manifest};
+use postern_shared::message::{Broadcast, Challenge, MAX_BODY, PeerMessage, SignedDigest, Slot, Step};
+use postern_shared::presign::{Acknowledge, EXIT_SHARE_SIZE, PresignTerms, Split};
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
-use postern_shared::sealed_shares::SealedShares;
+use postern_shared::sealed_shares::{EncryptedShare, Opening, Pair, SealedShares, TAG_SIZE};
 use postern_shared::transcript::Transcript;
 use postern_shared::wire::{Hello, Request, Response};
 use proptest::prelude::*;
@@ -228,21 +229,70 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     );
     assert_eq!(
         found(fixed::certificate().digest().0),
-        "775d1a8097584263256925eb4f96844d38e265a68c27a78996dc977ee3534012"
+        "9732f49a3472248c2f42dc2523cee3af27db2b41abcff3185c320624ead56530"
     );
     assert_eq!(
         found(fixed::release_terms().presign.ceremony().0),
-        "b961f86cc38e09e5d4781a2a6879ee9437f37a04426eb22f03fd3a9fcdd00a19"
+        "49e6950a7f18a3d3fbcffa3ebda1a47bd409e5fb759690c4a9a1bfb90fbb6d9c"
     );
     assert_eq!(
         found(fixed::release_terms().ceremony().0),
-        "eec51954b28c25743b3fa0c71362df223468a008c678b1082116a24e36a5683a"
+        "f11bde89a3a07f4ee364768772dfeb34af66c437d4fa86122f9e620474bb422c"
     );
-    let pair = Pair { ceremony: fixed::SLOT.ceremony, dealer: fixed::SLOT.from, recipient: MemberId(1) };
-    assert_eq!(
-        hex::encode(pair.seal(&G1::generator(), b"share").0),
-        "958e4576cd594007d96105e91ec999164bd6a7ad22"
-    );
+    let (dealer, recipient) = (fixed::identity(2), fixed::identity(1));
+    let pair = Pair { slot: fixed::SLOT, dealer: &dealer, recipient: &recipient };
+    let share = pair.seal(&G1::generator(), &G1::generator(), b"share").unwrap();
+    assert_eq!(hex::encode(&share.0), "0e623a9073c68b22ecdd6a0ffa0e97d9ccae83c372");
+    // With 1 for both secrets: two numbers, the challenge and one more than it.
+    let one = || Scalar::from_u64(1);
+    let sealed = SealedShares::prove(fixed::SLOT, &"rest", &one(), |_| one(), vec![share]);
+    let challenge = "1fe96f32536c0131798c6ca3807d7f468c5ee76ea623e3ed26b02167f5d749e9";
+    let response = "1fe96f32536c0131798c6ca3807d7f468c5ee76ea623e3ed26b02167f5d749ea";
+    assert_eq!(hex::encode(codec::encode(&sealed.knowledge)), [challenge, response].concat());
+}
+
+/// The limit on statements is none to the largest DAO, and no statement of a corrupted enclave that passes for well-formed
+/// is longer than an honest one.
+#[test]
+fn the_longest_honest_statements_are_heard() {
+    let members = MAX_MEMBERS;
+    let signed = SignedDigest {
+        slot: Slot { from: MemberId(u16::MAX), ..fixed::SLOT },
+        digest: Digest([0; 32]),
+        signature: IdentitySignature([0; 64]),
+    };
+    let sealed = |size: usize| {
+        let shares = vec![EncryptedShare(vec![0; size + TAG_SIZE]); members];
+        SealedShares::prove(fixed::SLOT, &(), &Scalar::from_u64(1), |_| Scalar::from_u64(1), shares)
+    };
+    let points = |count| vec![PublicKey([0; 48]); count];
+    let possession = Signature([0; 96]);
+    let deal = Deal { commitments: points(members), possession, sealed: sealed(SHARE_SIZE) };
+    let split = Split { commitments: points(members - 1), sealed: sealed(EXIT_SHARE_SIZE) };
+    let opening = Opening {
+        shared: PublicKey([0; 48]),
+        proof: DleqProof::prove(&Scalar::from_u64(1), &G1::generator(), &Scalar::from_u64(1), b""),
+    };
+    let recipient = MemberId(u16::MAX);
+    let bad_share = Proof::BadShare { statement: signed, recipient, opening };
+    let proofs = [
+        Proof::Equivocation(signed, signed),
+        Proof::BrokenCommitment { commit: signed, deal: signed },
+        Proof::InvalidStatement(signed),
+        bad_share,
+        Proof::InvalidPartial { verdict: signed, statement: signed },
+        Proof::FalseAccusation(signed),
+    ];
+    // Whatever it is about, an accusation takes a few hundred bytes.
+    for proof in proofs {
+        let size = codec::encode(&Verdict::Reject(Fault { culprit: recipient, proof })).len();
+        assert!(size <= 300, "{size} bytes");
+    }
+    let accept = codec::encode(&Verdict::Accept(vec![signed; members])).len();
+    let bad = codec::encode(&Acknowledge::Bad { split: signed, opening }).len();
+    let sizes = [codec::encode(&deal).len(), accept, codec::encode(&split).len(), bad];
+    println!("deal, acceptance, split, complaint of {members} members: {sizes:?} bytes");
+    assert!(sizes.iter().all(|size| *size <= MAX_BODY), "{sizes:?}");
 }
 
 /// Values that never change.

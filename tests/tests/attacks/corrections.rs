@@ -1,0 +1,167 @@
+//! A host that was told something wrong can correct it until something that left its enclave depends on it; and whatever it
+//! claims and takes back, its enclave says nothing twice.
+
+use postern_shared::bls::PublicKey;
+use postern_shared::codec;
+use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
+use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::keygen::Commit;
+use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
+use postern_shared::wire::{Notice, Rejection, Reply, Request};
+use postern_tests::attack::{deliver_through, deposits, named};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
+use postern_tests::wallets::{next, signed, with_wallets};
+use std::collections::BTreeMap;
+
+const POOL: PoolId = pool(1);
+const ERRING: MemberId = MemberId(4);
+
+fn wrong_deposit() -> ChainEvent {
+    let ChainEvent::DepositRequested(request) = deposit_requested(POOL.number) else { unreachable!() };
+    let source = EventSource { block: Digest([0xee; 32]), log_index: 7 };
+    ChainEvent::DepositRequested(DepositRequest { source, ..request })
+}
+
+fn wrong_exit() -> ChainEvent {
+    ChainEvent::ExitRequested { source: EventSource { block: Digest([0xee; 32]), log_index: 7 }, pool: POOL }
+}
+
+fn indexed(pubkey: PublicKey, validator_index: u64) -> ChainEvent {
+    ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index }
+}
+
+/// Nobody has filled a slot in two ways.
+#[track_caller]
+fn assert_said_once(said: &[Broadcast]) {
+    let mut bodies: BTreeMap<Slot, &Vec<u8>> = BTreeMap::new();
+    for one in said {
+        assert_eq!(*bodies.entry(one.slot).or_insert(&one.body), &one.body, "{:?}", one.slot);
+    }
+}
+
+#[test]
+fn a_wrong_first_claim_of_each_kind_is_corrected() {
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 61);
+    cluster.run(1);
+    cluster.ask(ERRING, Request::Observe(wrong_deposit()));
+    cluster.observe(deposit_requested(POOL.number));
+    cluster.run(2);
+    assert_eq!(deposits(&cluster), 5);
+    let key = cluster.pubkey(POOL).unwrap();
+    cluster.ask(ERRING, Request::Observe(indexed(key, 666)));
+    cluster.observe(indexed(key, 9));
+    cluster.run(2);
+    cluster.ask(ERRING, Request::Observe(wrong_exit()));
+    cluster.observe(exit_requested(POOL.number));
+    cluster.run(2);
+    assert_eq!(cluster.exits(POOL)[0].message.validator_index, 9);
+    let agreed =
+        cluster.said.iter().any(|said| (said.slot.from, said.slot.step) == (ERRING, Step::Authorise));
+    assert!(agreed, "it takes part like the others");
+    assert_said_once(&cluster.said);
+}
+
+#[test]
+fn what_an_enclave_has_confirmed_or_authorised_is_not_taken_back() {
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 62);
+    cluster.run(1);
+    cluster.observe(deposit_requested(POOL.number));
+    cluster.run(1);
+    let refused = Reply::Rejected(Rejection::ContradictoryEvent);
+    assert_eq!(cluster.ask(ERRING, Request::Observe(wrong_deposit())), refused);
+    let key = cluster.pubkey(POOL).unwrap();
+    cluster.observe(indexed(key, 9));
+    cluster.run(1);
+    cluster.observe(exit_requested(POOL.number));
+    cluster.run(1);
+    // Shares that were given for two wishes could add up: of guardians of whom fewer than a threshold ever agreed.
+    assert_eq!(cluster.ask(ERRING, Request::Observe(wrong_exit())), refused);
+    assert_eq!(cluster.ask(ERRING, Request::Observe(exit_requested(POOL.number))), Reply::Done);
+}
+
+/// Claims something, hears one thing, claims something else and the first thing again, and hears another: found when the
+/// design was attacked. An enclave that began the first run afresh would judge twice, and be convicted.
+#[test]
+fn an_enclave_that_is_told_one_thing_another_and_the_first_again_says_nothing_twice() {
+    let culprit = MemberId(2);
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 63);
+    cluster.run(0);
+    cluster.observe(deposit_requested(POOL.number));
+    // One commitment to the erring member and another to the rest, so that it finds the culprit out by itself, and rejects.
+    deliver_through(&mut cluster, &[culprit], |corrupt, said, to| {
+        vec![match said.slot.step {
+            Step::Commit if to == ERRING => corrupt.restate(said, &Commit { deal: Digest([3; 32]) }),
+            _ => said.clone(),
+        }]
+    });
+    let judged = |said: &&Broadcast| (said.slot.from, said.slot.step) == (ERRING, Step::Verdict);
+    assert_eq!(cluster.said.iter().filter(judged).count(), 1);
+    for event in [wrong_deposit(), deposit_requested(POOL.number)] {
+        assert_eq!(cluster.ask(ERRING, Request::Observe(event)), Reply::Done);
+    }
+    // Now it hears what everybody else has heard.
+    let everything = cluster.said.clone();
+    for said in everything.into_iter().filter(|said| said.slot.from != ERRING) {
+        cluster.ask(ERRING, Request::Deliver(postern_tests::attack::message(said)));
+    }
+    cluster.run(1);
+    assert_said_once(&cluster.said);
+    for id in cluster.ids() {
+        assert!(named(&cluster, id).iter().all(|name| *name == culprit), "{id}");
+    }
+}
+
+#[test]
+fn no_share_goes_to_an_enclave_that_the_manifest_has_declared_dead_and_another_leads() {
+    let leader = MemberId(1);
+    let first = with_wallets(manifest(5, 3, 3));
+    assert_eq!(first.leader, leader);
+    let mut cluster = Cluster::launch(first.clone(), 64);
+    cluster.run(1);
+    cluster.observe(deposit_requested(POOL.number));
+    cluster.run(1);
+    cluster.index(POOL);
+    cluster.run(2);
+    // The leader's machine is lost while guardians' shares wait to leave; a new epoch replaces it, and names another leader.
+    cluster.packets.clear();
+    for id in cluster.ids() {
+        cluster.ask(id, Request::Observe(exit_requested(POOL.number)));
+    }
+    while let Some(packet) = cluster.packets.pop_front() {
+        let request = postern_tests::attack::statement(&packet).is_some();
+        let carried = packet.from == leader || packet.to == leader && !request;
+        if carried {
+            cluster.deliver(packet);
+        }
+    }
+    let second = next(&first, |manifest| {
+        manifest.members[0].machine = 1;
+        manifest.leader = MemberId(3);
+    });
+    let epoch = signed(&first, &second, cluster.ids());
+    for id in [2, 3, 4, 5].map(MemberId) {
+        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
+    }
+    cluster.packets.clear();
+    cluster.launch_anew(leader, 9, std::slice::from_ref(&second));
+    let mut secrets = 0;
+    for _ in 0..6 {
+        let mut idle = 0;
+        while idle <= cluster.packets.len() {
+            let Some(packet) = cluster.packets.pop_front() else { break };
+            let secret = matches!(codec::decode(&packet.bytes), Ok(PeerMessage::Envelope(_)));
+            assert!(!(secret && packet.to == leader), "a share for the dead enclave");
+            secrets += usize::from(secret);
+            let waits = matches!(cluster.deliver(packet), Reply::Rejected(reason) if reason.is_transient());
+            idle = if waits { idle + 1 } else { 0 };
+        }
+        for id in cluster.ids() {
+            cluster.ask(id, Request::Tick);
+        }
+    }
+    assert!(secrets > 0);
+    assert_eq!(cluster.exits(POOL).len(), 1, "the leader of now puts it together");
+    // What had waited to leave was withheld, and said to be.
+    let withheld = |notice: &Notice| *notice == Notice::Withheld(leader);
+    assert!(cluster.nodes.iter().any(|node| node.notices.iter().any(withheld)));
+}
