@@ -382,6 +382,15 @@ impl Started {
                 if matches!(self.session.notes.compare(&signed.note), Compared::Same) {
                     return self.answer_return(signed, platform, groups);
                 }
+                // Of two claims only a later incarnation's takes the other's place: else claims that come late, or of two enclaves
+                // from one log, would take turns, each would have the question asked once more, and every answer would come
+                // too late.
+                let waiting = self.watch.returned.get(&from).map(|waiting| waiting.note);
+                if waiting.is_some_and(|waiting| {
+                    waiting != signed.note && waiting.incarnation >= signed.note.incarnation
+                }) {
+                    return Ok(());
+                }
                 let is_new = self.watch.returned.insert(from, signed) != Some(signed);
                 let Session { admission, keys, .. } = &mut self.session;
                 admission.challenge_claimant(from, is_new, keys, platform, groups)
