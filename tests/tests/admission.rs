@@ -1061,7 +1061,7 @@ fn garbage_is_refused_and_changes_nothing() {
     {
         assert_eq!(cluster.ask(VERIFIER, Request::Deliver(bytes)), Reply::Rejected(Rejection::Malformed));
     }
-    let oversized = vec![0; (1 << 20) + 1];
-    assert_eq!(cluster.ask(VERIFIER, Request::Deliver(oversized)), Reply::Rejected(Rejection::Malformed));
+    let oversized = vec![0; (96 << 10) + 1];
+    assert_eq!(cluster.ask(VERIFIER, Request::Deliver(oversized)), Reply::Rejected(Rejection::TooLong));
     assert_eq!(show(&mut cluster, VERIFIER, honest), Reply::Done);
 }

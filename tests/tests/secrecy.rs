@@ -6,12 +6,16 @@
 
 use aho_corasick::AhoCorasick;
 use postern_enclave::coins::Coins;
+use postern_enclave::keys::IdentityKeys;
 use postern_enclave::sharing::Polynomial;
 use postern_shared::bls::{G1, G2, Scalar};
+use postern_shared::codec;
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::keygen::Deal;
 use postern_shared::lagrange;
-use postern_shared::presign::PresignTerms;
+use postern_shared::message::{Slot, Step};
+use postern_shared::presign::{PresignTerms, Split};
 use postern_shared::transcript::Record;
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use std::collections::BTreeSet;
@@ -59,10 +63,13 @@ fn scalar(name: impl Into<String>, scalar: &Scalar) -> Named {
 
 fn identity_secrets(id: MemberId, coins: &Coins) -> Vec<Named> {
     let key = |label| coins.bytes(label, b"").to_vec();
+    let dealing = coins.scalar("postern-key-dealing-v2", b"");
+    // Otherwise this test would look for the wrong thing.
+    assert_eq!((G1::generator() * &dealing).encode(), IdentityKeys::derive(coins, id).identity().dealing);
     vec![
         (format!("{id}: signing key"), key("postern-key-signing-v1")),
         (format!("{id}: agreement key"), key("postern-key-agreement-v1")),
-        scalar(format!("{id}: dealing key"), &coins.scalar("postern-key-dealing-v1", b"")),
+        scalar(format!("{id}: dealing key"), &dealing),
     ]
 }
 
@@ -106,10 +113,15 @@ fn pool_secrets(cluster: &Cluster, pool: PoolId, terms: &PresignTerms) -> PoolSe
         let (id, coins) = (node.id, node.coins());
         named.push(scalar(format!("{pool}, {id}: dealt secret"), &dealt.constant()));
         named.push(scalar(format!("{pool}, {id}: key share"), &share(id)));
-        for (label, ceremony) in
-            [("postern-keygen-ephemeral-v1", &keygen), ("postern-presign-ephemeral-v1", &presign)]
-        {
-            let ephemeral = coins.scalar(label, ceremony);
+        for (ceremony, step) in [(keygen, Step::Deal), (presign, Step::Split)] {
+            let slot = Slot::of(CeremonyId(ceremony), id, step);
+            let ephemeral = coins.scalar("postern-ephemeral-v1", &codec::encode(&slot));
+            let said = cluster.said.iter().find(|said| said.slot == slot).expect("it has dealt");
+            let published = match step {
+                Step::Deal => codec::decode::<Deal>(&said.body).unwrap().sealed.ephemeral,
+                _ => codec::decode::<Split>(&said.body).unwrap().sealed.ephemeral,
+            };
+            assert_eq!((G1::generator() * &ephemeral).encode(), published, "nor for this");
             for other in &cluster.nodes {
                 let shared = other.keys().identity().dealing.decode().unwrap() * &ephemeral;
                 named.push((
@@ -121,11 +133,11 @@ fn pool_secrets(cluster: &Cluster, pool: PoolId, terms: &PresignTerms) -> PoolSe
             }
             named.push(scalar(format!("{pool}, {id}: ephemeral key"), &ephemeral));
         }
-        let partial = message * &share(id);
+        let partial = &message * &share(id);
         named.push((format!("{pool}, {id}: partial exit signature"), partial.encode().0.to_vec()));
         let mut combined = G2::identity();
         for ((operator, split), position) in cluster.nodes.iter().zip(&splits).zip(0..) {
-            let exit_share = message * &(share(operator.id) + split.evaluate(id).unwrap());
+            let exit_share = &message * &(share(operator.id) + split.evaluate(id).unwrap());
             let name = format!("{pool}, {id}: share of {}'s partial exit", operator.id);
             named.push((name, exit_share.encode().0.to_vec()));
             if let Some(weight) = weights.get(position) {
@@ -134,7 +146,7 @@ fn pool_secrets(cluster: &Cluster, pool: PoolId, terms: &PresignTerms) -> PoolSe
         }
         named.push((format!("{pool}, {id}: share of the whole exit"), combined.encode().0.to_vec()));
     }
-    PoolSecrets { named, exit: message * &group }
+    PoolSecrets { named, exit: &message * &group }
 }
 
 #[test]

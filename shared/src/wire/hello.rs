@@ -58,11 +58,13 @@ mod tests {
     #[test]
     fn another_version_is_refused_with_both_numbers() {
         assert_eq!(Hello::check(&Hello::OURS.encode()), Ok(()));
-        let error = Hello::check(&Hello { version: 7 }.encode()).unwrap_err();
-        assert_eq!(
-            alloc::format!("{error}"),
-            "this side speaks protocol version 2, the other side version 7"
-        );
+        for other in [1, 2, 7] {
+            let error = Hello::check(&Hello { version: other }.encode()).unwrap_err();
+            assert_eq!(
+                alloc::format!("{error}"),
+                alloc::format!("this side speaks protocol version 3, the other side version {other}")
+            );
+        }
         assert_eq!(Hello::check(b"GET / HTTP/1.1"), Err(HelloError::Foreign));
     }
 }
