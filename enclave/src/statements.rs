@@ -1,6 +1,6 @@
 //! The signed statements of one ceremony, one for each slot.
 
-use postern_shared::fault::{self, Fault, Proof};
+use postern_shared::fault;
 use postern_shared::ids::{Digest, MemberId};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use std::collections::BTreeMap;
@@ -17,16 +17,6 @@ struct Heard {
     statement: Broadcast,
 }
 
-/// What became of a statement.
-pub(crate) enum Inserted {
-    /// It fills its slot.
-    New,
-    /// It was there already.
-    Same,
-    /// Its speaker has said something else in this slot before.
-    Conflict(Fault),
-}
-
 impl Statements {
     /// Those that were kept.
     pub(crate) fn of(statements: Vec<Broadcast>) -> Self {
@@ -37,20 +27,10 @@ impl Statements {
         Self { by_slot: statements.into_iter().map(heard).collect() }
     }
 
-    /// Adds a statement whose signature was verified.
-    pub(crate) fn insert(&mut self, statement: Broadcast) -> Inserted {
-        let said = statement.signed_digest();
-        match self.contradicting(&said) {
-            Some(known) => {
-                let proof = Proof::Equivocation(known, said);
-                Inserted::Conflict(Fault { culprit: said.slot.from, proof })
-            }
-            None if self.by_slot.contains_key(&key(&said.slot)) => Inserted::Same,
-            None => {
-                self.by_slot.insert(key(&said.slot), Heard { digest: said.digest, statement });
-                Inserted::New
-            }
-        }
+    /// Adds a statement whose signature was verified. What fills its slot already stays.
+    pub(crate) fn insert(&mut self, statement: Broadcast) {
+        let digest = Broadcast::digest_of(&statement.body);
+        self.by_slot.entry(key(&statement.slot)).or_insert(Heard { digest, statement });
     }
 
     /// What its speaker has said here in the slot of something else that it has said.

@@ -65,6 +65,7 @@ pub struct Deal {
 }
 
 /// What an operator thinks of all deals.
+#[expect(clippy::large_enum_variant, reason = "decoded, looked at and dropped; never many at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// These deals, in the order of the terms, are good.

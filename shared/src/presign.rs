@@ -54,6 +54,7 @@ pub struct Split {
 }
 
 /// What a guardian thinks of its share of one operator's split.
+#[expect(clippy::large_enum_variant, reason = "decoded, looked at and dropped; never many at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acknowledge {
     /// It holds a good share of the split with this digest.

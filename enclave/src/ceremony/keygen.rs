@@ -454,7 +454,7 @@ impl Keygen {
             None => return false,
             Some(Ok(judged)) => judged,
             Some(Err(fault)) => {
-                self.accuse(fault, None, me, setting, effects);
+                self.accuse(*fault, None, me, setting, effects);
                 return true;
             }
         };
@@ -467,7 +467,7 @@ impl Keygen {
     }
 
     /// What all deals make together, once they are there, or a proof that one is bad.
-    fn add_up(&self, me: &Me<'_>) -> Option<Result<Judged, Fault>> {
+    fn add_up(&self, me: &Me<'_>) -> Option<Result<Judged, Box<Fault>>> {
         let operators = &self.terms.operators;
         let commits = self.statements.all(Step::Commit, operators)?;
         let deals = self.statements.all(Step::Deal, operators)?;
@@ -493,10 +493,10 @@ impl Keygen {
         commit: &Broadcast,
         deal: &Broadcast,
         me: &Me<'_>,
-    ) -> Result<(OpenDeal, Option<Scalar>), Fault> {
+    ) -> Result<(OpenDeal, Option<Scalar>), Box<Fault>> {
         let culprit = deal.slot.from;
         let said = deal.signed_digest();
-        let fault = |proof| Fault { culprit, proof };
+        let fault = |proof| Box::new(Fault { culprit, proof });
         let promised = codec::decode::<Commit>(&commit.body).map(|commit| commit.deal);
         if promised != Ok(said.digest) {
             return Err(fault(Proof::BrokenCommitment { commit: commit.signed_digest(), deal: said }));

@@ -21,10 +21,11 @@ use crate::ceremony::presign::{ExitShare, Presign};
 use crate::effects::Effects;
 use crate::secret::SecretBytes;
 use crate::sharing;
-use crate::statements::{Inserted, Statements};
+use crate::statements::Statements;
 use postern_shared::bls::{self, Commitments, G2};
 use postern_shared::codec;
 use postern_shared::ethereum::SignedVoluntaryExit;
+use postern_shared::fault::Statements as _;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
 use postern_shared::presign::exit_share_is_good;
@@ -139,14 +140,16 @@ impl Release {
             self.name(slot.from, effects);
             return Err(Rejection::Invalid);
         }
-        match self.statements.insert(statement.clone()) {
-            Inserted::Same => return Ok(()),
-            Inserted::Conflict(fault) => {
-                self.name(fault.culprit, effects);
-                return Err(Rejection::Invalid);
-            }
-            Inserted::New => effects.store(&statement),
+        let said = statement.signed_digest();
+        if self.statements.find(&said).is_some() {
+            return Ok(());
         }
+        if self.statements.contradicting(&said).is_some() {
+            self.name(slot.from, effects);
+            return Err(Rejection::Invalid);
+        }
+        effects.store(&statement);
+        self.statements.insert(statement);
         if slot.step == Step::Request {
             self.authorise(presign, me, effects);
         }
