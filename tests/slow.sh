@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The suites that take minutes: many seeds of hostile hosts, here and on trees with a mend taken out, killed hosts and enclaves, lying
-# machines, PostgreSQL, VMs, fuzzing, and nodes and tools that are not ours. POSTERN_SEEDS, POSTERN_MUTANT_SEEDS, POSTERN_KILL_RUNS and
-# POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail; exits non-zero if any did.
+# The suites that take minutes: many seeds of hostile hosts, killed hosts and enclaves, lying machines, PostgreSQL, VMs, fuzzing, and nodes
+# and tools that are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
+# exits non-zero if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-200} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
@@ -60,9 +60,6 @@ for target in parse_report appraise certificates decode; do
         -max_total_time="$seconds" -print_final_stats=1 -verbosity=0 || failed+=("fuzzing $target")
 done
 
-step 'trees with a mend taken out'
-tests/mutants.sh || failed+=(mutants)
-
 for suite in "${suites[@]}"; do
     step "$suite"
     with= which=("${release[@]}")
@@ -75,5 +72,5 @@ for suite in "${suites[@]}"; do
     $with cargo test "${which[@]}" --test "$suite" -- --ignored --nocapture || failed+=("$suite")
 done
 
-step "$((${#suites[@]} + 9)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
+step "$((${#suites[@]} + 8)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
 ((${#failed[@]} == 0))
