@@ -77,6 +77,11 @@ impl Ledger {
         self.validators.get(&pool).map(|(_, index)| *index)
     }
 
+    /// The DAO's wish to have a pool out, as it is known now.
+    pub(crate) fn exit(&self, pool: PoolId) -> Option<EventSource> {
+        self.exits.get(&pool).copied()
+    }
+
     pub(crate) fn exits(&self) -> impl Iterator<Item = (PoolId, EventSource)> {
         self.exits.iter().map(|(pool, source)| (*pool, *source))
     }

@@ -35,7 +35,7 @@ use postern_shared::wire::{Notice, Output, Recipient, Rejection};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use zeroize::Zeroizing;
 
-/// Most presigns and releases that go on at a time.
+/// Most presigns that go on at a time.
 const MAX_CEREMONIES: usize = 100_000;
 
 /// Most presigns of one pool, and most of its keygens that were replaced and may come back. Each is begun by another answer
@@ -79,6 +79,8 @@ pub(crate) struct Session {
     pub(crate) vault: Vault,
     /// Splits that came after their presigns were settled, until these are packed again.
     pub(crate) late: BTreeMap<CeremonyId, Vec<Broadcast>>,
+    /// Who has come late with a split that is none. Not part of the state: what they say is refused in any case.
+    refused_late: BTreeSet<(CeremonyId, MemberId)>,
     /// Where members' logs stand, this one's among them.
     pub(crate) notes: Notes,
     /// Outputs that wait until enough members remember the changes that they came of.
@@ -127,6 +129,7 @@ impl Session {
             released: BTreeSet::new(),
             vault: Vault::default(),
             late: BTreeMap::new(),
+            refused_late: BTreeSet::new(),
             notes: Notes::begin(genesis.member, genesis.machine, genesis.nonce),
             held: VecDeque::new(),
             handed_over: false,
@@ -347,8 +350,10 @@ impl Session {
         lend!(self, |me, setting| {
             self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
             for release in self.releases.values_mut().filter(|release| !release.is_finished()) {
-                let ReleaseTerms { presign, leader, .. } = release.terms();
-                if self.admission.not_cut_off(*leader).is_err() {
+                let ReleaseTerms { presign, leader, source } = release.terms();
+                // A wish that the host has taken back is authorised no more.
+                let wanted = self.ledger.exit(presign.pool) == Some(*source);
+                if !wanted || self.admission.not_cut_off(*leader).is_err() {
                     continue;
                 }
                 if let Some(presign) = find(&self.presigns, &self.vault, &self.late, &me, presign.ceremony())
@@ -385,15 +390,26 @@ impl Session {
                 return presign.on_statement(statement, &me, &setting, effects);
             }
             let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
-            let ReleaseTerms { presign, leader, .. } = release.terms();
-            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign.ceremony())
-                .ok_or(Rejection::UnknownCeremony)?;
-            authentic(presign.roster())?;
+            let ReleaseTerms { presign, leader, source } = release.terms();
+            // A wish that the host has taken back is authorised no more.
+            if self.ledger.exit(presign.pool) != Some(*source) {
+                return Err(Rejection::UnknownCeremony);
+            }
+            // All that is cheap comes before a settled pool is unpacked.
+            let presign = presign.ceremony();
+            let roster = self.presigns.get(&presign).map(Presign::roster);
+            let roster = roster.or_else(|| self.vault.roster(presign)).ok_or(Rejection::UnknownCeremony)?;
+            authentic(roster)?;
             self.admission.not_cut_off(*leader)?;
             // A share is sealed to the enclave that the presign was among: the manifest must not have declared it dead.
-            if self.admission.enclave(*leader) != presign.roster().get(*leader) {
+            if self.admission.enclave(*leader) != roster.get(*leader) {
                 return Err(Rejection::OtherEnclave(*leader));
             }
+            if release.has_heard(&statement) {
+                return Ok(());
+            }
+            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign)
+                .ok_or(Rejection::UnknownCeremony)?;
             release.on_statement(statement, &presign, &me, &setting, effects)
         })
     }
@@ -401,8 +417,8 @@ impl Session {
     /// Of a ceremony that is settled, only a split that has not come so far is of use.
     fn on_late(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
         let Slot { ceremony, from, .. } = statement.slot;
-        let known =
-            self.late.get(&ceremony).is_some_and(|late| late.iter().any(|said| said.slot.from == from));
+        let mut late = self.late.get(&ceremony).into_iter().flatten();
+        let known = late.any(|said| said.slot.from == from) || self.refused_late.contains(&(ceremony, from));
         let Some(roster) = self.vault.silent(ceremony, from).filter(|_| !known) else { return Ok(()) };
         let speaker = roster.get(from).ok_or(Rejection::NotAMember(from))?;
         if !statement.signed_digest().verify(speaker) {
@@ -412,9 +428,13 @@ impl Session {
             let late = self.late.get(&ceremony).map(Vec::as_slice).unwrap_or_default();
             let presign = self.vault.presign(ceremony, late, &me);
             let mut presign = presign.ok_or(Rejection::UnknownCeremony)?;
-            presign.on_late_split(&statement, &me, &setting, effects)?
+            presign.on_late_split(&statement, &me, &setting, effects)
         });
-        if kept {
+        // To find that out once is enough.
+        if kept.is_err() {
+            self.refused_late.insert((ceremony, from));
+        }
+        if kept? {
             self.late.entry(ceremony).or_default().push(statement);
         }
         Ok(())
@@ -428,14 +448,20 @@ impl Session {
         self.admission.not_cut_off(slot.from)?;
         lend!(self, |me, setting| {
             let release = self.releases.get_mut(&slot.ceremony).ok_or(Rejection::UnknownCeremony)?;
-            let presign = release.terms().presign.ceremony();
-            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign)
-                .ok_or(Rejection::UnknownCeremony)?;
             if !release.expects(envelope) {
                 return Err(Rejection::Invalid);
             }
-            let sender = presign.roster().get(slot.from).ok_or(Rejection::NotAMember(slot.from))?;
+            // All that is cheap comes before a settled pool is unpacked.
+            let presign = release.terms().presign.ceremony();
+            let roster = self.presigns.get(&presign).map(Presign::roster);
+            let roster = roster.or_else(|| self.vault.roster(presign)).ok_or(Rejection::UnknownCeremony)?;
+            let sender = roster.get(slot.from).ok_or(Rejection::NotAMember(slot.from))?;
             let plaintext = self.keys.open(sender, envelope).ok_or(Rejection::NotAuthentic)?;
+            if release.is_finished() {
+                return Ok(());
+            }
+            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign)
+                .ok_or(Rejection::UnknownCeremony)?;
             release.on_share(slot.from, &plaintext, &presign, &me, &setting, effects)
         })
     }
@@ -501,7 +527,8 @@ impl Session {
             let own = self.keys.identity().member;
             let replaced = self.keygens.get(&request.pool).filter(|keygen| keygen.has_judged(own));
             let parked = self.parked.values().filter(|keygen| keygen.terms().request.pool == request.pool);
-            if replaced.is_some() && parked.count() >= MAX_PARKED {
+            let comes_back = self.parked.contains_key(&terms.ceremony());
+            if replaced.is_some() && !comes_back && parked.count() >= MAX_PARKED {
                 continue;
             }
             let keygen = self.parked.remove(&terms.ceremony());

@@ -471,11 +471,14 @@ impl Keygen {
         let operators = &self.terms.operators;
         let commits = self.statements.all(Step::Commit, operators)?;
         let deals = self.statements.all(Step::Deal, operators)?;
-        let judged = commits.iter().zip(&deals).map(|(commit, deal)| self.judge_deal(commit, deal, me));
-        let judged: Vec<(OpenDeal, Option<Scalar>)> = match judged.collect() {
-            Ok(judged) => judged,
-            Err(fault) => return Some(Err(fault)),
-        };
+        // Whole from the start: a vector that grew would leave shares behind.
+        let mut judged: Vec<(OpenDeal, Option<Scalar>)> = Vec::with_capacity(deals.len());
+        for (commit, deal) in commits.iter().zip(&deals) {
+            match self.judge_deal(commit, deal, me) {
+                Ok(one) => judged.push(one),
+                Err(fault) => return Some(Err(fault)),
+            }
+        }
         let signed: Vec<SignedDigest> = deals.iter().map(|deal| deal.signed_digest()).collect();
         let digests: Vec<(Digest, &Commitments)> =
             signed.iter().zip(&judged).map(|(deal, (open, _))| (deal.digest, &open.commitments)).collect();
@@ -675,7 +678,8 @@ impl Keygen {
     }
 
     /// Acts on a statement that was not taken in. Once this enclave has accepted all deals it can tell the others no
-    /// more, so it names the cheat and goes on: they may not have heard the same, and a good statement may still come.
+    /// more, so it names the cheat and goes on: they may not have heard the same, and a good statement may still come. So it
+    /// does with what belongs after the verdicts, however early it comes: a verdict may not name it.
     fn name_or_accuse(
         &mut self,
         fault: Fault,
@@ -684,7 +688,9 @@ impl Keygen {
         setting: &Setting<'_>,
         effects: &mut Effects,
     ) {
+        let late = fault.proof.named().any(|said| said.slot.step > Step::Verdict);
         match self.phase {
+            _ if late => self.convict(fault, refused, false, setting, effects),
             Phase::Judging(_) => self.convict(fault, refused, false, setting, effects),
             _ => self.accuse(fault, refused, me, setting, effects),
         }

@@ -4,7 +4,8 @@
 //! There are no phases: a split is judged when it comes, by each guardian for itself. The ceremony is finished when as
 //! many operators as sign together have splits that all guardians acknowledge; at a tick a threshold of guardians is
 //! enough, so that a few that are down can't hold it up (those catch up later: shares stay good). Ticks decide only when
-//! the transcript is published, never what is safe.
+//! the transcript is published and which operators a leader asks for, never what is safe. An operator that is convicted
+//! after it was chosen is left out, and others are chosen; unless a leader has asked already.
 //!
 //! # What others can make this enclave do
 //! Keep: one split of each operator and one acknowledgement of each by each guardian, all of sizes that the terms give. A
@@ -32,7 +33,7 @@ use postern_shared::fault::{Court, Fault, Judgement, Proof, Statements as _, Ter
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::lagrange;
-use postern_shared::message::{Broadcast, Slot, Step};
+use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::{
     Acknowledge, OpenSplit, PresignTerms, Split, combine_polynomials, exit_share_is_good,
 };
@@ -44,12 +45,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A guardian's share of an exit: of one operator's part, or of the whole. Like the point in it, it is wiped on drop and
-/// never printed.
-pub(crate) struct ExitShare(G2);
+/// never printed; and it stays where it is when what holds it moves.
+pub(crate) struct ExitShare(Box<G2>);
 
 impl ExitShare {
     pub(crate) fn new(point: G2) -> Self {
-        Self(point)
+        Self(Box::new(point))
     }
 
     pub(crate) fn point(&self) -> &G2 {
@@ -65,7 +66,7 @@ impl ExitShare {
 
     /// As it was saved.
     pub(crate) fn restore(saved: &SecretBytes) -> Option<Self> {
-        G2::from_bytes(saved.expose().try_into().ok()?).ok().map(Self)
+        G2::from_bytes(saved.expose().try_into().ok()?).ok().map(Self::new)
     }
 }
 
@@ -301,9 +302,9 @@ impl Presign {
             return None;
         }
         let weights = lagrange::at_zero(&request.operators)?;
-        let mut total = ExitShare(G2::identity());
+        let mut total = ExitShare::new(G2::identity());
         for (operator, weight) in request.operators.iter().zip(&weights) {
-            total.0 += self.shares.get(operator)?.point() * weight;
+            *total.0 += self.shares.get(operator)?.point() * weight;
         }
         Some(total)
     }
@@ -496,8 +497,9 @@ impl Presign {
 
     /// Whether a guardian holds a good share of this operator's split.
     fn acknowledged(&self, operator: MemberId, guardian: MemberId) -> bool {
-        let Some(split) = self.statements.get(Step::Split, operator, 0) else { return false };
-        let digest = Broadcast::digest_of(&split.body);
+        let Some(SignedDigest { digest, .. }) = self.statements.digest(Step::Split, operator, 0) else {
+            return false;
+        };
         self.statements
             .get(Step::Acknowledge, guardian, operator.0)
             .is_some_and(|said| codec::decode(&said.body) == Ok(Acknowledge::Good(digest)))
@@ -561,6 +563,10 @@ impl Presign {
         }
         effects.change();
         effects.notice(self.label.fault(fault.culprit, false));
+        // A split that was good for some was not for others: the next tick chooses operators without its maker.
+        if self.finished.as_ref().is_some_and(|operators| operators.contains(&fault.culprit)) {
+            self.finished = None;
+        }
         if let Some(refused) = refused {
             effects.store(refused);
         }

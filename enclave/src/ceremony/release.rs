@@ -9,8 +9,9 @@
 //! Keep: one request, one authorisation of each guardian, and one share of each if it leads. Sign: one authorisation. Give:
 //! its share over the operators that the leader names, sealed to the leader, once; and only because its own host saw the
 //! DAO's wish. Whoever chooses the operators can take out what it has dealt itself, and is left with a share of the rest:
-//! still one share, of one guardian, of which a threshold is needed. The wish that a guardian has authorised for can't be
-//! corrected any more, so shares that were given for different wishes do not add up.
+//! still one share, of one guardian, of which a threshold is needed. Shares depend on the operators and not on the wish: those
+//! that guardians gave for different wishes add up. So the wish that a guardian has authorised for can't be corrected any more,
+//! and one that was corrected before is not authorised.
 //!
 //! # State and restart
 //! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
@@ -215,6 +216,11 @@ impl Release {
         );
     }
 
+    /// Whether a statement is here already.
+    pub(crate) fn has_heard(&self, statement: &Broadcast) -> bool {
+        self.statements.find(&statement.signed_digest()).is_some()
+    }
+
     /// Whether this enclave has authorised: then the wish on chain that it did so for is the one, for good.
     pub(crate) fn has_authorised(&self, own: MemberId) -> bool {
         self.statements.get(Step::Authorise, own, 0).is_some()
@@ -289,13 +295,10 @@ impl Release {
         if self.finished || self.terms.leader != me.id() {
             return;
         }
-        let shares: Vec<(MemberId, G2)> = self
-            .shares
-            .iter()
-            .filter(|(guardian, _)| self.authorised(**guardian))
-            .map(|(guardian, share)| (*guardian, share.point().clone()))
-            .take(threshold)
-            .collect();
+        // Whole from the start: a vector that grew would leave shares behind.
+        let mut shares: Vec<(MemberId, G2)> = Vec::with_capacity(threshold);
+        let good = self.shares.iter().filter(|(guardian, _)| self.authorised(**guardian)).take(threshold);
+        shares.extend(good.map(|(guardian, share)| (*guardian, share.point().clone())));
         let Ok(signature) = sharing::combine(&shares, threshold) else { return };
         let pubkey = self.terms.presign.certificate.pubkey();
         let good =

@@ -6,7 +6,7 @@ use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::{Identity, IdentitySignature};
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::keygen::{Commit, Confirm, Verdict};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::Split;
@@ -126,6 +126,41 @@ fn a_bad_confirmation_is_proved_although_its_speaker_signed_its_deal_in_two_ways
     assert_eq!(deposits(&cluster), 0);
     assert_eq!(culprits(&cluster), [CULPRIT], "every proof verifies");
     assert_eq!(named(&cluster, VICTIM), [CULPRIT]);
+}
+
+/// What comes after the verdicts comes early, and is wrong or said in two ways: a verdict that named it would be none, and
+/// would convict the honest enclave that says it.
+#[test]
+fn wrong_statements_of_later_steps_that_come_early_frame_nobody() {
+    for step in [Step::Confirm, Step::Deposit] {
+        for twice in [false, true] {
+            let mut cluster = beginning();
+            let (corrupt, terms) = (Corrupt::of(cluster.node(CULPRIT)), keygen_terms(&cluster, POOL));
+            let confirm = |number| Confirm {
+                certificate: Digest([number; 32]),
+                partial: (G2::generator() * &Scalar::from_u64(6)).encode(),
+            };
+            let early = match twice {
+                true => vec![
+                    say(&corrupt, &terms, Step::Confirm, &confirm(1)),
+                    say(&corrupt, &terms, Step::Confirm, &confirm(2)),
+                ],
+                false => vec![corrupt.keys.sign(Slot::of(terms.ceremony(), CULPRIT, step), vec![0xff])],
+            };
+            for said in early {
+                cluster.ask(VICTIM, Request::Deliver(message(said)));
+            }
+            assert_eq!(named(&cluster, VICTIM), [CULPRIT]);
+            cluster.run(2);
+            for id in cluster.ids() {
+                assert!(named(&cluster, id).iter().all(|name| *name == CULPRIT), "{step:?} {twice} {id}");
+            }
+            assert_eq!(culprits(&cluster), [CULPRIT]);
+            // Everything else that was said is good, so there is a key; where the slot is taken by the wrong one, all but the
+            // victim have it at once.
+            assert!(deposits(&cluster) >= 4, "{step:?} {twice}");
+        }
+    }
 }
 
 #[test]
