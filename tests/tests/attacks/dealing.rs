@@ -99,8 +99,10 @@ fn corrupted_operators_get_no_share_of_an_honest_ones_exit_by_presigning_under_i
 #[ignore = "long: run in release by the slow suites"]
 fn corrupted_enclaves_open_nothing_whatever_the_members_and_thresholds() {
     for (members, threshold) in LARGE {
+        // Keygens grow with the square of the members.
+        let thefts = if members > 7 { &THEFTS[1..2] } else { &THEFTS[..] };
         for thieves in thieves(threshold) {
-            for theft in THEFTS {
+            for theft in thefts.iter().copied() {
                 for from in [Step::Split, Step::Deal] {
                     presign_under_stolen_keys(members, threshold, &thieves, theft, from);
                 }
