@@ -16,6 +16,19 @@ use postern_shared::wire::{Artifact, Notice};
 /// More packets than any of these runs has: one that never ends is cut off.
 const MAX_PACKETS: usize = 20_000;
 
+/// The steps of all ceremonies.
+pub const STEPS: [Step; 9] = [
+    Step::Commit,
+    Step::Deal,
+    Step::Verdict,
+    Step::Confirm,
+    Step::Deposit,
+    Step::Split,
+    Step::Acknowledge,
+    Step::Request,
+    Step::Authorise,
+];
+
 /// A statement as a message.
 pub fn message(statement: Broadcast) -> Vec<u8> {
     codec::encode(&PeerMessage::Broadcast(statement))

@@ -1,6 +1,7 @@
 //! Which run a seed stands for.
 
 use super::event::{Alteration, Carry, Event, Fate, Forgery, Script, Setup};
+use crate::attack::STEPS;
 use fastrand::Rng;
 use postern_shared::ids::MemberId;
 use postern_shared::message::Step;
@@ -9,17 +10,7 @@ use postern_shared::message::Step;
 const HOSTILE_STEPS: usize = 400;
 
 /// Steps that liars may aim at. Who lies wherever it can is found out early, and gets no further.
-pub(super) const AIMS: [Step; 9] = [
-    Step::Commit,
-    Step::Deal,
-    Step::Verdict,
-    Step::Confirm,
-    Step::Deposit,
-    Step::Split,
-    Step::Acknowledge,
-    Step::Request,
-    Step::Authorise,
-];
+pub(super) const AIMS: [Step; 9] = STEPS;
 
 /// The run of a seed: hostile hosts, then honest ones.
 pub fn script(seed: u64) -> Script {

@@ -7,7 +7,7 @@ use postern_shared::message::{MAX_BODY, PeerMessage, Slot, Step};
 use postern_shared::record::{LogHead, RecordKind};
 use postern_shared::wire::{MAX_FRAME, Reply, Request};
 use postern_shared::witness::{Note, Witness};
-use postern_tests::attack::{message, statement};
+use postern_tests::attack::{STEPS, message, statement};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
@@ -149,41 +149,30 @@ fn with_flood(pools: u32, flood: bool) -> Cluster {
     for number in 1..=pools {
         cluster.observe(deposit_requested(number));
         cluster.run(0);
-        send_everything(&mut cluster, culprits, pool(number), flood);
+        if flood {
+            send_everything(&mut cluster, culprits);
+        }
         cluster.run(1);
         cluster.index(pool(number));
         cluster.run(0);
-        send_everything(&mut cluster, culprits, pool(number), flood);
+        if flood {
+            send_everything(&mut cluster, culprits);
+        }
         cluster.run(2);
     }
     cluster
 }
 
-/// Wrong and long statements in every slot of every ceremony that there is, challenges, and notes without end.
-fn send_everything(cluster: &mut Cluster, culprits: [MemberId; 2], pool: PoolId, flood: bool) {
-    if !flood {
-        return;
-    }
+/// Wrong and long statements in every slot of every ceremony that there is, and notes without end.
+fn send_everything(cluster: &mut Cluster, culprits: [MemberId; 2]) {
     let dao = cluster.manifest.hash();
     let mut ceremonies: Vec<_> = cluster.said.iter().map(|said| said.slot.ceremony).collect();
     ceremonies.sort();
     ceremonies.dedup();
-    let _ = pool;
     for culprit in culprits {
         let corrupt = Corrupt::of(cluster.node(culprit));
-        let steps = [
-            Step::Commit,
-            Step::Deal,
-            Step::Verdict,
-            Step::Confirm,
-            Step::Deposit,
-            Step::Split,
-            Step::Acknowledge,
-            Step::Request,
-            Step::Authorise,
-        ];
         for ceremony in &ceremonies {
-            for step in steps {
+            for step in STEPS {
                 for (item, length) in [(0, MAX_BODY), (1, MAX_BODY), (4, 33), (0, 1), (9, MAX_BODY + 1)] {
                     let slot = Slot { ceremony: *ceremony, from: culprit, step, item };
                     let said = message(corrupt.keys.sign(slot, vec![item as u8; length]));
