@@ -1,6 +1,6 @@
 //! The signed statements of one ceremony, one for each slot.
 
-use postern_shared::fault;
+use postern_shared::fault::{self, Court, Fault, Judgement, Proof, accusation_in};
 use postern_shared::ids::{Digest, MemberId};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use std::collections::BTreeMap;
@@ -37,6 +37,25 @@ impl Statements {
     pub(crate) fn contradicting(&self, said: &SignedDigest) -> Option<SignedDigest> {
         let known = self.by_slot.get(&key(&said.slot)).filter(|known| known.digest != said.digest)?;
         Some(known.signed_digest())
+    }
+
+    /// Whom the accusation in a statement convicts: the accused, by its proof or by a statement here that contradicts one that
+    /// it names; or the accuser. `None` while what it takes to judge it is not here, or if there is no accusation in it.
+    pub(crate) fn judge_accusation(&self, accusation: &Broadcast, court: &Court<'_>) -> Option<Fault> {
+        let fault = accusation_in(accusation)?;
+        let contradicted = fault
+            .proof
+            .named()
+            .find_map(|named| self.contradicting(named).map(|known| Proof::Equivocation(known, *named)));
+        match (court.judge(&fault), contradicted) {
+            (Judgement::Proved, _) => Some(fault),
+            (_, Some(proof)) => Some(Fault { proof, ..fault }),
+            (Judgement::Refuted, None) => {
+                let proof = Proof::FalseAccusation(accusation.signed_digest());
+                Some(Fault { culprit: accusation.slot.from, proof })
+            }
+            (Judgement::Lacks(_), None) => None,
+        }
     }
 
     pub(crate) fn remove(&mut self, step: Step, from: MemberId) {

@@ -53,8 +53,22 @@ pub struct SealedShares {
 /// Sealed shares that pass every check that needs no secret.
 #[derive(Debug, Clone)]
 pub struct CheckedShares {
-    ephemeral: G1,
+    ephemeral: Ephemeral,
     shares: Vec<EncryptedShare>,
+}
+
+/// `E`, as a point and as it is said: to encode a point costs an inversion, and every pair's key names it.
+#[derive(Debug, Clone)]
+struct Ephemeral {
+    point: G1,
+    encoded: PublicKey,
+}
+
+impl Ephemeral {
+    fn of(secret: &Scalar) -> Self {
+        let point = G1::generator() * secret;
+        Self { encoded: point.encode(), point }
+    }
 }
 
 /// Why sealed shares are refused.
@@ -109,13 +123,13 @@ impl SealedShares {
         blinding: impl FnOnce(&[u8]) -> Scalar,
         shares: impl IntoIterator<Item = (&'a Identity, Zeroizing<Vec<u8>>)>,
     ) -> Option<Self> {
-        let key = G1::generator() * ephemeral;
+        let key = Ephemeral::of(ephemeral);
         let seal = |(recipient, share): (&Identity, Zeroizing<Vec<u8>>)| {
             let shared = recipient.dealing.decode().ok()? * ephemeral;
-            Pair { slot, dealer, recipient }.seal(&key, &shared, &share)
+            Pair { slot, dealer, recipient }.seal(&key.encoded, &shared, &share)
         };
         let shares = shares.into_iter().map(seal).collect::<Option<_>>()?;
-        Some(Self::prove(slot, rest, ephemeral, blinding, shares))
+        Some(Self::prove_for(key, slot, rest, ephemeral, blinding, shares))
     }
 
     /// Shares that were sealed, with the proof that goes with them. See [`Self::seal`].
@@ -126,11 +140,21 @@ impl SealedShares {
         blinding: impl FnOnce(&[u8]) -> Scalar,
         shares: Vec<EncryptedShare>,
     ) -> Self {
-        let key = G1::generator() * ephemeral;
+        Self::prove_for(Ephemeral::of(ephemeral), slot, rest, ephemeral, blinding, shares)
+    }
+
+    fn prove_for(
+        key: Ephemeral,
+        slot: Slot,
+        rest: &impl Serialize,
+        secret: &Scalar,
+        blinding: impl FnOnce(&[u8]) -> Scalar,
+        shares: Vec<EncryptedShare>,
+    ) -> Self {
         let context = context(slot, rest, &shares);
-        let blinding = blinding(&codec::encode(&(&context, key.encode())));
-        let knowledge = KnowledgeProof::prove(ephemeral, &key, &blinding, &context.0);
-        Self { ephemeral: key.encode(), knowledge, shares }
+        let blinding = blinding(&codec::encode(&(&context, key.encoded)));
+        let knowledge = KnowledgeProof::prove(secret, &key.point, &blinding, &context.0);
+        Self { ephemeral: key.encoded, knowledge, shares }
     }
 
     /// Checks everything that needs no secret: `count` ciphertexts of plaintexts of `size` bytes, a usable ephemeral key,
@@ -146,11 +170,13 @@ impl SealedShares {
         if found != count || self.shares.len() != count {
             return Err(SealedSharesError::Count { expected: count, found });
         }
-        let ephemeral = self.ephemeral.decode().map_err(|_| SealedSharesError::Ephemeral)?;
+        let point = self.ephemeral.decode().map_err(|_| SealedSharesError::Ephemeral)?;
         let context = context(slot, rest, &self.shares);
-        if !self.knowledge.verify(&ephemeral, &context.0) {
+        if !self.knowledge.verify(&point, &context.0) {
             return Err(SealedSharesError::Knowledge);
         }
+        // What decodes is canonical: encoded again it is the same.
+        let ephemeral = Ephemeral { point, encoded: self.ephemeral };
         Ok(CheckedShares { ephemeral, shares: self.shares })
     }
 }
@@ -173,7 +199,8 @@ impl CheckedShares {
         position: usize,
         shared: impl FnOnce(&G1) -> G1,
     ) -> Option<Zeroizing<Vec<u8>>> {
-        pair.open(&self.ephemeral, &shared(&self.ephemeral), self.shares.get(position)?)
+        let Ephemeral { point, encoded } = &self.ephemeral;
+        pair.open(encoded, &shared(point), self.shares.get(position)?)
     }
 
     /// Makes the pair's key public: for the recipient of a bad share, `secret` being its dealing secret. `blinding` is
@@ -184,9 +211,10 @@ impl CheckedShares {
         secret: &Scalar,
         blinding: impl FnOnce(&[u8]) -> Scalar,
     ) -> Opening {
-        let context = pair.info(&self.ephemeral);
-        let proof = DleqProof::prove(secret, &self.ephemeral, &blinding(&context), &context);
-        Opening { shared: (&self.ephemeral * secret).encode(), proof }
+        let Ephemeral { point, encoded } = &self.ephemeral;
+        let context = pair.info(encoded);
+        let proof = DleqProof::prove(secret, point, &blinding(&context), &context);
+        Opening { shared: (point * secret).encode(), proof }
     }
 
     /// What a recipient's opening shows: the decrypted share, if it decrypts at all. `None` if the opening itself does
@@ -199,19 +227,20 @@ impl CheckedShares {
     ) -> Option<Option<Zeroizing<Vec<u8>>>> {
         let key = pair.recipient.dealing.decode().ok()?;
         let shared = opening.shared.decode().ok()?;
-        let holds = opening.proof.verify(&key, &self.ephemeral, &shared, &pair.info(&self.ephemeral));
+        let Ephemeral { point, encoded } = &self.ephemeral;
+        let holds = opening.proof.verify(&key, point, &shared, &pair.info(encoded));
         holds.then(|| self.open(pair, position, |_| shared))
     }
 }
 
 impl Pair<'_> {
     /// What tells this pair's one key from all others.
-    fn info(&self, ephemeral: &G1) -> Vec<u8> {
-        codec::encode(&(self.slot, self.dealer, self.recipient, ephemeral.encode()))
+    fn info(&self, ephemeral: &PublicKey) -> Vec<u8> {
+        codec::encode(&(self.slot, self.dealer, self.recipient, ephemeral))
     }
 
     /// Encrypts under the point that the pair shares by the dealer's ephemeral key. `None` only of what no memory holds.
-    pub fn seal(&self, ephemeral: &G1, shared: &G1, plaintext: &[u8]) -> Option<EncryptedShare> {
+    pub fn seal(&self, ephemeral: &PublicKey, shared: &G1, plaintext: &[u8]) -> Option<EncryptedShare> {
         // With room for the tag: a buffer that grew would leave the plaintext behind.
         let mut buffer = Zeroizing::new(Vec::with_capacity(plaintext.len().saturating_add(TAG_SIZE)));
         buffer.extend_from_slice(plaintext);
@@ -220,13 +249,18 @@ impl Pair<'_> {
         Some(EncryptedShare(core::mem::take(&mut *buffer)))
     }
 
-    fn open(&self, ephemeral: &G1, shared: &G1, ciphertext: &EncryptedShare) -> Option<Zeroizing<Vec<u8>>> {
+    fn open(
+        &self,
+        ephemeral: &PublicKey,
+        shared: &G1,
+        ciphertext: &EncryptedShare,
+    ) -> Option<Zeroizing<Vec<u8>>> {
         let mut buffer = Zeroizing::new(ciphertext.0.clone());
         self.cipher(ephemeral, shared).decrypt_in_place(&Nonce::default(), b"", &mut *buffer).ok()?;
         Some(buffer)
     }
 
-    fn cipher(&self, ephemeral: &G1, shared: &G1) -> Aes256Gcm {
+    fn cipher(&self, ephemeral: &PublicKey, shared: &G1) -> Aes256Gcm {
         let mut key = Zeroizing::new([0; 32]);
         let secret = shared.to_secret_bytes();
         let hkdf = hkdf::Hkdf::<sha2::Sha256>::new(Some(b"postern-sealed-share-v1"), &secret[..]);

@@ -241,7 +241,7 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     );
     let (dealer, recipient) = (fixed::identity(2), fixed::identity(1));
     let pair = Pair { slot: fixed::SLOT, dealer: &dealer, recipient: &recipient };
-    let share = pair.seal(&G1::generator(), &G1::generator(), b"share").unwrap();
+    let share = pair.seal(&G1::generator().encode(), &G1::generator(), b"share").unwrap();
     assert_eq!(hex::encode(&share.0), "0e623a9073c68b22ecdd6a0ffa0e97d9ccae83c372");
     // With 1 for both secrets: two numbers, the challenge and one more than it.
     let one = || Scalar::from_u64(1);

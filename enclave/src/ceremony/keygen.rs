@@ -521,25 +521,12 @@ impl Keygen {
         }
     }
 
-    /// Judges rejections as far as the statements that they name are here: each convicts the accused or the accuser. A
-    /// statement that is here and contradicts one that is named convicts the speaker of both.
+    /// Judges rejections as far as the statements that they name are here: each convicts the accused or the accuser.
     fn judge_accusations(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
         for accuser in self.accusers.clone() {
             let verdict = self.statements.get(Step::Verdict, accuser, 0);
-            let Some((said, fault)) =
-                verdict.and_then(|said| Some((said.signed_digest(), accusation_in(said)?)))
-            else {
-                continue;
-            };
-            let contradicting = fault.proof.named().find_map(|named| {
-                self.statements.contradicting(named).map(|known| Proof::Equivocation(known, *named))
-            });
-            let proved = match (contradicting, self.court().judge(&fault)) {
-                (_, Judgement::Proved) => fault,
-                (Some(proof), _) => Fault { culprit: fault.culprit, proof },
-                (None, Judgement::Refuted) => Fault { culprit: accuser, proof: Proof::FalseAccusation(said) },
-                (None, Judgement::Lacks(_)) => continue,
-            };
+            let judged = verdict.and_then(|said| self.statements.judge_accusation(said, &self.court()));
+            let Some(proved) = judged else { continue };
             self.accusers.remove(&accuser);
             self.accuse(proved, None, me, setting, effects);
         }
@@ -689,10 +676,10 @@ impl Keygen {
         effects: &mut Effects,
     ) {
         let late = fault.proof.named().any(|said| said.slot.step > Step::Verdict);
-        match self.phase {
-            _ if late => self.convict(fault, refused, false, setting, effects),
-            Phase::Judging(_) => self.convict(fault, refused, false, setting, effects),
-            _ => self.accuse(fault, refused, me, setting, effects),
+        if late || matches!(self.phase, Phase::Judging(_)) {
+            self.convict(fault, refused, false, setting, effects);
+        } else {
+            self.accuse(fault, refused, me, setting, effects);
         }
     }
 

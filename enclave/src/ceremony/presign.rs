@@ -29,7 +29,7 @@ use crate::sharing::Polynomial;
 use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::fault::{Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in};
+use postern_shared::fault::{Court, Fault, Proof, Statements as _, TermsRef};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::lagrange;
@@ -479,20 +479,9 @@ impl Presign {
         effects: &mut Effects,
     ) {
         let said = self.statements.get(Step::Acknowledge, guardian, operator.0);
-        let Some((said, fault)) = said.and_then(|said| Some((said.signed_digest(), accusation_in(said)?)))
-        else {
-            return;
-        };
-        let contradicting = fault.proof.named().find_map(|named| {
-            self.statements.contradicting(named).map(|known| Proof::Equivocation(known, *named))
-        });
-        let fault = match (contradicting, self.court().judge(&fault)) {
-            (_, Judgement::Proved) => fault,
-            (Some(proof), _) => Fault { culprit: operator, proof },
-            (None, Judgement::Refuted) => Fault { culprit: guardian, proof: Proof::FalseAccusation(said) },
-            (None, Judgement::Lacks(_)) => return,
-        };
-        self.convict(fault, None, setting, effects);
+        if let Some(fault) = said.and_then(|said| self.statements.judge_accusation(said, &self.court())) {
+            self.convict(fault, None, setting, effects);
+        }
     }
 
     /// Whether a guardian holds a good share of this operator's split.
