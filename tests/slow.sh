@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-200} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
 seconds=${POSTERN_FUZZ_SECONDS:-12}
 
-suites=(attacks hostile_hosts kill sealed_log demo_liars vm real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
+suites=(attacks guard_model hostile_hosts kill sealed_log demo_liars vm real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
 forgotten=$(grep -rl '^ *#\[ignore' tests/tests --include='*.rs' | sed 's,^tests/tests/,,; s,[/.].*,,' | sort -u | grep -vxF -f <(printf '%s\n' "${suites[@]}") || true)
 [[ -z $forgotten ]] || { echo "not in the list of slow suites: $forgotten" >&2; exit 1; }
 

@@ -3,6 +3,7 @@
 //! - [`attack`]: what corrupted enclaves say in place of their honest words, and who was convicted of it.
 //! - [`cluster`]: cores on simulated machines, and a network that the test controls packet by packet.
 //! - [`corruption`]: enclaves whose attested keys are in the attacker's hands.
+//! - [`guard_model`]: the rules of the rollback guard, all of whose states can be looked at.
 //! - [`wallets`]: members' wallets, and the epochs that they sign.
 //! - [`hostile`]: all hosts at their worst, in runs that a seed stands for or that are written down, and the invariants that
 //!   are checked.
@@ -10,5 +11,6 @@
 pub mod attack;
 pub mod cluster;
 pub mod corruption;
+pub mod guard_model;
 pub mod hostile;
 pub mod wallets;
