@@ -8,6 +8,7 @@ use postern_shared::ids::{ManifestHash, MemberId, Nonce};
 const fn identity(member: u16) -> Identity {
     Identity {
         member: MemberId(member),
+        machine: 7,
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),
@@ -26,13 +27,13 @@ const BINDING: Binding<'_> = Binding {
 
 #[test]
 fn report_data_is_pinned() {
-    // python3 -c "import hashlib;p=lambda b:len(b).to_bytes(8,'little')+b;i=lambda n:bytes([n])+b'\1'*32+b'\2'*32+b'\3'*48;
+    // python3 -c "import hashlib;p=lambda b:len(b).to_bytes(8,'little')+b;i=lambda n:bytes([n,7])+b'\1'*32+b'\2'*32+b'\3'*48;
     // print(hashlib.sha512(b''.join(map(p,[b'postern-report-data-v1',b'\4'*32,b'prover',i(1),b'\6'*32,b'verifier',i(2),
     // b'\5'*32]))).hexdigest())"
     assert_eq!(BINDING.report_data().to_string(), GOLDEN);
 }
 
-const GOLDEN: &str = "5d002c6a58165a50280b4503cefb4ee9b312db497f9335b028e1baf49efa65704d30533b6ee3407ba24587f3d2945eb4e0bda00670a8f33b7f0aa76ab0a7f2cd";
+const GOLDEN: &str = "b9aff9553b4590f1be2c5f9365ba4ca600ca24c5a9701fdd1f81a2b43792b52b77891f799f68d0aee503188541af7fcd24aacbf1cefe626b1ac6c9993bae758a";
 
 #[test]
 fn every_part_counts_and_in_its_role() {
@@ -46,9 +47,11 @@ fn every_part_counts_and_in_its_role() {
         Binding { challenge: Nonce([6; 32]), ..BINDING },
         Binding { response: Nonce([5; 32]), ..BINDING },
         Binding { challenge: Nonce([6; 32]), response: Nonce([5; 32]), ..BINDING },
+        Binding { prover: &Identity { machine: 8, ..PROVER }, ..BINDING },
         Binding { prover: &Identity { signing: SigningKey([9; 32]), ..PROVER }, ..BINDING },
         Binding { prover: &Identity { agreement: AgreementKey([9; 32]), ..PROVER }, ..BINDING },
         Binding { prover: &Identity { dealing: PublicKey([9; 48]), ..PROVER }, ..BINDING },
+        Binding { verifier: Some(&Identity { machine: 8, ..VERIFIER }), ..BINDING },
         Binding { verifier: Some(&Identity { signing: SigningKey([9; 32]), ..VERIFIER }), ..BINDING },
     ]
     .iter()

@@ -22,7 +22,7 @@ use crate::platform::Platform;
 use postern_attestation::Refusal;
 use postern_attestation::{Binding, Launch, Time, TrustAnchor, UnverifiedReport, Verifier};
 use postern_shared::check::Check;
-use postern_shared::identity::{Identity, Roster, SigningKey};
+use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{ChipId, ManifestHash, Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Certificates, Challenge, Evidence, PeerMessage};
@@ -45,10 +45,8 @@ pub(crate) struct Admission {
     kin: Option<Nonce>,
     /// Members that have proved themselves to this launch of this enclave.
     fresh: BTreeSet<MemberId>,
-    /// Everybody's enclave for good, the latest that was admitted: only a manifest brings another.
+    /// Everybody's enclave, of those that have shown evidence: only a manifest brings another.
     enclaves: BTreeMap<MemberId, Admitted>,
-    /// Enclaves of machines that the manifest has replaced: never admitted again.
-    dead: BTreeSet<SigningKey>,
     /// Why those that are not admitted are not, as far as they have shown evidence.
     refused: BTreeMap<MemberId, RefusedMember>,
 }
@@ -96,7 +94,6 @@ impl Admission {
             kin: None,
             fresh: BTreeSet::new(),
             enclaves: BTreeMap::new(),
-            dead: BTreeSet::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -299,6 +296,11 @@ impl Admission {
         if answer.verifier != Some(self.own) || member == self.own.member {
             return Err(Rejection::Misdirected);
         }
+        // A member has the one enclave that the DAO has named: another one, however well measured, knows nothing of what that
+        // one has said.
+        if manifest.identity(member) != Some(answer.identity) {
+            return Err(Rejection::OtherEnclave(member));
+        }
         let repeated = self.enclaves.get(&member).is_some_and(|known| {
             let known = &known.attestation;
             known.identity == answer.identity && known.challenge == answer.challenge
@@ -313,15 +315,6 @@ impl Admission {
         self.asked.insert(member, Question::Closed { again: true });
         match self.verify(manifest, answer)? {
             Ok(admitted) => {
-                // A member has one enclave for as long as it has that machine: another, fresh one, however well measured,
-                // knows nothing of what the first has said.
-                let same = |known: &Admitted| {
-                    known.attestation.identity == answer.identity || known.machine < admitted.machine
-                };
-                let dead = self.dead.contains(&answer.identity.signing);
-                if dead || !self.enclaves.get(&member).is_none_or(same) {
-                    return Err(Rejection::OtherEnclave(member));
-                }
                 self.asked.insert(member, Question::Closed { again: false });
                 self.fresh.insert(member);
                 Ok(Judgement::Admit(Box::new(admitted)))
@@ -391,7 +384,8 @@ impl Admission {
         answer: &Attestation,
         challenge: Nonce,
     ) -> Result<Option<Measurement>, Rejection> {
-        if answer.verifier != Some(self.own) || answer.identity.member != self.own.member {
+        let kin = (answer.identity.member, answer.identity.machine);
+        if answer.verifier != Some(self.own) || kin != (self.own.member, self.own.machine) {
             return Err(Rejection::Misdirected);
         }
         // Mirrored.
@@ -418,31 +412,37 @@ impl Admission {
     }
 
     /// Goes by a new epoch of the manifest: enclaves of machines that it replaces are dead for good. Says whose.
-    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) -> Vec<MemberId> {
+    ///
+    /// What others have shown is judged by the new rules at once. Whoever does not satisfy them with it is cut off until it
+    /// shows better: else an enclave whose code is retired would stay admitted for as long as it keeps silent.
+    pub(crate) fn amend(&mut self, manifest: &Manifest, anchor: TrustAnchor) -> Amended {
         let rules = manifest.attestation.clone();
         let time = Time::NotBefore(rules.not_before);
         self.verifier = Verifier::new(anchor, rules, time);
         let lives = |admitted: &Admitted| {
-            let entry = manifest.member(admitted.attestation.identity.member);
-            entry.is_some_and(|entry| entry.machine <= admitted.machine)
+            let identity = &admitted.attestation.identity;
+            manifest.identity(identity.member).as_ref() == Some(identity)
         };
         let mut died = Vec::new();
-        for (member, admitted) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
-            self.dead.insert(admitted.attestation.identity.signing);
+        for (member, _) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
             self.fresh.remove(&member);
             self.refused.remove(&member);
             died.push(member);
         }
-        died
-    }
-
-    /// Enclaves that are dead for good.
-    pub(crate) fn dead(&self) -> impl Iterator<Item = &SigningKey> {
-        self.dead.iter()
-    }
-
-    pub(crate) fn bury(&mut self, enclave: SigningKey) {
-        self.dead.insert(enclave);
+        let held: Vec<Attestation> =
+            self.enclaves.values().map(|admitted| admitted.attestation.clone()).collect();
+        let mut cut_off = Vec::new();
+        for shown in held {
+            let member = shown.identity.member;
+            if self.not_cut_off(member).is_ok()
+                && let Ok(Err(Refused { checks, .. })) = self.verify(manifest, &shown)
+            {
+                self.fresh.remove(&member);
+                cut_off.push(RefusedMember { member, checks, cut_off: true });
+            }
+        }
+        cut_off.iter().cloned().for_each(|refused| self.cut_off(refused));
+        Amended { died, cut_off }
     }
 
     /// No longer: until its evidence is good again.
@@ -475,7 +475,7 @@ impl Admission {
                 if self.is_another_member(member, &guest) {
                     return Ok(Err(Refused { checks: vec![Check::Distinct], convicts: false }));
                 }
-                Ok(Admitted { attestation: answer.clone(), guest, machine: entry.machine })
+                Ok(Admitted { attestation: answer.clone(), guest })
             }
             Err(refusal) => {
                 let known = self.enclaves.get(&member).map(|known| &known.attestation.evidence.certificates);
@@ -520,6 +520,14 @@ impl Admission {
 /// Of evidence that was verified.
 fn measurement_of(admitted: &Admitted) -> Option<Measurement> {
     UnverifiedReport::parse(&admitted.attestation.evidence.report).ok().map(|report| report.measurement)
+}
+
+/// Whom a new epoch takes out.
+pub(crate) struct Amended {
+    /// Whose enclaves are dead for good.
+    pub(crate) died: Vec<MemberId>,
+    /// Who has to show evidence that satisfies the new rules.
+    pub(crate) cut_off: Vec<RefusedMember>,
 }
 
 /// Why the own evidence can't be used.

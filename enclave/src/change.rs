@@ -6,6 +6,7 @@ use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::{Address, ChipId, MemberId, Nonce, PoolId};
 use postern_shared::message::Attestation;
+use postern_shared::record::LogId;
 use postern_shared::wire::RefusedMember;
 use postern_shared::witness::SignedNote;
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,12 @@ pub(crate) enum Change {
     Admitted(Box<Admitted>),
     /// A peer has proved that it is no longer acceptable.
     CutOff(RefusedMember),
+    /// A member asks to act, as this ballot, and nothing is against it.
+    Promised(SignedNote),
     /// A member's log has come so far.
     Noted(SignedNote),
+    /// Others have shown what they remember of members.
+    Learnt(Vec<SignedNote>),
     /// The manifest has a new epoch.
     Amended(Box<SignedEpoch>),
     /// So many outputs that were held back have left.
@@ -41,8 +46,6 @@ pub(crate) enum Change {
     Resumed,
     /// The enclave ends: a successor is given its state.
     HandedOver,
-    /// The successor goes on with it.
-    TakenOver,
 }
 
 /// What an enclave begins with.
@@ -57,6 +60,7 @@ pub(crate) struct Genesis {
     /// What all coins come from: 32 bytes.
     pub(crate) seed: SecretBytes,
     pub(crate) nonce: Nonce,
+    pub(crate) log: LogId,
     /// Of this manifest and of all before it.
     pub(crate) pool_managers: Vec<Address>,
 }
@@ -66,8 +70,6 @@ pub(crate) struct Genesis {
 pub(crate) struct Admitted {
     pub(crate) attestation: Attestation,
     pub(crate) guest: Guest,
-    /// Which of its member's machines.
-    pub(crate) machine: u32,
 }
 
 /// Which guest of which chip.

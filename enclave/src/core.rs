@@ -15,9 +15,9 @@ use crate::change::{Change, Genesis};
 use crate::effects::{Effects, Groups, OutputQueue};
 use crate::journal::{Content, Journal, LogName, Reader, VaultContent, fresh_salt};
 use crate::platform::Platform;
-use crate::seal::{LogKey, OwnLaunch};
+use crate::seal::{LogKeys, OwnLaunch};
 use crate::secret::SecretBytes;
-use crate::session::Session;
+use crate::session::{Footing, Session};
 use crate::started::Started;
 use crate::succession::Heir;
 use crate::vault::Vault;
@@ -36,7 +36,7 @@ use postern_shared::snp::RawTcb;
 use postern_shared::wire::{
     MAX_FRAME, Output, Record, Rejection, Reply, Request, Response, Standing, Status,
 };
-use postern_shared::witness::Note;
+use postern_shared::witness::Memory;
 use zeroize::Zeroizing;
 
 /// Bytes that the log grows by at least between two snapshots, unless told otherwise.
@@ -118,11 +118,9 @@ impl<P: Platform> Core<P> {
     }
 
     /// What this enclave remembers of a member's log, to look at.
-    pub fn known_note(&self, member: MemberId) -> Option<&Note> {
+    pub fn memory(&self, member: MemberId) -> Option<&Memory> {
         match &self.life {
-            Life::Started(started) => {
-                started.session.notes.others().map(|signed| &signed.note).find(|note| note.member == member)
-            }
+            Life::Started(started) => started.session.notes.memory(member),
             _ => None,
         }
     }
@@ -188,6 +186,7 @@ impl<P: Platform> Core<P> {
             standing: Standing::Idle,
             incarnation: 0,
             head: LogHead::START,
+            waiting: None,
         };
         match &self.life {
             Life::Idle => {}
@@ -203,12 +202,13 @@ impl<P: Platform> Core<P> {
                 status.epoch = session.manifest.epoch;
                 status.admitted = session.admission.members();
                 status.refused = session.admission.refused().cloned().collect();
-                status.standing = if session.is_replaced() {
-                    Standing::Replaced
-                } else {
-                    watch.standing(session.manifest.members.len())
+                status.standing = match session.footing() {
+                    Footing::Candidate => Standing::Candidate,
+                    Footing::Named => watch.standing(&session.notes, session.manifest.quorum()),
+                    Footing::Replaced => Standing::Replaced,
                 };
-                status.incarnation = session.notes.own().incarnation;
+                status.waiting = watch.awaits_cut().then(|| Box::new(started.waiting()));
+                status.incarnation = session.notes.own().ballot.incarnation;
                 status.head = journal.head();
             }
         }
@@ -235,25 +235,22 @@ impl<P: Platform> Core<P> {
         self.platform.fill_random(&mut seed[..]).map_err(failed)?;
         let (mut log, nonce) = ([0; 32], fresh_nonce(&mut self.platform)?);
         self.platform.fill_random(&mut log).map_err(failed)?;
-        let machine = manifest.member(member).map(|entry| entry.machine).unwrap_or_default();
+        // If the member has an enclave, this one can only be for the machine after it.
+        let machine = match manifest.identity(member) {
+            Some(named) => named.machine.checked_add(1).ok_or(Rejection::InvalidManifest)?,
+            None => 0,
+        };
         let (manifest, seed) = (manifest.to_canonical(), SecretBytes::of(&seed[..]));
-        let genesis = Genesis { manifest, member, machine, seed, nonce, pool_managers };
+        let genesis = Genesis { manifest, member, machine, seed, nonce, log: LogId(log), pool_managers };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
             .ok_or(Rejection::InvalidManifest)?;
         session.renew(certificates, &mut self.platform, groups)?;
         let name = LogName { dao: session.dao, member, log: LogId(log) };
-        let key = LogKey::draw(&mut self.platform).map_err(failed)?;
-        let own = OwnLaunch::read(&mut self.platform).map_err(failed)?;
-        let slot = make_slot(&key, name, &own, &mut self.platform)?;
-        groups.output(Output::Store(Record::Slot(Box::new(slot))));
-        let journal = Journal::new(key, name, LogHead::START);
+        let keys = LogKeys::draw(&mut self.platform).map_err(failed)?;
+        let journal = Journal::new(keys, name, LogHead::START);
+        groups.output(make_slot(&journal, &mut self.platform)?);
         let mut started = Started { session, journal, watch: Watch::default() };
         started.commit(Change::Begun(Box::new(genesis)), &mut self.platform, groups)?;
-        if started.session.notes.is_acting() {
-            started.session.challenge_missing(&mut self.platform, groups)?;
-        } else {
-            started.ask_leave(&mut self.platform, groups)?;
-        }
         self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
@@ -288,8 +285,8 @@ impl<P: Platform> Core<P> {
             return Err(Rejection::StartedOtherwise);
         }
         let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
-        let key = LogKey::from_slot(slot, &own, &mut self.platform).map_err(Rejection::Sealed)?;
-        let reader = Reader::new(key, LogName::of(&slot.header));
+        let keys = LogKeys::from_slot(slot, &own, &mut self.platform).map_err(Rejection::Sealed)?;
+        let reader = Reader::new(keys, LogName::of(&slot.header));
         let (tcb, handed_over) = (Some(slot.header.tcb), None);
         self.life = Life::Restoring(Box::new(Restoring {
             certificates,
@@ -323,12 +320,12 @@ impl<P: Platform> Core<P> {
     fn take_over(&mut self, envelope: &Envelope) -> Result<Reply, Rejection> {
         let Life::Succeeding(heir) = &self.life else { return Err(Rejection::NoSuccession) };
         let (name, inheritance) = heir.open(envelope)?;
-        let key = LogKey::inherited(&inheritance.key).ok_or(Rejection::Malformed)?;
+        let keys = LogKeys::restore(&inheritance.keys).ok_or(Rejection::Malformed)?;
         self.life = Life::Restoring(Box::new(Restoring {
             certificates: heir.certificates.clone(),
             tcb: None,
             handed_over: Some(inheritance.head),
-            reader: Reader::new(key, name),
+            reader: Reader::new(keys, name),
             vault: Vault::default(),
             session: None,
         }));
@@ -366,28 +363,26 @@ impl<P: Platform> Core<P> {
             return Err(Rejection::Sealed(SealedError::Vault { expected, found }));
         }
         self.check_trust(&session.manifest)?;
-        let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
-        if tcb != Some(own.committed_tcb) {
-            // Firmware was updated, or the code: what is older must not open the log for ever.
-            let slot = make_slot(journal.key(), journal.name(), &own, &mut self.platform)?;
-            groups.output(Output::Store(Record::Slot(Box::new(slot))));
-        }
         let mut started = Started { session, journal, watch: Watch::default() };
-        started.come_back(0, &mut self.platform, groups)?;
         if handed_over.is_some() {
-            started.commit(Change::TakenOver, &mut self.platform, groups)?;
+            started = started.take_over(&mut self.platform, groups)?;
+        } else {
+            let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
+            if tcb != Some(own.committed_tcb) {
+                // Firmware was updated: what is older must not open the log for ever.
+                groups.output(make_slot(&started.journal, &mut self.platform)?);
+            }
         }
+        started.come_back_restored(&mut self.platform, groups)?;
         self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
 }
 
-fn make_slot(
-    key: &LogKey,
-    name: LogName,
-    own: &OwnLaunch,
-    platform: &mut impl Platform,
-) -> Result<KeySlot, Rejection> {
+/// The keys to a log, sealed to this enclave.
+pub(crate) fn make_slot(journal: &Journal, platform: &mut impl Platform) -> Result<Output, Rejection> {
+    let own = OwnLaunch::read(platform).map_err(|_| Rejection::Platform)?;
+    let name = journal.name();
     let header = SlotHeader {
         version: RECORD_VERSION,
         dao: name.dao,
@@ -398,7 +393,8 @@ fn make_slot(
         tcb: own.committed_tcb,
         salt: fresh_salt(platform)?,
     };
-    key.to_slot(header, platform).map_err(|_| Rejection::Platform)
+    let slot = journal.keys().to_slot(header, platform).map_err(|_| Rejection::Platform)?;
+    Ok(Output::Store(Record::Slot(Box::new(slot))))
 }
 
 impl Restoring {

@@ -10,10 +10,14 @@
 //! A snapshot is [`RecordKind::Vault`] records for what has been settled since the last one, [`RecordKind::Part`]s for all
 //! that is still going on, and a [`RecordKind::Snapshot`] that ends it. Until its host has stored the last of them, the
 //! records before are as good as ever, and parts without an end are passed over.
+//!
+//! # Hand-over
+//! A successor's log goes on behind its predecessor's, numbers and digests too, with a snapshot under another name and key.
+//! Only vault records of the logs before it are still read.
 
 use crate::change::Change;
-use crate::platform::Platform;
-use crate::seal::LogKey;
+use crate::platform::{Platform, PlatformError};
+use crate::seal::LogKeys;
 use crate::snapshot::{Item, Joiner};
 use crate::vault::{Settled, VaultHead};
 use postern_shared::codec;
@@ -45,7 +49,7 @@ impl LogName {
 
 /// Writes records.
 pub(crate) struct Journal {
-    key: LogKey,
+    keys: LogKeys,
     name: LogName,
     head: LogHead,
     /// Size of the records since the last snapshot, and of that.
@@ -79,12 +83,18 @@ pub(crate) enum Content {
 
 impl Journal {
     /// Goes on after `head`.
-    pub(crate) fn new(key: LogKey, name: LogName, head: LogHead) -> Self {
-        Self { key, name, head, grown: 0, snapshot: 0 }
+    pub(crate) fn new(keys: LogKeys, name: LogName, head: LogHead) -> Self {
+        Self { keys, name, head, grown: 0, snapshot: 0 }
     }
 
-    pub(crate) fn key(&self) -> &LogKey {
-        &self.key
+    /// A log of this name that goes on where this one ends, under another key.
+    pub(crate) fn succeeded(self, log: LogId, platform: &mut impl Platform) -> Result<Self, PlatformError> {
+        let keys = self.keys.succeeded(self.name.log, platform)?;
+        Ok(Self::new(keys, LogName { log, ..self.name }, self.head))
+    }
+
+    pub(crate) fn keys(&self) -> &LogKeys {
+        &self.keys
     }
 
     pub(crate) fn name(&self) -> LogName {
@@ -142,7 +152,7 @@ impl Journal {
         let number = self.head.number.checked_add(1).ok_or(Rejection::Busy)?;
         let previous = self.head.digest;
         let header = RecordHeader { version: RECORD_VERSION, dao, member, log, number, previous, kind, salt };
-        let record = self.key.seal(header, content).ok_or(Rejection::Busy)?;
+        let record = self.keys.own().seal(header, content).ok_or(Rejection::Busy)?;
         self.head = record.head();
         self.grown = self.grown.saturating_add(record.ciphertext.len());
         Ok(record)
@@ -158,7 +168,7 @@ pub(crate) fn fresh_salt(platform: &mut impl Platform) -> Result<Salt, Rejection
 
 /// Reads records in their order, and refuses what is not the log.
 pub(crate) struct Reader {
-    key: LogKey,
+    keys: LogKeys,
     name: LogName,
     begun: Begun,
     /// The newest record that was read.
@@ -181,9 +191,9 @@ enum Begun {
 }
 
 impl Reader {
-    pub(crate) fn new(key: LogKey, name: LogName) -> Self {
+    pub(crate) fn new(keys: LogKeys, name: LogName) -> Self {
         let vault = VaultHead::START;
-        Self { key, name, begun: Begun::No, head: LogHead::START, vault, grown: 0, snapshot: 0, parts: 0 }
+        Self { keys, name, begun: Begun::No, head: LogHead::START, vault, grown: 0, snapshot: 0, parts: 0 }
     }
 
     /// Number of the record that is due, as far as that is known.
@@ -201,9 +211,11 @@ impl Reader {
         if header.member != self.name.member {
             return Err(SealedError::OtherMember(header.member));
         }
-        if header.log != self.name.log {
-            return Err(SealedError::OtherLog { number });
-        }
+        let own = header.log == self.name.log;
+        let key = if own { Some(self.keys.own()) } else { self.keys.earlier(header.log) };
+        // Of logs that were handed over, only what is settled for good is not in the snapshot that this one begins with.
+        let key = key.filter(|_| own || header.kind == RecordKind::Vault);
+        let key = key.ok_or(SealedError::OtherLog { number })?;
         match (&self.begun, header.kind) {
             // The log from its beginning, or older than the snapshot: then there may be gaps between.
             (Begun::No, RecordKind::Change) => record.follows(LogHead::START)?,
@@ -212,7 +224,7 @@ impl Reader {
             (Begun::No, RecordKind::Snapshot { .. }) => return Err(SealedError::Incomplete),
             _ => record.follows(self.head)?,
         }
-        let content = self.key.open(record)?;
+        let content = key.open(record)?;
         let content = self.understand(number, header.kind, &content)?;
         self.head = record.head();
         self.count(header.kind, record.ciphertext.len());
@@ -279,8 +291,8 @@ impl Reader {
     pub(crate) fn finish(self) -> Result<(Journal, VaultHead), SealedError> {
         match self.begun {
             Begun::Yes => {
-                let Self { key, name, head, grown, snapshot, .. } = self;
-                Ok((Journal { key, name, head, grown, snapshot }, self.vault))
+                let Self { keys, name, head, grown, snapshot, .. } = self;
+                Ok((Journal { keys, name, head, grown, snapshot }, self.vault))
             }
             Begun::No | Begun::Snapshot { .. } => Err(SealedError::Incomplete),
         }

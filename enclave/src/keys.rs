@@ -29,14 +29,15 @@ pub struct IdentityKeys {
 }
 
 impl IdentityKeys {
-    /// The keys that these coins give this member.
-    pub fn derive(coins: &Coins, member: MemberId) -> Self {
+    /// The keys that these coins give this member's enclave on this machine.
+    pub fn derive(coins: &Coins, member: MemberId, machine: u32) -> Self {
         let signing = ed25519_dalek::SigningKey::from_bytes(&coins.bytes("postern-key-signing-v1", b""));
         let agreement = X25519HkdfSha256::derive_keypair(&coins.bytes("postern-key-agreement-v1", b"")[..]);
         // Of this version: builds before it opened shares without a proof that their dealer knew the ephemeral secret.
         let dealing = coins.scalar("postern-key-dealing-v2", b"");
         let identity = Identity {
             member,
+            machine,
             signing: SigningKey(signing.verifying_key().to_bytes()),
             agreement: AgreementKey(agreement.1.to_bytes().into()),
             dealing: (G1::generator() * &dealing).encode(),
@@ -55,7 +56,7 @@ impl IdentityKeys {
         Broadcast { slot, body, signature: IdentitySignature(self.signing.sign(&signed).to_bytes()) }
     }
 
-    /// Signs where the own log stands.
+    /// Signs where the own log stands, or what it goes on from.
     pub fn sign_note(&self, dao: ManifestHash, note: Note) -> SignedNote {
         let signature = self.signing.sign(&SignedNote::signed_bytes(dao, &note));
         SignedNote { note, signature: IdentitySignature(signature.to_bytes()) }
@@ -138,10 +139,12 @@ mod tests {
     use super::*;
     use postern_shared::ids::CeremonyId;
     use postern_shared::message::Step;
+    use postern_shared::record::{LogHead, LogId};
+    use postern_shared::witness::{Ballot, End, Place};
 
     fn member(id: u16) -> (Coins, IdentityKeys) {
         let coins = Coins::new(Zeroizing::new([id as u8; 32]));
-        let keys = IdentityKeys::derive(&coins, MemberId(id));
+        let keys = IdentityKeys::derive(&coins, MemberId(id), 0);
         (coins, keys)
     }
 
@@ -174,6 +177,8 @@ mod tests {
         assert!(!Challenge { from: *two.identity(), ..asked }.verify(dao), "in another's name");
         let other_keys = Identity { agreement: two.identity().agreement, ..asked.from };
         assert!(!Challenge { from: other_keys, ..asked }.verify(dao), "for other keys");
+        let other_machine = Identity { machine: 1, ..asked.from };
+        assert!(!Challenge { from: other_machine, ..asked }.verify(dao), "for another machine");
         assert!(!Challenge { to: MemberId(3), ..asked }.verify(dao), "to another");
         assert!(!Challenge { nonce: Nonce([7; 32]), ..asked }.verify(dao), "another question");
         // Nothing else that is signed with the key passes for one.
@@ -181,6 +186,29 @@ mod tests {
             Challenge::signed_bytes(dao, &asked.from, asked.to, &asked.nonce),
             SignedDigest::signed_bytes(&header(1, 2).slot, &Broadcast::digest_of(&codec::encode(&asked)))
         );
+    }
+
+    #[test]
+    fn a_note_verifies_for_the_enclave_of_its_member_on_its_machine_only() {
+        let ((coins, one), (_, two)) = (member(1), member(2));
+        let dao = ManifestHash([5; 32]);
+        let ballot = Ballot { machine: 0, era: 0, incarnation: 0, nonce: Nonce([6; 32]) };
+        let place = Place { log: LogId([7; 32]), head: LogHead::START };
+        let note = Note { member: MemberId(1), ballot, place, acting: true, ends: End::digest(&[]) };
+        let signed = one.sign_note(dao, note);
+        assert!(signed.verify(dao, one.identity()));
+        assert!(!signed.verify(ManifestHash([4; 32]), one.identity()), "in another DAO");
+        assert!(!signed.verify(dao, two.identity()), "of another member");
+        let next = IdentityKeys::derive(&coins, MemberId(1), 1);
+        assert!(!signed.verify(dao, next.identity()), "of another machine");
+        assert!(
+            !next.sign_note(dao, note).verify(dao, next.identity()),
+            "it speaks for its own machine only"
+        );
+        let later = Note { ballot: Ballot { era: 1, ..ballot }, ..note };
+        assert!(!SignedNote { note: later, ..signed }.verify(dao, one.identity()), "another ballot");
+        let asking = Note { acting: false, ..note };
+        assert!(!SignedNote { note: asking, ..signed }.verify(dao, one.identity()), "who acts does not ask");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod coins;
 pub mod core;
 mod dealing;
 mod effects;
+mod guard;
 mod journal;
 pub mod keys;
 mod ledger;

@@ -2,7 +2,7 @@
 
 use crate::journal::{Content, Journal, LogName, Reader, VaultContent};
 use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
-use crate::seal::LogKey;
+use crate::seal::LogKeys;
 use crate::vault::{Settled, Vault, VaultHead};
 use postern_attestation::{ReportData, TrustAnchor};
 use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
@@ -54,8 +54,8 @@ fn a_hundred_thousand_settled_pools_fit_the_vm() {
     for (who, size) in SIZES {
         let name = LogName { dao: ManifestHash([1; 32]), member: MemberId(1), log: LogId([2; 32]) };
         // The same dice give the same key twice: one writes, one reads, and no record is kept.
-        let mut journal = Journal::new(LogKey::draw(&mut Dice(0)).unwrap(), name, LogHead::START);
-        let mut reader = Reader::new(LogKey::draw(&mut Dice(0)).unwrap(), name);
+        let mut journal = Journal::new(LogKeys::draw(&mut Dice(0)).unwrap(), name, LogHead::START);
+        let mut reader = Reader::new(LogKeys::draw(&mut Dice(0)).unwrap(), name);
         let mut vault = Vault::default();
         let (mut sealing, mut reading, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
         let mut follows = VaultHead::START;

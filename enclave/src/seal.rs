@@ -2,8 +2,8 @@
 //!
 //! Two steps. The **log key**, drawn once, seals the records. The **slot** seals the log key to this measured build under
 //! this guest policy on this chip: its key is derived by the secure processor, which also mixes in `HOST_DATA`, so the
-//! DAO. A firmware update costs one new slot and leaves the log as it is; a hand-over to another build is a key for a log
-//! that is there already.
+//! DAO. A firmware update costs one new slot and leaves the log as it is. Another build that takes over is given the key to
+//! read the log, and writes a log of its own, under a key that the build before never has.
 //!
 //! # Nonces
 //! Every sealing has a key of its own: HKDF-SHA256 of log key or derived key, salted with 32 fresh random bytes, over the
@@ -23,14 +23,29 @@ use postern_attestation::{ReportData, UnverifiedReport};
 use postern_shared::codec;
 use postern_shared::ids::{ManifestHash, Measurement};
 use postern_shared::record::{
-    KeySlot, RECORD_VERSION, RecordHeader, Salt, SealedError, SealedRecord, SlotHeader,
+    KeySlot, LogId, RECORD_VERSION, RecordHeader, Salt, SealedError, SealedRecord, SlotHeader,
 };
 use postern_shared::snp::RawTcb;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// Seals the records of one log.
 pub(crate) struct LogKey(Zeroizing<[u8; 32]>);
+
+/// What opens a log, and what of earlier ones is still read: their vault records.
+pub(crate) struct LogKeys {
+    own: LogKey,
+    /// Of the logs that were handed over before this one, in their order.
+    earlier: Vec<(LogId, LogKey)>,
+}
+
+/// The keys as they are sealed, or handed over.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedKeys {
+    own: SecretBytes,
+    earlier: Vec<(LogId, SecretBytes)>,
+}
 
 /// What the own report says of this guest: what a slot is sealed to. From the own secure processor, so not verified.
 pub(crate) struct OwnLaunch {
@@ -61,13 +76,11 @@ impl LogKey {
         Ok(Self(key))
     }
 
-    /// A key that was handed over. `None` if it is none.
-    pub(crate) fn inherited(key: &SecretBytes) -> Option<Self> {
+    fn restore(key: &SecretBytes) -> Option<Self> {
         key.expose().try_into().ok().map(|key| Self(Zeroizing::new(key)))
     }
 
-    /// For the one that takes the log over.
-    pub(crate) fn bequeath(&self) -> SecretBytes {
+    fn save(&self) -> SecretBytes {
         SecretBytes::of(&self.0[..])
     }
 
@@ -89,8 +102,48 @@ impl LogKey {
         let key = derive(&self.0, &header.salt, RECORD_PURPOSE, &associated);
         decrypt(&key, &associated, &record.ciphertext).ok_or(SealedError::Altered { number: header.number })
     }
+}
 
-    /// Seals this key to the guest that `header` describes, which must be this one.
+impl LogKeys {
+    /// Of a log that begins.
+    pub(crate) fn draw(platform: &mut impl Platform) -> Result<Self, PlatformError> {
+        Ok(Self { own: LogKey::draw(platform)?, earlier: Vec::new() })
+    }
+
+    /// Of a log that goes on from this one, `log`, under a key that nobody has had.
+    pub(crate) fn succeeded(
+        mut self,
+        log: LogId,
+        platform: &mut impl Platform,
+    ) -> Result<Self, PlatformError> {
+        let own = LogKey::draw(platform)?;
+        self.earlier.push((log, self.own));
+        Ok(Self { own, earlier: self.earlier })
+    }
+
+    /// The keys that were sealed or handed over. `None` if they are none.
+    pub(crate) fn restore(saved: &SavedKeys) -> Option<Self> {
+        let earlier = saved.earlier.iter().map(|(log, key)| Some((*log, LogKey::restore(key)?)));
+        Some(Self { own: LogKey::restore(&saved.own)?, earlier: earlier.collect::<Option<_>>()? })
+    }
+
+    /// For what is sealed, or for the one that takes the log over.
+    pub(crate) fn save(&self) -> SavedKeys {
+        let earlier = self.earlier.iter().map(|(log, key)| (*log, key.save()));
+        SavedKeys { own: self.own.save(), earlier: earlier.collect() }
+    }
+
+    /// The log's own key.
+    pub(crate) fn own(&self) -> &LogKey {
+        &self.own
+    }
+
+    /// The key of a log that was handed over.
+    pub(crate) fn earlier(&self, log: LogId) -> Option<&LogKey> {
+        self.earlier.iter().find(|(known, _)| *known == log).map(|(_, key)| key)
+    }
+
+    /// Seals these keys to the guest that `header` describes, which must be this one.
     pub(crate) fn to_slot(
         &self,
         header: SlotHeader,
@@ -98,7 +151,8 @@ impl LogKey {
     ) -> Result<KeySlot, PlatformError> {
         let associated = codec::encode(&header);
         let key = slot_key(&header, &associated, platform)?;
-        let ciphertext = encrypt(&key, &associated, &self.0[..]).unwrap_or_default();
+        let content = codec::encode_secret(&self.save());
+        let ciphertext = encrypt(&key, &associated, &content).unwrap_or_default();
         Ok(KeySlot { header, ciphertext })
     }
 
@@ -129,8 +183,8 @@ impl LogKey {
             _ => SealedError::Slot,
         })?;
         let opened = decrypt(&key, &associated, &slot.ciphertext).ok_or(SealedError::Slot)?;
-        let key = opened.as_slice().try_into().map_err(|_| SealedError::Slot)?;
-        Ok(Self(Zeroizing::new(key)))
+        let saved: SavedKeys = postcard::from_bytes(&opened).map_err(|_| SealedError::Slot)?;
+        Self::restore(&saved).ok_or(SealedError::Slot)
     }
 }
 

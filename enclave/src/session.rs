@@ -3,7 +3,7 @@
 //! [`Session::apply`] is all that ever changes it. It asks no machine for anything, so the same changes give the same
 //! state: that is how an enclave that starts again gets back what it had.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Amended};
 use crate::ceremony::keygen::Keygen;
 use crate::ceremony::presign::Presign;
 use crate::ceremony::release::Release;
@@ -29,7 +29,7 @@ use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, Envelope, PeerMessage, Slot};
 use postern_shared::presign::PresignTerms;
-use postern_shared::record::LogHead;
+use postern_shared::record::{LogHead, LogId};
 use postern_shared::release::ReleaseTerms;
 use postern_shared::wire::{Notice, Output, Recipient, Rejection};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,10 +52,10 @@ pub(crate) struct Session {
     pub(crate) manifest: Manifest,
     /// Every manifest so far, in canonical form: ceremonies end under the one that they began under.
     pub(crate) manifests: BTreeMap<ManifestHash, Vec<u8>>,
+    /// The enclaves that manifests so far have named, by member and machine.
+    pub(crate) identities: BTreeMap<(MemberId, u32), Identity>,
     /// The pool managers of every manifest so far, those before this enclave's first one too: their pools are served.
     pub(crate) pool_managers: BTreeSet<Address>,
-    /// Which of the member's machines this is.
-    pub(crate) machine: u32,
     pub(crate) dao: ManifestHash,
     pub(crate) seed: SecretBytes,
     pub(crate) keys: IdentityKeys,
@@ -89,6 +89,17 @@ pub(crate) struct Session {
     pub(crate) handed_over: bool,
 }
 
+/// What the manifest in force says of this enclave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Footing {
+    /// Nothing yet: the DAO may name it, as the first of its member or for the machine after the one in force.
+    Candidate,
+    /// It is the member's.
+    Named,
+    /// Another is the member's.
+    Replaced,
+}
+
 /// Lends the parts of a session that every ceremony needs, beside the ceremony itself.
 macro_rules! lend {
     ($session:ident, |$me:ident, $setting:ident| $body:expr) => {{
@@ -105,12 +116,12 @@ impl Session {
         let manifest = Manifest::from_canonical(&genesis.manifest).ok()?;
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(genesis.seed.expose().try_into().ok()?);
         let coins = Coins::new(seed);
-        let keys = IdentityKeys::derive(&coins, genesis.member);
+        let keys = IdentityKeys::derive(&coins, genesis.member, genesis.machine);
         let own = *keys.identity();
-        Some(Self {
+        let notes = Notes::begin(genesis, &manifest);
+        let mut session = Self {
             manifests: BTreeMap::from([(manifest.hash(), genesis.manifest.clone())]),
             pool_managers: genesis.pool_managers.iter().copied().collect(),
-            machine: genesis.machine,
             dao: manifest.genesis(),
             seed: genesis.seed.clone(),
             admission: Admission::new(&manifest, own, anchor.clone()),
@@ -130,10 +141,19 @@ impl Session {
             vault: Vault::default(),
             late: BTreeMap::new(),
             refused_late: BTreeSet::new(),
-            notes: Notes::begin(genesis.member, genesis.machine, genesis.nonce),
+            notes,
+            identities: BTreeMap::new(),
             held: VecDeque::new(),
             handed_over: false,
-        })
+        };
+        session.name_enclaves();
+        Some(session)
+    }
+
+    /// Remembers whom the manifest names.
+    fn name_enclaves(&mut self) {
+        let named = self.manifest.members.iter().filter_map(|member| self.manifest.identity(member.id));
+        self.identities.extend(named.map(|identity| ((identity.member, identity.machine), identity)));
     }
 
     pub(crate) fn own(&self) -> MemberId {
@@ -160,6 +180,12 @@ impl Session {
         self.start_presigns(effects);
         self.start_releases(effects);
         result
+    }
+
+    /// This is for the successor now, which writes a log of its own. Not a change: that log begins with what it comes to.
+    pub(crate) fn take_over(&mut self, log: LogId) {
+        self.handed_over = false;
+        self.notes.take_over(log);
     }
 
     /// The log has come to `head`, in a change that had these outputs to hold back.
@@ -218,20 +244,21 @@ impl Session {
 
     fn apply_one(&mut self, change: &Change, effects: &mut Effects) -> Result<(), Rejection> {
         match change {
-            Change::Begun(_) | Change::Returned(..) | Change::Resumed | Change::Noted(_) => {
+            Change::Begun(_)
+            | Change::Returned(..)
+            | Change::Resumed
+            | Change::Promised(_)
+            | Change::Noted(_)
+            | Change::Learnt(_) => {
                 effects.change();
                 self.notes.apply(change);
             }
-            Change::HandedOver | Change::TakenOver => {
+            Change::HandedOver => {
                 effects.change();
-                self.handed_over = matches!(change, Change::HandedOver);
+                self.handed_over = true;
             }
             Change::Admitted(admitted) => {
                 effects.change();
-                let identity = &admitted.attestation.identity;
-                if self.admission.enclave(identity.member) != Some(identity) {
-                    self.notes.forget(identity.member);
-                }
                 self.admission.admit((**admitted).clone());
             }
             Change::CutOff(refused) => {
@@ -288,9 +315,14 @@ impl Session {
         self.manifests.get(&self.manifest.hash()).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether the manifest has given this enclave's machine up.
-    pub(crate) fn is_replaced(&self) -> bool {
-        self.manifest.member(self.own()).is_none_or(|entry| entry.machine != self.machine)
+    /// What the manifest says of this enclave.
+    pub(crate) fn footing(&self) -> Footing {
+        let own = self.keys.identity();
+        match self.manifest.identity(own.member) {
+            Some(named) if named == *own => Footing::Named,
+            Some(named) if named.machine >= own.machine => Footing::Replaced,
+            _ => Footing::Candidate,
+        }
     }
 
     fn amend(&mut self, epoch: &SignedEpoch, effects: &mut Effects) -> Result<(), Rejection> {
@@ -303,9 +335,12 @@ impl Session {
             return Err(Rejection::NewMembers);
         }
         effects.change();
+        self.notes.amend(&manifest);
         self.manifests.insert(manifest.hash(), epoch.manifest.clone());
         self.pool_managers.insert(manifest.contracts.pool_manager);
-        for member in self.admission.amend(&manifest, self.anchor.clone()) {
+        let Amended { died, cut_off } = self.admission.amend(&manifest, self.anchor.clone());
+        cut_off.into_iter().for_each(|refused| effects.notice(Notice::Refused(refused)));
+        for member in died {
             // A secret that still waits to leave would go to an enclave that is nobody any more. What takes its place keeps the
             // order, by which a remembered place in the log lets outputs out.
             for output in &mut self.held {
@@ -315,6 +350,7 @@ impl Session {
             }
         }
         self.manifest = manifest;
+        self.name_enclaves();
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::witness::Notes;
 use postern_attestation::TrustAnchor;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
-use postern_shared::identity::{Roster, SigningKey};
+use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::Broadcast;
@@ -35,7 +35,8 @@ pub(crate) enum Item {
     /// An earlier manifest, in canonical form.
     Manifest(Vec<u8>),
     Notes(Notes),
-    Dead(SigningKey),
+    /// An enclave that an earlier manifest named.
+    Named(Identity),
     HandedOver(bool),
     Without(Vec<MemberId>),
     Attempts(PoolId, u32),
@@ -130,9 +131,10 @@ impl Session {
         let genesis = Genesis {
             manifest: self.canonical().to_vec(),
             member: self.own(),
-            machine: self.machine,
+            machine: self.keys.identity().machine,
             seed: self.seed.clone(),
-            nonce: self.notes.own().nonce,
+            nonce: self.notes.own().ballot.nonce,
+            log: self.notes.own().place.log,
             pool_managers: self.pool_managers.iter().copied().collect(),
         };
         [
@@ -143,7 +145,7 @@ impl Session {
         ]
         .into_iter()
         .chain(self.manifests.values().cloned().map(Item::Manifest))
-        .chain(self.admission.dead().copied().map(Item::Dead))
+        .chain(self.identities.values().copied().map(Item::Named))
         .chain(self.attempts.iter().map(|(pool, attempts)| Item::Attempts(*pool, *attempts)))
         .chain(self.confirmed.iter().copied().map(Item::Confirmed))
         .chain(self.ledger.events().map(Item::Event))
@@ -191,7 +193,9 @@ impl Session {
                 let manifest = Manifest::from_canonical(&canonical).ok()?;
                 self.manifests.insert(manifest.hash(), canonical);
             }
-            Item::Dead(enclave) => self.admission.bury(enclave),
+            Item::Named(identity) => {
+                self.identities.insert((identity.member, identity.machine), identity);
+            }
             Item::Notes(notes) => self.notes = notes,
             Item::HandedOver(handed_over) => self.handed_over = handed_over,
             Item::Without(members) => self.without = members.into_iter().collect(),

@@ -1,26 +1,25 @@
 //! An enclave that has a state: how requests become changes of it, and how changes become records.
 
-use crate::admission::{Judgement, RefusedEvidence, fresh_nonce};
+use crate::admission::{Judgement, RefusedEvidence};
 use crate::change::Change;
+use crate::core::make_slot;
 use crate::effects::{Effects, Groups};
 use crate::journal::{Journal, LogName, VaultContent, fresh_salt};
 use crate::platform::Platform;
-use crate::session::Session;
+use crate::session::{Footing, Session};
 use crate::snapshot::Cutter;
 use crate::succession::{self, Inheritance};
-use crate::witness::{Compared, OwnState, Watch};
+use crate::witness::Watch;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Attestation, Certificates, MAX_BODY, PeerMessage};
-use postern_shared::wire::{Notice, Output, Rejection, Reply, Request, StaleLog};
-use postern_shared::witness::{Known, Note, SignedNote, Witness, WitnessMessage};
+use postern_shared::record::LogId;
+use postern_shared::wire::{Notice, Output, Rejection, Reply, Request};
+use postern_shared::witness::Witness;
 
 /// Longest message from a peer, in bytes: evidence with the longest revocation list (`postern-attestation` takes lists of
 /// 64 KiB), and everything else is far shorter.
 const MAX_MESSAGE: usize = 96 << 10;
-
-/// Most bytes of outputs that are let out with one record.
-const MAX_RELEASED: usize = 1 << 20;
 
 /// Bytes of settled pools that make a vault record; one pool may be longer by itself.
 const VAULT_SIZE: usize = 256 << 10;
@@ -79,11 +78,13 @@ impl Started {
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
             Request::Amend(epoch) => {
-                if self.watch.farewell().is_some() {
-                    return Err(Rejection::HandedOver);
-                }
+                // What follows takes the end of the log back: it has to be handed over again.
+                self.watch.take_back_end();
+                let before = (self.session.footing(), self.session.notes.is_acting());
                 self.commit(Change::Amended(Box::new(epoch)), platform, groups)?;
+                self.amended(before, platform, groups)?;
             }
+            Request::AwaitCut => self.await_cut(platform, groups)?,
             Request::HandOver(successor) => self.hand_over(&successor, platform, groups)?,
             Request::Attest(nonce) => {
                 let attestation = self.session.admission.answer(None, nonce, platform)?;
@@ -140,12 +141,14 @@ impl Started {
         self.commit(change, platform, groups)
     }
 
-    fn must_act(&self) -> Result<(), Rejection> {
+    pub(crate) fn must_act(&self) -> Result<(), Rejection> {
         if self.session.handed_over {
             return Err(Rejection::HandedOver);
         }
-        if self.session.is_replaced() {
-            return Err(Rejection::Replaced);
+        match self.session.footing() {
+            Footing::Candidate => return Err(Rejection::Candidate),
+            Footing::Named => {}
+            Footing::Replaced => return Err(Rejection::Replaced),
         }
         if self.session.notes.is_acting() { Ok(()) } else { Err(Rejection::Returning) }
     }
@@ -167,13 +170,30 @@ impl Started {
             }
             self.write_snapshot(platform, groups)?;
         }
-        let LogName { dao, log, .. } = self.journal.name();
-        let inheritance = Inheritance { log, key: self.journal.key().bequeath(), head: self.journal.head() };
+        let LogName { log, .. } = self.journal.name();
+        let inheritance = Inheritance { log, keys: self.journal.keys().save(), head: self.journal.head() };
         let envelope = self.session.bequeath(&successor.identity, &inheritance)?;
-        let note = self.session.keys.sign_note(dao, self.session.notes.own());
-        self.watch.end(note, envelope);
-        self.say_to_all(Witness::Advance(note), groups);
+        self.watch.end(self.session.notes.own(), envelope);
+        self.repeat_note(groups);
         Ok(())
+    }
+
+    /// Goes on with what was handed over, in a log of its own, which begins with a snapshot. Its host has the old log for the
+    /// enclave's until it has all of that snapshot; then it has the slot too, in one piece.
+    pub(crate) fn take_over(
+        self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<Self, Rejection> {
+        let Self { mut session, journal, watch } = self;
+        let mut log = [0; 32];
+        platform.fill_random(&mut log).map_err(|_| Rejection::Platform)?;
+        let journal = journal.succeeded(LogId(log), platform).map_err(|_| Rejection::Platform)?;
+        session.take_over(LogId(log));
+        let mut started = Self { session, journal, watch };
+        let slot = make_slot(&started.journal, platform)?;
+        started.write_snapshot_with(vec![slot], platform, groups)?;
+        Ok(started)
     }
 
     fn reattest(
@@ -192,15 +212,13 @@ impl Started {
 
     fn on_tick(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
         self.session.admission.on_tick();
+        self.watch.on_tick(&self.session.notes);
+        if self.session.footing() != Footing::Named {
+            return Ok(());
+        }
         self.session.challenge_missing(platform, groups)?;
-        if let Some(claim) = self.watch.claimed() {
-            let claim = Witness::Return(*claim);
-            self.say_to_all(claim, groups);
-        }
-        if let Some(note) = self.watch.in_flight() {
-            let note = Witness::Advance(*note);
-            self.say_to_all(note, groups);
-        }
+        self.repeat_claim(groups);
+        self.repeat_note(groups);
         if self.must_act().is_ok() {
             self.act(Change::Ticked, platform, groups)?;
         }
@@ -215,6 +233,9 @@ impl Started {
     ) -> Result<(), Rejection> {
         if bytes.len() > MAX_MESSAGE {
             return Err(Rejection::TooLong);
+        }
+        if self.session.footing() == Footing::Candidate {
+            return Err(Rejection::Candidate);
         }
         let own = self.session.own();
         let message = codec::decode(&bytes).map_err(|_| Rejection::Malformed)?;
@@ -258,7 +279,7 @@ impl Started {
                 self.commit(Change::Admitted(admitted), platform, groups)?;
                 groups.notice(Notice::Admitted(member));
                 match self.watch.returned.remove(&member) {
-                    Some(claim) => self.answer_return(claim, platform, groups),
+                    Some(claim) => self.answer_return(&claim, platform, groups),
                     None => Ok(()),
                 }
             }
@@ -279,6 +300,16 @@ impl Started {
     /// written is part of the log like any other, and of no consequence.
     pub(crate) fn write_snapshot(
         &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.write_snapshot_with(Vec::new(), platform, groups)
+    }
+
+    /// Writes a snapshot; what is to be stored with its end, in one piece, goes along.
+    fn write_snapshot_with(
+        &mut self,
+        along: Vec<Output>,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
@@ -308,238 +339,8 @@ impl Started {
         let salt = fresh_salt(platform)?;
         let record = self.journal.snapshot(first, size, self.session.vault.head(), salt)?;
         self.session.recorded(record.head(), Vec::new());
-        groups.record(record, Vec::new());
+        groups.record(record, along);
         Ok(())
-    }
-}
-
-/// The rollback guard: see `witness`.
-impl Started {
-    /// Sends a note of the log's place, if outputs wait for it and none is on its way.
-    fn advance(&mut self, groups: &mut Groups) {
-        let waits = !self.session.held.is_empty() && self.watch.in_flight().is_none();
-        if waits && self.session.notes.is_acting() {
-            self.send_note(groups);
-        }
-    }
-
-    fn send_note(&mut self, groups: &mut Groups) {
-        let note = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        self.watch.send(note, self.session.held.len());
-        self.say_to_all(Witness::Advance(note), groups);
-    }
-
-    /// Begins another incarnation, after the own one or one that it has learnt of, and asks for leave to act.
-    pub(crate) fn come_back(
-        &mut self,
-        after: u64,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let incarnation = after.max(self.session.notes.own().incarnation).saturating_add(1);
-        let nonce = fresh_nonce(platform)?;
-        self.commit(Change::Returned(incarnation, nonce), platform, groups)?;
-        self.ask_leave(platform, groups)
-    }
-
-    /// Claims the place in the log at which it last acted.
-    pub(crate) fn ask_leave(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let claim = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        self.watch.claim(claim);
-        self.session.challenge_missing(platform, groups)?;
-        self.say_to_all(Witness::Return(claim), groups);
-        Ok(())
-    }
-
-    fn on_witness(
-        &mut self,
-        message: WitnessMessage,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let from = message.from;
-        if from == self.session.own() {
-            return Err(Rejection::Misdirected);
-        }
-        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
-        if !message.verify(self.session.dao, speaker) {
-            return Err(Rejection::NotAuthentic);
-        }
-        match message.witness {
-            Witness::Advance(signed) => {
-                self.check_note(from, &signed)?;
-                self.must_act()?;
-                self.on_advance(signed, platform, groups)
-            }
-            Witness::Noted(note) => self.on_noted(from, &note, platform, groups),
-            Witness::Return(signed) => {
-                self.check_note(from, &signed)?;
-                // Noted before: it has proved itself in this incarnation.
-                if matches!(self.session.notes.compare(&signed.note), Compared::Same) {
-                    return self.answer_return(signed, platform, groups);
-                }
-                // Of two claims only a later incarnation's takes the other's place: else claims that come late, or of two enclaves
-                // from one log, would take turns, each would have the question asked once more, and every answer would come
-                // too late.
-                let waiting = self.watch.returned.get(&from).map(|waiting| waiting.note);
-                if waiting.is_some_and(|waiting| {
-                    waiting != signed.note && waiting.incarnation >= signed.note.incarnation
-                }) {
-                    return Ok(());
-                }
-                let is_new = self.watch.returned.insert(from, signed) != Some(signed);
-                let Session { admission, keys, .. } = &mut self.session;
-                admission.challenge_claimant(from, is_new, keys, platform, groups)
-            }
-            Witness::Known(known) => self.on_known(from, &known, platform, groups),
-        }
-    }
-
-    /// A note that `from` sends of itself.
-    fn check_note(&self, from: MemberId, signed: &SignedNote) -> Result<(), Rejection> {
-        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
-        if signed.verify(self.session.dao, speaker) { Ok(()) } else { Err(Rejection::NotAuthentic) }
-    }
-
-    fn on_advance(
-        &mut self,
-        signed: SignedNote,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let note = signed.note;
-        match self.session.notes.compare(&note) {
-            // Who remembers a later place remembers this one.
-            Compared::Same | Compared::Late => {}
-            Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
-            Compared::Stale(_) => return self.answer_return(signed, platform, groups),
-        }
-        self.say(note.member, Witness::Noted(note), groups);
-        Ok(())
-    }
-
-    fn on_noted(
-        &mut self,
-        from: MemberId,
-        note: &Note,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let members = self.session.manifest.members.len();
-        let Some(mut left) = self.watch.noted(from, note, members) else { return Ok(()) };
-        if let Some(envelope) = self.watch.farewell() {
-            groups.output(Output::HandOver(envelope.clone()));
-            return Ok(());
-        }
-        while left > 0 {
-            let mut size = 0_usize;
-            let outputs = self.session.held.iter().take(left).take_while(|output| {
-                let first = size == 0;
-                size = size.saturating_add(codec::encode(*output).len());
-                first || size <= MAX_RELEASED
-            });
-            let count = outputs.count();
-            // At least one is, and a log that can't be written lets out nothing.
-            left = left.saturating_sub(count.max(1));
-            self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
-        }
-        // What has come to wait meanwhile.
-        self.advance(groups);
-        Ok(())
-    }
-
-    /// Says what is known of a member that claims a place in its log; remembers the claim if nothing is against it.
-    fn answer_return(
-        &mut self,
-        signed: SignedNote,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let claim = signed.note;
-        match self.session.notes.compare(&claim) {
-            Compared::Newer => self.commit(Change::Noted(signed), platform, groups)?,
-            Compared::Same => {}
-            Compared::Late => return Ok(()),
-            Compared::Stale(kind) => {
-                let known = self.session.notes.others().find(|known| known.note.member == claim.member);
-                if let Some(known) = known {
-                    let told_by = self.session.own();
-                    let stale = StaleLog { kind, own: claim, known: known.note, told_by };
-                    groups.notice(Notice::StalePeer(stale));
-                }
-            }
-        }
-        let own = self.session.keys.sign_note(self.session.dao, self.session.notes.own());
-        let notes = self.session.notes.others().copied().chain([own]).collect();
-        let acting = self.session.notes.is_acting();
-        let epoch = self.session.manifest.epoch;
-        self.say(claim.member, Witness::Known(Known { claim, acting, epoch, notes }), groups);
-        Ok(())
-    }
-
-    fn on_known(
-        &mut self,
-        from: MemberId,
-        Known { claim, acting, epoch, notes }: &Known,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        let (own, dao) = (self.session.own(), self.session.dao);
-        // Whoever it comes from: what this enclave itself has signed proves it.
-        let mine = notes.iter().filter(|known| known.verify(dao, self.session.keys.identity()));
-        for known in mine {
-            match self.session.notes.judge_own(&known.note) {
-                OwnState::Newest => {}
-                OwnState::Outbid(incarnation) => return self.come_back(incarnation, platform, groups),
-                OwnState::Stale(kind) => {
-                    let own = self.session.notes.own();
-                    let stale = StaleLog { kind, own, known: known.note, told_by: from };
-                    self.watch.stale = Some(stale);
-                    groups.notice(Notice::Stale(stale));
-                    return Ok(());
-                }
-            }
-        }
-        if self.watch.claimed().is_none_or(|own| own.note != *claim) {
-            return Ok(());
-        }
-        // It must have proved itself to this launch: who was admitted before may have been broken since.
-        if !self.session.admission.is_fresh(from) {
-            return Err(Rejection::TooEarly);
-        }
-        if *epoch > self.session.manifest.epoch {
-            return Err(Rejection::Behind(*epoch));
-        }
-        for known in notes.iter().filter(|known| known.note.member != own) {
-            let about = self.session.admission.enclave(known.note.member);
-            let genuine = about.is_some_and(|identity| known.verify(dao, identity));
-            if genuine && matches!(self.session.notes.compare(&known.note), Compared::Newer) {
-                self.commit(Change::Noted(*known), platform, groups)?;
-            }
-        }
-        if self.watch.known(from, *acting, self.session.manifest.members.len()) {
-            self.commit(Change::Resumed, platform, groups)?;
-            groups.notice(Notice::Returned(self.session.notes.own().incarnation));
-            // Even if nothing waits for it: from here on no older copy of the log can act.
-            self.send_note(groups);
-        }
-        Ok(())
-    }
-
-    fn say(&self, to: MemberId, witness: Witness, groups: &mut Groups) {
-        groups.send_to(to, &self.witness(witness));
-    }
-
-    fn say_to_all(&self, witness: Witness, groups: &mut Groups) {
-        groups.send_all(&self.witness(witness));
-    }
-
-    fn witness(&self, witness: Witness) -> PeerMessage {
-        PeerMessage::Witness(Box::new(self.session.keys.sign_witness(self.session.dao, witness)))
     }
 }
 
@@ -547,7 +348,7 @@ impl Started {
 fn changes_the_state(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Challenge(_) => false,
-        PeerMessage::Witness(message) => !matches!(message.witness, Witness::Noted(_)),
+        PeerMessage::Witness(message) => !matches!(message.witness, Witness::Noted(_) | Witness::Unknown(_)),
         _ => true,
     }
 }

@@ -7,11 +7,14 @@
 //! What is handed over is the key to the log, and where it ends; the log itself stays where it is. The old enclave notes
 //! the end in its state, writes a snapshot behind it, which is all that the successor reads (it need not understand the
 //! changes before), and gives the key away when enough members remember that place. From then on it answers for nothing.
+//! The successor goes on in a log of its own, under a key that the old build never has: nothing that it writes can be read
+//! by the code that the DAO has retired. Its host takes that log for the enclave's when it is whole, with its slot.
 //!
 //! # Two owners
 //! There are never two that act. The old enclave has stopped before the key leaves; restored from records before the end,
 //! it is told that they are old, like after any rollback; restored from the end, it can do nothing but hand over again.
-//! The successor begins another incarnation like any enclave that was restored, of which only one acts. Interrupted before
+//! The successor begins another incarnation like any enclave that was restored, of which only one acts: two successors of
+//! one end are two ballots with the same history (`witness`). Interrupted before
 //! the end is noted, nothing has happened; afterwards the hand-over is repeated, with another successor too.
 //!
 //! [`Request::Introduce`]: postern_shared::wire::Request::Introduce
@@ -23,7 +26,7 @@ use crate::effects::Groups;
 use crate::journal::LogName;
 use crate::keys::IdentityKeys;
 use crate::platform::Platform;
-use crate::secret::SecretBytes;
+use crate::seal::SavedKeys;
 use postern_shared::codec;
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::Identity;
@@ -39,8 +42,7 @@ use zeroize::Zeroizing;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Inheritance {
     pub(crate) log: LogId,
-    /// The log's key: 32 bytes.
-    pub(crate) key: SecretBytes,
+    pub(crate) keys: SavedKeys,
     /// The snapshot's last record.
     pub(crate) head: LogHead,
 }
@@ -67,7 +69,8 @@ impl Heir {
     ) -> Result<Self, Rejection> {
         let mut seed = Zeroizing::new([0; 32]);
         platform.fill_random(&mut seed[..]).map_err(|_| Rejection::Platform)?;
-        let keys = IdentityKeys::derive(&Coins::new(seed), member);
+        let machine = manifest.member(member).map(|entry| entry.machine).unwrap_or_default();
+        let keys = IdentityKeys::derive(&Coins::new(seed), member, machine);
         let own = *keys.identity();
         let mut admission = Admission::new(&manifest, own, platform.trust_anchor().clone());
         admission.renew(&manifest, certificates.clone(), platform).map_err(|refused| match refused {

@@ -2,8 +2,10 @@
 
 use postern_shared::bls::PublicKey;
 use postern_shared::check::Check;
+use postern_shared::epoch::Waiting;
 use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::identity::Identity;
+use postern_shared::ids::{Digest, MemberId, PoolId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +58,12 @@ pub struct HostStatus {
     pub incarnation: u64,
     /// The epoch of the manifest that it goes by.
     pub epoch: u64,
+    /// The enclave's identity: a candidate's is what the DAO has to name.
+    pub enclave: Option<Identity>,
+    /// What people compare of it before they sign.
+    pub fingerprint: Option<Digest>,
+    /// While it waits for a cut: the copy that this must name, and what it remembers of others.
+    pub waiting: Option<Box<Waiting>>,
     /// Members whose evidence the enclave has accepted, itself included.
     pub admitted: Vec<MemberId>,
     /// Members whose evidence the enclave has refused, and what is wrong with it.
@@ -141,6 +149,9 @@ impl HostStatus {
             format!("    {}; log at record {}, epoch {}", self.standing, self.log, self.epoch),
             format!("  admitted: members {}", numbers(&self.admitted)),
         ];
+        lines.extend(
+            self.fingerprint.map(|fingerprint| format!("  fingerprint of the enclave: {fingerprint}")),
+        );
         for refused in &self.refused {
             let names: Vec<&str> = refused.checks.iter().map(|check| check.name()).collect();
             let how = if refused.cut_off { "CUT OFF" } else { "REFUSED" };

@@ -81,6 +81,8 @@ pub struct Verified {
     pub claim: Claim,
     /// The DAO.
     pub manifest: ManifestHash,
+    /// The DAO: its first manifest.
+    pub dao: ManifestHash,
     /// Whether the enclaves were simulated: then nothing was protected.
     pub simulated: bool,
 }
@@ -117,7 +119,8 @@ fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, 
     for attestation in transcript.roster() {
         verify_evidence(&path, &manifest, &mut verifier, attestation)?;
     }
-    Ok(Verified { path, claim, manifest: manifest.hash(), simulated })
+    let (manifest, dao) = (manifest.hash(), manifest.genesis());
+    Ok(Verified { path, claim, manifest, dao, simulated })
 }
 
 fn verify_evidence(
@@ -163,7 +166,7 @@ fn simulated_anchor(_root: Digest) -> Option<TrustAnchor> {
 
 /// In what two transcripts of one pool contradict each other.
 fn contradiction(earlier: &Verified, later: &Verified) -> Option<&'static str> {
-    if earlier.manifest != later.manifest {
+    if earlier.dao != later.dao {
         return None;
     }
     match (&earlier.claim, &later.claim) {

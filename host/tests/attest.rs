@@ -7,7 +7,9 @@ use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId, Nonce};
-use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
+use postern_shared::manifest::{
+    Agreement, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
+};
 use postern_shared::message::{Attestation, Evidence};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_simulation::{Machine, ReportFields, SoftwarePsp, trust_anchor};
@@ -137,8 +139,10 @@ fn manifest() -> Manifest {
         id: MemberId(id.into()),
         name: format!("member {id}"),
         wallet: Address([id; 20]),
+        governance: Address([0x10 | id; 20]),
         host_key: HostKey([id; 32]),
         machine: 0,
+        enclave: None,
         chip_ids: vec![ChipId(machine(id).chip_id())],
         operator: true,
         guardian: true,
@@ -157,11 +161,12 @@ fn manifest() -> Manifest {
         },
         contracts: Contracts { pool_manager: Address([1; 20]), deposit: Address([2; 20]) },
         thresholds: Thresholds { operator: 2, guardian: 2 },
+        agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("enclave", Measurement(machine(1).measurement))],
             ..AttestationRules::strict(Trust::Simulation { root: Digest(trust_anchor().fingerprint()) })
         },
-        members: vec![member(1), member(2)],
+        members: (1..=3).map(member).collect(),
     }
 }
 
@@ -169,6 +174,7 @@ fn evidence() -> Files {
     let manifest = manifest();
     let identity = Identity {
         member: MemberId(2),
+        machine: 0,
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MANIFEST: &str = r#"
-version = 2
+version = 3
 name = "test"
 epoch = 0
 leader = 1
@@ -19,6 +19,8 @@ deposit = "0x0202020202020202020202020202020202020202"
 [thresholds]
 operator = 2
 guardian = 2
+[agreement]
+quorum = 2
 [attestation]
 trust = "amd"
 measurements = [{ name = "test", digest = "MEASUREMENT" }]
@@ -26,14 +28,23 @@ measurements = [{ name = "test", digest = "MEASUREMENT" }]
 id = 1
 name = "one"
 wallet = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
+governance = "0x1111111111111111111111111111111111111111"
 host_key = "HOST1"
 chip_ids = ["CHIP1"]
 [[members]]
 id = 2
 name = "two"
 wallet = "0x2b5ad5c4795c026514f8317c7a215e218dccd6cf"
+governance = "0x1212121212121212121212121212121212121212"
 host_key = "HOST2"
 chip_ids = ["CHIP2"]
+[[members]]
+id = 3
+name = "three"
+wallet = "0x0303030303030303030303030303030303030303"
+governance = "0x1313131313131313131313131313131313131313"
+host_key = "HOST3"
+chip_ids = ["CHIP3"]
 "#;
 
 const HOST_SEED: [u8; 32] = [7; 32];
@@ -46,8 +57,10 @@ fn manifest() -> String {
         .replace("MEASUREMENT", &format!("0x{}", "11".repeat(48)))
         .replace("HOST1", &format!("0x{own}"))
         .replace("HOST2", &format!("0x{}", "22".repeat(32)))
+        .replace("HOST3", &format!("0x{}", "33".repeat(32)))
         .replace("CHIP1", &format!("0x{}", "c1".repeat(64)))
         .replace("CHIP2", &format!("0x{}", "c2".repeat(64)))
+        .replace("CHIP3", &format!("0x{}", "c3".repeat(64)))
 }
 
 const CONFIG: &str = r#"
@@ -122,14 +135,21 @@ fn a_good_manifest_has_a_hash() {
 #[test]
 fn a_bad_manifest_is_refused_with_file_and_field() {
     let cases = [
-        ("version = 2", "version = 9", "version"),
-        ("operator = 2", "operator = 3", "thresholds.operator"),
+        ("version = 3", "version = 9", "version"),
+        ("operator = 2", "operator = 4", "thresholds.operator"),
         ("guardian = 2", "guardian = 1", "thresholds.guardian"),
+        ("quorum = 2", "quorum = 1", "agreement.quorum"),
+        ("quorum = 2", "quorum = 3", "agreement.quorum"),
+        (
+            "governance = \"0x1212121212121212121212121212121212121212\"",
+            "governance = \"0x2b5ad5c4795c026514f8317c7a215e218dccd6cf\"",
+            "members[1].wallet",
+        ),
         ("id = 2", "id = 1", "members[1].id"),
         ("name = \"two\"", "name = \"one\"", "members[1].name"),
         ("leader = 1", "leader = 7", "leader"),
         ("epoch = 0", "epoch = 0\nsurprise = 1", "surprise"),
-        ("version = 2", "version = ", "TOML"),
+        ("version = 3", "version = ", "TOML"),
     ];
     for (from, to, field) in cases {
         let folder = folder();

@@ -21,11 +21,39 @@ byte_newtype!(
     AgreementKey, 32
 );
 
+/// The public keys of an enclave, as a manifest names them for a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnclaveKeys {
+    /// [`Identity::signing`].
+    pub signing: SigningKey,
+    /// [`Identity::agreement`].
+    pub agreement: AgreementKey,
+    /// [`Identity::dealing`].
+    pub dealing: PublicKey,
+}
+
+impl EnclaveKeys {
+    /// Of this member's enclave on this machine.
+    pub fn identity(self, member: MemberId, machine: u32) -> Identity {
+        let Self { signing, agreement, dealing } = self;
+        Identity { member, machine, signing, agreement, dealing }
+    }
+
+    /// Whether any key is in both: two enclaves never have one in common.
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        self.signing == other.signing || self.agreement == other.agreement || self.dealing == other.dealing
+    }
+}
+
 /// The public keys of one member's enclave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Whose enclave this is.
     pub member: MemberId,
+    /// Which of the member's machines it was started for, as the manifest counts them. Another machine's enclave is
+    /// another identity for good, even to those who have never met the first.
+    pub machine: u32,
     /// Signs broadcasts.
     pub signing: SigningKey,
     /// Opens envelopes.
@@ -40,6 +68,17 @@ pub struct Identity {
 pub struct Roster(Vec<Identity>);
 
 impl Identity {
+    /// The keys alone.
+    pub fn keys(&self) -> EnclaveKeys {
+        let Self { signing, agreement, dealing, .. } = *self;
+        EnclaveKeys { signing, agreement, dealing }
+    }
+
+    /// What people compare: of member, machine and keys.
+    pub fn fingerprint(&self) -> Digest {
+        Transcriber::new("postern-identity-v1").bytes(&self.to_bytes()).finish()
+    }
+
     /// The bytes that attestation binds.
     pub fn to_bytes(&self) -> Vec<u8> {
         codec::encode(self)

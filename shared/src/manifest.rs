@@ -7,13 +7,17 @@ use crate::bytes::byte_newtype;
 use crate::codec::{self, DecodeError};
 use crate::ethereum::Network;
 use crate::hash::Transcriber;
+use crate::identity::{EnclaveKeys, Identity};
 use crate::ids::{Address, ChipId, ManifestHash, MemberId, PoolId};
 use crate::policy::AttestationRules;
+use crate::witness::{Ballot, Place};
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// The only version of the format that this build reads.
-pub const MANIFEST_VERSION: u16 = 2;
+pub const MANIFEST_VERSION: u16 = 3;
+/// Fewest members that a DAO can have: of two, none could be away without the other one standing still.
+pub const MIN_MEMBERS: usize = 3;
 /// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.
 pub const MAX_MEMBERS: usize = 40;
 /// Most chips that a member can list: the machine in use, and those that may replace it.
@@ -45,8 +49,10 @@ pub struct Manifest {
     pub network: Network,
     /// The DAO's contracts on it.
     pub contracts: Contracts,
-    /// How many must agree.
+    /// How many must act together.
     pub thresholds: Thresholds,
+    /// How many must agree.
+    pub agreement: Agreement,
     /// Which enclaves are acceptable.
     pub attestation: AttestationRules,
     /// The members, with ids 1, 2, …
@@ -83,6 +89,103 @@ pub struct Thresholds {
     pub guardian: u16,
 }
 
+/// What members remember for each other, and how many of them it takes. See `postern-enclave`, `witness`.
+///
+/// [`Thresholds`] are about secrets: fewer than that many broken enclaves learn and sign nothing. Everything that is *agreed*
+/// (where a log stands, one key for a pool) holds for [`Quorum::broken`] broken enclaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// q: more than half of all members, and fewer than all.
+    pub quorum: u16,
+    /// Whether enclaves that have all lost their power find back by themselves when all are there. Then half of all hosts
+    /// and one more, together, can take everything back in time.
+    #[serde(default)]
+    pub automatic_return: bool,
+    /// The newest cut, if there ever was one.
+    #[serde(default)]
+    pub cut: Option<Cut>,
+}
+
+/// A way back that the DAO has taken upon itself: so many enclaves were restored at a time that no quorum was left to ask.
+/// The DAO says which copy of each may act, and from where. What others remember of the time before counts no more, so it
+/// must be sure that these are the newest states, and that no quorum of others goes on unseen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// The epoch that made it.
+    pub epoch: u64,
+    /// One for each member whose machine that epoch did not replace.
+    pub members: Vec<Resumed>,
+}
+
+/// A copy of an enclave that may act: one that acts already, or one that was restored and whose claim the DAO has judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resumed {
+    /// Whose.
+    pub member: MemberId,
+    /// Which copy: its nonce is fresh.
+    pub ballot: Ballot,
+    /// The place at which the last before it acted.
+    pub place: Place,
+}
+
+/// How many members it takes to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quorum {
+    members: usize,
+    quorum: usize,
+    automatic: bool,
+}
+
+impl Quorum {
+    /// q of n members, if that is a quorum: more than half, and fewer than all.
+    pub const fn new(members: usize, quorum: usize) -> Option<Self> {
+        if quorum > members / 2 && quorum < members {
+            Some(Self { members, quorum, automatic: false })
+        } else {
+            None
+        }
+    }
+
+    /// n.
+    pub const fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Other members that must remember a place in a log before anything that depends on it leaves the enclave. With the
+    /// enclave itself q.
+    pub const fn to_act(&self) -> usize {
+        self.quorum.saturating_sub(1)
+    }
+
+    /// Other members that must know of nothing newer before a restored enclave acts again.
+    pub const fn to_return(&self) -> usize {
+        self.quorum
+    }
+
+    /// b: enclaves that may be broken, forget and lie, without an honest one being taken back in time.
+    pub const fn broken(&self) -> usize {
+        self.quorum.saturating_mul(2).saturating_sub(self.members).saturating_sub(1)
+    }
+
+    /// Members that may be away while nobody restarts.
+    pub const fn away(&self) -> usize {
+        self.members.saturating_sub(self.quorum)
+    }
+
+    /// Members that may be away while another one restarts.
+    pub const fn away_at_return(&self) -> usize {
+        self.members.saturating_sub(self.quorum).saturating_sub(1)
+    }
+
+    /// Whether all together find back after a total loss of power.
+    pub const fn is_automatic(&self) -> bool {
+        self.automatic
+    }
+}
+
 /// One organisation of the DAO.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,14 +194,21 @@ pub struct Member {
     pub id: MemberId,
     /// What people call it.
     pub name: String,
-    /// Its account on the execution layer.
+    /// The account that pays for its transactions. Its key lies on the host.
     pub wallet: Address,
+    /// The account that governs: it signs epochs. Its key is never on a host: who had enough of them could admit code of
+    /// its own, and have all state handed over.
+    pub governance: Address,
     /// Its host's key.
     pub host_key: HostKey,
     /// Counts how often its machine was replaced. A new number means that the enclave known so far is gone for good, and
     /// that another, with an identity of its own, is admitted in its place.
     #[serde(default)]
     pub machine: u32,
+    /// The keys of its enclave on that machine. In epoch 0 nobody has any: enclaves are made for that manifest. Epoch 1 founds
+    /// the DAO by naming them all, and no other enclave is ever a member's.
+    #[serde(default)]
+    pub enclave: Option<EnclaveKeys>,
     /// The chips of its servers: the enclave must run on one of them.
     #[serde(default)]
     pub chip_ids: Vec<ChipId>,
@@ -180,6 +290,17 @@ impl Manifest {
         PoolId::new(self.network.chain_id, self.contracts.pool_manager, number)
     }
 
+    /// Whether the DAO is founded: its members' enclaves are named.
+    pub fn is_founded(&self) -> bool {
+        self.epoch > 0
+    }
+
+    /// The enclave that is a member's.
+    pub fn identity(&self, id: MemberId) -> Option<Identity> {
+        let entry = self.member(id)?;
+        entry.enclave.map(|keys| keys.identity(id, entry.machine))
+    }
+
     /// A member's entry.
     pub fn member(&self, id: MemberId) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)
@@ -195,14 +316,39 @@ impl Manifest {
         self.members.iter().filter(|member| member.guardian).map(|member| member.id).collect()
     }
 
-    /// Whether these operators, ascending, may make a key without the others.
-    pub fn is_operator_committee(&self, members: &[MemberId]) -> bool {
-        is_committee(members, &self.operators(), self.thresholds.operator)
+    /// How many members it takes to agree.
+    pub fn quorum(&self) -> Quorum {
+        let (members, quorum) = (self.members.len(), self.agreement.quorum.into());
+        Quorum { members, quorum, automatic: self.agreement.automatic_return }
     }
 
-    /// Whether these guardians, ascending, may be given an exit without the others.
+    /// The epoch of the newest cut; 0 if there was none. Part of every ballot since.
+    pub fn era(&self) -> u64 {
+        self.agreement.cut.as_ref().map_or(0, |cut| cut.epoch)
+    }
+
+    /// The least quorum by which what members agree on holds for as many broken enclaves as secrets do: ⌈(n+t)/2⌉ for the
+    /// higher threshold t. It may be more than there can be.
+    pub fn quorum_for_thresholds(&self) -> usize {
+        let threshold = self.thresholds.operator.max(self.thresholds.guardian);
+        self.members.len().saturating_add(threshold.into()).div_ceil(2)
+    }
+
+    /// Whether these operators, ascending, may make a key without the others: at least ⌈(n+t)/2⌉ of n. Then any two
+    /// committees share t operators, of whom one is honest whatever t-1 others are. One fewer, and two that share only
+    /// broken ones could each make a key for the same pool.
+    pub fn is_operator_committee(&self, members: &[MemberId]) -> bool {
+        let all = self.operators();
+        let least = all.len().saturating_add(self.thresholds.operator.into()).div_ceil(2);
+        are_some(members, &all) && members.len() >= least
+    }
+
+    /// Whether these guardians, ascending, may be given an exit without the others: enough for the threshold, and more than
+    /// half of all. That there may be several such committees does no harm: all are given the same exit.
     pub fn is_guardian_committee(&self, members: &[MemberId]) -> bool {
-        is_committee(members, &self.guardians(), self.thresholds.guardian)
+        let all = self.guardians();
+        let least = usize::from(self.thresholds.guardian).max((all.len() / 2).saturating_add(1));
+        are_some(members, &all) && members.len() >= least
     }
 
     /// Checks everything that can be checked without asking anybody.
@@ -228,6 +374,7 @@ impl Manifest {
             self.guardians().len(),
             "guardians",
         )?;
+        self.validate_agreement()?;
         // Guardians seal their shares to the leader's enclave, which must be one whose keys a release knows.
         if !self.guardians().contains(&self.leader) {
             return field("leader", format!("{} is not a guardian", self.leader));
@@ -269,9 +416,38 @@ impl Manifest {
         Ok(())
     }
 
+    fn validate_agreement(&self) -> Result<(), ManifestError> {
+        let (members, quorum) = (self.members.len(), self.agreement.quorum.into());
+        if Quorum::new(members, quorum).is_none() {
+            let least = (members / 2).saturating_add(1);
+            let reason = format!(
+                "{least} to {} of {members} members wanted, {quorum} found",
+                members.saturating_sub(1)
+            );
+            return field("agreement.quorum", reason);
+        }
+        let Some(cut) = &self.agreement.cut else { return Ok(()) };
+        if !(1..=self.epoch).contains(&cut.epoch) {
+            return field("agreement.cut.epoch", format!("{} is no epoch so far but the first", cut.epoch));
+        }
+        for (position, resumed) in cut.members.iter().enumerate() {
+            let path = format!("agreement.cut.members[{position}].member");
+            if self.member(resumed.member).is_none() {
+                return field(path, format!("there is no member {}", resumed.member));
+            }
+            if cut.members.iter().take(position).any(|other| other.member == resumed.member) {
+                return field(path, "another entry has the same");
+            }
+        }
+        Ok(())
+    }
+
     fn validate_members(&self) -> Result<(), ManifestError> {
-        if self.members.len() < 2 || self.members.len() > MAX_MEMBERS {
-            return field("members", format!("2 to {MAX_MEMBERS} wanted, {} found", self.members.len()));
+        if self.members.len() < MIN_MEMBERS || self.members.len() > MAX_MEMBERS {
+            return field(
+                "members",
+                format!("{MIN_MEMBERS} to {MAX_MEMBERS} wanted, {} found", self.members.len()),
+            );
         }
         for (position, member) in self.members.iter().enumerate() {
             let path = |name: &str| format!("members[{position}].{name}");
@@ -292,6 +468,11 @@ impl Manifest {
             if member.chip_ids.is_empty() && !self.attestation.chips_may_hide() {
                 return field(path("chip_ids"), "none, and attestation.relax lets no chip hide");
             }
+            match (self.epoch, member.enclave) {
+                (0, Some(_)) => return field(path("enclave"), "epoch 0 is before any enclave"),
+                (1.., None) => return field(path("enclave"), "every epoch but the first names all enclaves"),
+                _ => {}
+            }
             if !member.operator && !member.guardian {
                 return field(path("operator"), "neither operator nor guardian");
             }
@@ -299,12 +480,23 @@ impl Manifest {
             let duplicates = [
                 ("name", earlier().any(|other| other.name == member.name)),
                 ("wallet", earlier().any(|other| other.wallet == member.wallet)),
+                ("governance", earlier().any(|other| other.governance == member.governance)),
                 ("host_key", earlier().any(|other| other.host_key == member.host_key)),
+                (
+                    "enclave",
+                    member.enclave.is_some_and(|keys| {
+                        earlier()
+                            .any(|other| other.enclave.is_some_and(|other| other.shares_a_key_with(&keys)))
+                    }),
+                ),
                 (
                     "chip_ids",
                     earlier().any(|other| other.chip_ids.iter().any(|chip| member.chip_ids.contains(chip))),
                 ),
             ];
+            if self.members.iter().any(|other| other.governance == member.wallet) {
+                return field(path("wallet"), "the account that pays must not govern, for any member");
+            }
             if let Some((name, _)) = duplicates.iter().find(|(_, duplicate)| *duplicate) {
                 return field(path(name), "another member has the same");
             }
@@ -313,13 +505,10 @@ impl Manifest {
     }
 }
 
-/// Enough for the threshold, and more than half of all: so any two committees have a member in common, and hosts can't
-/// split a DAO into two that go their own ways.
-fn is_committee(members: &[MemberId], all: &[MemberId], threshold: u16) -> bool {
+/// Whether these are members of a role, each once, ascending.
+fn are_some(members: &[MemberId], all: &[MemberId]) -> bool {
     let ascending = members.windows(2).all(|pair| pair.first() < pair.last());
-    let known = members.iter().all(|member| all.contains(member));
-    let found = members.len();
-    ascending && known && found >= usize::from(threshold) && found > all.len() / 2
+    ascending && members.iter().all(|member| all.contains(member))
 }
 
 /// What is wrong with a name, if anything.

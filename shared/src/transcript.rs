@@ -8,7 +8,7 @@ use crate::bytes::variable;
 use crate::codec;
 use crate::ethereum::{DepositData, SignedVoluntaryExit, VoluntaryExit};
 use crate::fault::{Court, Exhibits, Fault, Statements, TermsRef, partial_is_good};
-use crate::identity::Roster;
+use crate::identity::{Identity, Roster};
 use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use crate::keygen::{Commit, Confirm, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict};
 use crate::manifest::{Manifest, ManifestError};
@@ -204,6 +204,8 @@ impl Transcript {
             return Err(TranscriptError::OtherManifest { expected, found });
         }
         let roster = Roster::new(self.roster.iter().map(|attested| attested.identity).collect());
+        let named = |identity: &Identity| manifest.identity(identity.member) == Some(*identity);
+        require(roster.identities().iter().all(named), "enclaves")?;
         let check = Check { manifest: &manifest, roster: &roster };
         match &self.record {
             Record::Keygen { terms, statements, deposit } => check.keygen(terms, statements, deposit),

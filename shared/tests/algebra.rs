@@ -259,6 +259,7 @@ fn any_slot() -> impl Strategy<Value = Slot> {
 fn identity(member: u16, dealing: &Scalar) -> Identity {
     Identity {
         member: MemberId(member),
+        machine: 0,
         signing: SigningKey([7; 32]),
         agreement: AgreementKey([8; 32]),
         dealing: (G1::generator() * dealing).encode(),

@@ -19,10 +19,15 @@ use postern_shared::keygen::{
 use postern_shared::manifest::{MAX_MEMBERS, Manifest};
 use postern_shared::message::{Broadcast, Challenge, MAX_BODY, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, EXIT_SHARE_SIZE, PresignTerms, Split};
+use postern_shared::record::{LogHead, LogId};
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
 use postern_shared::sealed_shares::{EncryptedShare, Opening, Pair, SealedShares, TAG_SIZE};
 use postern_shared::transcript::Transcript;
 use postern_shared::wire::{Hello, Request, Response};
+use postern_shared::witness::{
+    Advance, Ballot, Claim, End, InForce, Known, Memory, Note, Noted, Place, SignedNote, Witness,
+    WitnessMessage,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde::Serialize;
@@ -88,8 +93,8 @@ fn what_is_hashed_or_kept_has_one_encoding() {
 #[test]
 fn a_number_spelt_longer_than_needed_is_refused_for_that() {
     // 0x80 0x00 spells zero in two bytes.
-    assert_eq!(codec::decode::<Request>(&[7, 0]), Ok(Request::Acknowledge(0)));
-    assert_eq!(codec::decode::<Request>(&[7, 0x80, 0]), Err(DecodeError::NotCanonical));
+    assert_eq!(codec::decode::<Request>(&[8, 0]), Ok(Request::Acknowledge(0)));
+    assert_eq!(codec::decode::<Request>(&[8, 0x80, 0]), Err(DecodeError::NotCanonical));
 }
 
 proptest! {
@@ -181,8 +186,8 @@ fn a_pools_name_is_one_text_that_people_and_scripts_read() {
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000300");
-    assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "07ac02");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000400");
+    assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "08ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);
     }
@@ -197,7 +202,7 @@ fn encodings_that_enclaves_rely_on_have_not_changed() {
     let (from, nonce) = (fixed::identity(1), Nonce([9; 32]));
     let challenge = Challenge { from, to: MemberId(300), nonce, signature };
     let message = hex::encode(codec::encode(&PeerMessage::Challenge(challenge)));
-    let from = format!("01{}{}{}", "01".repeat(32), "11".repeat(32), "21".repeat(48));
+    let from = format!("01ac02{}{}{}", "01".repeat(32), "11".repeat(32), "21".repeat(48));
     assert_eq!(message, format!("00{from}ac02{}{}", "09".repeat(32), "11".repeat(64)));
 }
 
@@ -217,11 +222,11 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     let (dao, from) = (ManifestHash([1; 32]), fixed::identity(1));
     assert_eq!(
         found(Challenge::signed_bytes(dao, &from, MemberId(300), &Nonce([9; 32]))),
-        "a284bff21f0a1ca6df04ae7f8a45c097cab03c845be1dbf23e6b04cae461572b"
+        "a249ed9d7e8912cee3229fb0214a12e5f864c6eb55322078c17a50c9234475b0"
     );
     assert_eq!(
         found(Roster::new([2, 1, 2].map(fixed::identity).to_vec()).digest().0),
-        "a93dd3825189ee4f06a8c75cbf2eea1e63448f4dfac7c01e7a087bea51219a4e"
+        "0702edf5cdd63c29622a8737937141d4e665ab678f1bdd1d1a8fef87410d34c4"
     );
     assert_eq!(
         found(fixed::keygen_terms().ceremony().0),
@@ -239,16 +244,70 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
         found(fixed::release_terms().ceremony().0),
         "f11bde89a3a07f4ee364768772dfeb34af66c437d4fa86122f9e620474bb422c"
     );
+    // What people compare before they sign.
+    assert_eq!(
+        found(from.fingerprint().0),
+        "cd709e151650db30aa6c85f7a232db2ee6883d060938389e102bb5561e730a1e"
+    );
     let (dealer, recipient) = (fixed::identity(2), fixed::identity(1));
     let pair = Pair { slot: fixed::SLOT, dealer: &dealer, recipient: &recipient };
     let share = pair.seal(&G1::generator().encode(), &G1::generator(), b"share").unwrap();
-    assert_eq!(hex::encode(&share.0), "0e623a9073c68b22ecdd6a0ffa0e97d9ccae83c372");
+    assert_eq!(hex::encode(&share.0), "ae447eb4c38cedf0128ccc94036cc502a1eaf86035");
     // With 1 for both secrets: two numbers, the challenge and one more than it.
     let one = || Scalar::from_u64(1);
     let sealed = SealedShares::prove(fixed::SLOT, &"rest", &one(), |_| one(), vec![share]);
-    let challenge = "1fe96f32536c0131798c6ca3807d7f468c5ee76ea623e3ed26b02167f5d749e9";
-    let response = "1fe96f32536c0131798c6ca3807d7f468c5ee76ea623e3ed26b02167f5d749ea";
+    let challenge = "652bea543fd9a99342786b8d9d6621bf5bbd03b36f8f0671f7fd1d66d857a596";
+    let response = "652bea543fd9a99342786b8d9d6621bf5bbd03b36f8f0671f7fd1d66d857a597";
     assert_eq!(hex::encode(codec::encode(&sealed.knowledge)), [challenge, response].concat());
+}
+
+/// Golden too: who signs otherwise is heard by nobody that decides whether an old state may act.
+#[test]
+fn what_members_remember_for_each_other_is_encoded_and_signed_as_before() {
+    let (dao, member) = (ManifestHash([1; 32]), MemberId(300));
+    let (signed, end) = (fixed::note(true), fixed::END);
+    let ballot = format!("ac02028001{}", "09".repeat(32));
+    let place = format!("{}ac02{}", "0a".repeat(32), "0b".repeat(32));
+    assert_eq!(hex::encode(codec::encode(&end)), format!("{ballot}{place}"));
+    let ends = "4cd48731ee1ac6e00dc3e20930f2081a3ec3ad1675536cb175872fd75eeb55a2";
+    assert_eq!(hex::encode(End::digest(&[end]).0), ends);
+    assert_eq!(
+        hex::encode(End::digest(&[]).0),
+        "f739c3f88d8ec105b821355dd784dc62db1a387022f78f3f6312b79069c8b3e9"
+    );
+    assert_eq!(hex::encode(codec::encode(&signed.note)), format!("ac02{ballot}{place}01{ends}"));
+    assert_eq!(
+        hex::encode(SignedNote::signed_bytes(dao, &signed.note)),
+        "04efa109dac0363ed962d5ab4c307d5bcbe19740d17a4f497591ecd259aecf9c"
+    );
+    let in_force = InForce { epoch: 300, manifest: ManifestHash([0x0c; 32]) };
+    let (note, ballot, by) = (signed.note, end.ballot, signed);
+    let memory = |accepted| Memory { promised: signed, accepted };
+    let memories = vec![memory(None), memory(Some(signed))];
+    let said = [
+        (
+            Witness::Advance(Advance { note: signed, in_force, ballots: vec![(member, ballot)] }),
+            "50a5e33fce87058020c0412c3704a7d021110927e2ad6d1011cd4515e8896a3d",
+        ),
+        (
+            Witness::Noted(Noted { note, in_force, by, later: vec![signed] }),
+            "72decc109d85d9f0186a0409c598ce6bf348c08fc9232f32a38188da6e8412ea",
+        ),
+        (Witness::Unknown(ballot), "9c611aa64bd2b2437bd2a22a0b55f2fb33dfe1f781efde4e94de555f84067568"),
+        (
+            Witness::Return(Claim { note: fixed::note(false), ends: vec![end] }),
+            "849343a34dc2cf500ff303793c59deb771e96f2bc38ac258cf873c02b9425159",
+        ),
+        (
+            Witness::Known(Known { claim: note, in_force, by, memories }),
+            "07802303300c8830167445b1b5d3adc0bc0a8ab881b883db4fff83a885070545",
+        ),
+        (Witness::Refused(signed), "581aea7c51faae1e75f23cf5b51eff7c008f3a06cfe5ff679ee2e47776c93ad0"),
+    ];
+    for (position, (witness, expected)) in said.into_iter().enumerate() {
+        let found = WitnessMessage::signed_bytes(dao, member, &witness);
+        assert_eq!(hex::encode(found), expected, "kind {position}");
+    }
 }
 
 /// The limit on statements is none to the largest DAO, and no statement of a corrupted enclave that passes for well-formed
@@ -319,10 +378,22 @@ mod fixed {
     pub fn identity(member: u8) -> Identity {
         Identity {
             member: MemberId(member.into()),
+            machine: 300,
             signing: SigningKey([member; 32]),
             agreement: AgreementKey([member | 0x10; 32]),
             dealing: PublicKey([member | 0x20; 48]),
         }
+    }
+
+    pub const END: End = End {
+        ballot: Ballot { machine: 300, era: 2, incarnation: 128, nonce: Nonce([9; 32]) },
+        place: Place { log: LogId([0x0a; 32]), head: LogHead { number: 300, digest: Digest([0x0b; 32]) } },
+    };
+
+    pub fn note(acting: bool) -> SignedNote {
+        let End { ballot, place } = END;
+        let note = Note { member: MemberId(300), ballot, place, acting, ends: End::digest(&[END]) };
+        SignedNote { note, signature: IdentitySignature([0x11; 64]) }
     }
 
     pub fn keygen_terms() -> KeygenTerms {

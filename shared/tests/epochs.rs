@@ -1,18 +1,23 @@
 //! What an epoch of the manifest may change, who must sign it, and every way in which one is refused.
 
 use k256::ecdsa::SigningKey;
+use postern_shared::bls::PublicKey;
 use postern_shared::codec::DecodeError;
 use postern_shared::epoch::{
     ChainError, Change, EpochError, EpochMessage, MAX_SIGNED_EPOCH, SignatureFault, SignedEpoch,
     WalletSignature, WalletSignatureBytes, changes, follow, pool_managers, quorum, recover,
 };
 use postern_shared::ethereum::{ForkVersion, Network, Root};
-use postern_shared::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId};
+use postern_shared::identity::{self, AgreementKey, EnclaveKeys};
+use postern_shared::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId, Nonce};
 use postern_shared::manifest::{
-    Contracts, History, HostKey, MANIFEST_VERSION, Manifest, ManifestError, Member, Thresholds,
+    Agreement, Contracts, Cut, History, HostKey, MANIFEST_VERSION, Manifest, ManifestError, Member, Resumed,
+    Thresholds,
 };
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Revocation, Rule, TcbFloor, Trust};
+use postern_shared::record::{LogHead, LogId};
 use postern_shared::snp::{Cpuid, Product, TcbVersion};
+use postern_shared::witness::{Ballot, Place};
 use proptest::prelude::*;
 use sha3::{Digest as _, Keccak256};
 
@@ -22,19 +27,36 @@ fn key(id: u16) -> SigningKey {
     SigningKey::from_slice(&scalar).unwrap()
 }
 
-fn wallet(id: u16) -> Address {
+fn account(id: u16) -> Address {
     let point = key(id).verifying_key().to_sec1_point(false);
     let hash: [u8; 32] = Keccak256::digest(&point.as_bytes()[1..]).into();
     Address(hash[12..].try_into().unwrap())
 }
 
+/// Number of the key that pays for a member.
+const fn paying(id: u16) -> u16 {
+    1000 + id
+}
+
+fn enclave(id: u16, machine: u8) -> EnclaveKeys {
+    let byte = |mark: u8, position: usize| if position.is_multiple_of(2) { id as u8 | mark } else { machine };
+    EnclaveKeys {
+        signing: identity::SigningKey(std::array::from_fn(|position| byte(0, position))),
+        agreement: AgreementKey(std::array::from_fn(|position| byte(0x40, position))),
+        dealing: PublicKey(std::array::from_fn(|position| byte(0x80, position))),
+    }
+}
+
+/// As before its enclave is named.
 fn member(id: u16) -> Member {
     Member {
         id: MemberId(id),
         name: format!("member {id}"),
-        wallet: wallet(id),
+        wallet: account(paying(id)),
+        governance: account(id),
         host_key: HostKey([id as u8; 32]),
         machine: 0,
+        enclave: None,
         chip_ids: vec![ChipId([id as u8; 64])],
         operator: true,
         guardian: true,
@@ -56,6 +78,7 @@ fn genesis() -> Manifest {
         },
         contracts: Contracts { pool_manager: Address([2; 20]), deposit: Address([3; 20]) },
         thresholds: Thresholds { operator: 3, guardian: 2 },
+        agreement: Agreement { quorum: 3, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
             ..AttestationRules::strict(Trust::Amd)
@@ -66,10 +89,43 @@ fn genesis() -> Manifest {
     manifest
 }
 
-/// The epoch after, with something edited.
+/// Epoch 1, which names the enclaves and changes nothing else.
+fn founded() -> Manifest {
+    next(&genesis(), |_| ())
+}
+
+fn joining(id: u16) -> Member {
+    Member { enclave: Some(enclave(id, 0)), ..member(id) }
+}
+
+fn add(manifest: &mut Manifest, member: Member) {
+    manifest.members.push(member);
+    manifest.agreement.quorum = 4;
+}
+
+fn replace(member: &mut Member) {
+    member.machine += 1;
+    member.enclave = Some(enclave(member.id.0, member.machine as u8));
+}
+
+fn resumed(id: u16) -> Resumed {
+    let ballot = Ballot { machine: 0, era: 0, incarnation: 3, nonce: Nonce([0x20 | id as u8; 32]) };
+    let head = LogHead { number: 100 + u64::from(id), digest: Digest([0x30 | id as u8; 32]) };
+    Resumed { member: MemberId(id), ballot, place: Place { log: LogId([0x40 | id as u8; 32]), head } }
+}
+
+fn cut(manifest: &mut Manifest, members: &[u16]) {
+    let members = members.iter().copied().map(resumed).collect();
+    manifest.agreement.cut = Some(Cut { epoch: manifest.epoch, members });
+}
+
+/// The epoch after, with something edited. Epoch 1 names all enclaves.
 fn next(old: &Manifest, edit: impl FnOnce(&mut Manifest)) -> Manifest {
     let history = Some(History { genesis: old.genesis(), predecessor: old.hash() });
     let mut new = Manifest { epoch: old.epoch + 1, history, ..old.clone() };
+    for member in &mut new.members {
+        member.enclave.get_or_insert(enclave(member.id.0, 0));
+    }
     edit(&mut new);
     new
 }
@@ -120,10 +176,10 @@ fn histories_belong_to_every_epoch_but_the_first() {
     assert_eq!(refused(Manifest { epoch: 1, ..newer }), "history.predecessor");
 }
 
-/// Golden lines: they go into wallets' signatures.
+/// Golden lines: they go into wallets' signatures. Fingerprints are computed outside of this code.
 #[test]
 fn every_change_has_a_line() {
-    let old = genesis();
+    let old = founded();
     let silicon = Cpuid { family: 0x19, model: 0x11, stepping: 1 };
     let tcb = TcbVersion { fmc: None, bootloader: 9, tee: 0, snp: 21, microcode: 72 };
     let new = next(&old, |new| {
@@ -131,7 +187,10 @@ fn every_change_has_a_line() {
         new.contracts.pool_manager = Address([0xaa; 20]);
         new.leader = MemberId(2);
         new.thresholds = Thresholds { operator: 4, guardian: 3 };
-        retire(1)(new);
+        new.agreement.quorum = 4;
+        new.agreement.automatic_return = true;
+        cut(new, &[5, 2, 3, 4]);
+        retire(2)(new);
         upgrade(new);
         let rules = &mut new.attestation;
         rules.products = vec![Product::Genoa];
@@ -146,11 +205,13 @@ fn every_change_has_a_line() {
         rules.relax.masked_chip_id = true;
         rules.relax.vlek_providers = vec!["cloud".into()];
         let one = &mut new.members[0];
-        (one.machine, one.chip_ids) = (1, vec![ChipId([0x11; 64]), ChipId([0x12; 64])]);
-        (one.name, one.wallet, one.host_key) = ("one".into(), Address([0x13; 20]), HostKey([0x14; 32]));
+        replace(one);
+        one.chip_ids = vec![ChipId([0x11; 64]), ChipId([0x12; 64])];
+        (one.name, one.host_key) = ("one".into(), HostKey([0x14; 32]));
+        (one.wallet, one.governance) = (Address([0x13; 20]), Address([0x15; 20]));
         new.members[1].operator = false;
-        let mut six = member(6);
-        six.wallet = Address([6; 20]);
+        let mut six = joining(6);
+        (six.wallet, six.governance) = (Address([6; 20]), Address([0x16; 20]));
         new.members.push(six);
     });
     let expected = [
@@ -159,7 +220,17 @@ fn every_change_has_a_line() {
         "leader: member 2",
         "operator threshold: 3 -> 4",
         "guardian threshold: 2 -> 3",
-        "measurement \"first\": 040404040404040404040404.., until epoch 1",
+        "agreement quorum: 3 -> 4",
+        "agreement.automatic_return: on (LAXER)",
+        "member 5: acts again from record 105 (353535353535353535353535..) of log 454545454545454545454545.., \
+         as incarnation 3, 252525252525252525252525..",
+        "member 2: acts again from record 102 (323232323232323232323232..) of log 424242424242424242424242.., \
+         as incarnation 3, 222222222222222222222222..",
+        "member 3: acts again from record 103 (333333333333333333333333..) of log 434343434343434343434343.., \
+         as incarnation 3, 232323232323232323232323..",
+        "member 4: acts again from record 104 (343434343434343434343434..) of log 444444444444444444444444.., \
+         as incarnation 3, 242424242424242424242424..",
+        "measurement \"first\": 040404040404040404040404.., until epoch 2",
         "new measurement \"image 1\": 414141414141414141414141.., from epoch 0",
         "attestation.products: Genoa",
         "attestation.guest_svn: 3",
@@ -173,13 +244,17 @@ fn every_change_has_a_line() {
         "attestation.relax.masked_chip_id: on (LAXER)",
         "attestation.relax.vlek_providers: \"cloud\"",
         "member 1: machine lost, replaced by number 1",
+        "member 1: enclave 0x358bd6e9b80d74d6d9934e23e2fd190987c1ee6b17dcc457c052c877631bdc75",
         "member 1: chips 111111111111111111111111.., 121212121212121212121212..",
         "member 1: name \"one\"",
         "member 1: wallet 0x1313131313131313131313131313131313131313",
+        "member 1: governance wallet 0x1515151515151515151515151515151515151515",
         "member 1: host key 141414141414141414141414..",
         "member 2: guardian only",
-        "new member 6 \"member 6\": operator and guardian, wallet 0x0606060606060606060606060606060606060606, \
-         host key 060606060606060606060606.., chips 060606060606060606060606..",
+        "new member 6 \"member 6\": operator and guardian, governance wallet 0x1616161616161616161616161616161616161616, \
+         wallet 0x0606060606060606060606060606060606060606, host key 060606060606060606060606.., \
+         chips 060606060606060606060606..",
+        "member 6: enclave 0x4263b0e6c566717f65046e4c9711ec830d15275e87b0e051717d5f1e9b388da3",
     ];
     assert_eq!(lines(&old, &new), expected);
     let more = next(&new, |newer| {
@@ -197,13 +272,13 @@ fn every_change_has_a_line() {
 #[test]
 fn what_no_epoch_may_change_is_refused_by_name() {
     type Edit = fn(&mut Manifest);
-    let old = genesis();
+    let old = founded();
     let id = MemberId;
     let zero = ManifestHash([0; 32]);
     let machine = |member, lowest, highest, found| EpochError::Machine { member, lowest, highest, found };
     let moved = |from, to| EpochError::MemberMoved { from: id(from), to: id(to) };
     let altered = |field| EpochError::MeasurementAltered { name: "first".into(), field };
-    let cases: [(Edit, EpochError); 17] = [
+    let cases: [(Edit, EpochError); 18] = [
         (|_| (), EpochError::NoChange),
         (|new| new.network.chain_id = 5, EpochError::Fixed("network")),
         (|new| new.contracts.deposit = Address([9; 20]), EpochError::Fixed("contracts.deposit")),
@@ -215,24 +290,28 @@ fn what_no_epoch_may_change_is_refused_by_name() {
         (
             |new| {
                 new.members.swap(0, 1);
-                (new.members[0].id, new.members[1].id) = (MemberId(1), MemberId(2));
+                let [one, two, ..] = &mut new.members[..] else { return };
+                (one.id, two.id) = (MemberId(1), MemberId(2));
+                std::mem::swap(&mut one.enclave, &mut two.enclave);
             },
             moved(2, 1),
         ),
         (
             |new| {
                 new.members[4].host_key = HostKey([0x77; 32]);
-                new.members.push(Member {
-                    host_key: HostKey([5; 32]),
-                    wallet: Address([7; 20]),
-                    ..member(6)
-                });
-                new.members[5].chip_ids = vec![ChipId([0x66; 64])];
+                add(new, Member { host_key: HostKey([5; 32]), ..joining(6) });
+            },
+            moved(5, 6),
+        ),
+        (
+            |new| {
+                new.members[4].governance = account(100);
+                add(new, Member { governance: account(5), ..joining(6) });
             },
             moved(5, 6),
         ),
         (|new| new.members[2].machine = 2, machine(id(3), 0, 1, 2)),
-        (|new| new.members.push(Member { machine: 1, ..member(6) }), machine(id(6), 0, 0, 1)),
+        (|new| add(new, Member { machine: 1, ..joining(6) }), machine(id(6), 0, 0, 1)),
         (
             |new| new.attestation.measurements[0].digest = Measurement([9; 48]),
             EpochError::MeasurementRemoved("first".into()),
@@ -240,7 +319,7 @@ fn what_no_epoch_may_change_is_refused_by_name() {
         (|new| new.attestation.measurements[0].name = "1st".into(), altered("name")),
         (|new| new.attestation.measurements[0].from_epoch = 1, altered("from_epoch")),
         (
-            |new| new.epoch = 0,
+            |new| (new.epoch, new.members[0].enclave) = (0, None),
             EpochError::Manifest(ManifestError::Field {
                 field: "history".into(),
                 reason: "epoch 0 has none".into(),
@@ -248,18 +327,17 @@ fn what_no_epoch_may_change_is_refused_by_name() {
         ),
         (
             |new| {
-                new.history =
-                    Some(History { genesis: ManifestHash([0; 32]), predecessor: ManifestHash([0; 32]) })
+                new.history = new.history.map(|known| History { genesis: ManifestHash([0; 32]), ..known });
             },
-            EpochError::Genesis { expected: old.hash(), found: zero },
+            EpochError::Genesis { expected: old.genesis(), found: zero },
         ),
         (
             |new| {
-                new.epoch = 3;
+                new.epoch = 4;
                 new.history =
                     new.history.map(|known| History { predecessor: ManifestHash([0; 32]), ..known });
             },
-            EpochError::Epoch { expected: 1, found: 3 },
+            EpochError::Epoch { expected: 2, found: 4 },
         ),
         (
             |new| new.thresholds.operator = 9,
@@ -272,7 +350,7 @@ fn what_no_epoch_may_change_is_refused_by_name() {
             |new| new.version = 1,
             EpochError::Manifest(ManifestError::Field {
                 field: "version".into(),
-                reason: "this build reads version 2, not 1".into(),
+                reason: "this build reads version 3, not 1".into(),
             }),
         ),
     ];
@@ -286,15 +364,17 @@ fn what_no_epoch_may_change_is_refused_by_name() {
     let expected = EpochError::Predecessor { expected: other.hash(), found: one.hash() };
     assert_eq!(changes(&other, &two), Err(expected));
     // Machines only count up.
-    let replaced = next(&old, |new| new.members[0].machine = 1);
+    let replaced = next(&old, |new| replace(&mut new.members[0]));
     let back = next(&replaced, |new| new.members[0].machine = 0);
     assert_eq!(changes(&replaced, &back), Err(machine(id(1), 1, 2, 0)));
     // The last epoch there is.
     let mut last = one;
     last.epoch = u64::MAX;
-    last.history = Some(History { genesis: old.hash(), predecessor: ManifestHash([1; 32]) });
-    let after =
-        Manifest { history: Some(History { genesis: old.hash(), predecessor: last.hash() }), ..last.clone() };
+    last.history = Some(History { genesis: old.genesis(), predecessor: ManifestHash([1; 32]) });
+    let after = Manifest {
+        history: Some(History { genesis: old.genesis(), predecessor: last.hash() }),
+        ..last.clone()
+    };
     let expected = EpochError::Epoch { expected: u64::MAX, found: u64::MAX };
     assert_eq!(changes(&last, &after), Err(expected));
 }
@@ -336,8 +416,142 @@ fn downgrades_are_refused() {
 }
 
 #[test]
-fn a_quorum_is_a_majority_and_reaches_both_thresholds() {
-    let mut manifest = genesis();
+fn a_founding_names_all_enclaves_and_is_signed_by_all() {
+    let (zero, one) = (genesis(), founded());
+    let expected = [
+        "member 1: enclave 0xb12356b978f453625a6bc9d984176a968ad5ddbc845564d42214df5354c44f90",
+        "member 2: enclave 0x14c8d4a2a7e2e292548199fca52d300cd32756a2e1132e946f5bdbac3d79e47b",
+        "member 3: enclave 0x66bfad55ea80246581cb5f207a3f5828a2b5147191831f1f8ec4eadc21198312",
+        "member 4: enclave 0x03edc976d384bad5c581fd90f50f1eb5d1c7fb5f27dbf15901d5e6ef5d169ed9",
+        "member 5: enclave 0x65bdd6c6d75ecb9f85bafb32b9d7f7112c5a87d14e5d74258b4ac0050134c71e",
+    ];
+    assert_eq!(lines(&zero, &one), expected);
+    assert!(one.is_founded() && !zero.is_founded());
+    assert_eq!(one.identity(MemberId(2)), Some(enclave(2, 0).identity(MemberId(2), 0)));
+    assert_eq!((zero.identity(MemberId(2)), one.identity(MemberId(9))), (None, None));
+    assert_eq!(signed(&zero, &one, &[3, 1, 2, 5, 4]).verify(&zero), Ok(one));
+    let too_few = signed(&zero, &founded(), &[1, 2, 3, 4]).verify(&zero);
+    assert_eq!(too_few, Err(EpochError::TooFewSigners { needed: 5, found: 4 }));
+}
+
+#[test]
+fn an_enclave_changes_exactly_with_its_machine() {
+    let old = founded();
+    let changed = next(&old, |new| new.members[2].enclave = Some(enclave(3, 1)));
+    assert_eq!(changes(&old, &changed), Err(EpochError::Enclave(MemberId(3))));
+    let kept = next(&old, |new| new.members[2].machine = 1);
+    assert_eq!(changes(&old, &kept), Err(EpochError::Enclave(MemberId(3))));
+    let one_key = next(&old, |new| {
+        new.members[2].enclave = Some(EnclaveKeys { dealing: enclave(3, 1).dealing, ..enclave(3, 0) });
+    });
+    assert_eq!(changes(&old, &one_key), Err(EpochError::Enclave(MemberId(3))));
+    let replaced = next(&old, |new| replace(&mut new.members[2]));
+    let identity = enclave(3, 1).identity(MemberId(3), 1);
+    let expected = [Change::MachineReplaced { member: MemberId(3), machine: 1 }, Change::Enclave(identity)];
+    assert_eq!(changes(&old, &replaced).as_deref(), Ok(&expected[..]));
+    // While nobody has an enclave yet, a machine may be another one by the time of the founding.
+    let founded_later = next(&genesis(), |new| replace(&mut new.members[2]));
+    assert!(changes(&genesis(), &founded_later).is_ok());
+}
+
+#[test]
+fn a_cut_names_all_whose_machines_stay_and_only_those_and_stays_until_the_next() {
+    let old = founded();
+    let refused = |old: &Manifest, edit: &dyn Fn(&mut Manifest)| changes(old, &next(old, edit)).unwrap_err();
+    let wrong = |id| EpochError::Cut { epoch: 2, member: MemberId(id) };
+    assert_eq!(refused(&old, &|new| cut(new, &[1, 2, 3, 5])), wrong(4));
+    assert_eq!(refused(&old, &|new| cut(new, &[])), wrong(1));
+    let replaced = |listed: &'static [u16]| {
+        move |new: &mut Manifest| {
+            replace(&mut new.members[1]);
+            cut(new, listed);
+        }
+    };
+    assert_eq!(refused(&old, &replaced(&[1, 2, 3, 4, 5])), wrong(2));
+    let two = next(&old, replaced(&[1, 3, 4, 5]));
+    assert_eq!((changes(&old, &two).is_ok(), two.era(), old.era()), (true, 2, 0));
+    // It is made in the epoch that it names.
+    let late = |new: &mut Manifest| {
+        cut(new, &[1, 2, 3, 4, 5]);
+        new.agreement.cut.as_mut().unwrap().epoch = 1;
+    };
+    assert_eq!(refused(&old, &late), EpochError::Fixed("agreement.cut"));
+    let three = next(&two, upgrade);
+    assert_eq!((changes(&two, &three).is_ok(), three.era()), (true, 2), "it stays");
+    let gone = refused(&two, &|new| new.agreement.cut = None);
+    assert_eq!(gone, EpochError::Fixed("agreement.cut"));
+    let altered =
+        refused(&two, &|new| new.agreement.cut.as_mut().unwrap().members[0].ballot.incarnation += 1);
+    assert_eq!(altered, EpochError::Fixed("agreement.cut"));
+    let stale = |new: &mut Manifest| cut(new, &[1, 2, 3, 4, 5]);
+    let wrong = |id| EpochError::Cut { epoch: 3, member: MemberId(id) };
+    assert_eq!(refused(&two, &stale), wrong(1), "of an era that is over");
+    let current = |new: &mut Manifest| {
+        stale(new);
+        for resumed in &mut new.agreement.cut.as_mut().unwrap().members {
+            resumed.ballot.era = 2;
+        }
+    };
+    assert_eq!(refused(&two, &current), wrong(2), "of a machine that is lost");
+    let again = next(&two, |new| {
+        current(new);
+        new.agreement.cut.as_mut().unwrap().members[1].ballot.machine = 1;
+    });
+    assert_eq!((changes(&two, &again).is_ok(), again.era()), (true, 3));
+}
+
+#[test]
+fn what_members_can_not_agree_on_is_refused_by_its_field() {
+    type Edit = fn(&mut Manifest);
+    let field = |manifest: Manifest| match manifest.validate() {
+        Err(ManifestError::Field { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let cases: [(Edit, &str); 13] = [
+        (|one| one.agreement.quorum = 2, "agreement.quorum"),
+        (|one| one.agreement.quorum = 5, "agreement.quorum"),
+        (|one| one.agreement.quorum = 0, "agreement.quorum"),
+        (|one| cut(one, &[1, 2, 3, 4, 6]), "agreement.cut.members[4].member"),
+        (|one| cut(one, &[1, 2, 2]), "agreement.cut.members[2].member"),
+        (
+            |one| {
+                cut(one, &[1]);
+                one.agreement.cut.as_mut().unwrap().epoch = 2;
+            },
+            "agreement.cut.epoch",
+        ),
+        (
+            |one| {
+                cut(one, &[1]);
+                one.agreement.cut.as_mut().unwrap().epoch = 0;
+            },
+            "agreement.cut.epoch",
+        ),
+        (|one| one.members[3].enclave = None, "members[3].enclave"),
+        (
+            |one| {
+                let taken = enclave(1, 0).agreement;
+                one.members[3].enclave = Some(EnclaveKeys { agreement: taken, ..enclave(4, 0) });
+            },
+            "members[3].enclave",
+        ),
+        (|one| one.members[3].governance = account(1), "members[3].governance"),
+        (|one| one.members[3].wallet = account(4), "members[3].wallet"),
+        (|one| one.members[0].wallet = account(5), "members[0].wallet"),
+        (|one| one.members.truncate(2), "members"),
+    ];
+    for (position, (edit, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(field(next(&genesis(), edit)), expected, "case {position}");
+    }
+    let mut zero = genesis();
+    zero.members[1].enclave = Some(enclave(2, 0));
+    assert_eq!(field(zero), "members[1].enclave");
+}
+
+#[test]
+fn after_the_founding_a_quorum_is_a_majority_and_reaches_both_thresholds() {
+    assert_eq!(quorum(&genesis()), 5, "all found");
+    let mut manifest = founded();
     assert_eq!(quorum(&manifest), 3);
     manifest.thresholds.guardian = 5;
     assert_eq!(quorum(&manifest), 5);
@@ -351,14 +565,14 @@ fn a_chain_is_followed_from_any_of_its_manifests() {
     let zero = genesis();
     let one = next(&zero, |new| {
         upgrade(new);
-        new.members[0].wallet = wallet(100);
+        new.members[0].governance = account(100);
     });
-    let two = next(&one, |new| new.members[3].machine = 1);
+    let two = next(&one, |new| replace(&mut new.members[3]));
     // The wallets are those of the manifest before: the new one of member 1 counts only afterwards.
     let mut second = signed(&one, &two, &[2, 3]);
     let digest = second.message(&one).unwrap().digest();
     second.signatures.push(sign_as(1, 100, &digest));
-    let chain = [signed(&zero, &one, &[5, 1, 3]), second];
+    let chain = [signed(&zero, &one, &[5, 1, 3, 2, 4]), second];
     assert_eq!(follow(&zero, &chain), Ok(two.clone()));
     assert_eq!(follow(&one, &chain[1..]), Ok(two));
     assert_eq!(follow(&zero, &[]), Ok(zero.clone()));
@@ -376,7 +590,8 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
     let one = to(&zero, 0xbb);
     let two = to(&one, 0xcc);
     let three = to(&two, 2);
-    let chain = [(&zero, &one), (&one, &two), (&two, &three)].map(|(old, new)| signed(old, new, &[1, 2, 3]));
+    let all = [1, 2, 3, 4, 5];
+    let chain = [(&zero, &one), (&one, &two), (&two, &three)].map(|(old, new)| signed(old, new, &all));
     let (a, b, c) = (zero.contracts.pool_manager, Address([0xbb; 20]), Address([0xcc; 20]));
     assert_eq!(three.contracts.pool_manager, a);
     assert_eq!(pool_managers(&zero, &[]), Ok(vec![a]));
@@ -389,7 +604,7 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
 
 #[test]
 fn signatures_that_do_not_count_are_refused_by_name() {
-    let old = genesis();
+    let old = founded();
     let new = next(&old, upgrade);
     let good = signed(&old, &new, &[1, 2, 3]);
     assert_eq!(good.verify(&old), Ok(new.clone()));
@@ -412,11 +627,12 @@ fn signatures_that_do_not_count_are_refused_by_name() {
     for stranger in [0, 6] {
         assert_eq!(with(sign_as(stranger, 3, &digest)), Err(EpochError::UnknownSigner(MemberId(stranger))));
     }
-    let (member, expected) = (MemberId(3), wallet(3));
-    assert_eq!(
-        with(sign_as(3, 4, &digest)),
-        Err(EpochError::OtherWallet { member, expected, found: wallet(4) })
-    );
+    let (member, expected) = (MemberId(3), account(3));
+    // Another member's, or the own one that only pays.
+    for by in [4, paying(3)] {
+        let found = account(by);
+        assert_eq!(with(sign_as(3, by, &digest)), Err(EpochError::OtherWallet { member, expected, found }));
+    }
     // The other v is the signature of another key, or of none.
     let mut other_v = third;
     other_v.signature.0[64] ^= 27 ^ 28;
@@ -451,7 +667,7 @@ fn signatures_that_do_not_count_are_refused_by_name() {
 
 #[test]
 fn a_signature_is_good_for_one_epoch_of_one_dao_on_one_chain() {
-    let old = genesis();
+    let old = founded();
     let signatures = signed(&old, &next(&old, upgrade), &[1, 2, 3]).signatures;
     let elsewhere = |edit: fn(&mut Manifest)| {
         let mut other = old.clone();
@@ -477,7 +693,7 @@ fn a_signature_is_good_for_one_epoch_of_one_dao_on_one_chain() {
 /// Every part of the message counts, so that a wallet's display can't be parted from what is signed.
 #[test]
 fn every_part_of_the_message_is_signed() {
-    let old = genesis();
+    let old = founded();
     let message = EpochMessage::new(&old, &next(&old, upgrade)).unwrap();
     let edits: [fn(&mut EpochMessage); 7] = [
         |message| message.chain_id += 1,
@@ -519,13 +735,13 @@ proptest! {
     fn no_bytes_make_a_signed_epoch_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         if let Ok(epoch) = SignedEpoch::from_bytes(&bytes) {
             prop_assert_eq!(epoch.to_bytes(), bytes);
-            prop_assert!(epoch.verify(&genesis()).is_err());
+            prop_assert!(epoch.verify(&founded()).is_err());
         }
     }
 
     #[test]
     fn no_altered_byte_of_a_signed_epoch_goes_unnoticed(place in any::<prop::sample::Index>(), flip in 1u8..) {
-        let old = genesis();
+        let old = founded();
         let mut bytes = signed(&old, &next(&old, upgrade), &[1, 2, 3]).to_bytes();
         let place = place.index(bytes.len());
         bytes[place] ^= flip;
@@ -537,7 +753,7 @@ proptest! {
 
 #[test]
 fn a_signed_epoch_has_one_form_and_a_longest_one() {
-    let old = genesis();
+    let old = founded();
     let epoch = signed(&old, &next(&old, upgrade), &[1, 2, 3]);
     let bytes = epoch.to_bytes();
     assert_eq!(SignedEpoch::from_bytes(&bytes), Ok(epoch));

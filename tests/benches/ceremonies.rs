@@ -64,7 +64,7 @@ struct Scene {
 fn scene(threshold: u16, members: u16) -> Scene {
     let coins = |id: u16| Coins::new(Zeroizing::new([id as u8; 32]));
     let ids: Vec<MemberId> = (1..=members).map(MemberId).collect();
-    let identity = |id: &MemberId| *IdentityKeys::derive(&coins(id.0), *id).identity();
+    let identity = |id: &MemberId| *IdentityKeys::derive(&coins(id.0), *id, 0).identity();
     let roster = Roster::new(ids.iter().map(identity).collect());
     let scalar = |number| Coins::new(Zeroizing::new([number; 32])).scalar("bench", b"");
     let commitments: Vec<PublicKey> =
@@ -87,7 +87,7 @@ fn scene(threshold: u16, members: u16) -> Scene {
         guardian_threshold: threshold,
         exit: VoluntaryExit { epoch: 0, validator_index: 1 },
     };
-    Scene { terms, roster, share, coins: coins(1), keys: IdentityKeys::derive(&coins(1), MemberId(1)) }
+    Scene { terms, roster, share, coins: coins(1), keys: IdentityKeys::derive(&coins(1), MemberId(1), 0) }
 }
 
 /// The group operations of a split: n multiplications in G2 for the shares, n in G1 for the pairwise keys (each of a

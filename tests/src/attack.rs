@@ -102,7 +102,7 @@ pub fn encrypt(
 ) -> EncryptedShare {
     let shared = recipient.dealing.decode().expect("a usable key") * ephemeral;
     let pair = Pair { slot, dealer: dealer.keys.identity(), recipient };
-    pair.seal(&(G1::generator() * ephemeral), &shared, share).expect("a short plaintext")
+    pair.seal(&(G1::generator() * ephemeral).encode(), &shared, share).expect("a short plaintext")
 }
 
 /// Shares that a corrupted dealer has sealed, well or badly, with a proof that holds. `rest` is all else that it says.

@@ -1,5 +1,6 @@
 //! Cores on simulated machines, and what their hosts would see.
 
+use crate::wallets;
 use postern_attestation::ReportData;
 use postern_enclave::coins::Coins;
 use postern_enclave::core::Core;
@@ -7,16 +8,19 @@ use postern_enclave::keys::IdentityKeys;
 use postern_enclave::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
-use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
+use postern_shared::manifest::{
+    Agreement, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
+};
 use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
 use postern_shared::wire::{
-    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response,
+    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
 };
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::VecDeque;
@@ -69,6 +73,8 @@ pub struct Node {
     pub core: Core<SpiedMachine>,
     /// The chip.
     pub machine: Machine,
+    /// Which of its member's machines, as the manifest counts them.
+    pub number: u32,
     /// What all its coins come from: the first that its machine gave.
     seed: [u8; 32],
     /// Every record that its host ever stored.
@@ -96,7 +102,11 @@ pub struct Packet {
 
 /// A DAO of simulated enclaves.
 pub struct Cluster {
-    /// Its constitution.
+    /// Its first constitution, for which its enclaves were made.
+    pub genesis: Manifest,
+    /// The epochs since; the first founds the DAO.
+    pub epochs: Vec<SignedEpoch>,
+    /// Its constitution now.
     pub manifest: Manifest,
     /// Its members, in order.
     pub nodes: Vec<Node>,
@@ -127,6 +137,7 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
         },
         contracts: Contracts { pool_manager: POOL_MANAGER, deposit: Address([0xdd; 20]) },
         thresholds: Thresholds { operator, guardian },
+        agreement: Agreement { quorum: members / 2 + 1, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
             ..AttestationRules::strict(Trust::Simulation { root: Digest(trust_anchor().fingerprint()) })
@@ -136,8 +147,10 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
                 id: MemberId(id),
                 name: format!("member {id}"),
                 wallet: Address([id as u8; 20]),
+                governance: wallets::address(MemberId(id)),
                 host_key: HostKey([id as u8; 32]),
                 machine: 0,
+                enclave: None,
                 chip_ids: vec![ChipId(machine(id).chip_id())],
                 operator: true,
                 guardian: true,
@@ -170,7 +183,7 @@ impl Node {
 
     /// How far this enclave knows another member's log to have come.
     pub fn known_head(&self, member: MemberId) -> Option<u64> {
-        self.core.known_note(member).map(|note| note.head.number)
+        self.core.memory(member)?.accepted.map(|accepted| accepted.note.place.head.number)
     }
 
     /// All of the enclave's coins: knowing them is knowing all its secrets.
@@ -193,7 +206,7 @@ impl Node {
 
     /// The enclave's identity keys.
     pub fn keys(&self) -> IdentityKeys {
-        IdentityKeys::derive(&self.coins(), self.id)
+        IdentityKeys::derive(&self.coins(), self.id, self.number)
     }
 
     /// The transcripts that the enclave published.
@@ -231,16 +244,26 @@ impl Heir {
 }
 
 impl Cluster {
-    /// Launches and starts all enclaves; nothing is delivered yet.
-    pub fn launch(manifest: Manifest, seed: u64) -> Self {
-        Self::launch_with(manifest, seed, None)
+    /// Launches and starts all enclaves, and founds the DAO; nothing is delivered yet.
+    pub fn launch(genesis: Manifest, seed: u64) -> Self {
+        Self::launch_with(genesis, seed, None)
     }
 
     /// The same, of enclaves that write a snapshot after so many bytes.
-    pub fn launch_with(manifest: Manifest, seed: u64, snapshots_after: Option<usize>) -> Self {
-        let ids: Vec<MemberId> = manifest.members.iter().map(|member| member.id).collect();
+    pub fn launch_with(genesis: Manifest, seed: u64, snapshots_after: Option<usize>) -> Self {
+        let mut cluster = Self::launch_candidates(genesis, seed, snapshots_after);
+        let founding = cluster.founding();
+        cluster.amend(&founding);
+        cluster
+    }
+
+    /// The same, but the DAO is not founded yet.
+    pub fn launch_candidates(genesis: Manifest, seed: u64, snapshots_after: Option<usize>) -> Self {
+        let ids: Vec<MemberId> = genesis.members.iter().map(|member| member.id).collect();
         let mut cluster = Self {
-            manifest,
+            manifest: genesis.clone(),
+            epochs: Vec::new(),
+            genesis,
             nodes: Vec::new(),
             packets: VecDeque::new(),
             said: Vec::new(),
@@ -256,10 +279,11 @@ impl Cluster {
 
     /// An enclave that has never been, on a member's machine.
     fn begin(&mut self, id: MemberId) {
-        let machine = Machine { host_data: self.manifest.hash().0, ..machine(id.0) };
+        let machine = Machine { host_data: self.genesis.hash().0, ..machine(id.0) };
         let (core, given) = core(machine, self.machine_seed(id, 0));
         self.nodes.push(Node {
             id,
+            number: 0,
             core,
             machine,
             seed: [0; 32],
@@ -271,7 +295,7 @@ impl Cluster {
         });
         self.set_snapshots(id);
         let certificates = self.node(id).certificates();
-        let manifest = self.manifest.to_canonical();
+        let manifest = self.genesis.to_canonical();
         assert_eq!(
             self.ask(id, Request::Start { manifest, epochs: Vec::new(), member: id, certificates }),
             Reply::Done
@@ -288,25 +312,113 @@ impl Cluster {
         old
     }
 
-    /// A member's host forgets everything and starts an enclave that has never been, at the last of these epochs.
-    pub fn launch_anew(&mut self, id: MemberId, launch: u64, epochs: &[Manifest]) {
+    /// The epoch that names every member's enclave.
+    pub fn founding(&self) -> Manifest {
+        wallets::next(&self.genesis, |next| {
+            for (member, node) in next.members.iter_mut().zip(&self.nodes) {
+                member.enclave = Some(node.keys().identity().keys());
+            }
+        })
+    }
+
+    /// All wallets sign a next epoch, and all hosts tell their enclaves.
+    pub fn amend(&mut self, next: &Manifest) {
+        let epoch = self.sign(next);
+        for id in self.ids() {
+            assert_eq!(self.ask(id, Request::Amend(epoch.clone())), Reply::Done, "{id}");
+        }
+    }
+
+    /// All wallets sign a next epoch, which no host knows yet.
+    pub fn sign(&mut self, next: &Manifest) -> SignedEpoch {
+        let epoch = wallets::signed(&self.manifest, next, self.ids());
+        self.epochs.push(epoch.clone());
+        self.manifest = next.clone();
+        epoch
+    }
+
+    /// A second enclave of a member, restored from all that the first has had stored; nothing that it says leaves yet.
+    pub fn twin(&self, id: MemberId, launch: u64) -> Heir {
+        let node = self.node(id);
+        let mut twin = Heir::launch(Machine { launch, ..node.machine }, launch);
+        let slot = Box::new(node.slot.clone().expect("an enclave that was started has a slot"));
+        let restore = Request::Restore { slot, certificates: node.certificates() };
+        let records = node.records.chunks(64).map(|some| Request::Records(some.to_vec()));
+        let epochs = self.epochs.iter().cloned().map(Request::Amend);
+        for request in [restore].into_iter().chain(records).chain([Request::Restored]).chain(epochs) {
+            assert_eq!(twin.core.handle(request).reply, Reply::Done);
+        }
+        twin
+    }
+
+    /// An enclave that is made for a member by the same genesis, and that knows these epochs.
+    pub fn another(&self, id: MemberId, launch: u64, epochs: &[SignedEpoch]) -> Heir {
+        let mut other = Heir::launch(Machine { launch, ..self.node(id).machine }, launch);
+        let (manifest, certificates) = (self.genesis.to_canonical(), other.certificates());
+        let start = Request::Start { manifest, epochs: epochs.to_vec(), member: id, certificates };
+        assert_eq!(other.core.handle(start).reply, Reply::Done);
+        other
+    }
+
+    /// Hosts deliver what `passes` lets through, and drop the rest; then all tick. So many times.
+    pub fn carry(&mut self, rounds: usize, passes: impl Fn(&Packet) -> bool) {
+        for _ in 0..rounds {
+            let mut idle = 0;
+            while idle <= self.packets.len() {
+                let Some(packet) = self.packets.pop_front() else { break };
+                if !passes(&packet) {
+                    continue;
+                }
+                let waits =
+                    matches!(self.deliver(packet), Reply::Rejected(rejection) if rejection.is_transient());
+                idle = if waits { idle + 1 } else { 0 };
+            }
+            for id in self.ids() {
+                self.ask(id, Request::Tick);
+            }
+        }
+        self.packets.clear();
+    }
+
+    /// How a member's enclave stands.
+    pub fn standing(&mut self, id: MemberId) -> Standing {
+        match self.ask(id, Request::Status) {
+            Reply::Status(status) => status.standing,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    /// A member's host forgets everything and starts an enclave that has never been: a candidate for the machine after the
+    /// one that the manifest names.
+    pub fn launch_anew(&mut self, id: MemberId, launch: u64) {
         let machine = Machine { launch, ..self.node(id).machine };
         let heir = Heir::launch(machine, launch);
         let certificates = heir.certificates();
         let given = Given::clone(&heir.given);
+        let named = self.manifest.identity(id).map_or(0, |named| named.machine + 1);
+        let (manifest, epochs) = (self.genesis.to_canonical(), self.epochs.clone());
         let node = self.node_mut(id);
-        (node.machine, node.core) = (machine, heir.core);
+        (node.machine, node.core, node.number) = (machine, heir.core, named);
         (node.records, node.slot) = (Vec::new(), None);
-        let mut before = self.manifest.clone();
-        let mut chain = Vec::new();
-        for epoch in epochs {
-            chain.push(crate::wallets::signed(&before, epoch, self.ids()));
-            before = epoch.clone();
-        }
-        let manifest = self.manifest.to_canonical();
-        let start = Request::Start { manifest, epochs: chain, member: id, certificates };
-        assert_eq!(self.ask(id, start), Reply::Done);
+        assert_eq!(self.ask(id, Request::Start { manifest, epochs, member: id, certificates }), Reply::Done);
         self.node_mut(id).seed = given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
+    }
+
+    /// The manifest after this one, in which a member's new enclave takes its lost one's place.
+    pub fn replacement(&self, id: MemberId) -> Manifest {
+        let node = self.node(id);
+        let (keys, number) = (node.keys().identity().keys(), node.number);
+        wallets::next(&self.manifest, |next| {
+            let entry = &mut next.members[usize::from(id.0) - 1];
+            (entry.enclave, entry.machine) = (Some(keys), number);
+        })
+    }
+
+    /// A member's machine is lost, and the DAO names another.
+    pub fn replace(&mut self, id: MemberId, launch: u64) {
+        self.launch_anew(id, launch);
+        let next = self.replacement(id);
+        self.amend(&next);
     }
 
     /// The beacon chain gives a pool's validator an index, and every host sees it.
@@ -360,7 +472,14 @@ impl Cluster {
         }
         // What it is restored from is what its host has from now on.
         self.node_mut(id).records = records.to_vec();
-        self.ask(id, Request::Restored)
+        let reply = self.ask(id, Request::Restored);
+        if reply == Reply::Done {
+            // It may have forgotten them; if it has not, that is harmless.
+            for epoch in self.epochs.clone() {
+                self.ask(id, Request::Amend(epoch));
+            }
+        }
+        reply
     }
 
     /// Lets an enclave write its snapshots as this cluster's do.
@@ -511,11 +630,12 @@ impl Cluster {
 
     /// Checks every transcript that was published.
     pub fn claims(&self) -> Vec<Claim> {
-        let expected = Some(self.manifest.hash());
-        let transcripts = self.nodes.iter().flat_map(Node::transcripts);
-        transcripts
-            .map(|transcript| transcript.verify(expected).expect("published transcripts verify"))
-            .collect()
+        let genesis = self.genesis.hash();
+        let claim = |transcript: &Transcript| {
+            assert_eq!(transcript.manifest().expect("a manifest").genesis(), genesis);
+            transcript.verify(None).expect("published transcripts verify")
+        };
+        self.nodes.iter().flat_map(Node::transcripts).map(claim).collect()
     }
 
     /// The exits that were released for a pool.

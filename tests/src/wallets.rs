@@ -1,4 +1,4 @@
-//! Members' wallets, and the epochs of a manifest that they sign.
+//! Members' governance wallets, and the epochs of a manifest that they sign.
 
 use k256::ecdsa::SigningKey;
 use postern_shared::epoch::{SignedEpoch, WalletSignature, WalletSignatureBytes, recover};
@@ -19,15 +19,9 @@ fn sign(member: MemberId, digest: &[u8; 32]) -> WalletSignatureBytes {
     WalletSignatureBytes(bytes)
 }
 
-/// A member's account.
+/// A member's account that governs.
 pub fn address(member: MemberId) -> Address {
     recover(&[7; 32], &sign(member, &[7; 32])).expect("a signature of its own")
-}
-
-/// The same DAO, whose members have the wallets of this module.
-pub fn with_wallets(mut manifest: Manifest) -> Manifest {
-    manifest.members.iter_mut().for_each(|member| member.wallet = address(member.id));
-    manifest
 }
 
 /// The manifest after this one, with what `change` makes of it.

@@ -19,7 +19,7 @@ use postern_shared::wire::{
 };
 use postern_simulation::{Machine, ReportFields, RevocationList, SoftwarePsp, Vcek, another_ask, asvk};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
-use postern_tests::wallets::{next, signed, with_wallets};
+use postern_tests::wallets::next;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use zeroize::Zeroizing;
@@ -162,11 +162,13 @@ fn altered_or_missing_evidence_is_refused() {
 fn other_keys_under_the_same_evidence_are_refused() {
     let keys = Cluster::launch(manifest(3, 2, 2), 6).node(PROVER).keys();
     let other = *keys.identity();
-    assert_refused(|answer| answer.identity.signing = other.signing, Rejection::Evidence);
-    assert_refused(|answer| answer.identity.agreement = other.agreement, Rejection::Evidence);
-    assert_refused(|answer| answer.identity.dealing = other.dealing, Rejection::Evidence);
+    let refused = Rejection::OtherEnclave(PROVER);
+    assert_refused(|answer| answer.identity.signing = other.signing, refused);
+    assert_refused(|answer| answer.identity.agreement = other.agreement, refused);
+    assert_refused(|answer| answer.identity.dealing = other.dealing, refused);
+    assert_refused(|answer| answer.identity.machine = 1, refused);
     let no_point = PublicKey([0; 48]);
-    assert_refused(|answer| answer.identity.dealing = no_point, Rejection::Malformed);
+    assert_refused(|answer| answer.identity.dealing = no_point, refused);
 }
 
 #[test]
@@ -176,8 +178,9 @@ fn evidence_must_answer_the_open_challenge_and_be_meant_for_the_verifier() {
         (*cluster.node(VERIFIER).keys().identity(), *cluster.node(PROVER).keys().identity());
     let third = *cluster.node(MemberId(3)).keys().identity();
     assert_refused(|answer| answer.challenge = Nonce([7; 32]), Rejection::StaleEvidence);
-    assert_refused(|answer| answer.identity.member = MemberId(3), Rejection::StaleEvidence);
-    assert_refused(|answer| answer.identity.member = MemberId(9), Rejection::StaleEvidence);
+    for member in [3, 9].map(MemberId) {
+        assert_refused(|answer| answer.identity.member = member, Rejection::OtherEnclave(member));
+    }
     assert_refused(|answer| answer.response = Nonce([7; 32]), Rejection::Evidence);
     // Meant for another, for anybody, for the prover itself.
     for other in [Some(third), None, Some(prover)] {
@@ -212,7 +215,7 @@ fn mirrored_evidence_is_refused() {
     assert_eq!(ask(&mut cluster, mirrored), Reply::Rejected(Rejection::NotAuthentic));
     // Nor does it prove anything if the prover itself asks the same.
     let mirrored =
-        cluster.node(PROVER).keys().sign_challenge(cluster.manifest.hash(), VERIFIER, challenge.nonce);
+        cluster.node(PROVER).keys().sign_challenge(cluster.manifest.genesis(), VERIFIER, challenge.nonce);
     assert_eq!(ask(&mut cluster, mirrored), Reply::Done);
     let own = cluster.packets.iter().find_map(|packet| match codec::decode(&packet.bytes) {
         Ok(PeerMessage::Evidence(answer)) => Some(*answer),
@@ -274,7 +277,7 @@ fn a_member_has_one_enclave_however_well_measured_another_is() {
     let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
     cluster.run(1);
     let identity = *cluster.node(PROVER).keys().identity();
-    cluster.launch_anew(PROVER, 1, &[]);
+    cluster.launch_anew(PROVER, 1);
     assert_ne!(*cluster.node(PROVER).keys().identity(), identity);
     while let Some(packet) = cluster.packets.pop_front() {
         let evidence = matches!(codec::decode(&packet.bytes), Ok(PeerMessage::Evidence(_)));
@@ -684,36 +687,33 @@ fn who_is_known_by_a_certificate_that_the_root_revokes_is_cut_off_by_its_list() 
 
 #[test]
 fn a_list_that_is_dropped_on_the_way_cuts_nobody_off() {
-    let first = with_wallets(strict());
-    let (mut cluster, _) = acquainted(first.clone());
+    let (mut cluster, _) = acquainted(strict());
     for id in cluster.ids() {
         let list = Some(RevocationList::default().issue());
         let certificates = Certificates { crl: list, ..cluster.node(id).certificates() };
         assert_eq!(cluster.ask(id, Request::Renew(certificates)), Reply::Done);
     }
-    let second = next(&first, |manifest| manifest.attestation.revocation = Revocation::Required);
-    let epoch = signed(&first, &second, cluster.ids());
-    for id in cluster.ids() {
-        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
-    }
+    let second = next(&cluster.manifest, |manifest| manifest.attestation.revocation = Revocation::Required);
+    cluster.amend(&second);
+    // Those who were admitted without a list show one now.
+    cluster.run(2);
     let stripped = judged(&mut cluster, |answer| answer.evidence.certificates.crl = None);
     assert_eq!(stripped, (vec![Check::Crl], false));
 }
 
 #[test]
 fn who_no_longer_satisfies_stricter_rules_is_cut_off() {
-    let first = with_wallets(strict());
-    let (mut cluster, machine) = acquainted(first.clone());
-    let second = next(&first, |manifest| manifest.attestation.guest_svn = 1);
-    let epoch = signed(&first, &second, cluster.ids());
+    let (mut cluster, machine) = acquainted(strict());
+    let second = next(&cluster.manifest, |manifest| manifest.attestation.guest_svn = 1);
+    let epoch = cluster.sign(&second);
     assert_eq!(cluster.ask(VERIFIER, Request::Amend(epoch)), Reply::Done);
-    cluster.ask(PROVER, Request::Tick);
-    cluster.packets.clear();
-    cluster.ask(VERIFIER, Request::Reattest(Some(PROVER)));
-    let answer = answered(&mut cluster);
+    // By what it has shown before; so is the third one.
+    let refused = |member| RefusedMember { member, checks: vec![Check::GuestSvn], cut_off: true };
+    assert_eq!(status(&mut cluster, VERIFIER).refused, [PROVER, MemberId(3)].map(refused));
+    // What it shows now changes nothing.
+    let answer = asked_again(&mut cluster);
     assert_eq!(show(&mut cluster, VERIFIER, answer), Reply::Rejected(Rejection::Evidence));
-    let refused = RefusedMember { member: PROVER, checks: vec![Check::GuestSvn], cut_off: true };
-    assert_eq!(status(&mut cluster, VERIFIER).refused, [refused]);
+    assert_eq!(status(&mut cluster, VERIFIER).refused, [PROVER, MemberId(3)].map(refused));
     // Another chip that says so proves nothing against a member.
     let mut answer = asked_again(&mut cluster);
     reported_by(machine, |fields| fields.guest_svn = 1)(&mut answer);
@@ -730,8 +730,14 @@ fn who_no_longer_satisfies_stricter_rules_is_cut_off() {
 #[test]
 fn nobody_can_cut_off_a_peer_in_another_name() {
     let (mut cluster, _) = acquainted(manifest(3, 2, 2));
-    let (failed, cut_off) = judged(&mut cluster, |answer| answer.identity.signing.0[0] ^= 1);
-    assert_eq!((failed, cut_off), (vec![Check::ReportData], false));
+    cluster.ask(PROVER, Request::Tick);
+    cluster.packets.clear();
+    cluster.ask(VERIFIER, Request::Reattest(Some(PROVER)));
+    let mut answer = answered(&mut cluster);
+    answer.identity.signing.0[0] ^= 1;
+    let refused = Reply::Rejected(Rejection::OtherEnclave(PROVER));
+    assert_eq!(show(&mut cluster, VERIFIER, answer), refused);
+    assert!(admitted(&mut cluster, VERIFIER).contains(&PROVER));
 }
 
 /// The id of the guest that a machine reports.
@@ -752,7 +758,7 @@ fn one_guest_is_not_two_members() {
     // Where chips hide it may be one guest, and it may be a broken chip's copy: that proves nothing against anybody.
     assert_eq!(judged(&mut cluster, reported_by(machine, copy)), (vec![Check::Distinct], false));
     // Nobody is let in by it.
-    cluster.launch_anew(VERIFIER, 0, &[]);
+    cluster.replace(VERIFIER, 0);
     cluster.packets.clear();
     let mut answer = asked_again(&mut cluster);
     reported_by(machine, copy)(&mut answer);
@@ -833,7 +839,7 @@ struct Counted {
 
 impl Counted {
     fn launch() -> Self {
-        let cluster = Cluster::launch(manifest(3, 2, 2), 5);
+        let cluster = Cluster::launch_candidates(manifest(3, 2, 2), 5, None);
         let reports = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&reports);
         let psp = SoftwarePsp::new(cluster.node(VERIFIER).machine).seeded([9; 32]);
@@ -843,8 +849,16 @@ impl Counted {
         let certificates = psp.certificates();
         let mut counted = Self { core: Core::new(psp), reports, cluster };
         let manifest = counted.cluster.manifest.to_canonical();
-        let (reply, sent) =
+        let (reply, _) =
             counted.ask(Request::Start { manifest, epochs: Vec::new(), member: VERIFIER, certificates });
+        assert_eq!(reply, Reply::Done);
+        // This one is the member's.
+        let (Reply::Status(status), _) = counted.ask(Request::Status) else { panic!("no status") };
+        let mut founding = counted.cluster.founding();
+        founding.members[usize::from(VERIFIER.0) - 1].enclave = status.identity.map(|own| own.keys());
+        counted.cluster.amend(&founding);
+        let epoch = counted.cluster.epochs[0].clone();
+        let (reply, sent) = counted.ask(Request::Amend(epoch));
         assert_eq!(reply, Reply::Done);
         let challenge = sent.into_iter().find_map(|(to, message)| match message {
             PeerMessage::Challenge(challenge) if to == Recipient::One(PROVER) => Some(challenge),
@@ -907,13 +921,13 @@ fn nonce(number: u32) -> Nonce {
 }
 
 fn made_up(number: u32, member: MemberId) -> IdentityKeys {
-    IdentityKeys::derive(&Coins::new(Zeroizing::new(nonce(number).0)), member)
+    IdentityKeys::derive(&Coins::new(Zeroizing::new(nonce(number).0)), member, 0)
 }
 
 #[test]
 fn a_member_makes_no_other_enclave_report_for_a_third_one_or_often_for_itself() {
     let mut counted = Counted::launch();
-    let dao = counted.cluster.manifest.hash();
+    let dao = counted.cluster.manifest.genesis();
     let (own, third) = (counted.cluster.node(PROVER).keys(), counted.cluster.node(MemberId(3)).keys());
     // In the third one's name: it would be sent evidence.
     let forged = |number| {
@@ -946,7 +960,7 @@ fn a_member_makes_no_other_enclave_report_for_a_third_one_or_often_for_itself() 
 
 /// Puts ahead of everything that is on its way what a member's host makes up in all others' names.
 fn flood(cluster: &mut Cluster, flooding: MemberId, first: u32) {
-    let (dao, keys) = (cluster.manifest.hash(), cluster.node(flooding).keys());
+    let (dao, keys) = (cluster.manifest.genesis(), cluster.node(flooding).keys());
     let identities: Vec<Identity> = cluster.nodes.iter().map(|node| *node.keys().identity()).collect();
     for number in first..first + 10 {
         for (name, to) in identities.iter().flat_map(|name| identities.iter().map(move |to| (name, to))) {
@@ -982,18 +996,12 @@ fn flood(cluster: &mut Cluster, flooding: MemberId, first: u32) {
 #[test]
 fn an_enclave_that_starts_again_is_admitted_by_all_while_another_floods_in_its_name() {
     let (flooding, victim) = (MemberId(4), PROVER);
-    let first = with_wallets(manifest(4, 2, 2));
-    let second = next(&first, |manifest| manifest.members[1].machine = 1);
-    let epoch = signed(&first, &second, (1..=4).map(MemberId));
     for is_new_machine in [false, true] {
-        let mut cluster = Cluster::launch(first.clone(), 5);
+        let mut cluster = Cluster::launch(manifest(4, 2, 2), 5);
         cluster.run(2);
         let before: Vec<usize> = cluster.nodes.iter().map(|node| node.notices.len()).collect();
         if is_new_machine {
-            for id in cluster.ids() {
-                assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
-            }
-            cluster.launch_anew(victim, 9, std::slice::from_ref(&second));
+            cluster.replace(victim, 9);
         } else {
             cluster.crash(victim, 1);
         }
@@ -1025,10 +1033,10 @@ fn who_is_no_enclave_gets_evidence_that_admits_nowhere() {
     };
     let manifest = cluster.manifest.clone();
     let chip_ids = &manifest.member(PROVER).expect("a member").chip_ids;
-    let launch = Launch { epoch: 0, host_data: manifest.hash().0, chip_ids };
+    let launch = Launch { epoch: 1, host_data: manifest.genesis().0, chip_ids };
     let rules = manifest.attestation.clone();
     let mut verifier = Verifier::new(postern_simulation::trust_anchor(), rules, Time::NotBefore(0));
-    let report_data = Binding::of(manifest.hash(), &shown).report_data();
+    let report_data = Binding::of(manifest.genesis(), &shown).report_data();
     assert_eq!(shown.challenge, challenge);
     verifier.verify(&shown.evidence, &launch, &report_data).expect("an auditor is convinced");
     let own = *cluster.node(VERIFIER).keys().identity();

@@ -166,7 +166,7 @@ fn cut_off(cluster: &mut Cluster, by: &[u16], victims: &[u16]) {
             _ => None,
         });
         let mut answer = answer.expect("an answer");
-        let ReportData(data) = Binding::of(cluster.manifest.hash(), &answer).report_data();
+        let ReportData(data) = Binding::of(cluster.manifest.genesis(), &answer).report_data();
         let mut psp =
             SoftwarePsp::new(cluster.node(prover).machine).tamper(|fields| fields.policy |= 1 << 19);
         answer.evidence.report = psp.report(&ReportData(data)).expect("a report");

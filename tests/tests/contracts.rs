@@ -12,7 +12,7 @@ use postern_tests::cluster::{
     CHAIN_ID, Cluster, POOL_MANAGER, deposit_requested, deposit_requested_of, exit_requested,
     exit_requested_of, manifest, pool,
 };
-use postern_tests::wallets::{next, signed, with_wallets};
+use postern_tests::wallets::next;
 
 const OTHER: Address = Address([0xbb; 20]);
 const VICTIM: MemberId = MemberId(2);
@@ -23,19 +23,15 @@ const fn other(number: u32) -> PoolId {
 }
 
 fn dao(seed: u64) -> Cluster {
-    let mut cluster = Cluster::launch(with_wallets(manifest(3, 2, 2)), seed);
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), seed);
     cluster.run(1);
     cluster
 }
 
 /// All enclaves learn of an epoch.
 fn amend(cluster: &mut Cluster, change: impl FnOnce(&mut Manifest)) -> Manifest {
-    let before = cluster.newest_manifest(MemberId(1));
-    let manifest = next(&before, change);
-    let epoch = signed(&before, &manifest, cluster.ids());
-    for id in cluster.ids() {
-        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
-    }
+    let manifest = next(&cluster.manifest, change);
+    cluster.amend(&manifest);
     manifest
 }
 
@@ -72,7 +68,7 @@ fn assert_released(cluster: &Cluster, pool: PoolId, pubkey: PublicKey, validator
 fn another_pool_managers_exit_request_of_the_same_number_releases_nothing() {
     // The presigned exit waits among what goes on, or settled in the vault, where a snapshot puts it.
     for snapshots_after in [None, Some(1)] {
-        let mut cluster = Cluster::launch_with(with_wallets(manifest(3, 2, 2)), 1, snapshots_after);
+        let mut cluster = Cluster::launch_with(manifest(3, 2, 2), 1, snapshots_after);
         cluster.run(1);
         let pubkey = bring_in(&mut cluster, pool(1), 17);
         // Others, until the log has grown enough.
@@ -117,7 +113,8 @@ fn an_epoch_that_changes_the_contract_leaves_the_old_ones_pools_served() {
         assert_released(&cluster, pool, pubkey, index);
     }
     // Transcripts name the contract, whichever manifest was in force.
-    let known = [cluster.manifest.hash(), manifest.hash()];
+    let founded = cluster.founding().hash();
+    let known = [founded, manifest.hash()];
     let transcripts = cluster.nodes.iter().flat_map(|node| node.transcripts());
     let named: Vec<PoolId> = transcripts
         .map(|transcript| {
@@ -171,7 +168,7 @@ fn events_of_an_unknown_contract_or_chain_are_refused_and_change_nothing() {
 #[test]
 fn earlier_contracts_survive_restarts_from_changes_and_from_snapshots() {
     for snapshots_after in [None, Some(1)] {
-        let mut cluster = Cluster::launch_with(with_wallets(manifest(3, 2, 2)), 4, snapshots_after);
+        let mut cluster = Cluster::launch_with(manifest(3, 2, 2), 4, snapshots_after);
         cluster.run(1);
         move_on(&mut cluster);
         amend(&mut cluster, |manifest| manifest.contracts.pool_manager = Address([0xcc; 20]));
@@ -198,9 +195,8 @@ fn earlier_contracts_survive_restarts_from_changes_and_from_snapshots() {
 #[test]
 fn an_enclave_that_begins_at_a_later_epoch_serves_the_contracts_of_all_before() {
     let mut cluster = dao(5);
-    let second = move_on(&mut cluster);
-    let third = amend(&mut cluster, |manifest| manifest.members[1].machine = 1);
-    cluster.launch_anew(VICTIM, 40, &[second, third]);
+    move_on(&mut cluster);
+    cluster.replace(VICTIM, 40);
     cluster.run(2);
     let unknown = PoolId { contract: Address([0xcc; 20]), ..pool(1) };
     let event = deposit_requested_of(unknown);

@@ -14,6 +14,7 @@ use postern_shared::message::PeerMessage;
 use postern_shared::wire::{FrameDecoder, Output, Recipient, Reply, Request, Response};
 use postern_simulation::{Machine, SoftwarePsp};
 use postern_tests::cluster::{MEASUREMENT, manifest};
+use postern_tests::wallets::{next, signed};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -117,14 +118,18 @@ impl Tap {
 
 /// Member 1's enclave behind a socket, on lines that are bad until they are mended; and the request that starts it.
 fn launch(socket: &Path, seed: u64, said: Said, mended: Arc<AtomicBool>) -> Request {
-    let manifest = manifest(2, 2, 2);
+    let manifest = manifest(3, 2, 2);
     let host_data = manifest.hash().0;
     let machine = Machine { chip_seed: [1; 32], measurement: MEASUREMENT, host_data, ..Machine::default() };
     let certificates = SoftwarePsp::new(machine).certificates();
     let listener = UnixListener::bind(socket).unwrap();
+    let start =
+        Request::Start { manifest: manifest.to_canonical(), epochs: Vec::new(), member: OWN, certificates };
+    let begin = start.clone();
     std::thread::spawn(move || {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut core = Core::new(SoftwarePsp::new(machine));
+        found(&mut core, begin);
         let accept = || {
             let (stream, _) = listener.accept()?;
             // The first request of the host's own is the fifth or seventh thing that is answered.
@@ -135,15 +140,35 @@ fn launch(socket: &Path, seed: u64, said: Said, mended: Arc<AtomicBool>) -> Requ
         };
         serve_each(&mut core, &Limits::default(), accept, |_| {});
     });
-    Request::Start { manifest: manifest.to_canonical(), epochs: Vec::new(), member: OWN, certificates }
+    start
+}
+
+fn keys_of(member: MemberId) -> IdentityKeys {
+    IdentityKeys::derive(&Coins::new(Zeroizing::new([member.0 as u8; 32])), member, 0)
+}
+
+/// Starts the enclave, and names it and two others as the members'.
+fn found(core: &mut Core<SoftwarePsp>, begin: Request) {
+    assert_eq!(core.handle(begin).reply, Reply::Done);
+    let Reply::Status(status) = core.handle(Request::Status).reply else { panic!("no status") };
+    let first = manifest(3, 2, 2);
+    let founding = next(&first, |next| {
+        for member in &mut next.members {
+            let others = *keys_of(member.id).identity();
+            let own = status.identity.filter(|own| own.member == member.id);
+            member.enclave = Some(own.unwrap_or(others).keys());
+        }
+    });
+    let epoch = signed(&first, &founding, (1..=3).map(MemberId));
+    assert_eq!(core.handle(Request::Amend(epoch)).reply, Reply::Done);
 }
 
 /// A question of member 2's enclave, every one with an answer of its own.
 fn challenge(number: u64) -> Request {
-    let keys = IdentityKeys::derive(&Coins::new(Zeroizing::new([2; 32])), PEER);
+    let keys = keys_of(PEER);
     let mut nonce = [0; 32];
     nonce[..8].copy_from_slice(&number.to_le_bytes());
-    let challenge = keys.sign_challenge(manifest(2, 2, 2).hash(), OWN, Nonce(nonce));
+    let challenge = keys.sign_challenge(manifest(3, 2, 2).hash(), OWN, Nonce(nonce));
     Request::Deliver(codec::encode(&PeerMessage::Challenge(challenge)))
 }
 

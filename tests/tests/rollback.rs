@@ -1,10 +1,12 @@
 //! Old state is noticed, whoever gives it back (invariant I7), and nothing leaves before others remember what it came of.
 
 use postern_shared::codec;
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::ids::{MemberId, Nonce, PoolId};
 use postern_shared::message::PeerMessage;
 use postern_shared::wire::{Notice, Rejection, Reply, Request, StaleKind, Standing, Status};
-use postern_shared::witness::{Known, Note, Witness, WitnessMessage, acting_quorum, returning_quorum};
+use postern_shared::witness::{
+    Ballot, InForce, Known, Memory, Note, Noted, SignedNote, Witness, WitnessMessage,
+};
 use postern_tests::cluster::{Cluster, Heir, Packet, deposit_requested, manifest, pool};
 
 const OWN: MemberId = MemberId(2);
@@ -12,6 +14,15 @@ const POOL: PoolId = pool(1);
 
 fn dao(members: u16) -> Cluster {
     let mut cluster = Cluster::launch(manifest(members, 2, 2), 31);
+    cluster.run(1);
+    cluster
+}
+
+/// One whose enclaves find back by themselves if all are there.
+fn automatic(members: u16) -> Cluster {
+    let mut manifest = manifest(members, 2, 2);
+    manifest.agreement.automatic_return = true;
+    let mut cluster = Cluster::launch(manifest, 31);
     cluster.run(1);
     cluster
 }
@@ -55,7 +66,7 @@ fn every_earlier_state_is_found_to_be_old() {
             panic!("restored from {end} of {told}")
         };
         assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Forked), "{stale:?}");
-        assert!(stale.known.head.number >= stale.own.head.number);
+        assert!(stale.known >= stale.own);
         assert!(Standing::Stale(stale).to_string().contains("OLD STATE"), "in words too");
         let said = &cluster.node(MemberId(1)).notices[before..];
         assert!(said.iter().any(|notice| matches!(notice, Notice::StalePeer(_))), "its peers say so too");
@@ -110,8 +121,8 @@ fn of_two_enclaves_with_one_log_one_acts() {
 #[test]
 fn one_answer_too_few_and_a_restored_enclave_waits() {
     for members in [3, 5, 6] {
-        let wanted = returning_quorum(members.into());
         let mut cluster = dao(members);
+        let wanted = cluster.manifest.quorum().to_return();
         cluster.crash(OWN, 1);
         // So many of the others can be reached, and no more.
         let reached: Vec<MemberId> =
@@ -162,7 +173,7 @@ fn one_answer_too_few_and_a_restored_enclave_waits() {
 
 #[test]
 fn after_a_power_loss_everywhere_all_have_to_be_there() {
-    let mut cluster = dao(5);
+    let mut cluster = automatic(5);
     cluster.observe(deposit_requested(POOL.number));
     let ids = cluster.ids();
     for (launch, id) in ids.iter().enumerate() {
@@ -203,10 +214,10 @@ fn after_a_power_loss_everywhere_all_have_to_be_there() {
 #[test]
 fn hosts_that_use_a_power_loss_to_take_a_minority_back_are_found_out() {
     for members in [3_u16, 5, 6] {
-        let mut cluster = dao(members);
+        let mut cluster = automatic(members);
         cluster.observe(deposit_requested(POOL.number));
         cluster.run(1);
-        let back: Vec<MemberId> = cluster.ids().into_iter().take(acting_quorum(members.into())).collect();
+        let back: Vec<MemberId> = cluster.ids().into_iter().take(usize::from(members) / 2).collect();
         for (launch, id) in cluster.ids().into_iter().enumerate() {
             let records = cluster.node(id).records.clone();
             let end = if back.contains(&id) { records.len() / 2 } else { records.len() };
@@ -225,7 +236,7 @@ fn nothing_leaves_that_nobody_remembers() {
     let mut cluster = dao(5);
     cluster.observe(deposit_requested(POOL.number));
     // One member too few says that it remembers.
-    let allowed = acting_quorum(5) - 1;
+    let allowed = cluster.manifest.quorum().to_act() - 1;
     let mut noted: std::collections::BTreeMap<MemberId, std::collections::BTreeSet<MemberId>> =
         Default::default();
     for _ in 0..3 {
@@ -253,27 +264,36 @@ fn a_peer_that_lies_about_a_log_proves_nothing() {
     let own = *cluster.node(OWN).keys().identity();
     cluster.crash(OWN, 1);
     let known = cluster.packets.iter().find_map(|packet| match witness(packet) {
-        Some(WitnessMessage { from: OWN, witness: Witness::Return(claim), .. }) => Some(claim),
+        Some(WitnessMessage { from: OWN, witness: Witness::Return(claim), .. }) => Some(claim.note),
         _ => None,
     });
     let claim = known.expect("it asks");
-    let forged = Note { incarnation: 9, acting: true, ..claim.note };
+    let Note { ballot, place, .. } = claim.note;
+    let forged = Note { ballot: Ballot { incarnation: 9, ..ballot }, acting: true, ..claim.note };
     let keys = cluster.node(liar).keys();
     // Signed by the liar in the other's name; the other's own claim with another number under its signature; an older note.
     let mut stretched = claim;
-    stretched.note.head.number += 10;
+    stretched.note.place.head.number += 10;
+    let in_force = InForce { epoch: cluster.manifest.epoch, manifest: cluster.manifest.hash() };
+    let own_ballot = Ballot { machine: 0, era: 0, incarnation: 0, nonce: Nonce([9; 32]) };
+    let by = Note { member: liar, ballot: own_ballot, place, acting: true, ends: claim.note.ends };
+    let by: SignedNote = keys.sign_note(dao, by);
     for lie in [keys.sign_note(dao, forged), stretched, claim] {
-        let witness = Witness::Known(Known { claim: claim.note, acting: true, epoch: 0, notes: vec![lie] });
-        let message = keys.sign_witness(dao, witness);
-        let bytes = codec::encode(&PeerMessage::Witness(Box::new(message)));
-        cluster.ask(OWN, Request::Deliver(bytes));
-        assert!(
-            matches!(standing(&mut cluster, OWN), Standing::Returning { .. }),
-            "not stale, and not let in"
-        );
+        let memories = vec![Memory { promised: lie, accepted: Some(lie) }];
+        let witness = Witness::Known(Known { claim: claim.note, in_force, by, memories });
+        for witness in [witness, Witness::Refused(lie)] {
+            let message = keys.sign_witness(dao, witness);
+            let bytes = codec::encode(&PeerMessage::Witness(Box::new(message)));
+            cluster.ask(OWN, Request::Deliver(bytes));
+            assert!(
+                matches!(standing(&mut cluster, OWN), Standing::Returning { .. }),
+                "not stale, and not let in"
+            );
+        }
     }
     // In another's name, or from nobody.
-    let message = keys.sign_witness(dao, Witness::Noted(claim.note));
+    let noted = Noted { note: claim.note, in_force, by, later: Vec::new() };
+    let message = keys.sign_witness(dao, Witness::Noted(noted));
     let posing = WitnessMessage { from: MemberId(1), ..message };
     let bytes = codec::encode(&PeerMessage::Witness(Box::new(posing)));
     assert_eq!(cluster.ask(OWN, Request::Deliver(bytes)), Reply::Rejected(Rejection::NotAuthentic));

@@ -65,7 +65,7 @@ fn identity_secrets(id: MemberId, coins: &Coins) -> Vec<Named> {
     let key = |label| coins.bytes(label, b"").to_vec();
     let dealing = coins.scalar("postern-key-dealing-v2", b"");
     // Otherwise this test would look for the wrong thing.
-    assert_eq!((G1::generator() * &dealing).encode(), IdentityKeys::derive(coins, id).identity().dealing);
+    assert_eq!((G1::generator() * &dealing).encode(), IdentityKeys::derive(coins, id, 0).identity().dealing);
     vec![
         (format!("{id}: signing key"), key("postern-key-signing-v1")),
         (format!("{id}: agreement key"), key("postern-key-agreement-v1")),

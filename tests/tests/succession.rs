@@ -1,6 +1,7 @@
 //! How an enclave ends: newer code takes its state over, or the DAO gives its machine up. There are never two owners.
 
 use postern_shared::codec;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::{Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Challenge, Envelope, PeerMessage};
@@ -9,34 +10,26 @@ use postern_shared::record::{RecordKind, SealedError};
 use postern_shared::wire::{Rejection, Reply, Request, Response, StaleKind, Standing};
 use postern_simulation::Machine;
 use postern_tests::cluster::{self, Cluster, deposit_requested, exit_requested, manifest, pool};
-use postern_tests::wallets::{next, signed, with_wallets};
+use postern_tests::wallets::{next, signed};
 
 const OWN: MemberId = MemberId(2);
 const NEWER: [u8; 48] = [0x5b; 48];
 
-/// A DAO of three whose manifest lists newer code from epoch 1 on, which all know.
+/// A DAO of three whose manifest lists newer code from epoch 2 on, which all know.
 fn dao() -> (Cluster, Manifest) {
-    let first = with_wallets(manifest(3, 2, 2));
-    let mut cluster = Cluster::launch(first.clone(), 11);
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 11);
     cluster.run(1);
-    let second = next(&first, |manifest| {
+    let second = next(&cluster.manifest, |manifest| {
         let newer = AllowedMeasurement {
             name: "newer".into(),
             digest: Measurement(NEWER),
-            from_epoch: 1,
+            from_epoch: 2,
             until_epoch: None,
         };
         manifest.attestation.measurements.push(newer);
     });
-    amend(&mut cluster, &second);
+    cluster.amend(&second);
     (cluster, second)
-}
-
-fn amend(cluster: &mut Cluster, manifest: &Manifest) {
-    let epoch = signed(&cluster.manifest, manifest, cluster.ids());
-    for id in cluster.ids() {
-        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
-    }
 }
 
 fn standing(cluster: &mut Cluster, id: MemberId) -> Standing {
@@ -66,16 +59,10 @@ impl Heir {
     }
 
     /// Up to its question to the enclave that it is to replace.
-    fn succeed(&mut self, cluster: &Cluster, epochs: &[Manifest]) -> Result<Challenge, Rejection> {
-        let mut before = cluster.manifest.clone();
-        let mut chain = Vec::new();
-        for epoch in epochs {
-            chain.push(signed(&before, epoch, cluster.ids()));
-            before = epoch.clone();
-        }
+    fn succeed(&mut self, cluster: &Cluster, epochs: &[SignedEpoch]) -> Result<Challenge, Rejection> {
         let succeed = Request::Succeed {
-            manifest: cluster.manifest.to_canonical(),
-            epochs: chain,
+            manifest: cluster.genesis.to_canonical(),
+            epochs: epochs.to_vec(),
             member: OWN,
             certificates: self.node.certificates(),
         };
@@ -84,7 +71,17 @@ impl Heir {
     }
 
     /// Up to its proof to the enclave that it is to replace.
-    fn meet(&mut self, cluster: &mut Cluster, epochs: &[Manifest]) -> Result<Box<Attestation>, Rejection> {
+    fn meet(&mut self, cluster: &mut Cluster) -> Result<Box<Attestation>, Rejection> {
+        let epochs = cluster.epochs.clone();
+        self.meet_knowing(cluster, &epochs)
+    }
+
+    /// The same, if its host gives it these epochs only.
+    fn meet_knowing(
+        &mut self,
+        cluster: &mut Cluster,
+        epochs: &[SignedEpoch],
+    ) -> Result<Box<Attestation>, Rejection> {
         let challenge = self.succeed(cluster, epochs)?;
         let introduction = accepted(cluster.ask(OWN, Request::Introduce(challenge)))?;
         let Reply::Introduction(introduction) = introduction else { panic!("no introduction") };
@@ -115,13 +112,13 @@ fn accepted(reply: Reply) -> Result<Reply, Rejection> {
 
 /// A key is made and its exit split; then member 2's enclave has handed over to newer code, which has not begun yet.
 fn handed_over() -> (Cluster, Heir, Envelope) {
-    let (mut cluster, second) = dao();
+    let (mut cluster, _) = dao();
     cluster.observe(deposit_requested(1));
     cluster.run(1);
     cluster.index(pool(1));
     cluster.run(2);
     let mut heir = Heir::launch(&cluster, NEWER, 7);
-    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    let proof = heir.meet(&mut cluster).expect("they meet");
     assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
     assert_eq!(standing(&mut cluster, OWN), Standing::HandedOver);
     assert_eq!(cluster.node(OWN).handed_over, None, "nothing leaves before the others remember the end");
@@ -210,9 +207,8 @@ fn an_interrupted_hand_over_is_repeated() {
     let (mut cluster, heir, envelope) = handed_over();
     // The successor is lost before it has begun; its keys were only for this.
     drop((heir, envelope));
-    let second = cluster.newest_manifest(OWN);
     let mut heir = Heir::launch(&cluster, NEWER, 8);
-    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    let proof = heir.meet(&mut cluster).expect("they meet");
     assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
     cluster.run(1);
     // Or the old one is, and is restored: it can do nothing but hand over again.
@@ -220,7 +216,7 @@ fn an_interrupted_hand_over_is_repeated() {
     cluster.run(2);
     assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::HandedOver));
     let mut heir = Heir::launch(&cluster, NEWER, 10);
-    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    let proof = heir.meet(&mut cluster).expect("they meet");
     cluster.node_mut(OWN).handed_over = None;
     assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
     cluster.run(1);
@@ -233,9 +229,9 @@ fn an_interrupted_hand_over_is_repeated() {
 
 #[test]
 fn a_hand_over_answers_only_questions_that_their_askers_have_signed() {
-    let (mut cluster, second) = dao();
+    let (mut cluster, _) = dao();
     let mut heir = Heir::launch(&cluster, NEWER, 7);
-    let challenge = heir.succeed(&cluster, std::slice::from_ref(&second)).expect("a question");
+    let challenge = heir.succeed(&cluster, &cluster.epochs).expect("a question");
     let not_authentic = Reply::Rejected(Rejection::NotAuthentic);
     let altered = Challenge { nonce: Nonce([1; 32]), ..challenge };
     assert_eq!(cluster.ask(OWN, Request::Introduce(altered)), not_authentic);
@@ -250,34 +246,29 @@ fn a_hand_over_answers_only_questions_that_their_askers_have_signed() {
 
 #[test]
 fn older_unlisted_and_strange_code_gets_nothing() {
-    let (mut cluster, second) = dao();
+    let (mut cluster, _) = dao();
     // As old as the enclave itself.
     let mut twin = Heir::launch(&cluster, cluster::MEASUREMENT, 7);
-    let refused = twin.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ());
+    let refused = twin.meet(&mut cluster).map(|_| ());
     assert_eq!(refused, Err(Rejection::NoUpgrade));
     // Listed only in an epoch that it does not know, or nowhere.
+    let founding = cluster.epochs[..1].to_vec();
     let mut early = Heir::launch(&cluster, NEWER, 8);
-    assert_eq!(early.meet(&mut cluster, &[]).map(|_| ()), Err(Rejection::OwnEvidence));
+    assert_eq!(early.meet_knowing(&mut cluster, &founding).map(|_| ()), Err(Rejection::OwnEvidence));
     let mut strange = Heir::launch(&cluster, [0x77; 48], 9);
-    assert_eq!(
-        strange.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ()),
-        Err(Rejection::OwnEvidence)
-    );
+    assert_eq!(strange.meet(&mut cluster).map(|_| ()), Err(Rejection::OwnEvidence));
     // On a chip that is not the member's.
     let mut elsewhere = Heir::launch(&cluster, NEWER, 10);
     elsewhere.node = cluster::Heir::launch(
         Machine { chip_seed: [0x99; 32], measurement: NEWER, ..cluster.node(OWN).machine },
         10,
     );
-    assert_eq!(
-        elsewhere.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ()),
-        Err(Rejection::OwnEvidence)
-    );
+    assert_eq!(elsewhere.meet(&mut cluster).map(|_| ()), Err(Rejection::OwnEvidence));
     // A proof for another question.
     let mut heir = Heir::launch(&cluster, NEWER, 11);
-    let proof = heir.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    let proof = heir.meet(&mut cluster).expect("they meet");
     let mut other = Heir::launch(&cluster, NEWER, 12);
-    other.meet(&mut cluster, std::slice::from_ref(&second)).expect("they meet");
+    other.meet(&mut cluster).expect("they meet");
     assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Rejected(Rejection::StaleEvidence));
     assert_eq!(standing(&mut cluster, OWN), Standing::Acting, "nothing has happened");
     // Newer code does not go back to older.
@@ -286,7 +277,7 @@ fn older_unlisted_and_strange_code_gets_nothing() {
     cluster.adopt(OWN, heir.node);
     cluster.run(2);
     let mut older = Heir::launch(&cluster, cluster::MEASUREMENT, 13);
-    let refused = older.meet(&mut cluster, std::slice::from_ref(&second)).map(|_| ());
+    let refused = older.meet(&mut cluster).map(|_| ());
     assert_eq!(refused, Err(Rejection::NoUpgrade), "downgrade");
 }
 
@@ -350,23 +341,34 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     let old = *cluster.node(OWN).keys().identity();
     let (records, slot) = (cluster.node(OWN).records.clone(), cluster.node(OWN).slot.clone());
     // A fresh enclave is not let in as long as the DAO counts on the old one, however well it is measured.
-    cluster.launch_anew(OWN, 40, std::slice::from_ref(&second));
+    cluster.launch_anew(OWN, 40);
     cluster.run(1);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Candidate);
     let admitted = |cluster: &mut Cluster| match cluster.ask(MemberId(1), Request::Status) {
         Reply::Status(status) => status.admitted,
         other => panic!("no status: {other:?}"),
     };
     let known = cluster.node(MemberId(1)).core.enclave(OWN).copied();
     assert_eq!(known, Some(old), "the old one is the member");
-    let third = next(&second, |manifest| manifest.members[1].machine = 1);
+    let third = cluster.replacement(OWN);
+    cluster.sign(&third);
     let epoch = signed(&second, &third, [MemberId(1), MemberId(3)]);
     for id in [MemberId(1), MemberId(3)] {
         assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
     }
     assert_eq!(admitted(&mut cluster), [MemberId(1), MemberId(3)]);
-    cluster.launch_anew(OWN, 41, &[second.clone(), third.clone()]);
+    // Another candidate than the one that the DAO has named is nobody.
+    let named = cluster.node(OWN).records.clone();
+    let named_slot = cluster.node(OWN).slot.clone();
+    cluster.launch_anew(OWN, 41);
     cluster.run(2);
-    let new = *cluster.node(OWN).keys().identity();
+    assert_eq!(standing(&mut cluster, OWN), Standing::Candidate);
+    cluster.node_mut(OWN).slot = named_slot;
+    assert_eq!(cluster.restore(OWN, 43, &named), Reply::Done);
+    assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done);
+    cluster.run(3);
+    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    let new = cluster.manifest.identity(OWN).expect("it is named");
     assert_ne!(new, old);
     assert_eq!(cluster.node(MemberId(1)).core.enclave(OWN), Some(&new));
     // The DAO goes on with it: new keys, and exits of old ones by those that have shares.

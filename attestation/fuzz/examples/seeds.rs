@@ -8,9 +8,11 @@ use postern_shared::{
     epoch::{SignedEpoch, WalletSignature, WalletSignatureBytes},
     ethereum::{ForkVersion, Network, Root, WithdrawalCredentials},
     events::{ChainEvent, DepositRequest, EventSource},
-    identity::{AgreementKey, Identity, IdentitySignature, SigningKey},
-    ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, Nonce, PoolId},
-    manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds},
+    identity::{AgreementKey, EnclaveKeys, Identity, IdentitySignature, SigningKey},
+    ids::{Address, CeremonyId, ChipId, Digest, ManifestHash, Measurement, MemberId, Nonce, PoolId},
+    manifest::{
+        Agreement, Contracts, Cut, History, HostKey, MANIFEST_VERSION, Manifest, Member, Resumed, Thresholds,
+    },
     message::{
         Attestation, Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, PeerMessage,
         Slot, Step,
@@ -21,7 +23,10 @@ use postern_shared::{
     },
     snp::RawTcb,
     wire::Request,
-    witness::{Known, Note, SignedNote, Witness, WitnessMessage},
+    witness::{
+        Advance, Ballot, Claim, End, InForce, Known, Memory, Note, Noted, Place, SignedNote, Witness,
+        WitnessMessage,
+    },
 };
 use std::{fs, io, path::Path};
 
@@ -104,7 +109,12 @@ fn requests() -> Vec<Request> {
     let certificates = SAMPLES[0].certificates();
     vec![
         Request::Status,
-        Request::Start { manifest: manifest().to_canonical(), epochs: Vec::new(), member, certificates: certificates.clone() },
+        Request::Start {
+            manifest: manifest().to_canonical(),
+            epochs: Vec::new(),
+            member,
+            certificates: certificates.clone(),
+        },
         Request::Observe(ChainEvent::DepositRequested(DepositRequest {
             source,
             pool,
@@ -118,6 +128,7 @@ fn requests() -> Vec<Request> {
         Request::Observe(ChainEvent::ExitRequested { source, pool }),
         Request::Deliver(encode(&messages()[0])),
         Request::Retry(pool),
+        Request::AwaitCut,
         Request::Acknowledge(1 << 20),
         Request::Attest(Nonce([4; 32])),
         Request::Renew(certificates),
@@ -158,17 +169,35 @@ fn record(kind: RecordKind) -> SealedRecord {
     SealedRecord { header, ciphertext: vec![4; 40] }
 }
 
-fn witnesses() -> [Witness; 4] {
-    let head = LogHead { number: 300, digest: Digest([1; 32]) };
-    let note = Note { member: MemberId(1), incarnation: 300, nonce: Nonce([2; 32]), head, acting: true };
-    let signed = SignedNote { note, signature: IdentitySignature([3; 64]) };
-    let known = Known { claim: note, acting: true, epoch: 300, notes: vec![signed; 2] };
-    [Witness::Advance(signed), Witness::Noted(note), Witness::Return(signed), Witness::Known(known)]
+const BALLOT: Ballot = Ballot { machine: 0, era: 1, incarnation: 300, nonce: Nonce([2; 32]) };
+const PLACE: Place = Place { log: LogId([1; 32]), head: LogHead { number: 300, digest: Digest([1; 32]) } };
+
+fn witnesses() -> [Witness; 6] {
+    let ends = vec![End { ballot: Ballot { incarnation: 299, ..BALLOT }, place: PLACE }];
+    let sign = |acting| {
+        let note =
+            Note { member: MemberId(1), ballot: BALLOT, place: PLACE, acting, ends: End::digest(&ends) };
+        SignedNote { note, signature: IdentitySignature([3; 64]) }
+    };
+    let (signed, asking) = (sign(true), sign(false));
+    let (note, by) = (signed.note, signed);
+    let in_force = InForce { epoch: 300, manifest: ManifestHash([4; 32]) };
+    let memory = |accepted| Memory { promised: signed, accepted };
+    let memories = vec![memory(None), memory(Some(signed))];
+    [
+        Witness::Advance(Advance { note: signed, in_force, ballots: vec![(MemberId(2), BALLOT)] }),
+        Witness::Noted(Noted { note, in_force, by, later: vec![signed] }),
+        Witness::Unknown(BALLOT),
+        Witness::Return(Claim { note: asking, ends }),
+        Witness::Known(Known { claim: asking.note, in_force, by, memories }),
+        Witness::Refused(signed),
+    ]
 }
 
 fn messages() -> Vec<PeerMessage> {
     let identity = |member| Identity {
         member: MemberId(member),
+        machine: 0,
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),
@@ -209,7 +238,25 @@ fn messages() -> Vec<PeerMessage> {
 
 fn epoch() -> SignedEpoch {
     let signature = WalletSignature { member: MemberId(1), signature: WalletSignatureBytes([27; 65]) };
-    SignedEpoch { signatures: vec![signature], ..SignedEpoch::unsigned(&manifest()) }
+    SignedEpoch { signatures: vec![signature], ..SignedEpoch::unsigned(&founded()) }
+}
+
+/// The epoch that names all enclaves; with a cut, which is of no use there but has a form.
+fn founded() -> Manifest {
+    let zero = manifest();
+    let history = History { genesis: zero.hash(), predecessor: zero.hash() };
+    let mut one = Manifest { epoch: 1, history: Some(history), ..zero };
+    for (member, id) in one.members.iter_mut().zip(1..) {
+        member.enclave = Some(EnclaveKeys {
+            signing: SigningKey([id; 32]),
+            agreement: AgreementKey([id; 32]),
+            dealing: PublicKey([id; 48]),
+        });
+    }
+    let resumed = Resumed { member: MemberId(1), ballot: BALLOT, place: PLACE };
+    one.agreement.cut = Some(Cut { epoch: 1, members: vec![resumed] });
+    one.validate().expect("a manifest");
+    one
 }
 
 fn manifest() -> Manifest {
@@ -217,8 +264,10 @@ fn manifest() -> Manifest {
         id: MemberId(id.into()),
         name: format!("member {id}"),
         wallet: Address([id; 20]),
+        governance: Address([id | 0x80; 20]),
         host_key: HostKey([id; 32]),
         machine: 0,
+        enclave: None,
         chip_ids: vec![ChipId([id; 64])],
         operator: true,
         guardian: true,
@@ -237,6 +286,7 @@ fn manifest() -> Manifest {
         },
         contracts: Contracts { pool_manager: Address([2; 20]), deposit: Address([3; 20]) },
         thresholds: Thresholds { operator: 2, guardian: 2 },
+        agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
             tcb_floors: postern_attestation::built_in().to_vec(),

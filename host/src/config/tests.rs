@@ -1,6 +1,8 @@
 use super::*;
 use alloy::signers::SignerSync;
+use postern_shared::bls::PublicKey;
 use postern_shared::epoch::{WalletSignature, WalletSignatureBytes};
+use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
 use postern_shared::manifest::History;
 use tempfile::TempDir;
 
@@ -9,6 +11,11 @@ const WALLET: [u8; 32] = [6; 32];
 
 fn vector(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../tests/vectors/snp/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The account with which a member governs: its key is on no host.
+fn governance(id: u8) -> PrivateKeySigner {
+    PrivateKeySigner::from_slice(&[0x10 | id; 32]).unwrap()
 }
 
 /// A folder with everything that a configuration of member 1 names.
@@ -20,18 +27,19 @@ fn folder() -> TempDir {
     };
     let wallet = PrivateKeySigner::from_slice(&WALLET).unwrap().address();
     let bytes = |byte: &str, length| format!("\"0x{}\"", byte.repeat(length));
-    let member = |id: u16, wallet: String, seed: [u8; 32]| {
+    let member = |id: u8, wallet: String, seed: [u8; 32]| {
+        let governance = governance(id).address();
         let chip = bytes(&format!("{id:02x}"), 64);
         let host_key = public(seed);
         format!(
-            "[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"{wallet}\"\nhost_key = \"0x{host_key}\"\nchip_ids = [{chip}]\n"
+            "[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"{wallet}\"\ngovernance = \"{governance}\"\nhost_key = \"0x{host_key}\"\nchip_ids = [{chip}]\n"
         )
     };
     let manifest = format!(
-        "version = 2\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 3\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
          [contracts]\npool_manager = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\n\
-         [attestation]\ntrust = \"amd\"\nmeasurements = [{{ name = \"test\", digest = {} }}]\n{}{}",
+         [agreement]\nquorum = 2\n[attestation]\ntrust = \"amd\"\nmeasurements = [{{ name = \"test\", digest = {} }}]\n{}{}{}",
         bytes("00", 4),
         bytes("03", 4),
         bytes("04", 32),
@@ -40,6 +48,7 @@ fn folder() -> TempDir {
         bytes("07", 48),
         member(1, wallet.to_string(), HOST_SEED),
         member(2, format!("0x{}", "08".repeat(20)), [9; 32]),
+        member(3, format!("0x{}", "0a".repeat(20)), [10; 32]),
     );
     let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
     write("manifest.toml", manifest.as_bytes());
@@ -93,7 +102,7 @@ fn a_configuration_is_read_with_paths_from_its_own_folder() {
 fn a_wrong_value_is_refused_by_the_name_of_its_field() {
     let folder = folder();
     for (from, to, message) in [
-        ("member = 1", "member = 3", "config field `member`: the manifest has no member 3"),
+        ("member = 1", "member = 4", "config field `member`: the manifest has no member 4"),
         (
             "member = 1",
             "member = 2",
@@ -151,6 +160,20 @@ fn keys_are_checked_against_the_manifest_and_never_shown() {
     }
 }
 
+/// Whoever has a quorum of them could have all state handed over: so not one is to lie on a host.
+#[test]
+fn a_key_that_governs_is_no_wallet_key() {
+    let folder = folder();
+    let wallet = PrivateKeySigner::from_slice(&WALLET).unwrap().address();
+    for id in 1..=3 {
+        let key = hex::encode(governance(id).to_bytes());
+        std::fs::write(folder.path().join("wallet.key"), &key).unwrap();
+        let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+        let expected = format!("config field `wallet_key`: not the key of {wallet:#x}, the wallet");
+        assert!(error.starts_with(&expected) && !error.contains(&key), "{error}");
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let folder = folder();
@@ -184,12 +207,7 @@ fn a_host_without_a_folder_looks_elsewhere_and_one_that_is_offline_asks_nobody()
 #[test]
 fn every_pool_manager_that_an_epoch_has_named_is_served_and_each_once() {
     let folder = folder();
-    let other = PrivateKeySigner::from_slice(&[7; 32]).unwrap();
-    let path = folder.path().join("manifest.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let text = text.replace(&format!("0x{}", "08".repeat(20)), &other.address().to_string());
-    std::fs::write(&path, text).unwrap();
-    let first = read_manifest(&path).unwrap();
+    let first = read_manifest(&folder.path().join("manifest.toml")).unwrap();
     let (a, b) = (first.contracts.pool_manager, Address([0xbb; 20]));
     assert_eq!(read_from(&folder).unwrap().pool_managers, [a]);
     std::fs::create_dir_all(folder.path().join("data/epochs")).unwrap();
@@ -199,14 +217,17 @@ fn every_pool_manager_that_an_epoch_has_named_is_served_and_each_once() {
         let history = History { genesis: before.genesis(), predecessor: before.hash() };
         (manifest.epoch, manifest.history) = (number, Some(history));
         manifest.contracts.pool_manager = contract;
+        for (member, id) in manifest.members.iter_mut().zip(1..) {
+            let (signing, agreement, dealing) =
+                (SigningKey([id; 32]), AgreementKey([id; 32]), PublicKey([id; 48]));
+            member.enclave = Some(EnclaveKeys { signing, agreement, dealing });
+        }
         let mut epoch = SignedEpoch::unsigned(&manifest);
         let digest = epoch.message(&before).unwrap().digest().into();
-        let wallets = [PrivateKeySigner::from_slice(&WALLET).unwrap(), other.clone()];
-        epoch.signatures = (1..)
-            .zip(wallets)
-            .map(|(id, wallet)| WalletSignature {
-                member: MemberId(id),
-                signature: WalletSignatureBytes(wallet.sign_hash_sync(&digest).unwrap().as_bytes()),
+        epoch.signatures = (1..=3)
+            .map(|id| WalletSignature {
+                member: MemberId(id.into()),
+                signature: WalletSignatureBytes(governance(id).sign_hash_sync(&digest).unwrap().as_bytes()),
             })
             .collect();
         std::fs::write(folder.path().join(format!("data/epochs/{number}.epoch")), epoch.to_bytes()).unwrap();

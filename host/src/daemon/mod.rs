@@ -27,14 +27,14 @@ use crate::chain::execution::{ChainError, Execution};
 use crate::chain::transactions::{TransactionError, Transactions};
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
-use crate::manifest::{ManifestFileError, load_epochs};
+use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::{Address, MemberId};
 use postern_shared::manifest::Manifest;
 use postern_shared::policy::Trust;
-use postern_shared::wire::Request;
+use postern_shared::wire::{Reply, Request};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +199,11 @@ async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the manifest's epochs can't be read"),
+        }
+        if awaits_cut(&shared.data_dir)
+            && let Ok(Reply::Rejected(rejection)) = shared.enclave.ask(&Request::AwaitCut).await
+        {
+            tracing::warn!(%rejection, "the enclave does not wait for a cut");
         }
         tokio::time::sleep(RETRY * 4).await;
     }

@@ -221,12 +221,14 @@ mod tests {
     use super::*;
     use postern_shared::bls::PublicKey;
     use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-    use postern_shared::ids::{CeremonyId, Nonce};
+    use postern_shared::ids::{CeremonyId, ManifestHash, Nonce};
     use postern_shared::message::{
         Attestation, Certificates, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, Step,
     };
-    use postern_shared::record::LogHead;
-    use postern_shared::witness::{Note, Witness, WitnessMessage};
+    use postern_shared::record::{LogHead, LogId};
+    use postern_shared::witness::{
+        Ballot, End, InForce, Note, Noted, Place, SignedNote, Witness, WitnessMessage,
+    };
 
     #[test]
     fn everybody_has_a_turn_and_the_speaker_always() {
@@ -251,13 +253,18 @@ mod tests {
         let (two, three) = (MemberId(2), MemberId(3));
         let identity = Identity {
             member: two,
+            machine: 0,
             signing: SigningKey([3; 32]),
             agreement: AgreementKey([4; 32]),
             dealing: PublicKey([5; 48]),
         };
         let slot = Slot { ceremony, from: two, step: Step::Authorise, item: 0 };
         let certificates = Certificates { ark: vec![], ask: vec![], leaf: vec![], crl: None };
-        let note = Note { member: two, incarnation: 0, nonce, head: LogHead::START, acting: true };
+        let ballot = Ballot { machine: 0, era: 0, incarnation: 0, nonce };
+        let place = Place { log: LogId([6; 32]), head: LogHead::START };
+        let note = Note { member: two, ballot, place, acting: true, ends: End::digest(&[]) };
+        let by = SignedNote { note, signature };
+        let in_force = InForce { epoch: 0, manifest: ManifestHash([7; 32]) };
         let own = [
             PeerMessage::Challenge(Challenge { from: identity, to: three, nonce, signature }),
             PeerMessage::Evidence(Box::new(Attestation {
@@ -274,7 +281,7 @@ mod tests {
             }),
             PeerMessage::Witness(Box::new(WitnessMessage {
                 from: two,
-                witness: Witness::Noted(note),
+                witness: Witness::Noted(Noted { note, in_force, by, later: vec![] }),
                 signature,
             })),
         ];

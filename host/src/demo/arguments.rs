@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// More members would only be slow: each is two processes.
 const MAX_MEMBERS: u16 = 30;
+/// Fewer make no quorum: `Quorum`.
+const MIN_MEMBERS: u16 = 3;
 /// More pools would only be slow.
 const MAX_POOLS: u32 = 64;
 
@@ -96,8 +98,8 @@ impl std::str::FromStr for Liar {
 impl DemoArguments {
     /// Checks what the command line's grammar can't.
     pub fn validate(&self) -> Result<(), DemoError> {
-        if !(2..=MAX_MEMBERS).contains(&self.members) {
-            return flag("members", self.members, format!("2 to {MAX_MEMBERS} wanted"));
+        if !(MIN_MEMBERS..=MAX_MEMBERS).contains(&self.members) {
+            return flag("members", self.members, format!("{MIN_MEMBERS} to {MAX_MEMBERS} wanted"));
         }
         for (name, threshold) in
             [("operator-threshold", self.operator_threshold), ("guardian-threshold", self.guardian_threshold)]
@@ -191,7 +193,7 @@ mod tests {
     #[test]
     fn impossible_flags_are_named() {
         for (words, message) in [
-            (["--members", "1"], "--members 1: 2 to 30 wanted"),
+            (["--members", "2"], "--members 2: 3 to 30 wanted"),
             (["--operator-threshold", "6"], "--operator-threshold 6: there are only 5 members"),
             (
                 ["--guardian-threshold", "1"],

@@ -3,13 +3,19 @@
 use super::{DemoArguments, DemoError, Liar, write_file};
 use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
 use crate::image::write_machine;
-use alloy::primitives::Address as AlloyAddress;
+use crate::manifest::{Proposal, apply, with_statuses};
+use crate::status::STATUS_FILE;
+use alloy::primitives::{Address as AlloyAddress, B256};
+use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
 use postern_image::{Inputs, initramfs};
+use postern_shared::epoch::WalletSignatureBytes;
 use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
-use postern_shared::manifest::{Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds};
+use postern_shared::manifest::{
+    Agreement, Contracts, History, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
+};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::net::TcpListener;
@@ -39,6 +45,8 @@ pub(super) struct MemberKeys {
     host_seed: [u8; 32],
     /// Secret key of its account.
     wallet: [u8; 32],
+    /// Secret key of the account that governs. In a demo it is here; anywhere else it is on no host.
+    governance: [u8; 32],
 }
 
 /// Where a member's files are.
@@ -68,7 +76,10 @@ impl MemberKeys {
     /// For every member.
     pub(super) fn make(members: u16) -> Result<Vec<Self>, DemoError> {
         (0..members)
-            .map(|_| Ok(Self { chip_seed: random()?, host_seed: random()?, wallet: wallet_key()? }))
+            .map(|_| {
+                let (wallet, governance) = (wallet_key()?, wallet_key()?);
+                Ok(Self { chip_seed: random()?, host_seed: random()?, wallet, governance })
+            })
             .collect()
     }
 
@@ -103,8 +114,10 @@ pub(super) fn manifest(
             id: MemberId(id),
             name: format!("member-{id}"),
             wallet: Address(keys.wallet_address()?.into_array()),
+            governance: Address(signer(&keys.governance)?.address().into_array()),
             host_key: keys.host_key()?,
             machine: 0,
+            enclave: None,
             chip_ids: vec![ChipId(keys.machine(None).chip_id())],
             operator: true,
             guardian: true,
@@ -122,6 +135,8 @@ pub(super) fn manifest(
             operator: arguments.operator_threshold,
             guardian: arguments.guardian_threshold,
         },
+        // So that a demo finds back whichever enclaves are killed at a time.
+        agreement: Agreement { quorum: arguments.members / 2 + 1, automatic_return: true, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
             ..AttestationRules::strict(Trust::Simulation { root: Digest(trust_anchor().fingerprint()) })
@@ -129,6 +144,33 @@ pub(super) fn manifest(
         members,
     };
     manifest.validate()?;
+    Ok(manifest)
+}
+
+/// Founds the DAO: every member compares its enclave's fingerprint, and all sign.
+pub(super) fn found(
+    first: &Manifest,
+    keys: &[MemberKeys],
+    members: &[MemberFiles],
+) -> Result<Manifest, DemoError> {
+    let refused = |reason: String| DemoError::Unproved { what: "the founding epoch".to_owned(), reason };
+    let history = History { genesis: first.hash(), predecessor: first.hash() };
+    let next = Manifest { epoch: 1, history: Some(history), ..first.clone() };
+    let statuses: Vec<PathBuf> = members.iter().map(|member| member.data.join(STATUS_FILE)).collect();
+    let manifest = with_statuses(first, next, &statuses).map_err(|error| refused(error.to_string()))?;
+    let mut proposal =
+        Proposal::new(first.clone(), manifest.clone()).map_err(|error| refused(error.to_string()))?;
+    let digest = proposal.message.digest();
+    for (member, keys) in members.iter().zip(keys) {
+        let signature = signer(&keys.governance)?.sign_hash_sync(&B256::from(digest));
+        let signature = signature.map_err(|error| refused(error.to_string()))?;
+        proposal
+            .add(member.id, WalletSignatureBytes(signature.as_bytes()))
+            .map_err(|error| refused(error.to_string()))?;
+    }
+    for member in members {
+        apply(&proposal, &member.data, first).map_err(|error| refused(error.to_string()))?;
+    }
     Ok(manifest)
 }
 

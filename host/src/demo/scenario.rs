@@ -17,7 +17,7 @@ use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::ids::{Address, PoolId};
 use postern_shared::manifest::{Contracts, Manifest};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -105,6 +105,41 @@ async fn perform(arguments: &DemoArguments, stage: &mut Stage, finished: &mut bo
     Ok(())
 }
 
+/// Starts what has died again, and says so.
+fn look_after(processes: &mut Processes, timeline: &mut Timeline) -> Result<(), DemoError> {
+    for Victim { member, kind } in processes.look_after()? {
+        timeline.say(format!("the {kind} of member {member} died and was started again"));
+    }
+    Ok(())
+}
+
+/// Waits until every member has an enclave that the DAO can name.
+async fn candidates(
+    stage: &mut Stage,
+    timeline: &mut Timeline,
+    members: &[MemberFiles],
+    patience: Duration,
+    data_dir: &Path,
+) -> Result<(), DemoError> {
+    let deadline = Instant::now() + patience;
+    let is_there =
+        |member: &MemberFiles| crate::status::read(&member.data).is_ok_and(|status| status.enclave.is_some());
+    while !members.iter().all(is_there) {
+        if let Some(processes) = &mut stage.processes {
+            look_after(processes, timeline)?;
+        }
+        if Instant::now() > deadline {
+            return Err(DemoError::TooSlow {
+                what: "an enclave for every member".to_owned(),
+                seconds: patience.as_secs(),
+                data_dir: data_dir.to_owned(),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
 impl<'a> Play<'a> {
     /// Chains, contract, manifest, members' processes.
     async fn set_up(arguments: &'a DemoArguments, stage: &mut Stage) -> Result<Self, DemoError> {
@@ -153,6 +188,10 @@ impl<'a> Play<'a> {
             arguments.members, arguments.operator_threshold, arguments.guardian_threshold
         ));
 
+        candidates(stage, &mut timeline, &members, arguments.patience(), &data_dir).await?;
+        let manifest = dao::found(&manifest, &keys, &members)?;
+        timeline.say("the DAO is founded: all members have signed which enclaves are theirs");
+
         let execution = Execution::connect(&execution_url, chain_id).await?;
         let beacon = BeaconNodes::new(&[beacon_url])?;
         let ids: Vec<PoolId> = (1..=arguments.pools).map(|number| manifest.pool(number)).collect();
@@ -199,9 +238,7 @@ impl<'a> Play<'a> {
         let mut deadline = Instant::now() + patience;
         loop {
             if let Some(processes) = &mut stage.processes {
-                for Victim { member, kind } in processes.look_after()? {
-                    self.timeline.say(format!("the {kind} of member {member} died and was started again"));
-                }
+                look_after(processes, &mut self.timeline)?;
                 let victims = self.chaos.victims();
                 for Victim { member, kind } in &victims {
                     self.timeline.say(format!("the {kind} of member {member} is killed, and started again"));

@@ -16,7 +16,7 @@ pub use connection::{Connection, LinkError};
 use crate::store::{Incarnation, Store, StoreError};
 use postern_shared::check::Check;
 use postern_shared::message::Certificates;
-use postern_shared::record::{KeySlot, SealedError};
+use postern_shared::record::{KeySlot, RecordKind, SealedError};
 use postern_shared::wire::{
     HelloError, MAX_FRAME, Notice, NumberedOutput, Output, Rejection, Reply, Request, Response, Standing,
     Status,
@@ -178,9 +178,12 @@ impl Enclave {
             Standing::Idle | Standing::Restoring { .. } | Standing::Succeeding | Standing::Stale(_) => {
                 self.begin(&mut connection).await
             }
-            Standing::Returning { .. } | Standing::Acting | Standing::HandedOver | Standing::Replaced => {
-                self.start(&mut connection).await
-            }
+            Standing::Candidate
+            | Standing::Returning { .. }
+            | Standing::AwaitingCut
+            | Standing::Acting
+            | Standing::HandedOver
+            | Standing::Replaced => self.start(&mut connection).await,
         };
         begun?;
         self.amend(&mut connection).await?;
@@ -318,9 +321,18 @@ pub(crate) async fn hand_over_log(
     store: &Store,
 ) -> Result<Option<Rejection>, LogError> {
     let mut number = 0;
+    // What a successor has begun to write, and of which it has not brought the slot, is not the enclave's log yet.
+    let counts = store.slots()?.into_iter().next().map(|slot| slot.header.log);
+    let mut begun = false;
     loop {
-        let records = store.log(number, RECORDS_SIZE)?;
+        let mut records = store.log(number, RECORDS_SIZE)?;
         let last = records.last().map(|record| record.header.number);
+        records.retain(|record| {
+            let own = Some(record.header.log) == counts;
+            begun |= own;
+            // Before it, what was settled in the logs that were handed over.
+            own || !begun && record.header.kind == RecordKind::Vault
+        });
         let request = last.map_or(Request::Restored, |_| Request::Records(records));
         if let Reply::Rejected(rejection) = connection.call(&request).await?.reply {
             return Ok(Some(rejection));

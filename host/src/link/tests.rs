@@ -5,11 +5,12 @@ use crate::store::{Place, Store};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{ManifestHash, Measurement, MemberId};
 use postern_shared::message::Certificates;
-use postern_shared::record::LogHead;
+use postern_shared::record::{LogHead, LogId, RECORD_VERSION, RecordHeader, Salt, SealedRecord, SlotHeader};
+use postern_shared::snp::RawTcb;
 use postern_shared::wire::{
-    FrameDecoder, Hello, MAX_FRAME, PROTOCOL_VERSION, Recipient, Rejection, encode_frame,
+    FrameDecoder, Hello, MAX_FRAME, PROTOCOL_VERSION, Recipient, Record, Rejection, encode_frame,
 };
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -87,6 +88,7 @@ fn start() -> Request {
 fn status(key: u8) -> Box<Status> {
     let identity = Identity {
         member: MemberId(1),
+        machine: 0,
         signing: SigningKey([key; 32]),
         agreement: AgreementKey([0; 32]),
         dealing: PublicKey([0; 48]),
@@ -101,6 +103,7 @@ fn status(key: u8) -> Box<Status> {
         standing: Standing::Acting,
         incarnation: 0,
         head: LogHead::START,
+        waiting: None,
     })
 }
 
@@ -135,6 +138,17 @@ impl Bench {
     fn waiting(&self) -> Vec<u64> {
         let rows = self.store.due(MemberId(2), i64::MAX, 100).unwrap();
         rows.into_iter().map(|row| u64::from_le_bytes(row.message.try_into().unwrap())).collect()
+    }
+
+    /// Stores what an enclave has brought.
+    fn keep(&self, records: &[Record]) {
+        let numbered = |(sequence, record): (u64, &Record)| NumberedOutput {
+            sequence,
+            output: Output::Store(record.clone()),
+        };
+        let outputs: Vec<_> = (1..).zip(records).map(numbered).collect();
+        let incarnation = Incarnation { signing: SigningKey([7; 32]), number: 0 };
+        self.store.keep_outputs(&incarnation, &outputs).unwrap();
     }
 
     fn ask(&self, request: Request) -> tokio::task::JoinHandle<Result<Reply, EnclaveError>> {
@@ -376,4 +390,74 @@ async fn a_connection_lost_between_requests_answers_none_of_them() {
     wire.reply(Reply::Done, vec![]).await;
     asked.await.unwrap().unwrap();
     assert_eq!(bench.waiting(), [1]);
+}
+
+#[tokio::test]
+async fn an_enclave_that_waits_for_an_epoch_is_not_restored() {
+    for standing in [Standing::Candidate, Standing::AwaitingCut] {
+        let bench = bench();
+        bench.store.begin_incarnation(&Incarnation { signing: SigningKey([7; 32]), number: 0 }).unwrap();
+        bench.keep(&[Record::Slot(Box::new(slot()))]);
+        let asked = bench.ask(Request::Tick);
+        let mut wire = Wire::greet(&bench.listener).await;
+        assert_eq!(wire.next().await, Request::Status);
+        wire.reply(Reply::Status(Box::new(Status { standing, ..*status(7) })), vec![]).await;
+        assert_eq!(wire.next().await, start());
+        drop(wire);
+        asked.await.unwrap().unwrap_err();
+    }
+}
+
+/// As it is found after a successor has failed in the middle of its first snapshot.
+#[tokio::test]
+async fn what_a_successor_has_begun_is_not_given_to_the_enclave() {
+    let bench = bench();
+    bench.store.begin_incarnation(&Incarnation { signing: SigningKey([7; 32]), number: 0 }).unwrap();
+    let one = record(LOG, LogHead::START, RecordKind::Vault);
+    let two = record(LOG, one.head(), RecordKind::Change);
+    let three = record(LogId([3; 32]), two.head(), RecordKind::Part);
+    let sealed = |one: &SealedRecord| Record::Sealed(Box::new(one.clone()));
+    bench.keep(&[Record::Slot(Box::new(slot())), sealed(&one), sealed(&two), sealed(&three)]);
+    let asked = bench.ask(Request::Tick);
+    let mut wire = Wire::greet(&bench.listener).await;
+    assert_eq!(wire.next().await, Request::Status);
+    wire.reply(Reply::Status(Box::new(Status { standing: Standing::Idle, ..*status(7) })), vec![]).await;
+    let Request::Restore { slot: given, .. } = wire.next().await else { panic!("not restored") };
+    assert_eq!(*given, slot());
+    wire.reply(Reply::Done, vec![]).await;
+    assert_eq!(wire.next().await, Request::Records(vec![one, two]));
+    wire.reply(Reply::Done, vec![]).await;
+    assert_eq!(wire.next().await, Request::Restored);
+    drop(wire);
+    asked.await.unwrap().unwrap_err();
+}
+
+const LOG: LogId = LogId([2; 32]);
+
+fn slot() -> KeySlot {
+    let header = SlotHeader {
+        version: RECORD_VERSION,
+        dao: ManifestHash([1; 32]),
+        member: MemberId(1),
+        log: LOG,
+        measurement: Measurement([3; 48]),
+        policy: 0,
+        tcb: RawTcb([0; 8]),
+        salt: Salt([4; 32]),
+    };
+    KeySlot { header, ciphertext: vec![5; 48] }
+}
+
+fn record(log: LogId, previous: LogHead, kind: RecordKind) -> SealedRecord {
+    let header = RecordHeader {
+        version: RECORD_VERSION,
+        dao: ManifestHash([1; 32]),
+        member: MemberId(1),
+        log,
+        number: previous.number + 1,
+        previous: previous.digest,
+        kind,
+        salt: Salt([6; 32]),
+    };
+    SealedRecord { header, ciphertext: vec![7; 40] }
 }

@@ -1,8 +1,8 @@
-//! `postern manifest check|show|propose|sign|apply`.
+//! `postern manifest check|show|propose|sign|apply|await-cut`.
 
 use super::proposal::Proposal;
 use super::show::Shown;
-use super::{ManifestFileError, apply, load_epochs, read};
+use super::{ManifestFileError, apply, await_cut, load_epochs, read, with_statuses};
 use crate::config::{read_data_dir, read_manifest, read_manifest_of};
 use alloy::primitives::B256;
 use alloy::signers::SignerSync;
@@ -29,6 +29,9 @@ pub enum ManifestCommand {
     Sign(SignArguments),
     /// Put a proposal that a quorum signed into force on this host.
     Apply(ApplyArguments),
+    /// Have this member's enclave take no part until an epoch makes a cut (after a loss of power of so many that nobody can
+    /// return); the host's status then says what that epoch must say of it.
+    AwaitCut(Host),
 }
 
 /// See [`ManifestCommand::Show`].
@@ -70,8 +73,11 @@ pub struct ProposeArguments {
     #[command(flatten)]
     in_force: InForce,
     /// The manifest in force, edited; `epoch` and `history` are filled in.
+    #[arg(long, value_name = "FILE", required_unless_present = "status")]
+    new: Option<PathBuf>,
+    /// A member's status (`data/status.json`): names its enclave, and the copy of it that waits for a cut. One for each.
     #[arg(long, value_name = "FILE")]
-    new: PathBuf,
+    status: Vec<PathBuf>,
     /// Where to write the proposal; must not be there yet.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -104,7 +110,7 @@ pub struct ApplyArguments {
 
 /// A host: its first manifest and its data directory.
 #[derive(Debug, clap::Args)]
-struct Host {
+pub struct Host {
     /// The host's configuration.
     #[arg(long, value_name = "FILE", required_unless_present = "data_dir", conflicts_with_all = ["manifest", "data_dir"])]
     config: Option<PathBuf>,
@@ -114,6 +120,20 @@ struct Host {
     /// The host's data directory.
     #[arg(long, value_name = "DIR", requires = "manifest")]
     data_dir: Option<PathBuf>,
+}
+
+impl Host {
+    /// The manifest that it started with, and its data directory.
+    fn places(&self) -> Result<(Manifest, PathBuf), ManifestFileError> {
+        match (&self.config, &self.manifest, &self.data_dir) {
+            (None, Some(manifest), Some(data_dir)) => Ok((read_manifest(manifest)?, data_dir.clone())),
+            // The grammar wants one of them.
+            (config, ..) => {
+                let config = config.clone().unwrap_or_default();
+                Ok((read_manifest_of(&config)?, read_data_dir(&config)?))
+            }
+        }
+    }
 }
 
 impl ManifestCommand {
@@ -128,6 +148,7 @@ impl ManifestCommand {
             Self::Propose(arguments) => arguments.run(),
             Self::Sign(arguments) => arguments.run(),
             Self::Apply(arguments) => arguments.run(),
+            Self::AwaitCut(host) => await_cut(&host.places()?.1),
         }
     }
 }
@@ -212,8 +233,13 @@ impl InForce {
 impl ProposeArguments {
     fn run(self) -> Result<(), ManifestFileError> {
         let Some(current) = self.in_force.read()? else { return Ok(()) };
-        let refused = |source| ManifestFileError::Epoch { path: self.new.clone(), source };
-        let manifest = next_edition(&self.new, &current)?;
+        let path = self.new.clone().or_else(|| self.status.first().cloned()).unwrap_or_default();
+        let refused = |source| ManifestFileError::Epoch { path: path.clone(), source };
+        let manifest = match &self.new {
+            Some(new) => next_edition(new, &current)?,
+            None => next_after(&current, current.clone()),
+        };
+        let manifest = with_statuses(&current, manifest, &self.status)?;
         let proposal = Proposal::new(current, manifest).map_err(refused)?;
         proposal.write_new(&self.out)?;
         for change in proposal.message.changes.lines() {
@@ -241,7 +267,12 @@ fn next_edition(path: &Path, current: &Manifest) -> Result<Manifest, ManifestFil
         let (expected, found) = (current.epoch, edited.epoch);
         return Err(ManifestFileError::NotAnEdition { path: path.to_owned(), expected, found });
     }
-    Ok(Manifest { epoch: next.0, history: next.1, ..edited })
+    Ok(next_after(current, edited))
+}
+
+fn next_after(current: &Manifest, edited: Manifest) -> Manifest {
+    let history = History { genesis: current.genesis(), predecessor: current.hash() };
+    Manifest { epoch: current.epoch.saturating_add(1), history: Some(history), ..edited }
 }
 
 impl SignArguments {
@@ -296,12 +327,7 @@ fn parse_signature(text: &str) -> Result<WalletSignatureBytes, ManifestFileError
 impl ApplyArguments {
     fn run(self) -> Result<(), ManifestFileError> {
         let proposal = Proposal::read(&self.proposal)?;
-        let (start, data_dir) = match (self.on.config, self.on.manifest, self.on.data_dir) {
-            (Some(config), _, _) => (read_manifest_of(&config)?, read_data_dir(&config)?),
-            (None, Some(manifest), Some(data_dir)) => (read_manifest(&manifest)?, data_dir),
-            // The grammar wants one of them.
-            _ => return Ok(()),
-        };
+        let (start, data_dir) = self.on.places()?;
         println!("{}", apply(&proposal, &data_dir, &start)?.display());
         Ok(())
     }

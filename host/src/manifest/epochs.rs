@@ -15,6 +15,21 @@ fn file(data_dir: &Path, epoch: u64) -> PathBuf {
     folder(data_dir).join(format!("{epoch}.epoch"))
 }
 
+/// Whose being there has the enclave wait for a cut.
+fn marker(data_dir: &Path) -> PathBuf {
+    data_dir.join("await-cut")
+}
+
+/// Whether the enclave is to take no part until an epoch makes a cut.
+pub fn awaits_cut(data_dir: &Path) -> bool {
+    marker(data_dir).exists()
+}
+
+/// Has the enclave wait for a cut. Doing it again changes nothing.
+pub fn await_cut(data_dir: &Path) -> Result<(), ManifestFileError> {
+    write(&marker(data_dir), b"", Existing::Replace)
+}
+
 /// Reads the epochs in a data directory that come after `genesis`, and verifies them all; they, and the newest manifest.
 /// Without any, that is `genesis`, which may be of a later epoch too: earlier files are then passed over.
 pub fn load_epochs(
@@ -82,9 +97,16 @@ pub fn apply(proposal: &Proposal, data_dir: &Path, genesis: &Manifest) -> Result
     match write(&path, &proposal.signed.to_bytes(), Existing::Keep) {
         // Another process was faster.
         Err(ManifestFileError::Exists { .. }) => {
-            settled(proposal, &read_epoch(&path)?.manifest).map(|()| path)
+            settled(proposal, &read_epoch(&path)?.manifest)?;
         }
-        written => written.map(|()| path),
+        written => written?,
+    }
+    // The cut is made, or the DAO goes another way.
+    match std::fs::remove_file(marker(data_dir)) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(ManifestFileError::Write { path: marker(data_dir), source })
+        }
+        _ => Ok(path),
     }
 }
 

@@ -13,12 +13,14 @@ pub mod command;
 mod epochs;
 mod proposal;
 mod show;
+mod statuses;
 
-pub use epochs::{apply, load_epochs};
+pub use epochs::{apply, await_cut, awaits_cut, load_epochs};
 pub use proposal::{Proposal, typed_data};
+pub use statuses::with_statuses;
 
 use crate::config::ConfigError;
-use postern_shared::epoch::{ChainError, EpochError, SignedEpoch};
+use postern_shared::epoch::{ChainError, CutError, EpochError, SignedEpoch};
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::manifest::ManifestError;
 use std::fs::{File, Permissions};
@@ -75,6 +77,9 @@ pub enum ManifestFileError {
     /// A manifest or a configuration can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Copies that can't be listed in a cut.
+    #[error("no cut can be made of these: {0}")]
+    Cut(#[from] CutError),
     /// A manifest can't be written as text.
     #[error(transparent)]
     Manifest(#[from] ManifestError),

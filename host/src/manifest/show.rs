@@ -18,11 +18,67 @@ pub(super) struct Shown {
     predecessor: Option<ManifestHash>,
     leader: MemberId,
     thresholds: Thresholds,
+    agreement: ShownAgreement,
     measurements: Vec<ShownMeasurement>,
     members: Vec<Member>,
     /// Only where there are signatures.
     #[serde(skip_serializing_if = "Option::is_none")]
     signatures: Option<Signatures>,
+}
+
+/// What the quorum comes to.
+#[derive(Debug, Serialize)]
+struct ShownAgreement {
+    quorum: u16,
+    automatic_return: bool,
+    /// Broken enclaves for which everything holds that members agree on.
+    broken: usize,
+    /// Members that may be away while nobody restarts, and while one does.
+    away: usize,
+    away_at_return: usize,
+    /// The quorum by which agreement would hold for as many broken enclaves as secrecy does, and whether there can be one.
+    for_thresholds: usize,
+    possible: bool,
+}
+
+impl ShownAgreement {
+    fn of(manifest: &Manifest) -> Self {
+        let (quorum, wanted) = (manifest.quorum(), manifest.quorum_for_thresholds());
+        Self {
+            quorum: manifest.agreement.quorum,
+            automatic_return: manifest.agreement.automatic_return,
+            broken: quorum.broken(),
+            away: quorum.away(),
+            away_at_return: quorum.away_at_return(),
+            for_thresholds: wanted,
+            possible: wanted < manifest.members.len(),
+        }
+    }
+}
+
+impl fmt::Display for ShownAgreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { quorum, broken, away, away_at_return, for_thresholds, .. } = self;
+        writeln!(
+            f,
+            "agreement    {quorum} members agree; what they agree on holds for {broken} broken enclaves"
+        )?;
+        writeln!(f, "             {away} may be away, {away_at_return} while one restarts")?;
+        if *for_thresholds > usize::from(*quorum) {
+            let how = if self.possible { "needs" } else { "would need" };
+            writeln!(
+                f,
+                "             for as many as the thresholds are about it {how} a quorum of {for_thresholds}"
+            )?;
+        }
+        if self.automatic_return {
+            writeln!(
+                f,
+                "             automatic return: half of all hosts and one more can take everything back"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -62,6 +118,7 @@ impl Shown {
             predecessor: manifest.history.map(|history| history.predecessor),
             leader: manifest.leader,
             thresholds: manifest.thresholds,
+            agreement: ShownAgreement::of(manifest),
             measurements: measurements
                 .map(|listed| ShownMeasurement { in_force: in_force(listed), listed: listed.clone() })
                 .collect(),
@@ -110,6 +167,7 @@ impl fmt::Display for Shown {
         }
         let Thresholds { operator, guardian } = self.thresholds;
         writeln!(f, "thresholds   {operator} operators, {guardian} guardians")?;
+        write!(f, "{}", self.agreement)?;
         writeln!(f, "leader       {}", self.leader)?;
         for ShownMeasurement { listed, in_force } in &self.measurements {
             let until = listed.until_epoch.map_or(String::new(), |last| format!(" until {last}"));
@@ -130,11 +188,16 @@ impl fmt::Display for Shown {
                 if member.machine == 0 { String::new() } else { format!(", machine {}", member.machine) };
             writeln!(
                 f,
-                "{:<12} {}: {role}, wallet {}{machine}",
+                "{:<12} {}: {role}, governance wallet {}, wallet {}{machine}",
                 member.id.to_string(),
                 member.name,
+                member.governance,
                 member.wallet
             )?;
+            if let Some(keys) = member.enclave {
+                let fingerprint = keys.identity(member.id, member.machine).fingerprint();
+                writeln!(f, "             enclave {fingerprint}")?;
+            }
         }
         match &self.signatures {
             None => Ok(()),

@@ -2,15 +2,17 @@ use super::*;
 use postern_shared::ids::CeremonyId;
 use postern_shared::message::Step;
 
-/// A manifest whose host keys are those of `keys`; nothing else of it matters here.
+/// A manifest whose first host keys are those of `keys`; nothing else of it matters here.
 fn manifest(keys: &[&Keypair]) -> Manifest {
-    let toml = keys.iter().enumerate().fold(
-        "version = 2\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+    let others = [(); 3].map(|()| Keypair::generate_ed25519());
+    let keys = keys.iter().copied().chain(&others).take(3);
+    let toml = keys.enumerate().fold(
+        "version = 3\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = \"0x00000000\"\ncapella_fork_version = \"0x03000000\"\n\
          genesis_validators_root = \"0x0000000000000000000000000000000000000000000000000000000000000000\"\n\
          [contracts]\npool_manager = \"0x0101010101010101010101010101010101010101\"\n\
          deposit = \"0x0202020202020202020202020202020202020202\"\n[thresholds]\noperator = 2\nguardian = 2\n\
-         [attestation]\ntrust = \"amd\"\nmeasurements = [{ name = \"test\", digest = \"0x"
+         [agreement]\nquorum = 2\n[attestation]\ntrust = \"amd\"\nmeasurements = [{ name = \"test\", digest = \"0x"
             .to_owned()
             + &"11".repeat(48)
             + "\" }]\n",
@@ -18,11 +20,9 @@ fn manifest(keys: &[&Keypair]) -> Manifest {
             let id = index + 1;
             let public = key.public().try_into_ed25519().unwrap().to_bytes();
             format!(
-                "{text}[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"0x{:040x}\"\nhost_key = \"0x{}\"\n\
-                 chip_ids = [\"0x{:0128x}\"]\n",
-                id,
+                "{text}[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"0x{id:040x}\"\n\
+                 governance = \"0x11{id:038x}\"\nhost_key = \"0x{}\"\nchip_ids = [\"0x{id:0128x}\"]\n",
                 hex::encode(public),
-                id
             )
         },
     );

@@ -56,12 +56,15 @@ pub enum LogFault {
     },
 }
 
-type Name = (ManifestHash, MemberId, LogId);
+type Name = (ManifestHash, MemberId);
 
 /// How far the log is read.
 #[derive(Default)]
 struct Reading {
     name: Option<Name>,
+    /// The log that the newest slot opens.
+    counts: Option<LogId>,
+    log: Option<LogId>,
     head: Option<LogHead>,
     /// The first part of a snapshot that has not ended yet.
     open: Option<u64>,
@@ -72,17 +75,23 @@ impl Store {
     pub fn check_log(&self) -> Result<LogCheck, StoreError> {
         let mut check = LogCheck { records: 0, settled: 0, head: LogHead::START, faults: Vec::new() };
         check.faults.extend(self.lock().damage()?.map(LogFault::Database));
-        if self.slots()?.is_empty() {
+        let counts = self.slots()?.into_iter().next().map(|slot| slot.header.log);
+        if counts.is_none() {
             check.faults.push(LogFault::NoSlot);
         }
-        let mut reading = Reading::default();
+        let mut reading = Reading { counts, ..Reading::default() };
+        let mut last = 0;
         loop {
-            let records = match self.log(check.head.number, AT_A_TIME) {
+            let records = match self.log(last, AT_A_TIME) {
                 Ok(records) => records,
-                Err(StoreError::Damaged { .. }) => self.log(check.head.number, 1).unwrap_or_default(),
+                Err(StoreError::Damaged { .. }) => self.log(last, 1).unwrap_or_default(),
                 Err(error) => return Err(error),
             };
             for record in &records {
+                last = record.header.number;
+                if reading.is_unfinished(record) {
+                    continue;
+                }
                 check.records += 1;
                 check.settled += u64::from(record.header.kind == RecordKind::Vault);
                 check.faults.extend(reading.read(record));
@@ -92,8 +101,8 @@ impl Store {
                 break;
             }
         }
-        if self.newest_number()? > check.head.number {
-            check.faults.push(LogFault::Undecodable { after: check.head.number });
+        if self.newest_number()? > last {
+            check.faults.push(LogFault::Undecodable { after: last });
         }
         if reading.open.is_some() {
             check.faults.push(LogFault::Snapshot);
@@ -103,11 +112,21 @@ impl Store {
 }
 
 impl Reading {
+    /// What a successor has begun to write, and of which it has not brought the slot, stands behind the log that counts.
+    fn is_unfinished(&self, record: &SealedRecord) -> bool {
+        let log = Some(record.header.log);
+        self.counts.is_some() && self.log == self.counts && log != self.counts
+    }
+
     fn read(&mut self, record: &SealedRecord) -> Option<LogFault> {
         let header = &record.header;
         let number = header.number;
-        let name = (header.dao, header.member, header.log);
+        let name = (header.dao, header.member);
         if *self.name.get_or_insert(name) != name {
+            return Some(LogFault::Stranger { number });
+        }
+        // Settled pools of a log that was handed over stay where they are.
+        if header.kind != RecordKind::Vault && *self.log.get_or_insert(header.log) != header.log {
             return Some(LogFault::Stranger { number });
         }
         let fault = match (self.head, header.kind) {

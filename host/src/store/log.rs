@@ -3,7 +3,7 @@
 use super::database::{Database, Row, values};
 use super::{Store, StoreError, decode};
 use postern_shared::codec;
-use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
+use postern_shared::record::{KeySlot, LogHead, LogId, RecordKind, SealedRecord, SlotHeader};
 
 /// Slots that are kept: the newest, and the one before it.
 const SLOTS: i64 = 2;
@@ -77,6 +77,7 @@ pub(super) fn keep_record(database: &mut Database, record: &SealedRecord) -> Res
     let header = &record.header;
     let own = number(header.number)?;
     let bytes = codec::encode(record);
+    drop_unfinished(database, &header.log)?;
     if let Some(known) = database.query_one("SELECT record FROM log WHERE number = ?1", values![own])? {
         let same = known.bytes(0)? == bytes;
         return if same { Ok(()) } else { Err(StoreError::OtherRecord { number: header.number }) };
@@ -88,6 +89,31 @@ pub(super) fn keep_record(database: &mut Database, record: &SealedRecord) -> Res
     if let RecordKind::Snapshot { first } = header.kind {
         let sql = "DELETE FROM log WHERE number < ?1 AND vault = 0";
         database.execute(sql, values![number(first)?])?;
+    }
+    Ok(())
+}
+
+/// A successor's log counts from when its slot is here. What one has begun to write that never brought it is in the way of
+/// what the enclave, or another successor, writes in its place.
+fn drop_unfinished(database: &mut Database, log: &LogId) -> Result<(), StoreError> {
+    let Some(newest) = database.query_one(NEWEST, values![])? else { return Ok(()) };
+    let newest: SealedRecord = decode("log", newest.bytes(0)?)?;
+    if newest.header.log == *log {
+        return Ok(());
+    }
+    let slot = database.query_one("SELECT slot FROM slots ORDER BY id DESC LIMIT 1", values![])?;
+    let slot: Option<KeySlot> = slot.map(|row| decode("slots", row.bytes(0)?)).transpose()?;
+    let Some(KeySlot { header: SlotHeader { log: counts, .. }, .. }) = slot else { return Ok(()) };
+    if newest.header.log == counts {
+        return Ok(());
+    }
+    // All of it stands behind the last record of the log that counts. Not all at a time: a log may be larger than memory.
+    while let Some(row) = database.query_one(NEWEST, values![])? {
+        let record: SealedRecord = decode("log", row.bytes(0)?)?;
+        if record.header.log == counts {
+            break;
+        }
+        database.execute("DELETE FROM log WHERE number = ?1", values![number(record.header.number)?])?;
     }
     Ok(())
 }

@@ -221,12 +221,12 @@ impl News {
             }
             Notice::Returned(incarnation) => tracing::info!(incarnation, "the enclave takes part again"),
             Notice::Stale(stale) => tracing::error!(
-                kind = ?stale.kind, own = stale.own.head.number, known = stale.known.head.number,
+                kind = ?stale.kind, own = stale.own, known = stale.known,
                 told_by = %stale.told_by, "the enclave was restored from records that are not the newest"
             ),
             Notice::StalePeer(stale) => tracing::warn!(
-                member = %stale.own.member, kind = ?stale.kind, claimed = stale.own.head.number,
-                known = stale.known.head.number, "a peer was restored from records that are not the newest"
+                member = %stale.member, kind = ?stale.kind, claimed = stale.own,
+                known = stale.known, "a peer was restored from records that are not the newest"
             ),
             Notice::Withheld(member) => tracing::warn!(
                 %member, "a secret was withheld: the manifest has declared the enclave dead that it was sealed to"

@@ -4,9 +4,11 @@
 //! here before anything compiles.
 
 use super::{EpochError, rules};
+use crate::identity::Identity;
 use crate::ids::{Address, ChipId, ManifestHash, Measurement, MemberId};
-use crate::manifest::{Contracts, History, HostKey, Manifest, Member, Thresholds};
+use crate::manifest::{Agreement, Contracts, Cut, History, HostKey, Manifest, Member, Resumed, Thresholds};
 use crate::policy::AllowedMeasurement;
+use crate::witness::{Ballot, Place};
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
@@ -34,6 +36,17 @@ pub enum Change {
         /// From now on.
         to: u16,
     },
+    /// Another number of members must agree.
+    Quorum {
+        /// So far.
+        from: u16,
+        /// From now on.
+        to: u16,
+    },
+    /// Whether all together find back after a total loss of power.
+    AutomaticReturn(bool),
+    /// An enclave may act again, from this state.
+    Resumed(Resumed),
     /// Another enclave image may take part.
     MeasurementAdded(AllowedMeasurement),
     /// An enclave image may no longer take part, for ever.
@@ -61,6 +74,8 @@ pub enum Change {
         /// The new one's number.
         machine: u32,
     },
+    /// This is a member's enclave, and no other.
+    Enclave(Identity),
     /// A member's enclave runs on one of other chips.
     Chips {
         /// Whose.
@@ -75,7 +90,14 @@ pub enum Change {
         /// The new one.
         to: String,
     },
-    /// A member signs with another wallet.
+    /// A member governs with another wallet.
+    Governance {
+        /// Whose.
+        member: MemberId,
+        /// The new one.
+        to: Address,
+    },
+    /// A member pays with another wallet.
     Wallet {
         /// Whose.
         member: MemberId,
@@ -161,6 +183,15 @@ impl fmt::Display for Change {
             Self::Leader(to) => write!(f, "leader: {to}"),
             Self::OperatorThreshold { from, to } => write!(f, "operator threshold: {from} -> {to}"),
             Self::GuardianThreshold { from, to } => write!(f, "guardian threshold: {from} -> {to}"),
+            Self::Quorum { from, to } => write!(f, "agreement quorum: {from} -> {to}"),
+            Self::AutomaticReturn(true) => f.write_str("agreement.automatic_return: on (LAXER)"),
+            Self::AutomaticReturn(false) => f.write_str("agreement.automatic_return: off"),
+            Self::Resumed(Resumed { member, ballot, place: Place { log, head } }) => {
+                let Ballot { machine: _, era: _, incarnation, nonce } = ballot;
+                let (log, digest, nonce) = (Begin(&log.0), Begin(&head.digest.0), Begin(&nonce.0));
+                write!(f, "{member}: acts again from record {} ({digest}) of log {log}", head.number)?;
+                write!(f, ", as incarnation {incarnation}, {nonce}")
+            }
             Self::MeasurementAdded(AllowedMeasurement { name, digest, from_epoch, until_epoch }) => {
                 write!(f, "new measurement {}: {}, from epoch {from_epoch}", Quoted(name), Begin(&digest.0))?;
                 until_epoch.map_or(Ok(()), |last| write!(f, " until {last}"))
@@ -173,21 +204,28 @@ impl fmt::Display for Change {
                 id,
                 name,
                 wallet,
+                governance,
                 host_key,
                 machine: _,
+                enclave: _,
                 chip_ids,
                 operator,
                 guardian,
             }) => {
                 let (name, key, chips) = (Quoted(name), Begin(&host_key.0), Chips(chip_ids));
                 let roles = roles(*operator, *guardian);
-                write!(f, "new {id} {name}: {roles}, wallet {wallet}, host key {key}, chips {chips}")
+                write!(f, "new {id} {name}: {roles}, governance wallet {governance}, wallet {wallet}, ")?;
+                write!(f, "host key {key}, chips {chips}")
             }
             Self::MachineReplaced { member, machine } => {
                 write!(f, "{member}: machine lost, replaced by number {machine}")
             }
+            Self::Enclave(identity) => {
+                write!(f, "{}: enclave {}", identity.member, identity.fingerprint())
+            }
             Self::Chips { member, chips } => write!(f, "{member}: chips {}", Chips(chips)),
             Self::MemberName { member, to } => write!(f, "{member}: name {}", Quoted(to)),
+            Self::Governance { member, to } => write!(f, "{member}: governance wallet {to}"),
             Self::Wallet { member, to } => write!(f, "{member}: wallet {to}"),
             Self::HostKey { member, to } => write!(f, "{member}: host key {}", Begin(&to.0)),
             Self::Roles { member, operator, guardian } => {
@@ -210,6 +248,7 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
         network,
         contracts: Contracts { pool_manager, deposit },
         thresholds: Thresholds { operator, guardian },
+        agreement: Agreement { quorum, automatic_return, cut },
         attestation,
         members,
     } = new;
@@ -240,10 +279,43 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
     if *guardian != before.guardian {
         found.push(Change::GuardianThreshold { from: before.guardian, to: *guardian });
     }
+    if *quorum != old.agreement.quorum {
+        found.push(Change::Quorum { from: old.agreement.quorum, to: *quorum });
+    }
+    if *automatic_return != old.agreement.automatic_return {
+        found.push(Change::AutomaticReturn(*automatic_return));
+    }
+    compare_cuts(old, new, cut.as_ref(), &mut found)?;
     measurements(&old.attestation.measurements, &attestation.measurements, *epoch, &mut found)?;
     rules::compare(&old.attestation, attestation, &mut found)?;
     compare_members(&old.members, members, &mut found)?;
     if found.is_empty() { Err(EpochError::NoChange) } else { Ok(found) }
+}
+
+/// A cut stays until the next one, which names every member whose machine is not replaced with it.
+fn compare_cuts(
+    old: &Manifest,
+    new: &Manifest,
+    cut: Option<&Cut>,
+    found: &mut Vec<Change>,
+) -> Result<(), EpochError> {
+    if cut == old.agreement.cut.as_ref() {
+        return Ok(());
+    }
+    let Some(Cut { epoch, members }) = cut.filter(|cut| cut.epoch == new.epoch) else {
+        return Err(EpochError::Fixed("agreement.cut"));
+    };
+    for Member { id, machine, .. } in &new.members {
+        let before = old.member(*id).filter(|before| old.is_founded() && before.machine == *machine);
+        let listed = members.iter().find(|resumed| resumed.member == *id);
+        let is_current =
+            |resumed: &Resumed| (resumed.ballot.machine, resumed.ballot.era) == (*machine, old.era());
+        if before.is_some() != listed.is_some() || !listed.is_none_or(is_current) {
+            return Err(EpochError::Cut { epoch: *epoch, member: *id });
+        }
+    }
+    found.extend(members.iter().copied().map(Change::Resumed));
+    Ok(())
 }
 
 fn check_place(old: &Manifest, epoch: u64, history: Option<&History>) -> Result<(), EpochError> {
@@ -310,9 +382,21 @@ fn compare_members(old: &[Member], new: &[Member], found: &mut Vec<Change>) -> R
         let Some(after) = new.get(position) else { return Err(EpochError::MemberRemoved(before.id)) };
         compare_member(before, after, found)?;
     }
+    for (before, after) in old.iter().flat_map(|before| new.iter().map(move |after| (before, after))) {
+        let same = before.id == after.id && before.machine == after.machine;
+        if let (Some(one), Some(other)) = (before.enclave, after.enclave)
+            && !same
+            && one.shares_a_key_with(&other)
+        {
+            return Err(EpochError::Enclave(after.id));
+        }
+    }
     for after in new {
         let another = |before: &&Member| {
-            before.id != after.id && (before.wallet == after.wallet || before.host_key == after.host_key)
+            before.id != after.id
+                && (before.wallet == after.wallet
+                    || before.governance == after.governance
+                    || before.host_key == after.host_key)
         };
         if let Some(before) = old.iter().find(another) {
             return Err(EpochError::MemberMoved { from: before.id, to: after.id });
@@ -321,6 +405,8 @@ fn compare_members(old: &[Member], new: &[Member], found: &mut Vec<Change>) -> R
     for joining in new.iter().skip(old.len()) {
         check_machine(joining, 0, 0)?;
         found.push(Change::MemberAdded(joining.clone()));
+        let enclave = joining.enclave.map(|keys| keys.identity(joining.id, joining.machine));
+        found.extend(enclave.map(Change::Enclave));
     }
     Ok(())
 }
@@ -335,10 +421,30 @@ fn check_machine(member: &Member, lowest: u32, highest: u32) -> Result<(), Epoch
 fn compare_member(before: &Member, after: &Member, found: &mut Vec<Change>) -> Result<(), EpochError> {
     check_machine(after, before.machine, before.machine.saturating_add(1))?;
     // Ids count from 1 in every manifest.
-    let Member { id: member, name, wallet, host_key, machine, chip_ids, operator, guardian } = after;
+    let Member {
+        id: member,
+        name,
+        wallet,
+        governance,
+        host_key,
+        machine,
+        enclave,
+        chip_ids,
+        operator,
+        guardian,
+    } = after;
     let member = *member;
-    if *machine != before.machine {
+    let replaced = *machine != before.machine;
+    if replaced {
         found.push(Change::MachineReplaced { member, machine: *machine });
+    }
+    // An enclave is named once for each machine, and no key of one is in another.
+    let (is_new, has_old) = (*enclave != before.enclave, before.enclave.is_some());
+    if has_old && is_new != replaced {
+        return Err(EpochError::Enclave(member));
+    }
+    if let Some(keys) = enclave.filter(|_| is_new) {
+        found.push(Change::Enclave(keys.identity(member, *machine)));
     }
     if *chip_ids != before.chip_ids {
         found.push(Change::Chips { member, chips: chip_ids.clone() });
@@ -348,6 +454,9 @@ fn compare_member(before: &Member, after: &Member, found: &mut Vec<Change>) -> R
     }
     if *wallet != before.wallet {
         found.push(Change::Wallet { member, to: *wallet });
+    }
+    if *governance != before.governance {
+        found.push(Change::Governance { member, to: *governance });
     }
     if *host_key != before.host_key {
         found.push(Change::HostKey { member, to: *host_key });

@@ -1,21 +1,24 @@
-//! How a DAO changes its manifest: epoch by epoch, each naming the one before it and signed by the wallets of *that* one's
-//! members.
+//! How a DAO changes its manifest: epoch by epoch, each naming the one before it and signed by the governance wallets of
+//! *that* one's members.
 //!
 //! 1. [`changes`] says, line by line, what a manifest changes in its predecessor, and refuses what no epoch may change.
 //! 2. Each member's wallet signs those lines and both hashes ([`EpochMessage`], EIP-712), so that it shows what it signs.
 //! 3. [`SignedEpoch::verify`] works the lines out anew and counts wallets: more than half of the predecessor's members,
 //!    and as many as the higher threshold. Two quorums have a member in common, so a DAO does not split by itself.
+//!    Epoch 1, which names the members' enclaves, takes all of them.
 //! 4. [`follow`] goes along a chain of such epochs. Whoever knows any manifest of the chain can follow it, as an enclave
 //!    does that was launched long ago.
 //!
 //! What this can't show is that there is no later epoch: a host may keep one back.
 
 mod change;
+mod cut;
 mod message;
 mod rules;
 mod wallet;
 
 pub use change::{Change, changes};
+pub use cut::{CutError, Waiting, cut};
 pub use message::EpochMessage;
 pub use wallet::{SignatureFault, WalletSignatureBytes, recover};
 
@@ -100,6 +103,19 @@ pub enum EpochError {
         from: MemberId,
         /// Whose they would be.
         to: MemberId,
+    },
+    /// An enclave is named once for each machine, and another machine has another.
+    #[error("the enclave of {0} changes with its machine, and only then")]
+    Enclave(MemberId),
+    /// A cut names who acts, and from where, for all.
+    #[error(
+        "the cut of epoch {epoch} must name the enclave of {member} as it is, if that had one before, and only then"
+    )]
+    Cut {
+        /// Which.
+        epoch: u64,
+        /// Who is missing, or too much.
+        member: MemberId,
     },
     /// Machines count up one by one, from 0.
     #[error("machine {found} of {member} where {lowest} to {highest} may be")]
@@ -236,8 +252,8 @@ impl SignedEpoch {
             };
             let found =
                 recover(&digest, &signature).map_err(|fault| EpochError::Signature { member, fault })?;
-            if found != entry.wallet {
-                return Err(EpochError::OtherWallet { member, expected: entry.wallet, found });
+            if found != entry.governance {
+                return Err(EpochError::OtherWallet { member, expected: entry.governance, found });
             }
             signers.insert(place, member);
         }
@@ -245,10 +261,14 @@ impl SignedEpoch {
     }
 }
 
-/// How many members of a manifest must sign the one after it.
+/// How many members of a manifest must sign the one after it. All of them found the DAO: each has compared its own enclave's
+/// fingerprint, and nobody else could.
 pub fn quorum(manifest: &Manifest) -> usize {
-    let thresholds = manifest.thresholds;
-    let majority = manifest.members.len() / 2 + 1;
+    let (thresholds, members) = (manifest.thresholds, manifest.members.len());
+    if !manifest.is_founded() {
+        return members;
+    }
+    let majority = members / 2 + 1;
     majority.max(usize::from(thresholds.operator.max(thresholds.guardian)))
 }
 

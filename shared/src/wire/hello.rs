@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 /// The protocol version of this build.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 const MAGIC: &[u8; 8] = b"postern\0";
 
@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn another_version_is_refused_with_both_numbers() {
         assert_eq!(Hello::check(&Hello::OURS.encode()), Ok(()));
-        for other in [1, 2, 7] {
+        for other in [1, 3, 7] {
             let error = Hello::check(&Hello { version: other }.encode()).unwrap_err();
             assert_eq!(
                 alloc::format!("{error}"),
-                alloc::format!("this side speaks protocol version 3, the other side version {other}")
+                alloc::format!("this side speaks protocol version 4, the other side version {other}")
             );
         }
         assert_eq!(Hello::check(b"GET / HTTP/1.1"), Err(HelloError::Foreign));

@@ -15,7 +15,7 @@ pub use hello::{Hello, HelloError, PROTOCOL_VERSION};
 
 use crate::bytes::variable;
 use crate::check::Check;
-use crate::epoch::SignedEpoch;
+use crate::epoch::{SignedEpoch, Waiting};
 use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
 use crate::identity::Identity;
@@ -23,7 +23,6 @@ use crate::ids::{Address, CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
 use crate::message::{Attestation, Broadcast, Certificates, Challenge, Envelope, Step};
 use crate::record::{KeySlot, LogHead, SealedError, SealedRecord};
 use crate::transcript::Transcript;
-use crate::witness::Note;
 use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +51,8 @@ pub enum Request {
     Tick,
     /// Make a new attempt at a pool's keygen after one that was aborted.
     Retry(PoolId),
+    /// Take no part until an epoch makes a cut: its list must name the copy that [`Status::waiting`] then shows.
+    AwaitCut,
     /// Repeat every output that was not acknowledged.
     Resume,
     /// Outputs up to this sequence number are stored. Refused if the last of them was not handed out on this connection.
@@ -164,6 +165,8 @@ pub struct Status {
     pub incarnation: u64,
     /// Where its log stands.
     pub head: LogHead,
+    /// While it waits for a cut: what that must say of it (`postern_shared::manifest::Cut`).
+    pub waiting: Option<Box<Waiting>>,
 }
 
 /// Whether an enclave takes part in what the DAO does.
@@ -182,13 +185,19 @@ pub enum Standing {
         acting: u16,
         /// So many of them are enough.
         wanted: u16,
-        /// Members that were restored too, and know of nothing newer. If all others answer, that is enough.
+        /// Members that were restored too, and know of nothing newer.
         waiting: u16,
+        /// Whether it is enough if all others answer, acting or not.
+        automatic: bool,
     },
+    /// It takes no part until an epoch makes a cut that names this copy of it.
+    AwaitingCut,
     /// It takes part.
     Acting,
     /// Its state is not the newest: it takes no part.
     Stale(StaleLog),
+    /// It is made, and waits for the DAO to name it.
+    Candidate,
     /// It waits for what it is to take over.
     Succeeding,
     /// It has handed its state over: it takes no part any more.
@@ -202,20 +211,24 @@ impl core::fmt::Display for Standing {
         match self {
             Self::Idle => f.write_str("waits to be started or restored"),
             Self::Restoring { next } => write!(f, "is being restored: record {next} is due"),
-            Self::Returning { acting, wanted, waiting } => write!(
-                f,
-                "was restored and WAITS: {acting} of {wanted} members that act know of nothing newer; {waiting} wait too"
-            ),
+            Self::Returning { acting, wanted, waiting, automatic } => {
+                write!(
+                    f,
+                    "was restored and WAITS: {acting} of {wanted} required active members have confirmed that they know of nothing newer; {waiting} others are also waiting"
+                )?;
+                if *automatic { f.write_str(" (all others together are enough)") } else { Ok(()) }
+            }
+            Self::AwaitingCut => f.write_str("WAITS for a cut: an epoch that names this copy"),
             Self::Acting => f.write_str("acts"),
-            Self::Stale(StaleLog { kind, own, known, told_by }) => {
+            Self::Stale(StaleLog { kind, own, known, told_by, .. }) => {
                 let kind = match kind {
                     StaleKind::RolledBack => "records are missing at its end",
                     StaleKind::Forked => "it is another history",
                     StaleKind::Superseded => "another enclave was restored from the log since",
                 };
-                let (own, known) = (own.head.number, known.head.number);
                 write!(f, "has OLD STATE, up to record {own}: {kind}; {told_by} knows of record {known}")
             }
+            Self::Candidate => f.write_str("is a CANDIDATE: the DAO has not named it in an epoch yet"),
             Self::Succeeding => f.write_str("waits for what it is to take over"),
             Self::HandedOver => f.write_str("has HANDED its state OVER"),
             Self::Replaced => f.write_str("is DEAD: the manifest has replaced its machine"),
@@ -239,10 +252,12 @@ pub enum StaleKind {
 pub struct StaleLog {
     /// What is wrong.
     pub kind: StaleKind,
-    /// Where this state stands.
-    pub own: Note,
-    /// What is known of the log.
-    pub known: Note,
+    /// Whose log.
+    pub member: MemberId,
+    /// The record at which this state stands.
+    pub own: u64,
+    /// The record at which the log is known to have stood.
+    pub known: u64,
     /// By whom.
     pub told_by: MemberId,
 }
@@ -513,9 +528,18 @@ pub enum Rejection {
     /// Nothing was asked that this would answer.
     #[error("there is nothing to hand over or take over")]
     NoSuccession,
-    /// Another enclave than the one that was admitted for this member's machine.
-    #[error("{0} was admitted with another enclave")]
+    /// Another enclave than the one that the manifest names for this member.
+    #[error("the manifest names another enclave of {0}")]
     OtherEnclave(MemberId),
+    /// The DAO has not named this enclave yet.
+    #[error("the DAO has not named this enclave yet")]
+    Candidate,
+    /// An epoch has let in a later copy of the speaker's enclave.
+    #[error("an epoch has let in a later copy of it")]
+    Superseded,
+    /// The speaker goes by another manifest: what it says counts under that one only.
+    #[error("it goes by another manifest")]
+    OtherManifest,
     /// More questions of one member than are answered between two ticks. It asks again at its own next tick.
     #[error("too many challenges of one member")]
     TooOften,
@@ -540,6 +564,7 @@ impl Rejection {
                 | TooEarly
                 | Busy
                 | Returning
+                | Candidate
                 | Behind(_)
         )
     }

@@ -61,7 +61,10 @@ impl World {
     pub(super) fn new(setup: &Setup) -> Self {
         let Setup { seed, members, operator, guardian, pools, ref corrupt, aim, acquainted, snapshots } =
             *setup;
-        let mut cluster = Cluster::launch_with(manifest(members, operator, guardian), seed, snapshots);
+        let mut manifest = manifest(members, operator, guardian);
+        // The power fails everywhere at once, too.
+        manifest.agreement.automatic_return = true;
+        let mut cluster = Cluster::launch_with(manifest, seed, snapshots);
         let liars = corrupt.iter().map(|id| (*id, Liar::of(cluster.node(*id), aim))).collect();
         cluster.seen = Some(Vec::new());
         let deposits: Vec<ChainEvent> = (1..=pools).map(deposit_requested).collect();

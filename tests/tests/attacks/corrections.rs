@@ -10,7 +10,6 @@ use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::wire::{Notice, Rejection, Reply, Request};
 use postern_tests::attack::{deliver_through, deposits, named};
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
-use postern_tests::wallets::{next, signed, with_wallets};
 use std::collections::BTreeMap;
 
 const POOL: PoolId = pool(1);
@@ -114,9 +113,8 @@ fn an_enclave_that_is_told_one_thing_another_and_the_first_again_says_nothing_tw
 #[test]
 fn no_share_goes_to_an_enclave_that_the_manifest_has_declared_dead_and_another_leads() {
     let leader = MemberId(1);
-    let first = with_wallets(manifest(5, 3, 3));
-    assert_eq!(first.leader, leader);
-    let mut cluster = Cluster::launch(first.clone(), 64);
+    let mut cluster = Cluster::launch(manifest(5, 3, 3), 64);
+    assert_eq!(cluster.manifest.leader, leader);
     cluster.run(1);
     cluster.observe(deposit_requested(POOL.number));
     cluster.run(1);
@@ -134,16 +132,11 @@ fn no_share_goes_to_an_enclave_that_the_manifest_has_declared_dead_and_another_l
             cluster.deliver(packet);
         }
     }
-    let second = next(&first, |manifest| {
-        manifest.members[0].machine = 1;
-        manifest.leader = MemberId(3);
-    });
-    let epoch = signed(&first, &second, cluster.ids());
-    for id in [2, 3, 4, 5].map(MemberId) {
-        assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
-    }
+    cluster.launch_anew(leader, 9);
+    let mut second = cluster.replacement(leader);
+    second.leader = MemberId(3);
     cluster.packets.clear();
-    cluster.launch_anew(leader, 9, std::slice::from_ref(&second));
+    cluster.amend(&second);
     let mut secrets = 0;
     for _ in 0..6 {
         let mut idle = 0;

@@ -554,7 +554,7 @@ fn forgeries_by_hosts_are_refused_and_convict_nobody() {
     }
     // Signed, but by a key that no roster names.
     let coins = Coins::new(Zeroizing::new([0xee; 32]));
-    let outsider = IdentityKeys::derive(&coins, CULPRIT);
+    let outsider = IdentityKeys::derive(&coins, CULPRIT, 0);
     refused(&mut cluster, outsider.sign(commit.slot, commit.body.clone()), Rejection::NotAuthentic);
 
     cluster.run(0);

@@ -2,9 +2,12 @@
 
 mod corrections;
 mod dealing;
+mod founding;
 mod framing;
 mod freezing;
 mod keygen;
 mod old_keys;
+mod old_state;
 mod presign_release;
+mod retired_code;
 mod settled;

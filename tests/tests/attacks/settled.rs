@@ -6,7 +6,7 @@ use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::message::{MAX_BODY, PeerMessage, Slot, Step};
 use postern_shared::record::{LogHead, RecordKind};
 use postern_shared::wire::{MAX_FRAME, Reply, Request};
-use postern_shared::witness::{Note, Witness};
+use postern_shared::witness::{Advance, InForce, Note, Place, Witness};
 use postern_tests::attack::{STEPS, message, statement};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
@@ -165,7 +165,8 @@ fn with_flood(pools: u32, flood: bool) -> Cluster {
 
 /// Wrong and long statements in every slot of every ceremony that there is, and notes without end.
 fn send_everything(cluster: &mut Cluster, culprits: [MemberId; 2]) {
-    let dao = cluster.manifest.hash();
+    let dao = cluster.manifest.genesis();
+    let in_force = InForce { epoch: cluster.manifest.epoch, manifest: cluster.manifest.hash() };
     let mut ceremonies: Vec<_> = cluster.said.iter().map(|said| said.slot.ceremony).collect();
     ceremonies.sort();
     ceremonies.dedup();
@@ -183,11 +184,16 @@ fn send_everything(cluster: &mut Cluster, culprits: [MemberId; 2]) {
             }
         }
         for to in [1, 4, 5].map(MemberId) {
-            let Some(known) = cluster.node(to).core.known_note(culprit).copied() else { continue };
+            let Some(known) = cluster.node(to).core.memory(culprit).and_then(|memory| memory.accepted) else {
+                continue;
+            };
+            let Note { place, .. } = known.note;
             for more in 1..100 {
-                let head = LogHead { number: known.head.number + more, digest: Digest([more as u8; 32]) };
-                let note = corrupt.keys.sign_note(dao, Note { head, ..known });
-                let witness = corrupt.keys.sign_witness(dao, Witness::Advance(note));
+                let head = LogHead { number: place.head.number + more, digest: Digest([more as u8; 32]) };
+                let place = Place { head, ..place };
+                let note = corrupt.keys.sign_note(dao, Note { place, ..known.note });
+                let advance = Advance { note, in_force, ballots: Vec::new() };
+                let witness = corrupt.keys.sign_witness(dao, Witness::Advance(advance));
                 let bytes = codec::encode(&PeerMessage::Witness(Box::new(witness)));
                 cluster.ask(to, Request::Deliver(bytes));
             }

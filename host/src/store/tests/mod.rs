@@ -161,6 +161,7 @@ fn of_questions_and_answers_only_the_newest_waits(home: &Home) {
     store.begin_incarnation(&incarnation).unwrap();
     let identity = Identity {
         member: OWN,
+        machine: 0,
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),

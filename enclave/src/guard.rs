@@ -1,0 +1,528 @@
+//! The rollback guard at work: what an enclave says to others about logs, and does about what they say. The rules and why
+//! they are enough: [`witness`](crate::witness).
+//!
+//! # What others can make this enclave do
+//! Keep: a promise and an acceptance of each member, signed by that member. Each costs a record when it changes; a member
+//! can change only its own, since only it signs them.
+//! Sign: where its own log stands, and what it has been shown by signatures of others. Nothing of it is secret.
+//! Give: whatever a member remembers of logs is told to every admitted member that claims to return, with evidence that it
+//! made for this claim. It learns who was restored how often.
+
+use crate::admission::fresh_nonce;
+use crate::change::Change;
+use crate::effects::Groups;
+use crate::platform::Platform;
+use crate::session::{Footing, Session};
+use crate::started::Started;
+use crate::witness::{Claimed, OwnState, Seen};
+use postern_shared::codec;
+use postern_shared::epoch::Waiting;
+use postern_shared::ids::MemberId;
+use postern_shared::message::PeerMessage;
+use postern_shared::wire::{Notice, Output, Rejection, StaleKind, StaleLog};
+use postern_shared::witness::{
+    Advance, Ballot, Claim, InForce, Known, Note, Noted, SignedNote, Witness, WitnessMessage,
+};
+
+/// Most bytes of outputs that are let out with one record.
+const MAX_RELEASED: usize = 1 << 20;
+
+/// What shows that a state is not the newest, for people.
+fn stale(kind: StaleKind, own: &Note, known: &Note, told_by: MemberId) -> StaleLog {
+    let (own, known, member) = (own.place.head.number, known.place.head.number, own.member);
+    StaleLog { kind, member, own, known, told_by }
+}
+
+impl Session {
+    fn in_force(&self) -> InForce {
+        InForce { epoch: self.manifest.epoch, manifest: self.manifest.hash() }
+    }
+
+    /// What another says counts under the manifest that it goes by.
+    fn must_go_by(&self, theirs: &InForce) -> Result<(), Rejection> {
+        match *theirs {
+            theirs if theirs == self.in_force() => Ok(()),
+            InForce { epoch, .. } if epoch > self.manifest.epoch => Err(Rejection::Behind(epoch)),
+            _ => Err(Rejection::OtherManifest),
+        }
+    }
+
+    fn sign(&self, note: Note) -> SignedNote {
+        self.keys.sign_note(self.dao, note)
+    }
+
+    /// Whether a member's enclave, of this machine or one before it, has signed this of itself.
+    fn is_genuine(&self, shown: &SignedNote) -> bool {
+        let Note { member, ballot, .. } = shown.note;
+        let enclave = self.identities.get(&(member, ballot.machine));
+        enclave.is_some_and(|enclave| shown.verify(self.dao, enclave))
+    }
+
+    /// Of what others show, what is news of other members, and genuine.
+    fn news<'a>(&self, shown: impl Iterator<Item = &'a SignedNote>) -> Vec<SignedNote> {
+        let own = self.own();
+        let is_news = |shown: &&SignedNote| {
+            shown.note.member != own && self.notes.is_news(&shown.note) && self.is_genuine(shown)
+        };
+        shown.filter(is_news).copied().collect()
+    }
+}
+
+impl Started {
+    /// Sends a note of the log's place, if outputs wait for it and none is on its way.
+    pub(crate) fn advance(&mut self, groups: &mut Groups) {
+        let waits = !self.session.held.is_empty() && self.watch.in_flight().is_none();
+        if waits && self.session.notes.is_acting() {
+            self.send_note(groups);
+        }
+    }
+
+    fn send_note(&mut self, groups: &mut Groups) {
+        self.watch.send(self.session.notes.own(), self.session.held.len());
+        self.repeat_note(groups);
+    }
+
+    /// Says the note that is on its way, if there is one.
+    pub(crate) fn repeat_note(&self, groups: &mut Groups) {
+        if let Some(note) = self.watch.in_flight() {
+            let ballots = self.session.notes.ballots().collect();
+            let (note, in_force) = (self.session.sign(*note), self.session.in_force());
+            self.say_to_all(Witness::Advance(Advance { note, in_force, ballots }), groups);
+        }
+    }
+
+    /// Begins another incarnation, after the own one or one that it has learnt of, and asks for leave to act.
+    pub(crate) fn come_back(
+        &mut self,
+        after: u64,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.begin_ballot(after, platform, groups)?;
+        self.ask_leave(platform, groups)
+    }
+
+    /// The same of an enclave that was restored; if a cut has let in another copy, after that one, or not at all.
+    pub(crate) fn come_back_restored(
+        &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        match self.session.notes.judge_cut() {
+            Some((state, known)) => {
+                self.look_back_at(state, &known, self.session.own(), platform, groups).map(drop)
+            }
+            None => self.come_back(0, platform, groups),
+        }
+    }
+
+    /// Claims the history that the own ballot goes on from.
+    pub(crate) fn ask_leave(
+        &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.watch.claim();
+        if self.session.footing() == Footing::Named {
+            self.session.challenge_missing(platform, groups)?;
+            self.repeat_claim(groups);
+        }
+        Ok(())
+    }
+
+    /// Takes a ballot with which nobody is asked, for a cut to let in.
+    pub(crate) fn await_cut(
+        &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        if self.session.footing() != Footing::Named {
+            return Err(Rejection::Candidate);
+        }
+        if self.session.handed_over {
+            return Err(Rejection::HandedOver);
+        }
+        if !self.watch.awaits_cut() {
+            self.begin_ballot(0, platform, groups)?;
+            self.watch.await_cut();
+        }
+        Ok(())
+    }
+
+    /// What the DAO has to know of a copy that it lists in a cut.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let noted = self.session.notes.memories().filter_map(|memory| memory.accepted).collect();
+        Waiting { claim: self.own_claim(), noted }
+    }
+
+    fn begin_ballot(
+        &mut self,
+        after: u64,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let own = self.session.notes.own().ballot.incarnation;
+        let incarnation = after.max(own).checked_add(1).ok_or(Rejection::Invalid)?;
+        let nonce = fresh_nonce(platform)?;
+        self.commit(Change::Returned(incarnation, nonce), platform, groups)
+    }
+
+    /// Says the claim that waits for answers, if there is one.
+    pub(crate) fn repeat_claim(&self, groups: &mut Groups) {
+        if self.watch.is_asking() && self.session.footing() == Footing::Named {
+            self.say_to_all(Witness::Return(self.own_claim()), groups);
+        }
+    }
+
+    fn own_claim(&self) -> Claim {
+        let (note, ends) = self.session.notes.claim();
+        Claim { note: self.session.sign(note), ends: ends.to_vec() }
+    }
+
+    /// A new epoch is in force: nothing that was said under the one before counts, and the DAO may have named this enclave,
+    /// or let it in. `before` is how it stood.
+    pub(crate) fn amended(
+        &mut self,
+        (footing, acted): (Footing, bool),
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.watch.amended();
+        if self.session.footing() != Footing::Named {
+            return Ok(());
+        }
+        if footing == Footing::Candidate {
+            return self.begin(platform, groups);
+        }
+        if let Some((state, known)) = self.session.notes.judge_cut() {
+            self.look_back_at(state, &known, self.session.own(), platform, groups)?;
+            return Ok(());
+        }
+        if self.session.notes.is_acting() && !acted {
+            self.resumed(groups);
+            return Ok(());
+        }
+        self.repeat_claim(groups);
+        if self.session.notes.is_acting() && self.watch.in_flight().is_none() {
+            self.send_note(groups);
+        } else {
+            self.repeat_note(groups);
+        }
+        Ok(())
+    }
+
+    /// The DAO has named this enclave. The first copy of the first one of a member has nothing to have forgotten; any other
+    /// has to learn what was remembered before it.
+    fn begin(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        let Ballot { machine, incarnation, .. } = self.session.notes.own().ballot;
+        if (machine, incarnation) == (0, 0) {
+            self.session.challenge_missing(platform, groups)?;
+            return self.commit(Change::Resumed, platform, groups);
+        }
+        self.ask_leave(platform, groups)
+    }
+
+    pub(crate) fn on_witness(
+        &mut self,
+        message: WitnessMessage,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let from = message.from;
+        if from == self.session.own() {
+            return Err(Rejection::Misdirected);
+        }
+        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
+        if !message.verify(self.session.dao, speaker) {
+            return Err(Rejection::NotAuthentic);
+        }
+        match message.witness {
+            Witness::Advance(advance) => self.on_advance(from, &advance, platform, groups),
+            Witness::Noted(noted) => self.on_noted(from, &noted, platform, groups),
+            Witness::Unknown(ballot) => {
+                // A claim is long: once for each, until time passes.
+                if ballot == self.session.notes.own().ballot && self.watch.hears(from) {
+                    self.say(from, Witness::Return(self.own_claim()), groups);
+                }
+                Ok(())
+            }
+            Witness::Return(claim) => self.on_return(from, claim, platform, groups),
+            Witness::Known(known) => self.on_known(from, &known, platform, groups),
+            Witness::Refused(shown) => self.look_back(from, &shown, platform, groups).map(drop),
+        }
+    }
+
+    /// A note that `from` sends of itself: the enclave that it has now.
+    fn check_note(&self, from: MemberId, signed: &SignedNote) -> Result<(), Rejection> {
+        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
+        if signed.verify(self.session.dao, speaker) { Ok(()) } else { Err(Rejection::NotAuthentic) }
+    }
+
+    fn on_advance(
+        &mut self,
+        from: MemberId,
+        Advance { note: signed, in_force, ballots }: &Advance,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.check_note(from, signed)?;
+        self.must_act()?;
+        self.session.must_go_by(in_force)?;
+        let note = signed.note;
+        if !note.acting {
+            return Err(Rejection::Invalid);
+        }
+        match self.session.notes.judge_note(&note) {
+            // Who remembers a later place remembers this one.
+            Seen::Known => {}
+            Seen::Newer => self.commit(Change::Noted(*signed), platform, groups)?,
+            Seen::Unknown => {
+                self.say(from, Witness::Unknown(note.ballot), groups);
+                return Ok(());
+            }
+            Seen::Refused(shown) => {
+                self.refuse(&note, *shown, groups);
+                return Ok(());
+            }
+            Seen::Superseded => return Err(Rejection::Superseded),
+        }
+        let told = |member: MemberId| ballots.iter().find(|(known, _)| *known == member).map(|told| told.1);
+        let memories = self.session.notes.memories();
+        let promised = memories.map(|memory| memory.promised).filter(|promised| promised.note.member != from);
+        let later = promised.filter(|shown| Some(shown.note.ballot) > told(shown.note.member)).collect();
+        let (by, in_force) = (self.session.sign(self.session.notes.own()), self.session.in_force());
+        self.say(from, Witness::Noted(Noted { note, in_force, by, later }), groups);
+        Ok(())
+    }
+
+    fn on_noted(
+        &mut self,
+        from: MemberId,
+        Noted { note, in_force, by, later }: &Noted,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.check_note(from, by)?;
+        self.session.must_go_by(in_force)?;
+        if !by.note.acting || !self.watch.waits_for(from, note) {
+            return Ok(());
+        }
+        // Of the speaker itself, what it has noted is remembered.
+        let later = self.session.news(later.iter().filter(|shown| shown.note.member != from));
+        self.watch.noted(from, by.note.ballot, &later);
+        // Nothing follows the end of a log.
+        if self.watch.farewell().is_none() {
+            self.learn(later, platform, groups)?;
+        }
+        self.let_out(platform, groups)
+    }
+
+    /// Lets out what enough members remember.
+    fn let_out(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        let quorum = self.session.manifest.quorum();
+        let Some(mut left) = self.watch.may_leave(&self.session.notes, quorum) else { return Ok(()) };
+        if let Some(envelope) = self.watch.farewell() {
+            groups.output(Output::HandOver(envelope.clone()));
+            return Ok(());
+        }
+        while left > 0 {
+            let mut size = 0_usize;
+            let outputs = self.session.held.iter().take(left).take_while(|output| {
+                let first = size == 0;
+                size = size.saturating_add(codec::encode(*output).len());
+                first || size <= MAX_RELEASED
+            });
+            let count = outputs.count();
+            // At least one is, and a log that can't be written lets out nothing.
+            left = left.saturating_sub(count.max(1));
+            self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
+        }
+        // What has come to wait meanwhile.
+        self.advance(groups);
+        Ok(())
+    }
+
+    fn on_return(
+        &mut self,
+        from: MemberId,
+        claim: Claim,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.check_note(from, &claim.note)?;
+        if !claim.is_whole() {
+            return Err(Rejection::Invalid);
+        }
+        match self.session.notes.judge_claim(&claim) {
+            Claimed::Refused(shown) => {
+                self.refuse(&claim.note.note, *shown, groups);
+                return Ok(());
+            }
+            // It has proved itself as this ballot.
+            Claimed::Known => return self.answer_return(&claim, platform, groups),
+            Claimed::Superseded => return Err(Rejection::Superseded),
+            Claimed::OtherEra(own) if claim.note.note.ballot.era > own => {
+                return Err(Rejection::Behind(claim.note.note.ballot.era));
+            }
+            Claimed::OtherEra(_) => return Err(Rejection::OtherManifest),
+            Claimed::Good => {}
+        }
+        // Of two claims only a later ballot's takes the other's place: else claims that come late, or of two enclaves
+        // from one log, would take turns, each would have the question asked once more, and every answer would come
+        // too late.
+        let waiting = self.watch.returned.get(&from).map(|waiting| waiting.note.note);
+        let note = claim.note.note;
+        if waiting.is_some_and(|waiting| waiting != note && waiting.ballot >= note.ballot) {
+            return Ok(());
+        }
+        self.watch.returned.insert(from, claim);
+        let Session { admission, keys, .. } = &mut self.session;
+        admission.challenge_claimant(from, waiting != Some(note), keys, platform, groups)
+    }
+
+    /// Says what is known of all members to one that has proved itself in its new ballot; remembers the ballot.
+    pub(crate) fn answer_return(
+        &mut self,
+        claim: &Claim,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let memories = self.session.notes.memories().copied().collect();
+        match self.session.notes.judge_claim(claim) {
+            Claimed::Refused(shown) => {
+                self.refuse(&claim.note.note, *shown, groups);
+                return Ok(());
+            }
+            Claimed::Superseded | Claimed::OtherEra(_) => return Err(Rejection::Superseded),
+            Claimed::Known => {}
+            Claimed::Good => self.commit(Change::Promised(claim.note), platform, groups)?,
+        }
+        let known = Known {
+            claim: claim.note.note,
+            in_force: self.session.in_force(),
+            by: self.session.sign(self.session.notes.own()),
+            memories,
+        };
+        self.say(claim.note.note.member, Witness::Known(known), groups);
+        Ok(())
+    }
+
+    /// Shows a member what it has signed itself that stands against its claim or note.
+    fn refuse(&self, refused: &Note, shown: SignedNote, groups: &mut Groups) {
+        let kind = if shown.note.acting { StaleKind::RolledBack } else { StaleKind::Superseded };
+        let told_by = self.session.own();
+        groups.notice(Notice::StalePeer(stale(kind, refused, &shown.note, told_by)));
+        self.say(refused.member, Witness::Refused(shown), groups);
+    }
+
+    /// What a note of this enclave itself, or of a copy of it, shows of its state. Says whether it may go on as it is.
+    fn look_back(
+        &mut self,
+        told_by: MemberId,
+        shown: &SignedNote,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<bool, Rejection> {
+        // Whoever it comes from: what this enclave itself has signed proves it.
+        if !shown.verify(self.session.dao, self.session.keys.identity()) {
+            return Ok(true);
+        }
+        let state = self.session.notes.judge_own(&shown.note);
+        self.look_back_at(state, &shown.note, told_by, platform, groups)
+    }
+
+    fn look_back_at(
+        &mut self,
+        state: OwnState,
+        known: &Note,
+        told_by: MemberId,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<bool, Rejection> {
+        match state {
+            OwnState::Newest => Ok(true),
+            OwnState::Outbid(incarnation) => {
+                self.come_back(incarnation, platform, groups)?;
+                Ok(false)
+            }
+            OwnState::Stale(kind) => {
+                let own = self.session.notes.own();
+                let stale = stale(kind, &own, known, told_by);
+                self.watch.stale = Some(stale);
+                groups.notice(Notice::Stale(stale));
+                Ok(false)
+            }
+        }
+    }
+
+    fn on_known(
+        &mut self,
+        from: MemberId,
+        Known { claim, in_force, by, memories }: &Known,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        self.check_note(from, by)?;
+        let own = self.session.own();
+        let shown = || memories.iter().flat_map(|memory| [Some(memory.promised), memory.accepted]).flatten();
+        for shown in shown().filter(|shown| shown.note.member == own) {
+            if !self.look_back(from, &shown, platform, groups)? {
+                return Ok(());
+            }
+        }
+        let (asked, _) = self.session.notes.claim();
+        if !self.watch.is_asking() || asked != *claim {
+            return Ok(());
+        }
+        // It must have proved itself to this launch: who was admitted before may have been broken since.
+        if !self.session.admission.is_fresh(from) {
+            return Err(Rejection::TooEarly);
+        }
+        self.session.must_go_by(in_force)?;
+        if !self.watch.hears(from) {
+            return Err(Rejection::TooOften);
+        }
+        let shown: Vec<SignedNote> = shown().chain([*by]).collect();
+        self.learn(self.session.news(shown.iter()), platform, groups)?;
+        self.watch.known(from, by.note.ballot, by.note.acting);
+        if self.watch.may_act(&self.session.notes, self.session.manifest.quorum()) {
+            self.resume(platform, groups)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what others have shown.
+    fn learn(
+        &mut self,
+        shown: Vec<SignedNote>,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        if shown.is_empty() { Ok(()) } else { self.commit(Change::Learnt(shown), platform, groups) }
+    }
+
+    fn resume(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+        self.commit(Change::Resumed, platform, groups)?;
+        self.resumed(groups);
+        Ok(())
+    }
+
+    fn resumed(&mut self, groups: &mut Groups) {
+        self.watch.resumed();
+        groups.notice(Notice::Returned(self.session.notes.own().ballot.incarnation));
+        // Even if nothing waits for it: from here on no older copy of the log can act.
+        self.send_note(groups);
+    }
+
+    fn say(&self, to: MemberId, witness: Witness, groups: &mut Groups) {
+        groups.send_to(to, &self.witness(witness));
+    }
+
+    fn say_to_all(&self, witness: Witness, groups: &mut Groups) {
+        groups.send_all(&self.witness(witness));
+    }
+
+    fn witness(&self, witness: Witness) -> PeerMessage {
+        PeerMessage::Witness(Box::new(self.session.keys.sign_witness(self.session.dao, witness)))
+    }
+}
