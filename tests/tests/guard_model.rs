@@ -178,64 +178,11 @@ fn who_restarts_honestly_comes_back() {
     holds(&cut(Setup { returns: true, ..hostile(1, &[2, 1, 1]) }));
 }
 
-/// 1,332,012, 5,283,645 and 2,240,312 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn three_members_with_more_copies() {
-    holds(&all(&[2, 2, 2]));
-    holds(&reduced(all(&[3, 2, 2])));
-    holds(&Setup { heirs: true, ..all(&[2, 2, 2]) });
-}
-
-/// 5,576,138 and 492,838 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn four_and_five_members() {
-    holds(&Setup { quorum: 3, ..reduced(all(&[2, 2, 2, 1])) });
-    holds(&reduced(all(&[2, 2, 1, 1, 1])));
-}
-
-/// 4,784,143 and 584,827 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn a_higher_quorum_bears_a_broken_enclave() {
-    holds(&broken(3, Setup { quorum: 3, ..reduced(all(&[2, 2, 2, 1])) }));
-    holds(&broken(2, Setup { quorum: 4, ..reduced(all(&[2, 2, 1, 1, 1])) }));
-}
-
-/// 3,597,708 states, and 3,045,407. That acknowledgements of an earlier epoch do not count is a precaution as well.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn a_member_more_with_more_copies() {
-    let setup = Setup { change: Change::Growth(1), ..reduced(all(&[2, 2, 1, 1])) };
-    holds(&setup);
-    holds(&Setup { rules: Rules { one_epoch: false, ..DESIGN }, ..setup });
-}
-
 /// 87,216 states.
 #[test]
 #[ignore = "long: run by the slow suites"]
 fn automatic_return_unreduced() {
     holds(&restarting(Setup { automatic: true, ..hostile(1, &[2, 1, 1]) }));
-}
-
-/// 1,625,404 states and 13,562,418.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn a_replaced_machine_with_more_copies() {
-    holds(&Setup { change: Change::Replacement(1), ..reduced(hostile(2, &[2, 2, 1])) });
-    holds(&Setup { change: Change::Replacement(0), ..hostile(2, &[2, 2, 1]) });
-}
-
-/// 1,002,101, 1,495,408, 73,336, 2,336,169 and 9,159,668 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn cuts_with_more_copies_and_members() {
-    holds(&cut(hostile(2, &[2, 2, 1])));
-    holds(&cut(restarting(reduced(hostile(2, &[2, 2, 1])))));
-    holds(&cut(Setup { entries: 3, ..reduced(hostile(1, &[3, 1, 1])) }));
-    holds(&cut(Setup { quorum: 3, ..reduced(hostile(2, &[2, 2, 1, 1])) }));
-    holds(&cut(reduced(all(&[2, 2, 2]))));
 }
 
 /// 284,947 and 141,432 states.
@@ -247,29 +194,88 @@ fn cuts_that_replace_a_machine() {
     }
 }
 
-/// 251,139, 1,233,917 and 6,769,735 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn cuts_that_list_what_others_have_noted() {
-    let rules = Rules { released_listed: false, noted_listed: true, old_epoch_over: false, ..DESIGN };
-    holds(&cut(Setup { rules, delays: true, ..hostile(1, &[2, 1, 1]) }));
-    holds(&cut(Setup { rules, quorum: 3, delays: true, ..reduced(hostile(1, &[2, 1, 1, 1])) }));
-    holds(&cut(Setup { rules, quorum: 3, ..reduced(hostile(2, &[2, 2, 1, 1])) }));
-}
+/// The largest runs, some of which take minutes and gigabytes: `cargo test --release -p postern-tests --test guard_model by_hand --
+/// --ignored --nocapture --test-threads 1`.
+mod by_hand {
+    use super::*;
 
-/// 1,876,481 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn answers_that_come_late() {
-    holds(&Setup { delays: true, ..reduced(all(&[2, 2, 1])) });
-}
+    /// 1,332,012, 5,283,645 and 2,240,312 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn three_members_with_more_copies() {
+        holds(&all(&[2, 2, 2]));
+        holds(&reduced(all(&[3, 2, 2])));
+        holds(&Setup { heirs: true, ..all(&[2, 2, 2]) });
+    }
 
-/// 436,839, 408,795 and 3,551,637 states.
-#[test]
-#[ignore = "long: run by the slow suites"]
-fn who_restarts_honestly_among_hostile_hosts_comes_back() {
-    let setup = Setup { returns: true, ..all(&[2, 1, 2]) };
-    holds(&Setup { hostile: vec![true, false, true], ..setup.clone() });
-    holds(&Setup { hostile: vec![false, true, true], copies: vec![1, 2, 2], ..setup.clone() });
-    holds(&cut(Setup { hostile: vec![false, true, false], copies: vec![1, 2, 1], ..setup }));
+    /// 5,576,138 and 492,838 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn four_and_five_members() {
+        holds(&Setup { quorum: 3, ..reduced(all(&[2, 2, 2, 1])) });
+        holds(&reduced(all(&[2, 2, 1, 1, 1])));
+    }
+
+    /// 4,784,143 and 584,827 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn a_higher_quorum_bears_a_broken_enclave() {
+        holds(&broken(3, Setup { quorum: 3, ..reduced(all(&[2, 2, 2, 1])) }));
+        holds(&broken(2, Setup { quorum: 4, ..reduced(all(&[2, 2, 1, 1, 1])) }));
+    }
+
+    /// 3,597,708 states, and 3,045,407. That acknowledgements of an earlier epoch do not count is a precaution as well.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn a_member_more_with_more_copies() {
+        let setup = Setup { change: Change::Growth(1), ..reduced(all(&[2, 2, 1, 1])) };
+        holds(&setup);
+        holds(&Setup { rules: Rules { one_epoch: false, ..DESIGN }, ..setup });
+    }
+
+    /// 1,625,404 states and 13,562,418.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn a_replaced_machine_with_more_copies() {
+        holds(&Setup { change: Change::Replacement(1), ..reduced(hostile(2, &[2, 2, 1])) });
+        holds(&Setup { change: Change::Replacement(0), ..hostile(2, &[2, 2, 1]) });
+    }
+
+    /// 1,002,101, 1,495,408, 73,336, 2,336,169 and 9,159,668 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn cuts_with_more_copies_and_members() {
+        holds(&cut(hostile(2, &[2, 2, 1])));
+        holds(&cut(restarting(reduced(hostile(2, &[2, 2, 1])))));
+        holds(&cut(Setup { entries: 3, ..reduced(hostile(1, &[3, 1, 1])) }));
+        holds(&cut(Setup { quorum: 3, ..reduced(hostile(2, &[2, 2, 1, 1])) }));
+        holds(&cut(reduced(all(&[2, 2, 2]))));
+    }
+
+    /// 251,139, 1,233,917 and 6,769,735 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn cuts_that_list_what_others_have_noted() {
+        let rules = Rules { released_listed: false, noted_listed: true, old_epoch_over: false, ..DESIGN };
+        holds(&cut(Setup { rules, delays: true, ..hostile(1, &[2, 1, 1]) }));
+        holds(&cut(Setup { rules, quorum: 3, delays: true, ..reduced(hostile(1, &[2, 1, 1, 1])) }));
+        holds(&cut(Setup { rules, quorum: 3, ..reduced(hostile(2, &[2, 2, 1, 1])) }));
+    }
+
+    /// 1,876,481 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn answers_that_come_late() {
+        holds(&Setup { delays: true, ..reduced(all(&[2, 2, 1])) });
+    }
+
+    /// 436,839, 408,795 and 3,551,637 states.
+    #[test]
+    #[ignore = "minutes: run by hand"]
+    fn who_restarts_honestly_among_hostile_hosts_comes_back() {
+        let setup = Setup { returns: true, ..all(&[2, 1, 2]) };
+        holds(&Setup { hostile: vec![true, false, true], ..setup.clone() });
+        holds(&Setup { hostile: vec![false, true, true], copies: vec![1, 2, 2], ..setup.clone() });
+        holds(&cut(Setup { hostile: vec![false, true, false], copies: vec![1, 2, 1], ..setup }));
+    }
 }

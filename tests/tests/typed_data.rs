@@ -7,7 +7,9 @@ use alloy::sol;
 use alloy::sol_types::{SolStruct, eip712_domain};
 use alloy_dyn_abi::TypedData;
 use postern_host::manifest::{Proposal, typed_data};
+use postern_shared::bls::PublicKey;
 use postern_shared::epoch::{EpochMessage, WalletSignatureBytes, recover};
+use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
 use postern_shared::ids::{Address, ManifestHash, MemberId};
 use postern_tests::cluster::manifest;
 use postern_tests::wallets::next;
@@ -66,7 +68,16 @@ fn a_proposal_has_what_wallets_sign() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proposal.json");
     let first = manifest(3, 2, 2);
-    let second = next(&first, |manifest| manifest.leader = MemberId(2));
+    let second = next(&first, |manifest| {
+        manifest.leader = MemberId(2);
+        for (member, byte) in manifest.members.iter_mut().zip(1..) {
+            member.enclave = Some(EnclaveKeys {
+                signing: SigningKey([byte; 32]),
+                agreement: AgreementKey([byte; 32]),
+                dealing: PublicKey([byte; 48]),
+            });
+        }
+    });
     Proposal::new(first, second).unwrap().write_new(&path).unwrap();
     let file: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let typed: TypedData = serde_json::from_value(file["typed_data"].clone()).unwrap();
