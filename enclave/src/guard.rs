@@ -25,7 +25,7 @@ use postern_shared::witness::{
 };
 
 /// Most bytes of outputs that are let out with one record.
-const MAX_RELEASED: usize = 1 << 20;
+const MAX_RELEASED: usize = 64 << 10;
 
 /// What shows that a state is not the newest, for people.
 fn stale(kind: StaleKind, own: &Note, known: &Note, told_by: MemberId) -> StaleLog {
@@ -139,9 +139,6 @@ impl Started {
         if self.session.footing() != Footing::Named {
             return Err(Rejection::Candidate);
         }
-        if self.session.handed_over {
-            return Err(Rejection::HandedOver);
-        }
         if !self.watch.awaits_cut() {
             self.begin_ballot(0, platform, groups)?;
             self.watch.await_cut();
@@ -213,8 +210,16 @@ impl Started {
 
     /// The DAO has named this enclave. The first copy of the first one of a member has nothing to have forgotten; any other
     /// has to learn what was remembered before it.
-    fn begin(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
-        let Ballot { machine, incarnation, .. } = self.session.notes.own().ballot;
+    pub(crate) fn begin(
+        &mut self,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let Ballot { machine, incarnation, era, .. } = self.session.notes.own().ballot;
+        // A candidate while the DAO made a cut.
+        if era != self.session.manifest.era() {
+            return self.come_back(0, platform, groups);
+        }
         if (machine, incarnation) == (0, 0) {
             self.session.challenge_missing(platform, groups)?;
             return self.commit(Change::Resumed, platform, groups);
@@ -320,11 +325,26 @@ impl Started {
     /// Lets out what enough members remember.
     fn let_out(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
         let quorum = self.session.manifest.quorum();
-        let Some(mut left) = self.watch.may_leave(&self.session.notes, quorum) else { return Ok(()) };
+        let Some(left) = self.watch.may_leave(&self.session.notes, quorum) else { return Ok(()) };
         if let Some(envelope) = self.watch.farewell() {
             groups.output(Output::HandOver(envelope.clone()));
+            self.watch.has_left();
             return Ok(());
         }
+        let result = self.let_out_first(left, platform, groups);
+        self.watch.has_left();
+        // What has come to wait meanwhile.
+        self.advance(groups);
+        result
+    }
+
+    /// Lets out so many outputs, from the front.
+    fn let_out_first(
+        &mut self,
+        mut left: usize,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
         while left > 0 {
             let mut size = 0_usize;
             let outputs = self.session.held.iter().take(left).take_while(|output| {
@@ -337,8 +357,6 @@ impl Started {
             left = left.saturating_sub(count.max(1));
             self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
         }
-        // What has come to wait meanwhile.
-        self.advance(groups);
         Ok(())
     }
 

@@ -214,7 +214,8 @@ impl Reader {
         let own = header.log == self.name.log;
         let key = if own { Some(self.keys.own()) } else { self.keys.earlier(header.log) };
         // Of logs that were handed over, only what is settled for good is not in the snapshot that this one begins with.
-        let key = key.filter(|_| own || header.kind == RecordKind::Vault);
+        let settled = header.kind == RecordKind::Vault && matches!(self.begun, Begun::No);
+        let key = key.filter(|_| own || settled);
         let key = key.ok_or(SealedError::OtherLog { number })?;
         match (&self.begun, header.kind) {
             // The log from its beginning, or older than the snapshot: then there may be gaps between.

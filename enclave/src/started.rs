@@ -78,11 +78,17 @@ impl Started {
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
             Request::Amend(epoch) => {
-                // What follows takes the end of the log back: it has to be handed over again.
-                self.watch.take_back_end();
+                if self.watch.has_bequeathed() {
+                    return Err(Rejection::HandedOver);
+                }
                 let before = (self.session.footing(), self.session.notes.is_acting());
+                let manifest = self.session.manifest.hash();
                 self.commit(Change::Amended(Box::new(epoch)), platform, groups)?;
-                self.amended(before, platform, groups)?;
+                if self.session.manifest.hash() != manifest {
+                    // It takes the end of the log back: it has to be handed over again.
+                    self.watch.take_back_end();
+                    self.amended(before, platform, groups)?;
+                }
             }
             Request::AwaitCut => self.await_cut(platform, groups)?,
             Request::HandOver(successor) => self.hand_over(&successor, platform, groups)?,
@@ -215,6 +221,10 @@ impl Started {
         self.watch.on_tick(&self.session.notes);
         if self.session.footing() != Footing::Named {
             return Ok(());
+        }
+        // Named, and interrupted before it began.
+        if !self.session.notes.is_acting() && self.watch.is_idle() {
+            self.begin(platform, groups)?;
         }
         self.session.challenge_missing(platform, groups)?;
         self.repeat_claim(groups);

@@ -433,6 +433,13 @@ struct Returning {
     for_cut: bool,
 }
 
+impl InFlight {
+    /// Whether no later ballot of a member was shown with the note.
+    fn counts(&self, member: MemberId, ballot: Ballot) -> bool {
+        self.later.get(&member).is_none_or(|later| *later <= ballot)
+    }
+}
+
 impl Watch {
     /// A note goes on its way, for so many outputs that are held back.
     pub(crate) fn send(&mut self, note: Note, covers: usize) {
@@ -460,22 +467,30 @@ impl Watch {
         }
     }
 
-    /// How many outputs may leave, if enough members remember the note that is on its way; it is then done with.
-    pub(crate) fn may_leave(&mut self, notes: &Notes, quorum: Quorum) -> Option<usize> {
+    /// How many outputs may leave, if enough members remember the note that is on its way.
+    pub(crate) fn may_leave(&self, notes: &Notes, quorum: Quorum) -> Option<usize> {
         let in_flight = self.in_flight.as_ref()?;
-        let count = in_flight.noted_by.iter().filter(|(member, ballot)| {
-            let later = in_flight.later.get(member).is_some_and(|later| later > ballot);
-            !later && notes.counts(**member, **ballot)
+        let counting = in_flight.noted_by.iter().filter(|(member, ballot)| {
+            in_flight.counts(**member, **ballot) && notes.counts(**member, **ballot)
         });
-        let enough = count.count() >= quorum.to_act();
-        if enough { self.in_flight.take().map(|in_flight| in_flight.covers) } else { None }
+        (counting.count() >= quorum.to_act()).then_some(in_flight.covers)
+    }
+
+    /// What the note that was on its way covered has left. Not before: another note would count it once more, and let out what
+    /// came after it.
+    pub(crate) fn has_left(&mut self) {
+        self.in_flight = None;
     }
 
     /// Time has passed: who has said something is heard again.
     pub(crate) fn on_tick(&mut self, notes: &Notes) {
         self.heard.clear();
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.noted_by.retain(|member, ballot| notes.counts(*member, *ballot));
+            let noted_by = core::mem::take(&mut in_flight.noted_by);
+            let counting = noted_by.into_iter().filter(|(member, ballot)| {
+                in_flight.counts(*member, *ballot) && notes.counts(*member, *ballot)
+            });
+            in_flight.noted_by = counting.collect();
         }
     }
 
@@ -495,6 +510,16 @@ impl Watch {
         if self.farewell.take().is_some() {
             self.in_flight = None;
         }
+    }
+
+    /// Whether what is handed over has left.
+    pub(crate) fn has_bequeathed(&self) -> bool {
+        self.farewell.is_some() && self.in_flight.is_none()
+    }
+
+    /// Whether it neither asks for leave to act nor waits for a cut.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.returning.is_none()
     }
 
     /// What leaves when the end is remembered, if the log has ended.

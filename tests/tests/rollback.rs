@@ -301,3 +301,37 @@ fn a_peer_that_lies_about_a_log_proves_nothing() {
     cluster.run(2);
     assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
 }
+
+/// Its host lets more wait than one record lets out, and what comes after that must not leave with it.
+#[test]
+fn what_comes_after_a_noted_place_does_not_leave_with_it() {
+    let mut cluster = dao(3);
+    for number in 100..500 {
+        cluster.ask(OWN, Request::Observe(deposit_requested(number)));
+    }
+    let mut last = None;
+    // One message about logs at a time; in between it is told of one more pool.
+    for number in 600..640 {
+        let about_own =
+            |packet: &Packet| (packet.from == OWN || packet.to == OWN) && witness(packet).is_some();
+        let Some(position) = cluster.packets.iter().position(about_own) else { break };
+        let packet = cluster.packets.remove(position).expect("it is there");
+        cluster.ask(packet.to, Request::Deliver(packet.bytes));
+        if let Some((number, record)) = last {
+            let keygen = cluster.node(OWN).core.keygen(pool(number)).expect("it began").terms().ceremony();
+            let left = cluster.said.iter().any(|said| said.slot.ceremony == keygen && said.slot.from == OWN);
+            let noted = cluster.nodes.iter().filter_map(|node| node.known_head(OWN)).max();
+            assert!(!left || noted >= Some(record), "{number} left at {record}; noted {noted:?}");
+        }
+        if last.is_none_or(|(number, _)| {
+            cluster.said.iter().any(|said| {
+                Some(said.slot.ceremony)
+                    == cluster.node(OWN).core.keygen(pool(number)).map(|keygen| keygen.terms().ceremony())
+            })
+        }) {
+            cluster.ask(OWN, Request::Observe(deposit_requested(number)));
+            last = Some((number, status(&mut cluster, OWN).head.number));
+        }
+    }
+    assert!(last.is_some());
+}

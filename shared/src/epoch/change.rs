@@ -302,7 +302,8 @@ fn compare_cuts(
     if cut == old.agreement.cut.as_ref() {
         return Ok(());
     }
-    let Some(Cut { epoch, members }) = cut.filter(|cut| cut.epoch == new.epoch) else {
+    let made = cut.filter(|cut| cut.epoch == new.epoch && old.is_founded());
+    let Some(Cut { epoch, members }) = made else {
         return Err(EpochError::Fixed("agreement.cut"));
     };
     for Member { id, machine, .. } in &new.members {

@@ -311,3 +311,27 @@ fn a_cut_lists_no_copy_that_lacks_what_others_have_noted() {
     stretched[0].claim.note.note.place.head.number += 100;
     assert_eq!(cut(&cluster.manifest, &stretched), Err(CutError::Forged(X)));
 }
+
+/// A machine is lost with the power, and replaced in the very epoch that makes the cut.
+#[test]
+fn a_candidate_that_is_named_with_a_cut_is_let_in_by_those_that_it_lists() {
+    let lost = MemberId(4);
+    let mut cluster = dark(4);
+    cluster.launch_anew(lost, 80);
+    let ids: Vec<MemberId> = cluster.ids().into_iter().filter(|id| *id != lost).collect();
+    let mut listed = Vec::new();
+    for id in ids {
+        assert_eq!(cluster.ask(id, Request::AwaitCut), Reply::Done);
+        listed.push(*status(&mut cluster, id).waiting.expect("it waits"));
+    }
+    let mut manifest = cluster.replacement(lost);
+    manifest.agreement.cut = Some(cut(&cluster.manifest, &listed).expect("nothing noted is missing"));
+    cluster.amend(&manifest);
+    cluster.run(4);
+    for id in cluster.ids() {
+        assert_eq!(cluster.standing(id), Standing::Acting, "{id}");
+    }
+    cluster.observe(deposit_requested(2));
+    cluster.run(2);
+    assert!(cluster.pubkey(pool(2)).is_some());
+}
