@@ -315,6 +315,7 @@ impl Started {
         // Of the speaker itself, what it has noted is remembered.
         let later = self.session.news(later.iter().filter(|shown| shown.note.member != from));
         self.watch.noted(from, by.note.ballot, &later);
+        self.show_later(from, by.note.ballot, groups);
         // Nothing follows the end of a log.
         if self.watch.farewell().is_none() {
             self.learn(later, platform, groups)?;
@@ -425,6 +426,14 @@ impl Started {
         Ok(())
     }
 
+    /// What a copy says does not count while a later one is known. It may have nothing to be noted, and never hear of it.
+    fn show_later(&self, member: MemberId, ballot: Ballot, groups: &mut Groups) {
+        let known = self.session.notes.memory(member).map(|memory| memory.promised);
+        if let Some(later) = known.filter(|known| known.note.ballot > ballot) {
+            self.say(member, Witness::Refused(later), groups);
+        }
+    }
+
     /// Shows a member what it has signed itself that stands against its claim or note.
     fn refuse(&self, refused: &Note, shown: SignedNote, groups: &mut Groups) {
         let kind = if shown.note.acting { StaleKind::RolledBack } else { StaleKind::Superseded };
@@ -503,6 +512,7 @@ impl Started {
         let shown: Vec<SignedNote> = shown().chain([*by]).collect();
         self.learn(self.session.news(shown.iter()), platform, groups)?;
         self.watch.known(from, by.note.ballot, by.note.acting);
+        self.show_later(from, by.note.ballot, groups);
         if self.watch.may_act(&self.session.notes, self.session.manifest.quorum()) {
             self.resume(platform, groups)?;
         }
