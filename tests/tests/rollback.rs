@@ -34,10 +34,6 @@ fn status(cluster: &mut Cluster, id: MemberId) -> Status {
     }
 }
 
-fn standing(cluster: &mut Cluster, id: MemberId) -> Standing {
-    status(cluster, id).standing
-}
-
 fn witness(packet: &Packet) -> Option<WitnessMessage> {
     match codec::decode(&packet.bytes) {
         Ok(PeerMessage::Witness(message)) => Some(*message),
@@ -62,9 +58,7 @@ fn every_earlier_state_is_found_to_be_old() {
         assert_eq!(cluster.restore(OWN, launch as u64 + 1, &newest[..end as usize]), Reply::Done);
         let before = cluster.node(MemberId(1)).notices.len();
         cluster.run(1);
-        let Standing::Stale(stale) = standing(&mut cluster, OWN) else {
-            panic!("restored from {end} of {told}")
-        };
+        let Standing::Stale(stale) = cluster.standing(OWN) else { panic!("restored from {end} of {told}") };
         assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Forked), "{stale:?}");
         assert!(stale.known >= stale.own);
         assert!(Standing::Stale(stale).to_string().contains("OLD STATE"), "in words too");
@@ -77,7 +71,7 @@ fn every_earlier_state_is_found_to_be_old() {
     }
     assert_eq!(cluster.restore(OWN, 99, &newest), Reply::Done);
     cluster.run(2);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting, "with the newest it is itself again");
+    assert_eq!(cluster.standing(OWN), Standing::Acting, "with the newest it is itself again");
     cluster.observe(deposit_requested(2));
     cluster.run(1);
     assert!(cluster.pubkey(pool(2)).is_some());
@@ -107,9 +101,9 @@ fn of_two_enclaves_with_one_log_one_acts() {
         cluster.observe(deposit_requested(POOL.number));
         cluster.run(1);
     }
-    let one = standing(&mut cluster, OWN);
+    let one = cluster.standing(OWN);
     cluster.adopt(OWN, twin.take().expect("the other one"));
-    let other = standing(&mut cluster, OWN);
+    let other = cluster.standing(OWN);
     let acting = [one, other].iter().filter(|standing| **standing == Standing::Acting).count();
     assert_eq!(acting, 1, "{one:?} and {other:?}");
     assert!(
@@ -145,7 +139,7 @@ fn one_answer_too_few_and_a_restored_enclave_waits() {
             }
             cluster.packets.extend(held.drain(..));
         }
-        let Standing::Returning { acting, wanted: told, .. } = standing(&mut cluster, OWN) else {
+        let Standing::Returning { acting, wanted: told, .. } = cluster.standing(OWN) else {
             panic!("it acts on {} answers of {members} members", wanted - 1)
         };
         assert_eq!((usize::from(acting), usize::from(told)), (wanted - 1, wanted), "{members} members");
@@ -167,7 +161,7 @@ fn one_answer_too_few_and_a_restored_enclave_waits() {
             );
         }
         cluster.run(2);
-        assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+        assert_eq!(cluster.standing(OWN), Standing::Acting);
     }
 }
 
@@ -199,12 +193,12 @@ fn after_a_power_loss_everywhere_all_have_to_be_there() {
     };
     carry(&mut cluster, Some(dark));
     for id in &ids {
-        assert!(matches!(standing(&mut cluster, *id), Standing::Returning { .. }), "{id}");
+        assert!(matches!(cluster.standing(*id), Standing::Returning { .. }), "{id}");
     }
     carry(&mut cluster, None);
     cluster.run(1);
     for id in &ids {
-        assert_eq!(standing(&mut cluster, *id), Standing::Acting, "{id}");
+        assert_eq!(cluster.standing(*id), Standing::Acting, "{id}");
     }
     cluster.observe(deposit_requested(POOL.number));
     cluster.run(1);
@@ -225,7 +219,7 @@ fn hosts_that_use_a_power_loss_to_take_a_minority_back_are_found_out() {
         }
         cluster.run(3);
         for id in back {
-            let found = standing(&mut cluster, id);
+            let found = cluster.standing(id);
             assert!(matches!(found, Standing::Stale(_)), "{id} of {members}: {found:?}");
         }
     }
@@ -285,10 +279,7 @@ fn a_peer_that_lies_about_a_log_proves_nothing() {
             let message = keys.sign_witness(dao, witness);
             let bytes = codec::encode(&PeerMessage::Witness(Box::new(message)));
             cluster.ask(OWN, Request::Deliver(bytes));
-            assert!(
-                matches!(standing(&mut cluster, OWN), Standing::Returning { .. }),
-                "not stale, and not let in"
-            );
+            assert!(matches!(cluster.standing(OWN), Standing::Returning { .. }), "not stale, and not let in");
         }
     }
     // In another's name, or from nobody.
@@ -299,7 +290,7 @@ fn a_peer_that_lies_about_a_log_proves_nothing() {
     assert_eq!(cluster.ask(OWN, Request::Deliver(bytes)), Reply::Rejected(Rejection::NotAuthentic));
     assert_eq!(status(&mut cluster, OWN).identity, Some(own));
     cluster.run(2);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(cluster.standing(OWN), Standing::Acting);
 }
 
 /// Its host lets more wait than one record lets out, and what comes after that must not leave with it.

@@ -32,13 +32,6 @@ fn dao() -> (Cluster, Manifest) {
     (cluster, second)
 }
 
-fn standing(cluster: &mut Cluster, id: MemberId) -> Standing {
-    match cluster.ask(id, Request::Status) {
-        Reply::Status(status) => status.standing,
-        other => panic!("no status: {other:?}"),
-    }
-}
-
 /// The enclave that is to take over, and what its host asks it.
 struct Heir {
     node: cluster::Heir,
@@ -120,7 +113,7 @@ fn handed_over() -> (Cluster, Heir, Envelope) {
     let mut heir = Heir::launch(&cluster, NEWER, 7);
     let proof = heir.meet(&mut cluster).expect("they meet");
     assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
-    assert_eq!(standing(&mut cluster, OWN), Standing::HandedOver);
+    assert_eq!(cluster.standing(OWN), Standing::HandedOver);
     assert_eq!(cluster.node(OWN).handed_over, None, "nothing leaves before the others remember the end");
     cluster.run(0);
     let envelope = cluster.node(OWN).handed_over.clone().expect("the key to the log");
@@ -140,7 +133,7 @@ fn newer_code_goes_on_where_the_old_has_ended() {
     assert_eq!(heir.take_over(envelope, &records), Reply::Done);
     let old = cluster.adopt(OWN, heir.node);
     cluster.run(2);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(cluster.standing(OWN), Standing::Acting);
     assert_eq!(*cluster.node(OWN).keys().identity(), identity);
     // It has what the old one had: its share of the exit, and with member 3 cut off it must give it.
     for id in [MemberId(1), OWN] {
@@ -186,7 +179,7 @@ fn the_old_enclave_restored_from_any_record_is_old() {
     let old_slot = cluster.node(OWN).slot.clone();
     cluster.adopt(OWN, heir.node);
     cluster.run(2);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(cluster.standing(OWN), Standing::Acting);
     let newer = cluster.node(OWN).machine;
     // The host keeps the old image and the old slot, and starts it again.
     let machine = Machine { measurement: cluster::MEASUREMENT, launch: 20, ..newer };
@@ -195,7 +188,7 @@ fn the_old_enclave_restored_from_any_record_is_old() {
         cluster.node_mut(OWN).slot = old_slot.clone();
         assert_eq!(cluster.restore(OWN, launch, &before[..end]), Reply::Done);
         cluster.run(2);
-        let found = standing(&mut cluster, OWN);
+        let found = cluster.standing(OWN);
         let Standing::Stale(stale) = found else { panic!("it does not know that it is old: {found:?}") };
         assert!(matches!(stale.kind, StaleKind::RolledBack | StaleKind::Superseded), "{stale:?}");
         assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::Stale));
@@ -224,7 +217,7 @@ fn an_interrupted_hand_over_is_repeated() {
     assert_eq!(heir.take_over(envelope, &bequest(&cluster)), Reply::Done);
     cluster.adopt(OWN, heir.node);
     cluster.run(2);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(cluster.standing(OWN), Standing::Acting);
 }
 
 #[test]
@@ -270,7 +263,7 @@ fn older_unlisted_and_strange_code_gets_nothing() {
     let mut other = Heir::launch(&cluster, NEWER, 12);
     other.meet(&mut cluster).expect("they meet");
     assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Rejected(Rejection::StaleEvidence));
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting, "nothing has happened");
+    assert_eq!(cluster.standing(OWN), Standing::Acting, "nothing has happened");
     // Newer code does not go back to older.
     let (mut cluster, mut heir, envelope) = handed_over();
     assert_eq!(heir.take_over(envelope, &bequest(&cluster)), Reply::Done);
@@ -343,7 +336,7 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     // A fresh enclave is not let in as long as the DAO counts on the old one, however well it is measured.
     cluster.launch_anew(OWN, 40);
     cluster.run(1);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Candidate);
+    assert_eq!(cluster.standing(OWN), Standing::Candidate);
     let admitted = |cluster: &mut Cluster| match cluster.ask(MemberId(1), Request::Status) {
         Reply::Status(status) => status.admitted,
         other => panic!("no status: {other:?}"),
@@ -362,12 +355,12 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     let named_slot = cluster.node(OWN).slot.clone();
     cluster.launch_anew(OWN, 41);
     cluster.run(2);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Candidate);
+    assert_eq!(cluster.standing(OWN), Standing::Candidate);
     cluster.node_mut(OWN).slot = named_slot;
     assert_eq!(cluster.restore(OWN, 43, &named), Reply::Done);
     assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done);
     cluster.run(3);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_eq!(cluster.standing(OWN), Standing::Acting);
     let new = cluster.manifest.identity(OWN).expect("it is named");
     assert_ne!(new, old);
     assert_eq!(cluster.node(MemberId(1)).core.enclave(OWN), Some(&new));
@@ -379,10 +372,10 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     cluster.node_mut(OWN).slot = slot;
     assert_eq!(cluster.restore(OWN, 42, &records), Reply::Done);
     cluster.run(1);
-    assert_ne!(standing(&mut cluster, OWN), Standing::Acting);
+    assert_ne!(cluster.standing(OWN), Standing::Acting);
     assert_eq!(cluster.node(MemberId(1)).core.enclave(OWN), Some(&new));
     let epoch = signed(&second, &third, [MemberId(1), MemberId(3)]);
     assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done);
-    assert_eq!(standing(&mut cluster, OWN), Standing::Replaced);
+    assert_eq!(cluster.standing(OWN), Standing::Replaced);
     assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::Replaced));
 }

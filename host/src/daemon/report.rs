@@ -58,6 +58,7 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();
     let enclave = last.as_ref().map(|last| (last.standing, last.head.number, last.incarnation, last.epoch));
     let (standing, log, incarnation, epoch) = enclave.unwrap_or((Standing::Idle, 0, 0, 0));
+    let identity = last.as_ref().and_then(|last| last.identity);
     let refused = refused.into_iter().map(|RefusedMember { member, checks, cut_off }| Refused {
         member,
         cut_off,
@@ -72,8 +73,8 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         log,
         incarnation,
         epoch,
-        enclave: last.as_ref().and_then(|last| last.identity),
-        fingerprint: last.as_ref().and_then(|last| last.identity).map(|identity| identity.fingerprint()),
+        enclave: identity,
+        fingerprint: identity.map(|identity| identity.fingerprint()),
         waiting: last.as_ref().and_then(|last| last.waiting.clone()),
         admitted,
         refused: refused.collect(),

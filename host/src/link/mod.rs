@@ -322,7 +322,7 @@ pub(crate) async fn hand_over_log(
 ) -> Result<Option<Rejection>, LogError> {
     let mut number = 0;
     // What a successor has begun to write, and of which it has not brought the slot, is not the enclave's log yet.
-    let counts = store.slots()?.into_iter().next().map(|slot| slot.header.log);
+    let counts = store.log_that_counts()?;
     let mut begun = false;
     loop {
         let mut records = store.log(number, RECORDS_SIZE)?;

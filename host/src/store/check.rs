@@ -75,7 +75,7 @@ impl Store {
     pub fn check_log(&self) -> Result<LogCheck, StoreError> {
         let mut check = LogCheck { records: 0, settled: 0, head: LogHead::START, faults: Vec::new() };
         check.faults.extend(self.lock().damage()?.map(LogFault::Database));
-        let counts = self.slots()?.into_iter().next().map(|slot| slot.header.log);
+        let counts = self.log_that_counts()?;
         if counts.is_none() {
             check.faults.push(LogFault::NoSlot);
         }

@@ -3,7 +3,7 @@
 use super::database::{Database, Row, values};
 use super::{Store, StoreError, decode};
 use postern_shared::codec;
-use postern_shared::record::{KeySlot, LogHead, LogId, RecordKind, SealedRecord, SlotHeader};
+use postern_shared::record::{KeySlot, LogHead, LogId, RecordKind, SealedRecord};
 
 /// Slots that are kept: the newest, and the one before it.
 const SLOTS: i64 = 2;
@@ -17,6 +17,11 @@ impl Store {
     pub fn slots(&self) -> Result<Vec<KeySlot>, StoreError> {
         let rows = self.query("SELECT slot FROM slots ORDER BY id DESC", values![])?;
         rows.iter().map(|row| decode("slots", row.bytes(0)?)).collect()
+    }
+
+    /// The log that the newest key opens: what a successor has begun to write counts from when its key is here.
+    pub fn log_that_counts(&self) -> Result<Option<LogId>, StoreError> {
+        log_that_counts(&mut self.lock())
     }
 
     /// The next records after a number, in their order: at least one if there is one, and about `max_bytes` of them.
@@ -58,9 +63,18 @@ impl Store {
 }
 
 fn head(database: &mut Database) -> Result<LogHead, StoreError> {
-    let Some(newest) = database.query_one(NEWEST, values![])? else { return Ok(LogHead::START) };
-    let newest: SealedRecord = decode("log", newest.bytes(0)?)?;
-    Ok(newest.head())
+    Ok(newest(database)?.map_or(LogHead::START, |newest| newest.head()))
+}
+
+fn newest(database: &mut Database) -> Result<Option<SealedRecord>, StoreError> {
+    database.query_one(NEWEST, values![])?.map(|row| decode("log", row.bytes(0)?)).transpose()
+}
+
+/// The log that the newest slot opens.
+fn log_that_counts(database: &mut Database) -> Result<Option<LogId>, StoreError> {
+    let slot = database.query_one("SELECT slot FROM slots ORDER BY id DESC LIMIT 1", values![])?;
+    let slot: Option<KeySlot> = slot.map(|row| decode("slots", row.bytes(0)?)).transpose()?;
+    Ok(slot.map(|slot| slot.header.log))
 }
 
 /// Keeps a slot, and forgets those that two newer ones have replaced.
@@ -77,13 +91,16 @@ pub(super) fn keep_record(database: &mut Database, record: &SealedRecord) -> Res
     let header = &record.header;
     let own = number(header.number)?;
     let bytes = codec::encode(record);
-    drop_unfinished(database, &header.log)?;
+    let mut before = newest(database)?;
+    if before.as_ref().is_some_and(|before| before.header.log != header.log) {
+        before = drop_unfinished(database, before)?;
+    }
     if let Some(known) = database.query_one("SELECT record FROM log WHERE number = ?1", values![own])? {
         let same = known.bytes(0)? == bytes;
         return if same { Ok(()) } else { Err(StoreError::OtherRecord { number: header.number }) };
     }
     // An enclave that lives on while its host was given an older store would leave a gap that nothing could fill.
-    record.follows(head(database)?).map_err(StoreError::Log)?;
+    record.follows(before.map_or(LogHead::START, |before| before.head())).map_err(StoreError::Log)?;
     let vault = header.kind == RecordKind::Vault;
     database.execute("INSERT INTO log VALUES (?1, ?2, ?3)", values![own, vault, bytes])?;
     if let RecordKind::Snapshot { first } = header.kind {
@@ -94,28 +111,18 @@ pub(super) fn keep_record(database: &mut Database, record: &SealedRecord) -> Res
 }
 
 /// A successor's log counts from when its slot is here. What one has begun to write that never brought it is in the way of
-/// what the enclave, or another successor, writes in its place.
-fn drop_unfinished(database: &mut Database, log: &LogId) -> Result<(), StoreError> {
-    let Some(newest) = database.query_one(NEWEST, values![])? else { return Ok(()) };
-    let newest: SealedRecord = decode("log", newest.bytes(0)?)?;
-    if newest.header.log == *log {
-        return Ok(());
-    }
-    let slot = database.query_one("SELECT slot FROM slots ORDER BY id DESC LIMIT 1", values![])?;
-    let slot: Option<KeySlot> = slot.map(|row| decode("slots", row.bytes(0)?)).transpose()?;
-    let Some(KeySlot { header: SlotHeader { log: counts, .. }, .. }) = slot else { return Ok(()) };
-    if newest.header.log == counts {
-        return Ok(());
-    }
+/// what the enclave, or another successor, writes in its place. Gives the newest record that is left.
+fn drop_unfinished(
+    database: &mut Database,
+    mut last: Option<SealedRecord>,
+) -> Result<Option<SealedRecord>, StoreError> {
+    let Some(counts) = log_that_counts(database)? else { return Ok(last) };
     // All of it stands behind the last record of the log that counts. Not all at a time: a log may be larger than memory.
-    while let Some(row) = database.query_one(NEWEST, values![])? {
-        let record: SealedRecord = decode("log", row.bytes(0)?)?;
-        if record.header.log == counts {
-            break;
-        }
+    while let Some(record) = last.as_ref().filter(|record| record.header.log != counts) {
         database.execute("DELETE FROM log WHERE number = ?1", values![number(record.header.number)?])?;
+        last = newest(database)?;
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Databases count to 2^63.
