@@ -3,7 +3,7 @@
 use super::{DemoArguments, DemoError, Liar, write_file};
 use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
 use crate::image::write_machine;
-use crate::manifest::{Proposal, apply, with_statuses};
+use crate::manifest::{ManifestFileError, Proposal, apply, with_statuses};
 use crate::status::STATUS_FILE;
 use alloy::primitives::{Address as AlloyAddress, B256};
 use alloy::signers::SignerSync;
@@ -147,17 +147,22 @@ pub(super) fn manifest(
     Ok(manifest)
 }
 
+/// The founding epoch: names the enclave of each member, as its host's status says now.
+pub(super) fn named(first: &Manifest, members: &[MemberFiles]) -> Result<Manifest, ManifestFileError> {
+    let history = History { genesis: first.hash(), predecessor: first.hash() };
+    let next = Manifest { epoch: 1, history: Some(history), ..first.clone() };
+    let statuses: Vec<PathBuf> = members.iter().map(|member| member.data.join(STATUS_FILE)).collect();
+    with_statuses(first, next, &statuses)
+}
+
 /// Founds the DAO: every member compares its enclave's fingerprint, and all sign.
 pub(super) fn found(
     first: &Manifest,
+    manifest: Manifest,
     keys: &[MemberKeys],
     members: &[MemberFiles],
 ) -> Result<Manifest, DemoError> {
     let refused = |reason: String| DemoError::Unproved { what: "the founding epoch".to_owned(), reason };
-    let history = History { genesis: first.hash(), predecessor: first.hash() };
-    let next = Manifest { epoch: 1, history: Some(history), ..first.clone() };
-    let statuses: Vec<PathBuf> = members.iter().map(|member| member.data.join(STATUS_FILE)).collect();
-    let manifest = with_statuses(first, next, &statuses).map_err(|error| refused(error.to_string()))?;
     let mut proposal =
         Proposal::new(first.clone(), manifest.clone()).map_err(|error| refused(error.to_string()))?;
     let digest = proposal.message.digest();

@@ -113,31 +113,34 @@ fn look_after(processes: &mut Processes, timeline: &mut Timeline) -> Result<(), 
     Ok(())
 }
 
-/// Waits until every member has an enclave that the DAO can name.
-async fn candidates(
+/// Waits until every member has an enclave that the DAO can name, and names them. Under fire, one that was there a moment ago
+/// may not answer just now.
+async fn name_enclaves(
     stage: &mut Stage,
     timeline: &mut Timeline,
+    first: &Manifest,
     members: &[MemberFiles],
     patience: Duration,
     data_dir: &Path,
-) -> Result<(), DemoError> {
+) -> Result<Manifest, DemoError> {
     let deadline = Instant::now() + patience;
-    let is_there =
-        |member: &MemberFiles| crate::status::read(&member.data).is_ok_and(|status| status.enclave.is_some());
-    while !members.iter().all(is_there) {
+    loop {
+        let refused = match dao::named(first, members) {
+            Ok(named) => return Ok(named),
+            Err(refused) => refused,
+        };
         if let Some(processes) = &mut stage.processes {
             look_after(processes, timeline)?;
         }
         if Instant::now() > deadline {
             return Err(DemoError::TooSlow {
-                what: "an enclave for every member".to_owned(),
+                what: format!("an enclave for every member ({refused})"),
                 seconds: patience.as_secs(),
                 data_dir: data_dir.to_owned(),
             });
         }
         tokio::time::sleep(POLL).await;
     }
-    Ok(())
 }
 
 impl<'a> Play<'a> {
@@ -188,8 +191,9 @@ impl<'a> Play<'a> {
             arguments.members, arguments.operator_threshold, arguments.guardian_threshold
         ));
 
-        candidates(stage, &mut timeline, &members, arguments.patience(), &data_dir).await?;
-        let manifest = dao::found(&manifest, &keys, &members)?;
+        let named =
+            name_enclaves(stage, &mut timeline, &manifest, &members, arguments.patience(), &data_dir).await?;
+        let manifest = dao::found(&manifest, named, &keys, &members)?;
         timeline.say("the DAO is founded: all members have signed which enclaves are theirs");
 
         let execution = Execution::connect(&execution_url, chain_id).await?;
