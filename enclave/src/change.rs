@@ -2,9 +2,10 @@
 //! with the machine's help (evidence, randomness) is in here as its result.
 
 use crate::secret::SecretBytes;
+use postern_shared::agreement::{Mark, Subject, Voters};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{Address, ChipId, MemberId, Nonce, PoolId};
+use postern_shared::ids::{Address, ChipId, MemberId, Nonce};
 use postern_shared::message::Attestation;
 use postern_shared::record::LogId;
 use postern_shared::wire::RefusedMember;
@@ -20,8 +21,8 @@ pub(crate) enum Change {
     Observed(ChainEvent),
     /// The host wants to go on without these.
     Without(Vec<MemberId>),
-    /// A pool's keygen begins anew.
-    Retried(PoolId),
+    /// The host wants to leave the attempt at a decision.
+    GivenUp(Subject),
     /// Time has passed, and ceremonies went on because of it.
     Ticked,
     /// A peer said something in a ceremony: the encoding of a `PeerMessage`.
@@ -36,14 +37,16 @@ pub(crate) enum Change {
     Noted(SignedNote),
     /// Others have shown what they remember of members.
     Learnt(Vec<SignedNote>),
+    /// Wallets have signed an epoch, which is to be agreed on.
+    Signed(Box<SignedEpoch>),
     /// The manifest has a new epoch.
     Amended(Box<SignedEpoch>),
     /// So many outputs that were held back have left.
     Released(u32),
     /// The enclave asks to act, as this incarnation.
     Returned(u64, Nonce),
-    /// The enclave takes part again.
-    Resumed,
+    /// The enclave takes part again; so far the others have adopted keys.
+    Resumed(Vec<Mark>),
     /// The enclave ends: a successor is given its state.
     HandedOver,
 }
@@ -63,6 +66,8 @@ pub(crate) struct Genesis {
     pub(crate) log: LogId,
     /// Of this manifest and of all before it.
     pub(crate) pool_managers: Vec<Address>,
+    /// By this manifest and by all before it.
+    pub(crate) voters: Vec<Voters>,
 }
 
 /// A peer, and the guest that it is.

@@ -23,6 +23,7 @@ use crate::succession::Heir;
 use crate::vault::Vault;
 use crate::witness::Watch;
 use postern_attestation::ReportData;
+use postern_shared::agreement::Voters;
 use postern_shared::epoch::{self, SignedEpoch};
 use postern_shared::identity::Identity;
 use postern_shared::ids::{Address, Digest, MemberId, PoolId};
@@ -34,7 +35,7 @@ use postern_shared::record::{
 };
 use postern_shared::snp::RawTcb;
 use postern_shared::wire::{
-    MAX_FRAME, Output, Record, Rejection, Reply, Request, Response, Standing, Status,
+    MAX_FRAME, MAX_UNDECIDED, Output, Record, Rejection, Reply, Request, Response, Standing, Status,
 };
 use postern_shared::witness::Memory;
 use zeroize::Zeroizing;
@@ -187,6 +188,7 @@ impl<P: Platform> Core<P> {
             incarnation: 0,
             head: LogHead::START,
             waiting: None,
+            undecided: Vec::new(),
         };
         match &self.life {
             Life::Idle => {}
@@ -207,6 +209,7 @@ impl<P: Platform> Core<P> {
                     Footing::Named => watch.standing(&session.notes, session.manifest.quorum()),
                     Footing::Replaced => Standing::Replaced,
                 };
+                status.undecided = session.undecided().take(MAX_UNDECIDED).collect();
                 status.waiting = watch.awaits_cut().then(|| Box::new(started.waiting()));
                 status.incarnation = session.notes.own().ballot.incarnation;
                 status.head = journal.head();
@@ -223,7 +226,7 @@ impl<P: Platform> Core<P> {
         certificates: Certificates,
         groups: &mut Groups,
     ) -> Result<Reply, Rejection> {
-        let (manifest, pool_managers) = self.check_manifest(first, epochs, member)?;
+        let (manifest, pool_managers, voters) = self.check_manifest(first, epochs, member)?;
         if let Life::Started(started) = &mut self.life {
             if started.session.dao != manifest.genesis() || started.session.own() != member {
                 return Err(Rejection::StartedOtherwise);
@@ -241,11 +244,12 @@ impl<P: Platform> Core<P> {
             None => 0,
         };
         let (manifest, seed) = (manifest.to_canonical(), SecretBytes::of(&seed[..]));
-        let genesis = Genesis { manifest, member, machine, seed, nonce, log: LogId(log), pool_managers };
+        let log = LogId(log);
+        let genesis = Genesis { manifest, member, machine, seed, nonce, log, pool_managers, voters };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
             .ok_or(Rejection::InvalidManifest)?;
         session.renew(certificates, &mut self.platform, groups)?;
-        let name = LogName { dao: session.dao, member, log: LogId(log) };
+        let name = LogName { dao: session.dao, member, log };
         let keys = LogKeys::draw(&mut self.platform).map_err(failed)?;
         let journal = Journal::new(keys, name, LogHead::START);
         groups.output(make_slot(&journal, &mut self.platform)?);
@@ -255,19 +259,20 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
-    /// The newest manifest of a DAO that this member is in, and the pool managers of all its manifests.
+    /// The newest manifest of a DAO that this member is in, and the pool managers and voters of all its manifests.
     fn check_manifest(
         &self,
         first: &[u8],
         epochs: &[SignedEpoch],
         member: MemberId,
-    ) -> Result<(Manifest, Vec<Address>), Rejection> {
+    ) -> Result<(Manifest, Vec<Address>, Vec<Voters>), Rejection> {
         let first = Manifest::from_canonical(first).map_err(|_| Rejection::InvalidManifest)?;
         let manifest = epoch::follow(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
         let managers = epoch::pool_managers(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
+        let voters = epoch::voters(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
         manifest.member(member).ok_or(Rejection::NotAMember(member))?;
         self.check_trust(&manifest)?;
-        Ok((manifest, managers))
+        Ok((manifest, managers, voters))
     }
 
     fn check_trust(&self, manifest: &Manifest) -> Result<(), Rejection> {
@@ -310,7 +315,7 @@ impl<P: Platform> Core<P> {
         if matches!(self.life, Life::Started(_)) {
             return Err(Rejection::StartedOtherwise);
         }
-        let (manifest, _) = self.check_manifest(first, epochs, member)?;
+        let (manifest, ..) = self.check_manifest(first, epochs, member)?;
         let heir = Heir::new(manifest, member, certificates, &mut self.platform, groups)?;
         let challenge = heir.challenge();
         self.life = Life::Succeeding(Box::new(heir));

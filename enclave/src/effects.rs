@@ -79,6 +79,11 @@ impl Effects {
         self.free.push(Output::Notice(notice));
     }
 
+    /// Tells everybody what proves itself. Nobody relies on the state behind it.
+    pub(crate) fn tell(&mut self, message: &PeerMessage) {
+        self.free.push(send(Recipient::Everyone, message));
+    }
+
     /// Lets out what was gated before, in another change.
     pub(crate) fn let_out(&mut self, output: Output) {
         self.changed = true;

@@ -222,7 +222,7 @@ impl Started {
         }
         if (machine, incarnation) == (0, 0) {
             self.session.challenge_missing(platform, groups)?;
-            return self.commit(Change::Resumed, platform, groups);
+            return self.commit(Change::Resumed(Vec::new()), platform, groups);
         }
         self.ask_leave(platform, groups)
     }
@@ -421,6 +421,7 @@ impl Started {
             in_force: self.session.in_force(),
             by: self.session.sign(self.session.notes.own()),
             memories,
+            adopted: self.session.marks.values().cloned().collect(),
         };
         self.say(claim.note.note.member, Witness::Known(known), groups);
         Ok(())
@@ -485,7 +486,7 @@ impl Started {
     fn on_known(
         &mut self,
         from: MemberId,
-        Known { claim, in_force, by, memories }: &Known,
+        Known { claim, in_force, by, memories, adopted }: &Known,
         platform: &mut impl Platform,
         groups: &mut Groups,
     ) -> Result<(), Rejection> {
@@ -512,6 +513,12 @@ impl Started {
         let shown: Vec<SignedNote> = shown().chain([*by]).collect();
         self.learn(self.session.news(shown.iter()), platform, groups)?;
         self.watch.known(from, by.note.ballot, by.note.acting);
+        if self.session.is_newcomer {
+            adopted
+                .iter()
+                .filter(|mark| self.session.is_mark(mark))
+                .for_each(|mark| self.watch.learn_mark(mark));
+        }
         self.show_later(from, by.note.ballot, groups);
         if self.watch.may_act(&self.session.notes, self.session.manifest.quorum()) {
             self.resume(platform, groups)?;
@@ -530,7 +537,7 @@ impl Started {
     }
 
     fn resume(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
-        self.commit(Change::Resumed, platform, groups)?;
+        self.commit(Change::Resumed(self.watch.marks()), platform, groups)?;
         self.resumed(groups);
         Ok(())
     }

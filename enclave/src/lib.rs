@@ -19,12 +19,14 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod admission;
+mod agreement;
 mod answers;
 pub mod ceremony;
 mod change;
 pub mod coins;
 pub mod core;
 mod dealing;
+mod decisions;
 mod effects;
 mod guard;
 mod journal;

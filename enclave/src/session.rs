@@ -4,12 +4,14 @@
 //! state: that is how an enclave that starts again gets back what it had.
 
 use crate::admission::{Admission, Amended};
+use crate::agreement::Agreement;
 use crate::ceremony::keygen::Keygen;
 use crate::ceremony::presign::Presign;
 use crate::ceremony::release::Release;
 use crate::ceremony::{Me, Setting};
 use crate::change::{Change, Genesis};
 use crate::coins::Coins;
+use crate::decisions::Candidate;
 use crate::effects::Effects;
 use crate::keys::IdentityKeys;
 use crate::ledger::Ledger;
@@ -19,13 +21,13 @@ use crate::vault::{Settled, Vault};
 use crate::witness::Notes;
 use core::ops::Deref;
 use postern_attestation::TrustAnchor;
+use postern_shared::agreement::{Mark, Voters};
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::events::{ChainEvent, EventSource};
 use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, PoolId};
-use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, Envelope, PeerMessage, Slot};
 use postern_shared::presign::PresignTerms;
@@ -38,11 +40,10 @@ use zeroize::Zeroizing;
 /// Most presigns that go on at a time.
 const MAX_CEREMONIES: usize = 100_000;
 
-/// Most presigns of one pool, and most of its keygens that were replaced and may come back. Each is begun by another answer
-/// of this host, or another set of members that are there; beyond that a pool stands still. They bound what a settled pool
-/// takes: at most 8 · 80 KB with 40 members, below [`crate::journal::MAX_CONTENT`].
+/// Most presigns of one pool. Each is begun by another answer of this host, or another set of members that are there; beyond
+/// that a pool stands still. They bound what a settled pool takes: at most 8 · 80 KB with 40 members, below
+/// [`crate::journal::MAX_CONTENT`].
 const MAX_PRESIGNS: usize = 8;
-const MAX_PARKED: usize = 8;
 
 /// Presigned exits are valid from the first epoch on, so that they are ripe whenever they are needed.
 const EXIT_EPOCH: u64 = 0;
@@ -59,19 +60,31 @@ pub(crate) struct Session {
     pub(crate) dao: ManifestHash,
     pub(crate) seed: SecretBytes,
     pub(crate) keys: IdentityKeys,
-    coins: Coins,
+    pub(crate) coins: Coins,
     pub(crate) admission: Admission,
     anchor: TrustAnchor,
     pub(crate) ledger: Ledger,
-    pub(crate) attempts: BTreeMap<PoolId, u32>,
+    /// By generation, all that have voted in agreements so far.
+    pub(crate) voters: BTreeMap<u64, Voters>,
+    /// Epochs that may follow, to be agreed on, and the agreement.
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) succession: Option<Agreement>,
+    /// On each pool's key.
+    pub(crate) agreements: BTreeMap<PoolId, Agreement>,
+    /// Of each pool manager, the highest pool of which a key was adopted, as far as this enclave knows; and up to which it
+    /// does not know what the machine before it has said.
+    pub(crate) marks: BTreeMap<Address, Mark>,
+    pub(crate) unknown: BTreeMap<Address, u32>,
+    /// Whether it takes a lost machine's place and has never acted.
+    pub(crate) is_newcomer: bool,
     /// Whom the host wants to go on without.
     pub(crate) without: BTreeSet<MemberId>,
-    /// Pools of which a replaced keygen was confirmed.
-    pub(crate) confirmed: BTreeSet<PoolId>,
+    /// The run of each pool's current attempt, or the one that was decided on.
     pub(crate) keygens: BTreeMap<PoolId, Keygen>,
-    /// Keygens in which this enclave has judged, and that others have replaced: should their terms come back, they go on
-    /// where they were, so that no statement is ever made twice.
+    /// Runs of earlier attempts that this enclave has confirmed: they may yet be decided on.
     pub(crate) parked: BTreeMap<CeremonyId, Keygen>,
+    /// Who was convicted in runs that were given up.
+    pub(crate) convicted: BTreeMap<PoolId, BTreeSet<MemberId>>,
     pub(crate) presigns: BTreeMap<CeremonyId, Presign>,
     pub(crate) releases: BTreeMap<CeremonyId, Release>,
     /// Which releases there are: of which presign, for which wish, led by whom.
@@ -109,6 +122,7 @@ macro_rules! lend {
         $body
     }};
 }
+pub(crate) use lend;
 
 impl Session {
     /// What a genesis begins. `None` if it is none.
@@ -130,11 +144,17 @@ impl Session {
             keys,
             coins,
             ledger: Ledger::default(),
-            attempts: BTreeMap::new(),
+            voters: genesis.voters.iter().map(|voters| (voters.since, voters.clone())).collect(),
+            candidates: Vec::new(),
+            succession: None,
+            agreements: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            is_newcomer: genesis.machine > 0,
             without: BTreeSet::new(),
-            confirmed: BTreeSet::new(),
             keygens: BTreeMap::new(),
             parked: BTreeMap::new(),
+            convicted: BTreeMap::new(),
             presigns: BTreeMap::new(),
             releases: BTreeMap::new(),
             released: BTreeSet::new(),
@@ -176,7 +196,7 @@ impl Session {
     /// Applies a change and all that follows from it. What it refuses may have changed something too: a proved cheat, say.
     pub(crate) fn apply(&mut self, change: &Change, effects: &mut Effects) -> Result<(), Rejection> {
         let result = self.apply_one(change, effects);
-        self.start_keygens(effects);
+        self.decide(effects);
         self.start_presigns(effects);
         self.start_releases(effects);
         result
@@ -228,8 +248,8 @@ impl Session {
     pub(crate) fn keep_settled(&mut self, settled: Vec<Settled>) {
         for one in &settled {
             self.ledger.forget(one.pool);
-            self.attempts.remove(&one.pool);
-            self.confirmed.remove(&one.pool);
+            self.agreements.remove(&one.pool);
+            self.convicted.remove(&one.pool);
             self.keygens.remove(&one.pool);
             self.parked.retain(|_, keygen| keygen.terms().request.pool != one.pool);
             for (_, presign) in self.presigns.extract_if(.., |_, presign| presign.terms().pool == one.pool) {
@@ -244,9 +264,13 @@ impl Session {
 
     fn apply_one(&mut self, change: &Change, effects: &mut Effects) -> Result<(), Rejection> {
         match change {
+            Change::Resumed(marks) => {
+                effects.change();
+                self.notes.apply(change);
+                self.resumed(marks);
+            }
             Change::Begun(_)
             | Change::Returned(..)
-            | Change::Resumed
             | Change::Promised(_)
             | Change::Noted(_)
             | Change::Learnt(_) => {
@@ -272,6 +296,7 @@ impl Session {
                     }
                 }
             }
+            Change::Signed(epoch) => self.take_epoch(epoch, effects)?,
             Change::Amended(epoch) => self.amend(epoch, effects)?,
             Change::Observed(event) => {
                 self.must_serve(event.pool())?;
@@ -286,7 +311,7 @@ impl Session {
                     self.without = without;
                 }
             }
-            Change::Retried(pool) => self.retry(*pool, effects)?,
+            Change::GivenUp(subject) => self.give_up(*subject, effects)?,
             Change::Ticked => self.on_tick(effects),
             Change::Heard(bytes) => match codec::decode(bytes).map_err(|_| Rejection::Malformed)? {
                 PeerMessage::Broadcast(statement) => self.on_statement(statement, effects)?,
@@ -299,7 +324,7 @@ impl Session {
 
     /// An event counts if it is of the DAO's chain and of a contract that the DAO has named, in whatever epoch. A pool is
     /// known by all of that: two contracts' pools of one number have nothing to do with each other.
-    fn must_serve(&self, pool: PoolId) -> Result<(), Rejection> {
+    pub(crate) fn must_serve(&self, pool: PoolId) -> Result<(), Rejection> {
         let PoolId { chain, contract, number: _ } = pool;
         if chain != self.manifest.network.chain_id {
             return Err(Rejection::OtherChain(chain));
@@ -326,15 +351,19 @@ impl Session {
     }
 
     fn amend(&mut self, epoch: &SignedEpoch, effects: &mut Effects) -> Result<(), Rejection> {
-        if self.manifests.values().any(|known| *known == epoch.manifest) {
+        if self.knows(epoch) {
             return Ok(());
         }
-        let manifest = epoch.verify(&self.manifest).map_err(|_| Rejection::InvalidEpoch)?;
-        // Quorums of members that remember each other's logs must meet, and shares be had for all.
-        if manifest.members.len() != self.manifest.members.len() {
-            return Err(Rejection::NewMembers);
-        }
+        let manifest = self.check_epoch(epoch)?;
         effects.change();
+        self.candidates.clear();
+        self.succession = None;
+        let voters = self.voters.values().next_back().cloned();
+        if let Some(next) = Voters::of_all([&manifest].into_iter()).pop()
+            && !voters.is_some_and(|last| last.enclaves == next.enclaves && last.quorum == next.quorum)
+        {
+            self.voters.insert(next.since, next);
+        }
         self.notes.amend(&manifest);
         self.manifests.insert(manifest.hash(), epoch.manifest.clone());
         self.pool_managers.insert(manifest.contracts.pool_manager);
@@ -357,15 +386,17 @@ impl Session {
     /// Takes note of what has happened on a chain; says whether that is new.
     ///
     /// Hosts err, so an event takes the place of another one like it as long as nothing that left this enclave depends on
-    /// it: a deposit until this enclave has confirmed a key, a validator's index until its exit is presigned and packed, an
+    /// it: a deposit until this enclave has judged a run for it, a validator's index until its exit is presigned and packed, an
     /// exit until this enclave has authorised it.
     fn observe(&mut self, event: &ChainEvent) -> Result<bool, Rejection> {
         let own = self.own();
         let may_correct = match event {
             ChainEvent::DepositRequested(request) => {
                 let pool = &request.pool;
-                let began = self.keygens.get(pool).is_some_and(Keygen::has_confirmed);
-                !began && !self.confirmed.contains(pool)
+                let judged = self.keygens.get(pool).is_some_and(|run| run.has_judged(own));
+                let parked = self.parked.values().any(|run| run.terms().request.pool == *pool);
+                let voted = self.agreements.get(pool).is_some_and(|agreement| agreement.has_voted(own));
+                !judged && !parked && !voted
             }
             ChainEvent::ValidatorIndexed { .. } => true,
             ChainEvent::ExitRequested { pool, .. } => !self
@@ -382,6 +413,8 @@ impl Session {
     }
 
     fn on_tick(&mut self, effects: &mut Effects) {
+        self.tick_agreements(effects);
+        self.tick_decided(effects);
         self.keygens.values().for_each(|keygen| keygen.on_tick(effects));
         lend!(self, |me, setting| {
             self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
@@ -403,6 +436,9 @@ impl Session {
 
     /// Routes an authentic statement to its ceremony. Who speaks is told by the ceremony's own roster.
     fn on_statement(&mut self, statement: Broadcast, effects: &mut Effects) -> Result<(), Rejection> {
+        if statement.slot.step.is_of_an_agreement() {
+            return self.on_agreement(&statement, effects);
+        }
         let from = statement.slot.from;
         let ceremony = statement.slot.ceremony;
         let authentic = |roster: &Roster| match roster.get(from) {
@@ -415,7 +451,8 @@ impl Session {
             return self.on_late(statement, effects);
         }
         lend!(self, |me, setting| {
-            if let Some(keygen) = self.keygens.values_mut().find(|keygen| keygen.id() == ceremony) {
+            let parked = self.parked.values_mut();
+            if let Some(keygen) = self.keygens.values_mut().chain(parked).find(|run| run.id() == ceremony) {
                 authentic(keygen.roster())?;
                 // All operators make a key, or none does: with one that is cut off, it stands still.
                 keygen.roster().members().try_for_each(|member| self.admission.not_cut_off(member))?;
@@ -502,80 +539,11 @@ impl Session {
         })
     }
 
-    fn retry(&mut self, pool: PoolId, effects: &mut Effects) -> Result<(), Rejection> {
-        if !self.keygens.get(&pool).is_some_and(Keygen::is_retryable) {
-            return Err(Rejection::NothingToRetry);
-        }
-        effects.change();
-        let attempt = self.attempts.entry(pool).or_default();
-        *attempt = attempt.saturating_add(1);
-        if self.keygens.remove(&pool).is_some_and(|keygen| keygen.has_confirmed()) {
-            self.confirmed.insert(pool);
-        }
-        Ok(())
-    }
-
     /// Those of `members` that take part in what begins now: all but who is away, by the host's word and by our own.
-    fn present(&self, members: Vec<MemberId>) -> Vec<MemberId> {
+    pub(crate) fn present(&self, members: Vec<MemberId>) -> Vec<MemberId> {
         let away =
             |member: &MemberId| self.without.contains(member) && self.admission.identity(*member).is_none();
         members.into_iter().filter(|member| !away(member)).collect()
-    }
-
-    fn start_keygens(&mut self, effects: &mut Effects) {
-        let operators = self.present(self.manifest.operators());
-        if !self.manifest.is_operator_committee(&operators) {
-            return;
-        }
-        let Some(roster) = self.admission.roster(&operators) else { return };
-        let all = operators == self.manifest.operators();
-        let me = Me { keys: &self.keys, coins: &self.coins };
-        for request in self.ledger.deposits() {
-            let mut confirmed = self.confirmed.contains(&request.pool);
-            if let Some(keygen) = self.keygens.get(&request.pool) {
-                let terms = keygen.terms();
-                let known = self.admission.roster(&terms.operators).map(|roster| roster.digest());
-                // An unfinished run of enclaves that are gone is replaced, and one for a request that was corrected; a key
-                // that counts never.
-                let lives = known == Some(terms.roster) && terms.request == *request;
-                if keygen.key().is_some() || lives && (terms.operators == operators || keygen.has_confirmed())
-                {
-                    continue;
-                }
-                confirmed |= keygen.has_confirmed();
-            }
-            // Some operator may have a key by the run that this enclave confirmed. With all of them, it prevents another.
-            if confirmed && !all {
-                continue;
-            }
-            if confirmed {
-                self.confirmed.insert(request.pool);
-            }
-            let terms = KeygenTerms {
-                manifest: self.manifest.hash(),
-                network: self.manifest.network,
-                roster: roster.digest(),
-                request: *request,
-                operators: operators.clone(),
-                threshold: self.manifest.thresholds.operator,
-                attempt: self.attempts.get(&request.pool).copied().unwrap_or_default(),
-            };
-            let own = self.keys.identity().member;
-            let replaced = self.keygens.get(&request.pool).filter(|keygen| keygen.has_judged(own));
-            let parked = self.parked.values().filter(|keygen| keygen.terms().request.pool == request.pool);
-            let comes_back = self.parked.contains_key(&terms.ceremony());
-            if replaced.is_some() && !comes_back && parked.count() >= MAX_PARKED {
-                continue;
-            }
-            let keygen = self.parked.remove(&terms.ceremony());
-            let keygen = keygen.unwrap_or_else(|| Keygen::start(terms, roster.clone(), &me, effects));
-            effects.change();
-            let replaced = self.keygens.insert(request.pool, keygen);
-            // It said nothing that depends on what it has heard: it would say the same again.
-            if let Some(replaced) = replaced.filter(|replaced| replaced.has_judged(own)) {
-                self.parked.insert(replaced.id(), replaced);
-            }
-        }
     }
 
     fn start_presigns(&mut self, effects: &mut Effects) {

@@ -3,18 +3,22 @@
 //! A snapshot is one stream of bytes, each piece behind its length, cut into parts of one size wherever that falls: so no
 //! record grows with what is in it, whatever others have made this enclave keep.
 
+use crate::agreement::Agreement;
 use crate::ceremony::keygen::{Keygen, SavedKeygen};
 use crate::ceremony::presign::{Presign, SavedPresign};
 use crate::ceremony::release::{Release, SavedRelease};
 use crate::change::{Admitted, Genesis};
+use crate::decisions::Candidate;
 use crate::session::Session;
 use crate::vault::Vault;
 use crate::witness::Notes;
 use postern_attestation::TrustAnchor;
+use postern_shared::agreement::Mark;
 use postern_shared::codec;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
 use postern_shared::identity::{Identity, Roster};
-use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::ids::{Address, CeremonyId, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::Broadcast;
 use postern_shared::wire::{Output, RefusedMember};
@@ -39,8 +43,15 @@ pub(crate) enum Item {
     Named(Identity),
     HandedOver(bool),
     Without(Vec<MemberId>),
-    Attempts(PoolId, u32),
-    Confirmed(PoolId),
+    Epoch(Box<SignedEpoch>),
+    Succession(Box<Agreement>),
+    Agreement(PoolId, Box<Agreement>),
+    Mark(Box<Mark>),
+    Unknown {
+        before: Vec<(Address, u32)>,
+        is_newcomer: bool,
+    },
+    Convicted(PoolId, Vec<MemberId>),
     Event(ChainEvent),
     Admitted(Box<Admitted>),
     Refused(RefusedMember),
@@ -48,7 +59,7 @@ pub(crate) enum Item {
     /// Of the ceremony that follows.
     Statement(Box<Broadcast>),
     Keygen(Box<SavedKeygen>),
-    /// A keygen that another has replaced, and that may come back.
+    /// A keygen of an earlier attempt.
     Parked(Box<SavedKeygen>),
     Presign(Box<SavedPresign>),
     Release(Box<SavedRelease>),
@@ -136,18 +147,32 @@ impl Session {
             nonce: self.notes.own().ballot.nonce,
             log: self.notes.own().place.log,
             pool_managers: self.pool_managers.iter().copied().collect(),
+            voters: self.voters.values().cloned().collect(),
         };
+        let before = self.unknown.iter().map(|(contract, number)| (*contract, *number)).collect();
         [
             Item::Begin(Box::new(genesis)),
             Item::Notes(self.notes.clone()),
             Item::HandedOver(self.handed_over),
+            Item::Unknown { before, is_newcomer: self.is_newcomer },
             Item::Without(self.without.iter().copied().collect()),
         ]
         .into_iter()
         .chain(self.manifests.values().cloned().map(Item::Manifest))
         .chain(self.identities.values().copied().map(Item::Named))
-        .chain(self.attempts.iter().map(|(pool, attempts)| Item::Attempts(*pool, *attempts)))
-        .chain(self.confirmed.iter().copied().map(Item::Confirmed))
+        .chain(self.candidates.iter().map(|known| Item::Epoch(Box::new(known.epoch.clone()))))
+        .chain(self.marks.values().map(|mark| Item::Mark(Box::new(mark.clone()))))
+        .chain(self.succession.iter().map(|agreement| Item::Succession(Box::new(agreement.clone()))))
+        .chain(
+            self.agreements
+                .iter()
+                .map(|(pool, agreement)| Item::Agreement(*pool, Box::new(agreement.clone()))),
+        )
+        .chain(
+            self.convicted
+                .iter()
+                .map(|(pool, members)| Item::Convicted(*pool, members.iter().copied().collect())),
+        )
         .chain(self.ledger.events().map(Item::Event))
         .chain(self.admission.enclaves().map(|admitted| Item::Admitted(Box::new(admitted.clone()))))
         .chain(self.admission.refused().filter(|refused| refused.cut_off).cloned().map(Item::Refused))
@@ -199,11 +224,19 @@ impl Session {
             Item::Notes(notes) => self.notes = notes,
             Item::HandedOver(handed_over) => self.handed_over = handed_over,
             Item::Without(members) => self.without = members.into_iter().collect(),
-            Item::Attempts(pool, attempts) => {
-                self.attempts.insert(pool, attempts);
+            Item::Epoch(epoch) => self.candidates.push(Candidate::new(*epoch)?),
+            Item::Succession(agreement) => self.succession = Some(*agreement),
+            Item::Agreement(pool, agreement) => {
+                self.agreements.insert(pool, *agreement);
             }
-            Item::Confirmed(pool) => {
-                self.confirmed.insert(pool);
+            Item::Mark(mark) => {
+                self.marks.insert(mark.pool.contract, *mark);
+            }
+            Item::Unknown { before, is_newcomer } => {
+                (self.unknown, self.is_newcomer) = (before.into_iter().collect(), is_newcomer);
+            }
+            Item::Convicted(pool, members) => {
+                self.convicted.insert(pool, members.into_iter().collect());
             }
             Item::Event(event) => {
                 self.ledger.observe(event, 0, false).ok()?;

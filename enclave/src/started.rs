@@ -10,16 +10,18 @@ use crate::session::{Footing, Session};
 use crate::snapshot::Cutter;
 use crate::succession::{self, Inheritance};
 use crate::witness::Watch;
+use postern_shared::agreement::{Said, Subject};
 use postern_shared::codec;
+use postern_shared::epoch::{MAX_SIGNED_EPOCH, SignedEpoch};
 use postern_shared::ids::MemberId;
-use postern_shared::message::{Attestation, Certificates, MAX_BODY, PeerMessage};
+use postern_shared::message::{Attestation, Broadcast, Certificates, MAX_BODY, PeerMessage, Step};
 use postern_shared::record::LogId;
 use postern_shared::wire::{Notice, Output, Rejection, Reply, Request};
 use postern_shared::witness::Witness;
 
-/// Longest message from a peer, in bytes: evidence with the longest revocation list (`postern-attestation` takes lists of
-/// 64 KiB), and everything else is far shorter.
-const MAX_MESSAGE: usize = 96 << 10;
+/// Longest message from a peer, in bytes: a signed epoch. Evidence with the longest revocation list (`postern-attestation`
+/// takes lists of 64 KiB) is shorter, and everything else far shorter.
+const MAX_MESSAGE: usize = MAX_SIGNED_EPOCH + 64;
 
 /// Bytes of settled pools that make a vault record; one pool may be longer by itself.
 const VAULT_SIZE: usize = 256 << 10;
@@ -71,25 +73,27 @@ impl Started {
         if self.watch.stale.is_some() {
             return Err(Rejection::Stale);
         }
+        let result = self.answer(request, platform, groups);
+        // Whatever made it so: what the members have decided on is in force.
+        while let Some(epoch) = self.session.decided_epoch().cloned() {
+            self.amend(epoch, platform, groups)?;
+        }
+        result
+    }
+
+    fn answer(
+        &mut self,
+        request: Request,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<Reply, Rejection> {
         match request {
             Request::Introduce(challenge) => {
                 let Session { admission, keys, .. } = &mut self.session;
                 let introduction = admission.introduce(&challenge, keys, platform)?;
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
-            Request::Amend(epoch) => {
-                if self.watch.has_bequeathed() {
-                    return Err(Rejection::HandedOver);
-                }
-                let before = (self.session.footing(), self.session.notes.is_acting());
-                let manifest = self.session.manifest.hash();
-                self.commit(Change::Amended(Box::new(epoch)), platform, groups)?;
-                if self.session.manifest.hash() != manifest {
-                    // It takes the end of the log back: it has to be handed over again.
-                    self.watch.take_back_end();
-                    self.amended(before, platform, groups)?;
-                }
-            }
+            Request::Amend(epoch) => self.on_epoch(epoch, platform, groups)?,
             Request::AwaitCut => self.await_cut(platform, groups)?,
             Request::HandOver(successor) => self.hand_over(&successor, platform, groups)?,
             Request::Attest(nonce) => {
@@ -105,10 +109,57 @@ impl Started {
                 self.act(Change::Without(members), platform, groups)?;
             }
             Request::Observe(event) => self.act(Change::Observed(event), platform, groups)?,
-            Request::Retry(pool) => self.act(Change::Retried(pool), platform, groups)?,
+            Request::GiveUp(subject) => self.act(Change::GivenUp(subject), platform, groups)?,
             _ => return Err(Rejection::StartedOtherwise),
         }
         Ok(Reply::Done)
+    }
+
+    /// Takes an epoch that wallets have signed.
+    fn on_epoch(
+        &mut self,
+        epoch: SignedEpoch,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        if self.session.knows(&epoch) || self.session.is_candidate(&epoch) {
+            return Ok(());
+        }
+        if self.watch.has_bequeathed() {
+            return Err(Rejection::HandedOver);
+        }
+        let mut manifest = self.session.check_epoch(&epoch);
+        if let (Err(Rejection::Behind(_)), Some(before)) = (&manifest, self.session.cut_goes_on_from(&epoch))
+        {
+            self.amend(before, platform, groups)?;
+            manifest = self.session.check_epoch(&epoch);
+        }
+        let manifest = manifest?;
+        if self.session.is_for_wallets_alone(&manifest) {
+            if !self.session.may_be_cut(&epoch) {
+                return Err(Rejection::VotedOtherwise);
+            }
+            return self.amend(epoch, platform, groups);
+        }
+        let head = self.journal.head();
+        self.commit(Change::Signed(Box::new(epoch)), platform, groups)?;
+        if self.journal.head() != head {
+            // It takes the end of the log back: it has to be handed over again.
+            self.watch.take_back_end();
+        }
+        Ok(())
+    }
+
+    fn amend(
+        &mut self,
+        epoch: SignedEpoch,
+        platform: &mut impl Platform,
+        groups: &mut Groups,
+    ) -> Result<(), Rejection> {
+        let before = (self.session.footing(), self.session.notes.is_acting());
+        self.commit(Change::Amended(Box::new(epoch)), platform, groups)?;
+        self.watch.take_back_end();
+        self.amended(before, platform, groups)
     }
 
     /// Applies a change, and seals it into the log if the state is another.
@@ -269,9 +320,14 @@ impl Started {
             PeerMessage::Envelope(envelope) if envelope.ciphertext.len() > MAX_BODY => {
                 Err(Rejection::TooLong)
             }
+            // Who waits to be let in may be waiting for just this: nobody lets in an enclave that goes by an old manifest.
+            PeerMessage::Broadcast(statement) if decides_an_epoch(&statement) => {
+                self.commit(Change::Heard(bytes), platform, groups)
+            }
             PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => {
                 self.act(Change::Heard(bytes), platform, groups)
             }
+            PeerMessage::Epoch(epoch) => self.on_epoch(*epoch, platform, groups),
             PeerMessage::Witness(message) => self.on_witness(*message, platform, groups),
         }
     }
@@ -352,6 +408,11 @@ impl Started {
         groups.record(record, along);
         Ok(())
     }
+}
+
+fn decides_an_epoch(statement: &Broadcast) -> bool {
+    let is_epoch = |said: Said| matches!(said.subject, Subject::Epoch(_));
+    statement.slot.step == Step::Decide && Said::of(statement).is_some_and(is_epoch)
 }
 
 /// Whether a message may do more than be answered.

@@ -67,7 +67,8 @@
 //! would prove to one.
 
 use crate::change::{Change, Genesis};
-use postern_shared::ids::{MemberId, Nonce};
+use postern_shared::agreement::Mark;
+use postern_shared::ids::{Address, MemberId, Nonce};
 use postern_shared::manifest::{Manifest, Quorum, Resumed};
 use postern_shared::message::Envelope;
 use postern_shared::record::{LogHead, LogId};
@@ -192,7 +193,7 @@ impl Notes {
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
             Change::Returned(incarnation, nonce) => self.begin_again(*incarnation, *nonce),
-            Change::Resumed => self.own.acting = true,
+            Change::Resumed(_) => self.own.acting = true,
             Change::Promised(signed) => {
                 let known = self.others.entry(signed.note.member);
                 let known = known.or_insert_with(|| Remembered::of(*signed));
@@ -400,6 +401,14 @@ impl Notes {
     }
 }
 
+/// Keeps the highest of each pool manager.
+pub(crate) fn raise(marks: &mut BTreeMap<Address, Mark>, mark: Mark) {
+    let contract = mark.pool.contract;
+    if marks.get(&contract).is_none_or(|known| known.pool.number < mark.pool.number) {
+        marks.insert(contract, mark);
+    }
+}
+
 /// What goes on: gone with the enclave's memory.
 #[derive(Default)]
 pub(crate) struct Watch {
@@ -429,6 +438,8 @@ struct InFlight {
 #[derive(Default)]
 struct Returning {
     answers: BTreeMap<MemberId, (Ballot, bool)>,
+    /// What those who have answered know of keys.
+    marks: BTreeMap<Address, Mark>,
     /// Whether nobody is asked, and only a cut lets it in.
     for_cut: bool,
 }
@@ -555,6 +566,18 @@ impl Watch {
         if let Some(returning) = &mut self.returning {
             returning.answers.insert(by, (ballot, acting));
         }
+    }
+
+    /// Who has answered knows of this pool that a key was adopted.
+    pub(crate) fn learn_mark(&mut self, mark: &Mark) {
+        if let Some(returning) = &mut self.returning {
+            raise(&mut returning.marks, mark.clone());
+        }
+    }
+
+    /// The highest of each pool manager.
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        self.returning.iter().flat_map(|returning| returning.marks.values().cloned()).collect()
     }
 
     /// Whether enough members have said that they know of nothing against the claim.

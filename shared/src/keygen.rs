@@ -4,9 +4,11 @@
 //! 1. signs a hash of its deal ([`Commit`]), so that nobody can choose a polynomial after seeing the others';
 //! 2. opens it ([`Deal`]): commitments, proof of possession, encrypted shares, the same bytes for everybody;
 //! 3. says whether all deals are good ([`Verdict`]); a refusal carries a proof that anybody can check;
-//! 4. confirms with its new share ([`Confirm`]). All n confirmations make the key; fewer make nothing;
-//! 5. signs the deposit with its share ([`PartialDeposit`]).
+//! 4. confirms with its new share ([`Confirm`]). All confirmations make a key; fewer make nothing;
+//! 5. signs the deposit with its share ([`PartialDeposit`]), once the members have agreed that this is the pool's key
+//!    (`crate::agreement`).
 
+use crate::agreement::Attempt;
 use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G1, G2, PublicKey, Scalar, Signature};
 use crate::codec;
 use crate::ethereum::{DepositMessage, Network, VALIDATOR_STAKE_GWEI};
@@ -42,8 +44,8 @@ pub struct KeygenTerms {
     pub operators: Vec<MemberId>,
     /// How many shares sign.
     pub threshold: u16,
-    /// Counts attempts after aborted ones, from 0.
-    pub attempt: u32,
+    /// The attempt at an agreement on the pool's key that this is.
+    pub attempt: Attempt,
 }
 
 /// The hash of the deal to come.

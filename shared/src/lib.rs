@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod agreement;
 pub mod bls;
 pub mod bytes;
 pub mod check;

@@ -2,6 +2,7 @@
 
 use crate::bytes::{byte_newtype, optional, variable};
 use crate::codec;
+use crate::epoch::SignedEpoch;
 use crate::hash::Transcriber;
 use crate::identity::{Identity, IdentitySignature};
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, Nonce};
@@ -28,6 +29,8 @@ pub enum PeerMessage {
     Envelope(Envelope),
     /// Where logs stand.
     Witness(Box<WitnessMessage>),
+    /// An epoch to be agreed on: what wallets have signed proves itself.
+    Epoch(Box<SignedEpoch>),
 }
 
 /// Asks a peer for evidence. A new one replaces what was asked before.
@@ -108,6 +111,16 @@ pub enum Step {
     Authorise,
     /// Upgrade: an enclave gives its successor the key to its log.
     HandOver,
+    /// Agreement: what to vote for.
+    Propose,
+    /// Agreement: what a member wants.
+    Vote,
+    /// Agreement: what a quorum wants.
+    Adopt,
+    /// Agreement: a member leaves an attempt.
+    Quit,
+    /// Agreement: what a quorum has adopted.
+    Decide,
 }
 
 /// Where a broadcast belongs. An honest enclave fills each slot once; two different fillings prove that it cheated.
@@ -172,6 +185,13 @@ pub struct EnvelopeHeader {
     pub to: MemberId,
 }
 
+impl Step {
+    /// Whether it is one of an agreement (`crate::agreement`), which all ceremonies have in common.
+    pub fn is_of_an_agreement(self) -> bool {
+        matches!(self, Self::Propose | Self::Vote | Self::Adopt | Self::Quit | Self::Decide)
+    }
+}
+
 impl Slot {
     /// The one slot of a member at a step that has no items.
     pub fn of(ceremony: CeremonyId, from: MemberId, step: Step) -> Self {
@@ -189,7 +209,7 @@ impl PeerMessage {
             Self::Envelope(envelope) => Some(envelope.header.slot.from),
             Self::Witness(message) => Some(message.from),
             // Hosts give each other statements that their speakers' own hosts withhold.
-            Self::Broadcast(_) => None,
+            Self::Broadcast(_) | Self::Epoch(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! keep two notes of each member: the highest ballot that has asked to act, and the newest place at which one acted.
 //! They prove with them what they say of it. See `postern-enclave`'s `witness` for the rules and the argument.
 
+use crate::agreement::Mark;
 use crate::codec;
 use crate::hash::Transcriber;
 use crate::identity::{Identity, IdentitySignature};
@@ -150,6 +151,8 @@ pub struct Known {
     pub by: SignedNote,
     /// Of all members that it knows of, as it was before this claim.
     pub memories: Vec<Memory>,
+    /// Of each pool manager, the pool with the highest number of which it knows that a key was adopted.
+    pub adopted: Vec<Mark>,
 }
 
 /// Something said about logs, from one enclave to one or all.

@@ -121,7 +121,7 @@ fn the_longest_claims_and_answers_are_heard() {
     let memories = vec![Memory { promised: signed, accepted: Some(signed) }; MAX_MEMBERS];
     let said = [
         Witness::Return(claim(ballot, &ends)),
-        Witness::Known(Known { claim: signed.note, in_force, by: signed, memories }),
+        Witness::Known(Known { claim: signed.note, in_force, by: signed, memories, adopted: vec![] }),
         Witness::Advance(Advance { note: signed, in_force, ballots: vec![(member, ballot); MAX_MEMBERS] }),
         Witness::Noted(Noted { note: signed.note, in_force, by: signed, later: vec![signed; MAX_MEMBERS] }),
     ];

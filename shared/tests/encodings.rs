@@ -3,6 +3,7 @@
 mod arbitrary;
 
 use arbitrary::any_value;
+use postern_shared::agreement::Attempt;
 use postern_shared::bls::{DleqProof, G1, PublicKey, Scalar, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
@@ -299,7 +300,7 @@ fn what_members_remember_for_each_other_is_encoded_and_signed_as_before() {
             "849343a34dc2cf500ff303793c59deb771e96f2bc38ac258cf873c02b9425159",
         ),
         (
-            Witness::Known(Known { claim: note, in_force, by, memories }),
+            Witness::Known(Known { claim: note, in_force, by, memories, adopted: vec![] }),
             "07802303300c8830167445b1b5d3adc0bc0a8ab881b883db4fff83a885070545",
         ),
         (Witness::Refused(signed), "581aea7c51faae1e75f23cf5b51eff7c008f3a06cfe5ff679ee2e47776c93ad0"),
@@ -405,7 +406,7 @@ mod fixed {
             request: DepositRequest { source: SOURCE, pool: POOL, withdrawal_credentials },
             operators: [1, 2, 200].map(MemberId).to_vec(),
             threshold: 2,
-            attempt: 0,
+            attempt: Attempt { generation: 1, number: 2 },
         }
     }
 

@@ -6,6 +6,7 @@ use postern_enclave::coins::Coins;
 use postern_enclave::core::Core;
 use postern_enclave::keys::IdentityKeys;
 use postern_enclave::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+use postern_shared::agreement::{Said, Subject};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
@@ -321,11 +322,31 @@ impl Cluster {
         })
     }
 
-    /// All wallets sign a next epoch, and all hosts tell their enclaves.
+    /// All wallets sign a next epoch, all hosts tell their enclaves, and these agree on it. What else is on its way waits.
     pub fn amend(&mut self, next: &Manifest) {
         let epoch = self.sign(next);
         for id in self.ids() {
             assert_eq!(self.ask(id, Request::Amend(epoch.clone())), Reply::Done, "{id}");
+        }
+        self.deliver_only(|packet| match codec::decode(&packet.bytes) {
+            Ok(PeerMessage::Witness(_) | PeerMessage::Epoch(_)) => true,
+            Ok(PeerMessage::Broadcast(statement)) => {
+                Said::of(&statement).is_some_and(|said| matches!(said.subject, Subject::Epoch(_)))
+            }
+            _ => false,
+        });
+    }
+
+    /// Delivers these and what comes of them; what else is on its way waits.
+    pub fn deliver_only(&mut self, passes: impl Fn(&Packet) -> bool) {
+        let mut idle = 0;
+        while idle <= self.packets.iter().filter(|packet| passes(packet)).count()
+            && let Some(position) = self.packets.iter().position(&passes)
+        {
+            let packet = self.packets.remove(position).expect("it is there");
+            let waits =
+                matches!(self.deliver(packet), Reply::Rejected(rejection) if rejection.is_transient());
+            idle = if waits { idle + 1 } else { 0 };
         }
     }
 

@@ -151,6 +151,7 @@ impl Demo {
                 Artifact::Transcript(transcript) => kind(&transcript).to_owned(),
                 Artifact::Deposit { pool, .. } => format!("deposit of pool {}", pool.number),
                 Artifact::Exit { pool, .. } => format!("exit of pool {}", pool.number),
+                Artifact::Fork(_) => "fork".to_owned(),
             })
             .collect();
         results.sort();

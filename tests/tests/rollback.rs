@@ -1,5 +1,6 @@
 //! Old state is noticed, whoever gives it back (invariant I7), and nothing leaves before others remember what it came of.
 
+use postern_shared::agreement::Subject;
 use postern_shared::codec;
 use postern_shared::ids::{MemberId, Nonce, PoolId};
 use postern_shared::message::PeerMessage;
@@ -64,7 +65,9 @@ fn every_earlier_state_is_found_to_be_old() {
         assert!(Standing::Stale(stale).to_string().contains("OLD STATE"), "in words too");
         let said = &cluster.node(MemberId(1)).notices[before..];
         assert!(said.iter().any(|notice| matches!(notice, Notice::StalePeer(_))), "its peers say so too");
-        for request in [Request::Observe(deposit_requested(2)), Request::Tick, Request::Retry(POOL)] {
+        for request in
+            [Request::Observe(deposit_requested(2)), Request::Tick, Request::GiveUp(Subject::Key(POOL))]
+        {
             assert_eq!(cluster.ask(OWN, request), Reply::Rejected(Rejection::Stale));
         }
         assert!(!cluster.packets.iter().any(|packet| packet.from == OWN && says_something(packet)));
@@ -274,7 +277,7 @@ fn a_peer_that_lies_about_a_log_proves_nothing() {
     let by: SignedNote = keys.sign_note(dao, by);
     for lie in [keys.sign_note(dao, forged), stretched, claim] {
         let memories = vec![Memory { promised: lie, accepted: Some(lie) }];
-        let witness = Witness::Known(Known { claim: claim.note, in_force, by, memories });
+        let witness = Witness::Known(Known { claim: claim.note, in_force, by, memories, adopted: vec![] });
         for witness in [witness, Witness::Refused(lie)] {
             let message = keys.sign_witness(dao, witness);
             let bytes = codec::encode(&PeerMessage::Witness(Box::new(message)));

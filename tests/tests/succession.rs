@@ -1,5 +1,6 @@
 //! How an enclave ends: newer code takes its state over, or the DAO gives its machine up. There are never two owners.
 
+use postern_shared::agreement::Subject;
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::{Measurement, MemberId, Nonce};
@@ -144,7 +145,9 @@ fn newer_code_goes_on_where_the_old_has_ended() {
     assert_eq!(cluster.exits(pool(1)).len(), 1);
     // The old one answers for nothing any more.
     let mut old = old;
-    for request in [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::Retry(pool(1))] {
+    for request in
+        [exit(1), Request::Tick, Request::Observe(deposit(2)), Request::GiveUp(Subject::Key(pool(1)))]
+    {
         let Response { reply, outputs, .. } = old.handle(request.clone());
         let refused = reply == Reply::Rejected(Rejection::HandedOver) || request == Request::Tick;
         assert!(refused, "{request:?}: {reply:?}");

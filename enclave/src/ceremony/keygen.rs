@@ -7,7 +7,8 @@
 //! | Committing | all n commits are in | own deal (said before anybody may know it: never) |
 //! | Dealing | all n deals are in | a verdict: accept these deals, or a proof against somebody |
 //! | Judging | all n verdicts accept the same deals | a confirmation with the new share |
-//! | Confirming | all n confirmations hold | a partial signature over the deposit; the key now counts |
+//! | Confirming | all n confirmations hold | nothing: there is a key |
+//! | Made | the members have agreed that it is the pool's (`agreement`) | a partial signature over the deposit |
 //! | Signing | t partial signatures hold | the signed deposit and the transcript |
 //!
 //! A fault that is proved before the own verdict aborts the ceremony, and the verdict tells the others; so does a verdict
@@ -80,6 +81,7 @@ enum SavedPhase {
     Dealing,
     Judging,
     Confirming,
+    Made,
     Signing,
     Done,
     Aborted,
@@ -140,6 +142,7 @@ enum Phase {
     Dealing,
     Judging(Judged),
     Confirming(Judged),
+    Made(ValidatorKey),
     Signing(ValidatorKey),
     Done(ValidatorKey),
     Aborted,
@@ -183,6 +186,7 @@ impl Keygen {
             Phase::Dealing => SavedPhase::Dealing,
             Phase::Judging(_) => SavedPhase::Judging,
             Phase::Confirming(_) => SavedPhase::Confirming,
+            Phase::Made(_) => SavedPhase::Made,
             Phase::Signing(_) => SavedPhase::Signing,
             Phase::Done(_) => SavedPhase::Done,
             Phase::Aborted => SavedPhase::Aborted,
@@ -230,6 +234,7 @@ impl Keygen {
             SavedPhase::Dealing => Phase::Dealing,
             SavedPhase::Judging => Phase::Judging(judged()?),
             SavedPhase::Confirming => Phase::Confirming(judged()?),
+            SavedPhase::Made => Phase::Made(judged()?.key),
             SavedPhase::Signing => Phase::Signing(judged()?.key),
             SavedPhase::Done => Phase::Done(judged()?.key),
             SavedPhase::Aborted => Phase::Aborted,
@@ -256,7 +261,15 @@ impl Keygen {
         &self.terms
     }
 
-    /// The key, once all operators have confirmed it.
+    /// The key that this run has made, whether or not it counts.
+    pub(crate) fn made(&self) -> Option<&KeygenCertificate> {
+        match &self.phase {
+            Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => Some(&key.certificate),
+            _ => None,
+        }
+    }
+
+    /// The key, once all operators have confirmed it and the members have agreed on it.
     pub fn key(&self) -> Option<&ValidatorKey> {
         match &self.phase {
             Phase::Signing(key) | Phase::Done(key) => Some(key),
@@ -264,10 +277,14 @@ impl Keygen {
         }
     }
 
-    /// Whether this run can't end well any more, or hangs on a proved cheat. A verdict that accuses somebody is never
-    /// followed by an acceptance of the same speaker, whether or not it is proved.
-    pub fn is_retryable(&self) -> bool {
-        self.key().is_none() && (self.fault.is_some() || !self.accusers.is_empty())
+    /// Whether nothing can come of it any more.
+    pub(crate) fn is_aborted(&self) -> bool {
+        matches!(self.phase, Phase::Aborted)
+    }
+
+    /// Who has cheated in it.
+    pub(crate) fn convicted(&self) -> impl Iterator<Item = MemberId> {
+        self.convicted.iter().copied()
     }
 
     /// Whether this enclave has said what depends on what it has heard. Of such a run it may not forget what it has heard, as
@@ -276,10 +293,9 @@ impl Keygen {
         self.statements.get(Step::Verdict, own, 0).is_some()
     }
 
-    /// Whether this enclave has said its confirmation: then others may have a key by this run, and it must not help to
-    /// make another without them.
+    /// Whether this enclave has said its confirmation, or an observer could: then others may decide on the key of this run.
     pub(crate) fn has_confirmed(&self) -> bool {
-        matches!(self.phase, Phase::Confirming(_) | Phase::Signing(_) | Phase::Done(_))
+        matches!(self.phase, Phase::Confirming(_) | Phase::Made(_) | Phase::Signing(_) | Phase::Done(_))
     }
 
     pub(crate) fn roster(&self) -> &Roster {
@@ -353,7 +369,7 @@ impl Keygen {
             Phase::Judging(_) => Step::Verdict,
             Phase::Confirming(_) => Step::Confirm,
             Phase::Signing(_) => Step::Deposit,
-            Phase::Done(_) | Phase::Aborted => return,
+            Phase::Made(_) | Phase::Done(_) | Phase::Aborted => return,
         };
         report_missing(&self.label, &self.statements, step, &self.terms.operators, effects);
         let accusations = self
@@ -424,9 +440,9 @@ impl Keygen {
                 Phase::Committing => self.open(me, effects),
                 Phase::Dealing => self.judge(me, setting, effects),
                 Phase::Judging(_) => self.confirm(me, setting, effects),
-                Phase::Confirming(_) => self.complete(me, setting, effects),
+                Phase::Confirming(_) => self.complete(setting, effects),
                 Phase::Signing(_) => self.sign(setting, effects),
-                Phase::Done(_) | Phase::Aborted => false,
+                Phase::Made(_) | Phase::Done(_) | Phase::Aborted => false,
             };
             if !moved {
                 return;
@@ -536,7 +552,7 @@ impl Keygen {
     fn partial_holds(&self, statement: &Broadcast) -> Option<bool> {
         let key = match &self.phase {
             Phase::Confirming(judged) => &judged.key,
-            Phase::Signing(key) | Phase::Done(key) => key,
+            Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => key,
             _ => return None,
         };
         let (certificate, share) = (&key.certificate, key.polynomial.evaluate(statement.slot.from));
@@ -577,8 +593,8 @@ impl Keygen {
         true
     }
 
-    /// Confirming → Signing, when all confirmations hold: from here on the key counts.
-    fn complete(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) -> bool {
+    /// Confirming → Made, when all confirmations hold.
+    fn complete(&mut self, setting: &Setting<'_>, effects: &mut Effects) -> bool {
         if !matches!(self.phase, Phase::Confirming(_)) {
             return false;
         }
@@ -592,14 +608,25 @@ impl Keygen {
         let Phase::Confirming(judged) = std::mem::replace(&mut self.phase, Phase::Aborted) else {
             return false;
         };
-        let hashed = self.terms.deposit_hash(judged.key.certificate.pubkey());
-        let partial = judged.key.share.as_ref().map(|share| hashed * share);
-        self.phase = Phase::Signing(judged.key);
+        self.phase = Phase::Made(judged.key);
+        true
+    }
+
+    /// Made → Signing, when the members have agreed that this is the pool's key: from here on it counts.
+    pub(crate) fn count(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+        if !matches!(self.phase, Phase::Made(_)) {
+            return;
+        }
+        let Phase::Made(key) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return };
+        effects.change();
+        let hashed = self.terms.deposit_hash(key.certificate.pubkey());
+        let partial = key.share.as_ref().map(|share| hashed * share);
+        self.phase = Phase::Signing(key);
         if let Some(partial) = partial {
             let deposit = PartialDeposit { partial: partial.encode() };
             self.say(me.state(self.label.ceremony, Step::Deposit, 0, &deposit), effects);
         }
-        true
+        self.advance(me, setting, effects);
     }
 
     /// Signing → Done, with the first t good partial signatures.

@@ -3,6 +3,7 @@
 
 use super::results::write_whole;
 use super::{DaemonError, RETRY, Shared, credentials};
+use postern_shared::agreement::{Attempt, Subject};
 use postern_shared::ids::{MemberId, Nonce};
 use postern_shared::wire::{Reply, Request};
 use std::collections::BTreeMap;
@@ -25,8 +26,8 @@ pub(super) async fn attest(shared: Arc<Shared>) -> DaemonError {
         }
         let pause = match renew(&shared).await {
             Ok(()) => shared.reattest,
-            Err(Attempt::Final(error)) => return error,
-            Err(Attempt::Again(reason)) => {
+            Err(Failed::Final(error)) => return error,
+            Err(Failed::Again(reason)) => {
                 tracing::warn!(reason, "no fresh evidence; trying again");
                 RETRY.max(shared.tick)
             }
@@ -39,31 +40,34 @@ pub(super) async fn attest(shared: Arc<Shared>) -> DaemonError {
 }
 
 /// Why there is no fresh evidence.
-enum Attempt {
+enum Failed {
     Again(String),
     Final(DaemonError),
 }
 
-async fn renew(shared: &Shared) -> Result<(), Attempt> {
+async fn renew(shared: &Shared) -> Result<(), Failed> {
     let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| Attempt::Again(error.to_string()))?;
+    getrandom::fill(&mut nonce).map_err(|error| Failed::Again(error.to_string()))?;
     let requests = [Request::Reattest(None), Request::Attest(Nonce(nonce))];
     let replies = shared.enclave.ask_all(&requests).await.map_err(|error| {
         if error.is_lasting() {
-            Attempt::Final(DaemonError::Enclave(error))
+            Failed::Final(DaemonError::Enclave(error))
         } else {
-            Attempt::Again(error.to_string())
+            Failed::Again(error.to_string())
         }
     })?;
     let Some(Reply::Attestation(attestation)) = replies.last() else {
-        return Err(Attempt::Again("the enclave gives no evidence".to_owned()));
+        return Err(Failed::Again("the enclave gives no evidence".to_owned()));
     };
     let path = shared.data_dir.join(EVIDENCE_FILE);
     serde_json::to_vec_pretty(attestation)
         .map_err(std::io::Error::from)
         .and_then(|text| write_whole(&path, &text))
-        .map_err(|error| Attempt::Again(format!("{}: {error}", path.display())))
+        .map_err(|error| Failed::Again(format!("{}: {error}", path.display())))
 }
+
+/// Most doublings of the patience with a decision.
+const MAX_DOUBLINGS: u32 = 6;
 
 /// Since when members have been away, by this host's clock. Only progress hangs on it, never safety: the enclave leaves
 /// out nobody whom it has admitted, and goes on only with enough others.
@@ -71,6 +75,40 @@ async fn renew(shared: &Shared) -> Result<(), Attempt> {
 pub(super) struct Attendance {
     since: BTreeMap<MemberId, Instant>,
     told: Vec<MemberId>,
+    deciding: Deciding,
+}
+
+/// Since when the enclave has been in its attempts at decisions.
+#[derive(Default)]
+struct Deciding {
+    since: BTreeMap<Subject, (Attempt, Instant)>,
+}
+
+impl Deciding {
+    /// Those that take too long. The patience doubles with each attempt, so that one is long enough in the end, however slow
+    /// the members are.
+    fn overdue(
+        &mut self,
+        undecided: &[(Subject, Attempt)],
+        now: Instant,
+        patience: Duration,
+    ) -> Vec<Subject> {
+        let earlier = std::mem::take(&mut self.since);
+        for (subject, attempt) in undecided {
+            let known = earlier.get(subject).filter(|(known, _)| known == attempt);
+            self.since.insert(*subject, known.copied().unwrap_or((*attempt, now)));
+        }
+        let overdue = self.since.iter_mut().filter(|(_, (attempt, since))| {
+            let patience = patience.saturating_mul(1 << attempt.number.min(MAX_DOUBLINGS));
+            now.saturating_duration_since(*since) >= patience
+        });
+        overdue
+            .map(|(subject, (_, since))| {
+                *since = now;
+                *subject
+            })
+            .collect()
+    }
 }
 
 impl Attendance {
@@ -80,6 +118,14 @@ impl Attendance {
         let members = shared.manifest.members.iter().map(|member| member.id);
         let absent = members.filter(|member| !status.admitted.contains(member));
         let away = self.away(absent, Instant::now(), shared.patience);
+        for subject in self.deciding.overdue(&status.undecided, Instant::now(), shared.patience) {
+            tracing::warn!(?subject, "no decision yet: this host wants another attempt");
+            match shared.enclave.ask(&Request::GiveUp(subject)).await {
+                Ok(_) => {}
+                Err(error) if error.is_lasting() => return Err(DaemonError::Enclave(error)),
+                Err(error) => tracing::debug!(%error, "the enclave can't be told"),
+            }
+        }
         if away.is_empty() && self.told.is_empty() {
             return Ok(());
         }
@@ -111,6 +157,24 @@ impl Attendance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_that_takes_too_long_is_left_and_the_next_may_take_twice_as_long() {
+        let (start, patience) = (Instant::now(), Duration::from_secs(10));
+        let subject = Subject::Epoch(postern_shared::ids::ManifestHash([1; 32]));
+        let mut deciding = Deciding::default();
+        let mut look = |number: Option<u32>, seconds| {
+            let undecided: Vec<_> =
+                number.map(|number| (subject, Attempt { generation: 1, number })).into_iter().collect();
+            !deciding.overdue(&undecided, start + Duration::from_secs(seconds), patience).is_empty()
+        };
+        assert!(!look(Some(0), 0) && !look(Some(0), 9));
+        assert!(look(Some(0), 10));
+        assert!(!look(Some(0), 11), "it was said, and is said again when as much time has passed");
+        assert!(look(Some(0), 20));
+        assert!(!look(Some(1), 21) && !look(Some(1), 40) && look(Some(1), 41));
+        assert!(!look(None, 42) && !look(Some(0), 100) && look(Some(0), 110), "another decision");
+    }
 
     #[test]
     fn only_who_is_away_all_the_time_is_gone_on_without() {

@@ -200,12 +200,25 @@ async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the manifest's epochs can't be read"),
         }
+        hand_in_next(&shared).await;
         if awaits_cut(&shared.data_dir)
             && let Ok(Reply::Rejected(rejection)) = shared.enclave.ask(&Request::AwaitCut).await
         {
             tracing::warn!(%rejection, "the enclave does not wait for a cut");
         }
         tokio::time::sleep(RETRY * 4).await;
+    }
+}
+
+/// Hands the enclave the epoch after the one that it goes by, if there is one: it takes them one after the other, as the
+/// members agree on them.
+async fn hand_in_next(shared: &Shared) {
+    let Ok(status) = shared.enclave.status().await else { return };
+    let known = status.epoch.saturating_sub(shared.first.epoch);
+    let next = usize::try_from(known).ok().and_then(|known| shared.epochs.get(known));
+    let Some(next) = next else { return };
+    if let Ok(Reply::Rejected(rejection)) = shared.enclave.ask(&Request::Amend(next.clone())).await {
+        tracing::warn!(%rejection, "the enclave refuses an epoch of the manifest");
     }
 }
 

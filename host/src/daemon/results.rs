@@ -4,8 +4,11 @@ use super::{DaemonError, RETRY, Shared};
 use crate::chain::execution::{Execution, PoolStatus as OnChain};
 use crate::chain::transactions::{TransactionError, TransactionState, Transactions};
 use crate::store::{StoreError, StoredArtifact};
+use postern_shared::agreement::Fork;
+use postern_shared::codec;
 use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
 use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::message::Broadcast;
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::Artifact;
 use std::io::Write;
@@ -60,7 +63,24 @@ async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonErro
             shared.store.change_pool(*pool, |status| status.exit = Some(*exit))?;
             post(shared, *pool, exit).await
         }
+        Artifact::Fork(fork) => report(shared, fork),
     }
+}
+
+/// Writes down which wallets have signed two epochs in one's place, with the epochs that prove it.
+fn report(shared: &Shared, fork: &Fork) -> Result<bool, DaemonError> {
+    let name = Broadcast::digest_of(&codec::encode(fork)).to_string();
+    let path = shared.data_dir.join("forks").join(format!("{name}.json"));
+    let written = serde_json::to_string_pretty(fork)
+        .map_err(std::io::Error::from)
+        .and_then(|text| write_whole(&path, text.as_bytes()));
+    if let Err(error) = written {
+        tracing::error!(path = %path.display(), %error, "the proof of a fork can't be written; trying again");
+        return Ok(false);
+    }
+    let culprits = fork.culprits();
+    tracing::error!(?culprits, path = %path.display(), "members have signed two epochs in one's place");
+    Ok(true)
 }
 
 /// Writes a transcript where people find it.

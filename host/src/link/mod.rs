@@ -253,6 +253,10 @@ impl Enclave {
         for epoch in epochs {
             let reply = connection.call(&Request::Amend(epoch)).await.map_err(link)?.reply;
             if let Reply::Rejected(rejection) = reply {
+                // The members have not agreed yet on one before it.
+                if matches!(rejection, Rejection::Behind(_)) {
+                    break;
+                }
                 // It goes on by the manifest that it knows; its peers go on without it.
                 tracing::error!(%rejection, "the enclave refuses an epoch of the manifest");
                 break;

@@ -104,6 +104,7 @@ fn status(key: u8) -> Box<Status> {
         incarnation: 0,
         head: LogHead::START,
         waiting: None,
+        undecided: Vec::new(),
     })
 }
 

@@ -231,6 +231,9 @@ impl News {
             Notice::Withheld(member) => tracing::warn!(
                 %member, "a secret was withheld: the manifest has declared the enclave dead that it was sealed to"
             ),
+            Notice::TwoFaced(member) => {
+                tracing::error!(%member, "a member has said two things in one place of an agreement");
+            }
             Notice::Admitted(member) => tracing::info!(%member, "admitted"),
             Notice::Refused(RefusedMember { member, checks, cut_off }) => {
                 let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
@@ -299,7 +302,7 @@ impl Worth {
         match codec::decode(message) {
             Ok(PeerMessage::Evidence(_)) => Self::Evidence,
             Ok(PeerMessage::Challenge(_)) => Self::Challenge,
-            Ok(PeerMessage::Broadcast(_)) => Self::Replaceable,
+            Ok(PeerMessage::Broadcast(_) | PeerMessage::Epoch(_)) => Self::Replaceable,
             Ok(PeerMessage::Envelope(_) | PeerMessage::Witness(_)) | Err(_) => Self::Once,
         }
     }

@@ -22,6 +22,7 @@ pub use cut::{CutError, Waiting, cut};
 pub use message::EpochMessage;
 pub use wallet::{SignatureFault, WalletSignatureBytes, recover};
 
+use crate::agreement::Voters;
 use crate::bytes::variable;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Address, ManifestHash, MemberId};
@@ -288,6 +289,17 @@ pub fn pool_managers(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Add
         Ok(manifest)
     })?;
     Ok(managers)
+}
+
+/// Who has voted in agreements, by the manifests of a chain that begins with `start`.
+pub fn voters(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Voters>, ChainError> {
+    let mut manifests = alloc::vec![start.clone()];
+    epochs.iter().try_fold(start.clone(), |manifest, next| {
+        let manifest = next_of(&manifest, next)?;
+        manifests.push(manifest.clone());
+        Ok(manifest)
+    })?;
+    Ok(Voters::of_all(manifests.iter()))
 }
 
 fn next_of(manifest: &Manifest, next: &SignedEpoch) -> Result<Manifest, ChainError> {

@@ -13,6 +13,7 @@ mod hello;
 pub use frame::{FrameDecoder, FrameError, MAX_FRAME, MAX_WRITE, encode_frame};
 pub use hello::{Hello, HelloError, PROTOCOL_VERSION};
 
+use crate::agreement::{Attempt, Fork, Subject};
 use crate::bytes::variable;
 use crate::check::Check;
 use crate::epoch::{SignedEpoch, Waiting};
@@ -49,8 +50,8 @@ pub enum Request {
     Deliver(#[serde(with = "variable")] Vec<u8>),
     /// Some time has passed: ask again for what is missing.
     Tick,
-    /// Make a new attempt at a pool's keygen after one that was aborted.
-    Retry(PoolId),
+    /// Leave the attempt at this decision: it takes too long.
+    GiveUp(Subject),
     /// Take no part until an epoch makes a cut: its list must name the copy that [`Status::waiting`] then shows.
     AwaitCut,
     /// Repeat every output that was not acknowledged.
@@ -144,6 +145,9 @@ pub enum Reply {
     Introduction(Box<Introduction>),
 }
 
+/// Most decisions that a status lists.
+pub const MAX_UNDECIDED: usize = 256;
+
 /// Where an enclave stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -167,6 +171,8 @@ pub struct Status {
     pub head: LogHead,
     /// While it waits for a cut: what that must say of it (`postern_shared::manifest::Cut`).
     pub waiting: Option<Box<Waiting>>,
+    /// What is to be decided, and the attempt at it that this enclave is in: the first [`MAX_UNDECIDED`].
+    pub undecided: Vec<(Subject, Attempt)>,
 }
 
 /// Whether an enclave takes part in what the DAO does.
@@ -345,6 +351,8 @@ pub enum Artifact {
         /// To post.
         exit: SignedVoluntaryExit,
     },
+    /// Wallets that have signed two epochs in one's place.
+    Fork(Box<Fork>),
 }
 
 /// Which protocol a ceremony runs.
@@ -419,6 +427,8 @@ pub enum Notice {
     StalePeer(StaleLog),
     /// A secret for this member's enclave was withheld: the manifest has declared that enclave dead.
     Withheld(MemberId),
+    /// A member has said two things in one place of an agreement.
+    TwoFaced(MemberId),
 }
 
 /// Why a request was refused.
@@ -492,9 +502,9 @@ pub enum Rejection {
     /// would hold up the events behind this one.
     #[error("the event is of contract {0}, which no epoch so far names as pool manager")]
     OtherContract(Address),
-    /// There is no aborted ceremony to retry.
-    #[error("nothing to retry")]
-    NothingToRetry,
+    /// There is no attempt to leave: nothing is to be decided, or it is decided, or this enclave may not say so (yet).
+    #[error("there is no attempt to leave")]
+    NothingToLeave,
     /// Sealed state that can't be restored; what was given of it is forgotten.
     #[error(transparent)]
     Sealed(SealedError),
@@ -516,6 +526,9 @@ pub enum Rejection {
     /// Not the manifest's next epoch, or not signed by a quorum.
     #[error("the epoch does not follow on the manifest, or is not signed by a quorum of its members")]
     InvalidEpoch,
+    /// A cut in the place of an epoch that this enclave has voted for, which may be in force.
+    #[error("this enclave has voted for another epoch in its place: make the cut on top of that one")]
+    VotedOtherwise,
     /// An epoch with new members: they would need shares.
     #[error("members can't join yet: nothing would give them shares")]
     NewMembers,

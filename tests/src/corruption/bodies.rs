@@ -2,9 +2,11 @@
 
 use super::{Corrupt, Scene};
 use crate::attack;
+use fastrand::Rng;
+use postern_shared::agreement::{Adopted, Choice, Content, Proposal, Said};
 use postern_shared::bls::{G1, G2, PublicKey, Scalar, Signature};
 use postern_shared::codec;
-use postern_shared::ids::Digest;
+use postern_shared::ids::{Digest, MemberId};
 use postern_shared::keygen::Deal;
 use postern_shared::message::{Broadcast, Slot, Step};
 use postern_shared::presign::Split;
@@ -153,4 +155,47 @@ fn point(rng: &mut fastrand::Rng) -> PublicKey {
 
 pub(super) fn signature(rng: &mut fastrand::Rng) -> Signature {
     (G2::generator() * &Scalar::from_u64(rng.u64(1..))).encode()
+}
+
+/// Something else in an agreement, of the same kind.
+pub(super) fn distort_said(mut said: Said, scene: &Scene<'_>, rng: &mut Rng) -> Option<Said> {
+    // What others have said of the same decision: choices, and proofs of them.
+    let others: Vec<Said> = scene.heard.values().filter_map(Said::of).collect();
+    let like = |other: &&Said| other.subject == said.subject;
+    let of_subject: Vec<&Said> = others.iter().filter(like).collect();
+    let choices = of_subject.iter().filter_map(|other| match &other.content {
+        Content::Vote(choice) | Content::Adopt(choice) => Some(*choice),
+        _ => None,
+    });
+    let choices: Vec<Choice> = choices.collect();
+    let choice = rng.choice(choices).unwrap_or(Choice { value: digest(rng), origin: said.attempt });
+    match &mut said.content {
+        Content::Vote(other) | Content::Adopt(other) => {
+            *other =
+                if *other != choice && rng.bool() { choice } else { Choice { value: digest(rng), ..*other } };
+        }
+        Content::Quit(adopted) => {
+            let votes = of_subject.iter().filter_map(|other| match &other.content {
+                Content::Quit(Some(adopted)) => Some(adopted.votes.clone()),
+                _ => None,
+            });
+            let votes = rng.choice(votes.collect::<Vec<_>>()).unwrap_or_default();
+            *adopted = match adopted.take() {
+                Some(_) if rng.bool() => None,
+                _ => Some(Adopted { attempt: said.attempt, choice, votes }),
+            };
+        }
+        Content::Propose(propose) => match &mut propose.proposal {
+            _ if rng.u8(..4) == 0 => drop(propose.quits.pop()),
+            Proposal::Run(run) if rng.bool() => drop(run.operators.pop()),
+            Proposal::Run(run) => run.operators.push(MemberId(rng.u16(..9))),
+            proposal => *proposal = Proposal::Again(choice),
+        },
+        Content::Decide(decision, _) => match rng.u8(..3) {
+            0 => decision.choice.value = digest(rng),
+            1 => drop(decision.adopts.pop()),
+            _ => decision.adopts.iter_mut().for_each(|(member, _)| *member = MemberId(rng.u16(..9))),
+        },
+    }
+    Some(said)
 }

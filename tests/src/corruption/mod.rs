@@ -10,7 +10,7 @@ pub mod disclosed;
 
 use crate::attack;
 use crate::cluster::{Cluster, Node, pool};
-use bodies::{digest, distort_deal, distort_split, signature};
+use bodies::{digest, distort_deal, distort_said, distort_split, signature};
 use complaints::{complaint, complaint_about_split};
 use fastrand::Rng;
 use postern_enclave::coins::Coins;
@@ -228,6 +228,9 @@ impl Liar {
                 liar.restate(honest, &request)
             }
             Step::Authorise => liar.restate(honest, &Authorise { request: digest(rng) }),
+            Step::Propose | Step::Vote | Step::Adopt | Step::Quit | Step::Decide => {
+                liar.restate(honest, &distort_said(codec::decode(body).ok()?, scene, rng)?)
+            }
             // Not a statement of any ceremony.
             Step::HandOver => return None,
         })

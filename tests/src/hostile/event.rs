@@ -102,6 +102,20 @@ pub enum Event {
         /// Without whom.
         away: Vec<MemberId>,
     },
+    /// A host is impatient: its enclave shall leave all attempts at decisions that it is in.
+    GiveUp(MemberId),
+    /// The DAO signs the next epoch; if some wallets sign twice, another in its place, too.
+    Sign {
+        /// Whether they do.
+        twice: bool,
+    },
+    /// A host gets an epoch that was signed, and hands it to its enclave.
+    Land {
+        /// Whose.
+        member: MemberId,
+        /// Which of all that were signed.
+        pick: u16,
+    },
     /// A host wants its enclave to ask for evidence again.
     Reattest {
         /// Whose.

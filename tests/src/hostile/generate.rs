@@ -106,6 +106,10 @@ impl Hosts {
                 let away = (1..=self.members).map(MemberId).filter(|_| self.rng.u8(..3) == 0).collect();
                 Event::GoOnWithout { member: self.member(), away }
             }
+            // Seldom, or nothing is ever decided.
+            290..296 => Event::GiveUp(self.member()),
+            296 => Event::Sign { twice: self.rng.bool() },
+            297..300 => Event::Land { member: self.member(), pick: self.rng.u16(..) },
             300..305 => match (self.member(), self.rng.u8(..3)) {
                 (member, 0) => Event::Reattest { member, about: None },
                 (member, 1) => Event::Reattest { member, about: Some(self.member()) },

@@ -8,7 +8,8 @@ use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::identity::Identity;
-use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
+use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, Slot};
 use postern_shared::record::{RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Transcript};
@@ -115,6 +116,8 @@ pub(super) struct Watch {
     measured: BTreeMap<MemberId, usize>,
     sizes: Sizes,
     keys: BTreeMap<PoolId, (MemberId, PublicKey)>,
+    /// The manifests that were in force anywhere, by epoch.
+    epochs: BTreeMap<u64, ManifestHash>,
     /// Finds enclaves' long-lived secrets.
     secrets: AhoCorasick,
     adversary: Adversary,
@@ -156,6 +159,7 @@ impl Watch {
             measured: BTreeMap::new(),
             sizes: Sizes::default(),
             keys: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             secrets: secrets(cluster),
             verified: BTreeSet::new(),
             transcripts: 0,
@@ -230,6 +234,7 @@ impl World {
         }
         let seen = self.cluster.seen.replace(Vec::new()).unwrap_or_default();
         self.watch.hear(&seen)?;
+        self.check_manifests()?;
         for id in self.cluster.ids() {
             self.watch.measure(id, &self.cluster.node(id).records)?;
             let from = self.watch.checked.get(&id).copied().unwrap_or_default();
@@ -237,6 +242,20 @@ impl World {
             self.watch.checked.insert(id, from + artifacts.len());
             for artifact in &artifacts {
                 self.check_artifact(id, artifact)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// I5: one epoch follows on another, wherever it is in force.
+    fn check_manifests(&mut self) -> Result<(), Broken> {
+        let agree = self.must_agree();
+        for node in &self.cluster.nodes {
+            let Some(manifest) = node.core.manifest() else { continue };
+            let known = *self.watch.epochs.entry(manifest.epoch).or_insert(manifest.hash());
+            if known != manifest.hash() && agree {
+                let what = format!("two manifests are in force in epoch {}", manifest.epoch);
+                return Err(Invariant::I5.broken(what));
             }
         }
         Ok(())
@@ -261,14 +280,17 @@ impl World {
     fn check_artifact(&mut self, id: MemberId, artifact: &Artifact) -> Result<(), Broken> {
         match artifact {
             Artifact::Deposit { pool, data, .. } => {
-                // I2: all operators took part. I5: no two enclaves disagree on a pool's key.
-                let all = self.cluster.manifest.members.len();
-                if self.in_favour(&deposit_requested_of(*pool)) < all {
+                // I2: a committee took part. I5: no two enclaves disagree on a pool's key.
+                let (all, threshold) = {
+                    let Manifest { members, thresholds, .. } = &self.cluster.manifest;
+                    (members.len(), usize::from(thresholds.operator))
+                };
+                if self.in_favour(&deposit_requested_of(*pool)) < (all + threshold).div_ceil(2) {
                     let what = format!("{pool}'s deposit was signed on too few hosts' word");
                     return Err(Invariant::I2.broken(what));
                 }
                 let (first, known) = *self.watch.keys.entry(*pool).or_insert((id, data.message.pubkey));
-                if known != data.message.pubkey {
+                if known != data.message.pubkey && self.must_agree() {
                     return Err(
                         Invariant::I5.broken(format!("{first} and {id} disagree on the key of {pool}"))
                     );
@@ -297,6 +319,11 @@ impl World {
                     .map_err(|_| Invariant::I3.broken(format!("{pool}'s exit does not verify")))?;
             }
             Artifact::Transcript(transcript) => self.check_transcript(id, transcript)?,
+            Artifact::Fork(fork) => {
+                if fork.culprits().is_empty() {
+                    return Err(Invariant::I5.broken("a fork that convicts nobody"));
+                }
+            }
         }
         Ok(())
     }
@@ -308,7 +335,15 @@ impl World {
         if !first && !self.watch.transcripts.is_multiple_of(4) {
             return Ok(());
         }
-        let claim = transcript.verify(Some(self.cluster.manifest.hash())).map_err(|error| {
+        let in_force = transcript.manifest().is_ok_and(|manifest| {
+            self.watch.epochs.get(&manifest.epoch).is_some_and(|hash| *hash == manifest.hash())
+        });
+        if !in_force && self.must_agree() {
+            return Err(
+                Invariant::I5.broken(format!("{id} has a transcript of a manifest that is not in force"))
+            );
+        }
+        let claim = transcript.verify(None).map_err(|error| {
             Invariant::I5.broken(format!("{id} published a transcript that does not verify: {error}"))
         })?;
         // I4: every participant is a real enclave.

@@ -117,6 +117,10 @@ impl Display for Event {
             Self::PowerLoss => write!(f, "power-loss"),
             Self::GoOnWithout { member, away } if away.is_empty() => write!(f, "go-on {}", member.0),
             Self::GoOnWithout { member, away } => write!(f, "go-on {} without {}", member.0, list(away)),
+            Self::GiveUp(id) => write!(f, "give-up {}", id.0),
+            Self::Sign { twice: false } => write!(f, "sign"),
+            Self::Sign { twice: true } => write!(f, "sign twice"),
+            Self::Land { member, pick } => write!(f, "land {pick} at {}", member.0),
             Self::Reattest { member, about: None } => write!(f, "reattest {}", member.0),
             Self::Reattest { member, about: Some(about) } => {
                 write!(f, "reattest {} about {}", member.0, about.0)
@@ -182,6 +186,10 @@ impl FromStr for Event {
             ["power-loss"] => Self::PowerLoss,
             ["go-on", id] => Self::GoOnWithout { member: member(id)?, away: Vec::new() },
             ["go-on", id, "without", away] => Self::GoOnWithout { member: member(id)?, away: unlist(away)? },
+            ["give-up", id] => Self::GiveUp(member(id)?),
+            ["sign"] => Self::Sign { twice: false },
+            ["sign", "twice"] => Self::Sign { twice: true },
+            ["land", pick, "at", id] => Self::Land { member: member(id)?, pick: number(pick)? },
             ["reattest", id] => Self::Reattest { member: member(id)?, about: None },
             ["reattest", id, "about", about] => {
                 Self::Reattest { member: member(id)?, about: Some(member(about)?) }

@@ -6,13 +6,19 @@ use super::logs::{Logs, Twin};
 use super::{Mishaps, Outcome};
 use crate::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use crate::corruption::Liar;
+use crate::wallets;
+use postern_shared::agreement::{Attempt, Subject};
 use postern_shared::codec;
+use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
 use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::message::{Broadcast, Slot};
 use postern_shared::wire::{Reply, Request, Standing};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Most epochs that wallets sign in a run.
+const MOST_EPOCHS: usize = 4;
 
 /// Rounds that honest hosts get to finish.
 const HONEST_ROUNDS: usize = 4;
@@ -53,6 +59,10 @@ pub struct World {
     /// Found while something else was done.
     pub(super) broken: Option<Broken>,
     pub(super) trace: Digest,
+    /// Epochs that wallets have signed.
+    epochs: Vec<SignedEpoch>,
+    /// What each enclave was to decide when the last honest round ended, and in which attempt.
+    deciding: BTreeSet<(MemberId, Subject, Attempt)>,
     indexed: bool,
     wanted: bool,
 }
@@ -64,6 +74,9 @@ impl World {
         let mut manifest = manifest(members, operator, guardian);
         // The power fails everywhere at once, too.
         manifest.agreement.automatic_return = true;
+        // What members agree on holds for as many broken enclaves as the quorum tolerates.
+        let broken = u16::try_from(corrupt.len()).unwrap_or(members);
+        manifest.agreement.quorum = (members + 1 + broken).div_ceil(2).min(members - 1);
         let mut cluster = Cluster::launch_with(manifest, seed, snapshots);
         let liars = corrupt.iter().map(|id| (*id, Liar::of(cluster.node(*id), aim))).collect();
         cluster.seen = Some(Vec::new());
@@ -92,6 +105,8 @@ impl World {
             lies: BTreeMap::new(),
             broken: None,
             trace: Digest([0; 32]),
+            epochs: Vec::new(),
+            deciding: BTreeSet::new(),
             indexed: false,
             wanted: false,
         }
@@ -131,6 +146,9 @@ impl World {
                 let away = away.iter().map(|id| self.member(*id)).collect();
                 self.ask(self.member(*member), Request::GoOnWithout(away));
             }
+            Event::GiveUp(id) => self.give_up(self.member(*id), |_| true),
+            Event::Sign { twice } => self.sign_epochs(*twice),
+            Event::Land { member, pick } => self.land(self.member(*member), usize::from(*pick)),
             Event::Reattest { member, about } => {
                 let about = about.map(|id| self.member(id));
                 self.ask(self.member(*member), Request::Reattest(about));
@@ -182,12 +200,59 @@ impl World {
                 self.tell(id);
             }
         }
+        for id in self.cluster.ids() {
+            (0..self.epochs.len()).for_each(|pick| self.land(id, pick));
+        }
         self.deliver_all(lies);
         for id in self.cluster.ids() {
             self.go_forward(id);
             self.serve(id);
         }
+        self.lose_patience();
         self.want_exits();
+    }
+
+    /// A host has its enclave leave the attempts at these decisions.
+    fn give_up(&mut self, id: MemberId, wanted: impl Fn(&(Subject, Attempt)) -> bool) {
+        for (subject, _) in self.undecided(id).into_iter().filter(wanted) {
+            self.ask(id, Request::GiveUp(subject));
+        }
+    }
+
+    fn undecided(&mut self, id: MemberId) -> Vec<(Subject, Attempt)> {
+        match self.cluster.ask(id, Request::Status) {
+            Reply::Status(status) => status.undecided,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    /// Honest hosts give up what has not moved for a whole round.
+    fn lose_patience(&mut self) {
+        let before = std::mem::take(&mut self.deciding);
+        for id in self.cluster.ids() {
+            self.give_up(id, |(subject, attempt)| before.contains(&(id, *subject, *attempt)));
+            let now = self.undecided(id);
+            self.deciding.extend(now.into_iter().map(|(subject, attempt)| (id, subject, attempt)));
+        }
+    }
+
+    /// The wallets sign the epoch after the newest that any enclave goes by.
+    fn sign_epochs(&mut self, twice: bool) {
+        let manifests = self.cluster.nodes.iter().filter_map(|node| node.core.manifest());
+        let Some(newest) = manifests.max_by_key(|manifest| manifest.epoch).cloned() else { return };
+        if self.epochs.len() >= MOST_EPOCHS {
+            return;
+        }
+        for name in ["one", "other"].into_iter().take(if twice { 2 } else { 1 }) {
+            let next = wallets::next(&newest, |next| next.name = format!("{name} {}", self.epochs.len()));
+            self.epochs.push(wallets::signed(&newest, &next, self.cluster.ids()));
+        }
+    }
+
+    fn land(&mut self, id: MemberId, pick: usize) {
+        if let Some(epoch) = self.epochs.get(pick % self.epochs.len().max(1)).cloned() {
+            self.ask(id, Request::Amend(epoch));
+        }
     }
 
     /// Once a key is there its validator gets an index.
@@ -263,7 +328,12 @@ impl World {
 
     /// Whether honest hosts must bring it to an end.
     fn must_finish(&self) -> bool {
-        self.watch.all_honest() && !self.divided
+        self.watch.all_honest()
+    }
+
+    /// Whether what members agree on must hold.
+    pub(super) fn must_agree(&self) -> bool {
+        self.liars.len() <= self.cluster.manifest.quorum().broken()
     }
 
     pub(super) fn outcome(self, script: &Script) -> Outcome {

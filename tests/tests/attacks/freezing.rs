@@ -1,5 +1,6 @@
 //! A minority of corrupted enclaves makes no honest one wait for ever, and clogs no link to a host.
 
+use postern_shared::agreement::Subject;
 use postern_shared::codec;
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::{Digest, MemberId, PoolId};
@@ -73,7 +74,7 @@ fn finish_or_retry(cluster: &mut Cluster) {
     for _ in 0..2 {
         if deposits(cluster) < 5 {
             for id in cluster.ids() {
-                cluster.ask(id, Request::Retry(POOL));
+                cluster.ask(id, Request::GiveUp(Subject::Key(POOL)));
             }
             cluster.run(1);
         }
@@ -171,7 +172,7 @@ fn an_accusation_that_nobody_can_judge_freezes_nobody_for_good() {
     // From now on everybody behaves; the run is known to be lost, and another is made.
     for id in cluster.ids() {
         if id != accomplice && id != CULPRIT {
-            assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Done, "{id}");
+            assert_eq!(cluster.ask(id, Request::GiveUp(Subject::Key(POOL))), Reply::Done, "{id}");
         }
     }
 }
@@ -194,7 +195,7 @@ fn accusing_oneself_or_of_what_comes_after_the_verdicts_convicts_the_accuser_at_
         assert_eq!(culprits(&cluster), [CULPRIT]);
         for id in cluster.ids().into_iter().filter(|id| *id != CULPRIT) {
             assert_eq!(named(&cluster, id), [CULPRIT], "{id}");
-            assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Done, "{id}");
+            assert_eq!(cluster.ask(id, Request::GiveUp(Subject::Key(POOL))), Reply::Done, "{id}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use postern_enclave::coins::Coins;
 use postern_enclave::keys::IdentityKeys;
+use postern_shared::agreement::Subject;
 use postern_shared::bls::{G1, G2, PublicKey, Scalar, Signature, verify_point};
 use postern_shared::codec;
 use postern_shared::fault::{Fault, Proof};
@@ -141,7 +142,8 @@ fn culprits(cluster: &Cluster) -> Vec<MemberId> {
     named.collect()
 }
 
-/// Every honest enclave has a proof against the culprit, nobody against anybody else, and no key counts.
+/// Every honest enclave has a proof against the culprit, nobody against anybody else, and no key counts that the culprit has a
+/// part in: the others make one without it.
 #[track_caller]
 fn assert_convicted_by_all(cluster: &Cluster, culprit: MemberId) {
     let named = culprits(cluster);
@@ -153,7 +155,11 @@ fn assert_convicted_by_all(cluster: &Cluster, culprit: MemberId) {
         assert!(knows, "{} does not know", node.id);
         assert!(node.transcripts().any(|transcript| matches!(transcript.record, Record::KeygenFault { .. })));
     }
-    assert_eq!(deposits(cluster), 0, "no key counts");
+    let made = cluster.nodes.iter().flat_map(|node| &node.artifacts).filter_map(|artifact| match artifact {
+        Artifact::Deposit { operators, .. } => Some(operators),
+        _ => None,
+    });
+    made.for_each(|operators| assert!(!operators.contains(&culprit), "{operators:?}"));
 }
 
 /// A convicted cheat does not spoil the next attempt, which has another id.
@@ -163,7 +169,7 @@ fn assert_retry_works(cluster: &mut Cluster) {
     cluster.packets.clear();
     for id in cluster.ids() {
         // The culprit's own enclave may have seen nothing wrong.
-        cluster.ask(id, Request::Retry(POOL));
+        cluster.ask(id, Request::GiveUp(Subject::Key(POOL)));
     }
     cluster.run(0);
     assert_ne!(terms(cluster).ceremony(), before);
@@ -616,7 +622,10 @@ fn a_silent_member_stops_the_ceremony_and_is_named() {
     );
     assert!(missing);
     assert_eq!(deposits(&cluster), 0);
-    assert_eq!(cluster.ask(VICTIM, Request::Retry(POOL)), Reply::Rejected(Rejection::NothingToRetry));
+    assert_eq!(
+        cluster.ask(VICTIM, Request::GiveUp(Subject::Key(POOL))),
+        Reply::Rejected(Rejection::NothingToLeave)
+    );
 }
 
 #[test]
@@ -627,7 +636,10 @@ fn a_key_is_made_once_whatever_hosts_repeat() {
     let pubkey = cluster.pubkey(POOL);
     cluster.observe(deposit_requested(POOL.number));
     for id in cluster.ids() {
-        assert_eq!(cluster.ask(id, Request::Retry(POOL)), Reply::Rejected(Rejection::NothingToRetry));
+        assert_eq!(
+            cluster.ask(id, Request::GiveUp(Subject::Key(POOL))),
+            Reply::Rejected(Rejection::NothingToLeave)
+        );
     }
     cluster.run(1);
     assert_eq!((cluster.pubkey(POOL), deposits(&cluster)), (pubkey, 5));
@@ -642,7 +654,7 @@ fn the_same_enclave_says_the_same_bytes_again_and_other_terms_other_bytes() {
     let terms = terms(&scene);
     assert_eq!(deal_of(&terms), deal_of(&terms));
     let commitments = |body: &[u8]| codec::decode::<Deal>(body).unwrap().commitments;
-    let retry = KeygenTerms { attempt: 1, ..terms.clone() };
+    let retry = KeygenTerms { attempt: terms.attempt.next().unwrap(), ..terms.clone() };
     let fewer = KeygenTerms { threshold: 2, ..terms.clone() };
     for other in [retry, fewer] {
         let (ours, theirs) = (commitments(&deal_of(&terms)), commitments(&deal_of(&other)));

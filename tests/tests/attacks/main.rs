@@ -1,5 +1,6 @@
 //! The known attacks, each by corrupted enclaves inside an otherwise honest DAO, or by hosts. One program for all of them.
 
+mod agreement;
 mod corrections;
 mod dealing;
 mod founding;
