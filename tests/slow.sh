@@ -4,73 +4,127 @@
 # exits non-zero if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-200} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-3}
-seconds=${POSTERN_FUZZ_SECONDS:-12}
+export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-120} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-2}
+seconds=${POSTERN_FUZZ_SECONDS:-8}
 
-suites=(attacks guard_model hostile_hosts kill sealed_log demo_liars vm real_execution_node real_beacon_node launch_measurement id_block real_snpguest)
-forgotten=$(grep -rl '^ *#\[ignore' tests/tests --include='*.rs' | sed 's,^tests/tests/,,; s,[/.].*,,' | sort -u | grep -vxF -f <(printf '%s\n' "${suites[@]}") || true)
-[[ -z $forgotten ]] || { echo "not in the list of slow suites: $forgotten" >&2; exit 1; }
+# Modules of the programs in tests/tests: those that compute, and those that drive other programs. The first two of each go side
+# by side: they compute with one processor, and mostly wait.
+computing=(attacks/dealing durability/sealed_log durability/guard_model hostile_hosts)
+driving=(programs/real_beacon_node programs/demo_liars programs/kill vm programs/real_execution_node
+    evidence/launch_measurement evidence/id_block evidence/real_snpguest)
+# Computing takes release, with the features that the host has there, so that nothing is built twice (tests/Cargo.toml, "oracles").
+# For the rest it is what `cargo test --workspace` has built already.
+release=(--release --locked -p postern-attestation -p postern-enclave -p postern-tests --no-default-features)
+debug=(--workspace --locked)
+
+difference=$(diff <(printf '%s\n' "${computing[@]}" "${driving[@]}" | sort) \
+    <(grep -rl '^ *#\[ignore' tests/tests --include='*.rs' | sed 's,^tests/tests/,,; s,\.rs$,,; s,/mod$,,' | sort)) || {
+    printf 'the slow suites here (<) are not those in tests/tests (>):\n%s\n' "$difference" >&2
+    exit 1
+}
 
 step() { printf '\n=== %s (%ds)\n' "$1" "$SECONDS"; }
+log=$(mktemp)
+trap 'rm "$log"' EXIT
+count=0 failed=()
+
+# A suite: `run NAME COMMAND...`.
+run() {
+    step "$1"
+    count=$((count + 1))
+    "${@:2}" || failed+=("$1")
+}
+
+# Two suites side by side: `beside NAME COMMAND... and NAME COMMAND...`. What the first one says comes when both are over.
+beside() {
+    local first=()
+    while [[ $1 != and ]]; do
+        first+=("$1")
+        shift
+    done
+    "${first[@]:1}" > "$log" 2>&1 &
+    local pid=$!
+    run "${@:2}"
+    run "${first[0]}" ended "$pid"
+}
+ended() {
+    local status=0
+    wait "$1" || status=$?
+    cat "$log"
+    return "$status"
+}
+
+# The ignored tests of a module, `PROGRAM/MODULE`, or of a program.
+suite() {
+    local which=("${debug[@]}") filter=() with=()
+    [[ " ${computing[*]} " != *" $1 "* ]] || which=("${release[@]}")
+    [[ $1 != */* ]] || filter=("${1#*/}::")
+    case $1 in
+        programs/kill) with=(tests/postgres.sh) ;;
+        vm) with=(tests/vm.sh) ;;
+    esac
+    "${with[@]}" cargo test "${which[@]}" --test "${1%/*}" -- --ignored --nocapture --skip by_hand "${filter[@]}"
+}
+
+suites() {
+    beside "$1" suite "$1" and "$2" suite "$2"
+    for name in "${@:3}"; do run "$name" suite "$name"; done
+}
+
+# `cargo fuzz` itself would bring a stale lock file up to date without a word.
+locked() { cargo metadata --manifest-path attestation/fuzz/Cargo.toml --locked --format-version 1 > /dev/null; }
+
+# The stable compiler will do: no sanitizer, since there is nothing unsafe to find.
+fuzzing=(--fuzz-dir attestation/fuzz --sanitizer none --target-dir target/fuzz)
+fuzz() {
+    local corpus=target/fuzz/corpus/$1
+    mkdir -p "$corpus"
+    cargo fuzz run "${fuzzing[@]}" "$1" "$corpus" "attestation/fuzz/seeds/$1" -- \
+        -max_total_time="$seconds" -print_final_stats=1 -verbosity=0
+}
 
 step 'nodes and tools that are not ours'
-for peer in anvil beacon; do
-    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix "tests/peers/$peer"
+{
+    for peer in anvil beacon; do
+        npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix "tests/peers/$peer"
+    done
+    python3 -m venv tests/independent/venv
+    tests/independent/venv/bin/pip install --quiet --requirement tests/independent/requirements.txt
+} &
+others=$!
+# A verifier, and what runs fuzzers: unoptimised, since it takes longer to build than to run them.
+for tool in snpguest@0.11.0 cargo-fuzz@0.13.2; do
+    CARGO_PROFILE_DEV_DEBUG=none cargo install --quiet "$tool" --locked --debug --root target/tools
 done
-python3 -m venv tests/independent/venv
-tests/independent/venv/bin/pip install --quiet --requirement tests/independent/requirements.txt
-
-step 'a verifier that is not ours, and a fuzzer'
-cargo install --quiet snpguest --version 0.11.0 --locked --root target/tools
-cargo install --quiet cargo-fuzz --version 0.13.2 --locked --root target/tools
+wait "$others"
 PATH=$PWD/target/tools/bin:$PATH
 
 step 'build'
 cargo build --release --locked
-# With the features that this host has (tests/Cargo.toml, "oracles"): so it is built only once.
-release=(--release --locked -p postern-attestation -p postern-enclave -p postern-host -p postern-tests
-    --no-default-features --features postern-host/default)
+cargo test "${release[@]}" --no-run --lib --test mutation --test attacks --test durability --test hostile_hosts
+cargo test "${debug[@]}" --no-run
 
-failed=()
-step 'every bit of real evidence'
-cargo test "${release[@]}" --test mutation -- --ignored --nocapture || failed+=(mutation)
+beside 'every bit of real evidence' cargo test "${release[@]}" --test mutation -- --ignored --nocapture and \
+    'as much as an enclave must hold' cargo test "${release[@]}" --lib -- --ignored --nocapture
+run 'writes torn at many bytes' cargo test "${debug[@]}" --lib -- --ignored --nocapture torn
 
-step 'as much as an enclave must hold, and writes torn at many bytes'
-cargo test "${release[@]}" --lib -- --ignored --nocapture --skip postgres || failed+=('scale or torn writes')
-
-step 'stores in PostgreSQL'
 # The server's programs alone: a machine that has other ones keeps them as they are.
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v initdb > /dev/null; then
+    step 'PostgreSQL'
     sudo=; ((EUID == 0)) || sudo=sudo
     $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends postgresql
 fi
-tests/postgres.sh cargo test "${release[@]}" --lib -- --ignored postgres --skip could_lose || failed+=(postgres)
-POSTERN_POSTGRES_OPTIONS='-c full_page_writes=off' \
-    tests/postgres.sh cargo test "${release[@]}" --lib -- --ignored could_lose || failed+=('postgres, set up badly')
+run 'stores in PostgreSQL' tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored postgres --skip could_lose
+run 'stores in PostgreSQL that is set up badly' env POSTERN_POSTGRES_OPTIONS='-c full_page_writes=off' \
+    tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored could_lose
 
-step 'fuzzing'
-# `cargo fuzz` itself would bring a stale lock file up to date without a word.
-cargo metadata --manifest-path attestation/fuzz/Cargo.toml --locked --format-version 1 > /dev/null || failed+=('fuzzing: Cargo.lock')
-for target in parse_report appraise certificates decode; do
-    corpus=target/fuzz/corpus/$target
-    mkdir -p "$corpus"
-    # The stable compiler will do: no sanitizer, since there is nothing unsafe to find.
-    cargo fuzz run --fuzz-dir attestation/fuzz --sanitizer none --target-dir target/fuzz "$target" \
-        "$corpus" "attestation/fuzz/seeds/$target" -- \
-        -max_total_time="$seconds" -print_final_stats=1 -verbosity=0 || failed+=("fuzzing $target")
-done
+run 'fuzzing: Cargo.lock' locked
+run 'fuzzing: build' cargo fuzz build "${fuzzing[@]}"
+beside 'fuzzing parse_report' fuzz parse_report and 'fuzzing appraise' fuzz appraise
+beside 'fuzzing certificates' fuzz certificates and 'fuzzing decode' fuzz decode
 
-for suite in "${suites[@]}"; do
-    step "$suite"
-    with= which=("${release[@]}")
-    case $suite in
-        kill) with=tests/postgres.sh ;;
-        vm) with=tests/vm.sh ;;
-        # Compares with what the others are built without.
-        launch_measurement) which=(--workspace --locked) ;;
-    esac
-    $with cargo test "${which[@]}" --test "$suite" -- --ignored --nocapture --skip by_hand || failed+=("$suite")
-done
+suites "${computing[@]}"
+suites "${driving[@]}"
 
-step "$((${#suites[@]} + 8)) slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
+step "$count slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
 ((${#failed[@]} == 0))

@@ -1,6 +1,8 @@
 //! The known attacks, each by corrupted enclaves inside an otherwise honest DAO, or by hosts. One program for all of them.
 
+mod admission;
 mod agreement;
+mod bad_input;
 mod corrections;
 mod dealing;
 mod founding;
@@ -11,4 +13,5 @@ mod old_keys;
 mod old_state;
 mod presign_release;
 mod retired_code;
+mod secrecy;
 mod settled;

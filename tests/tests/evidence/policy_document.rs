@@ -47,7 +47,7 @@ fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
 fn every_field_has_its_line() {
     let mut expected = BTreeSet::new();
     fields(&serde_json::to_value(full()).expect("JSON"), "", &mut expected);
-    let document = include_str!("../../attestation/POLICY.md");
+    let document = include_str!("../../../attestation/POLICY.md");
     let explained: BTreeSet<String> = document
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))

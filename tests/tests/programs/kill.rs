@@ -4,10 +4,9 @@
 //! Slow; runs the release binary (`cargo build --release` first, or `POSTERN_BIN`). `POSTERN_KILL_RUNS` sets how many
 //! demos of each kind. Times are not repeated with a seed, so a seed gives the same intentions and not the same run.
 //!
-//! Some moments are too short to hit: that what the enclave repeats is not stored twice, `link.rs` shows.
+//! Some moments are too short to hit: that what the enclave repeats is not stored twice, `durability/link.rs` shows.
 
-mod view;
-
+use super::view::View;
 use postern_host::chain::beacon::ValidatorStatus;
 use postern_host::config::ConfigFile;
 use postern_shared::codec;
@@ -23,7 +22,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-use view::View;
 
 const MEMBERS: u16 = 5;
 const POOLS: usize = 2;

@@ -2,8 +2,7 @@
 //!
 //! Offsets are those of 56860, not of our code.
 
-mod independent;
-
+use super::independent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use p384::SecretKey;

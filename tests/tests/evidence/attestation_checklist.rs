@@ -562,7 +562,7 @@ fn row_27_mitigations_are_sets_of_bits() {
     assert_eq!(with(older), [Check::Mitigations], "older reports have none");
 }
 
-// Row 28 (one machine posing as several members) is the enclave's matter: `admission.rs`.
+// Row 28 (one machine posing as several members) is the enclave's matter: `attacks/admission`.
 
 /// What other verifiers once overlooked.
 mod holes_found_elsewhere {

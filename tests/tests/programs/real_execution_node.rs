@@ -3,15 +3,13 @@
 //! Blocks come when the tests say so; `finalized` is two epochs of 32 blocks behind the head. Needs
 //! `npm ci --ignore-scripts --prefix tests/peers/anvil` first. Fails when the node is missing.
 
-mod peer;
-
+use super::peer::{Peer, installed};
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::{SolCall, SolValue};
-use peer::{Peer, installed};
 use postern_host::chain::execution::{ChainError, Cursor, Execution, Pool, PoolEvent, PoolStatus};
 use postern_host::chain::profile::{PoolEventKind, PoolManager};
 use postern_host::chain::transactions::{
@@ -95,10 +93,11 @@ impl Bench {
         }
 
         bench.deposit_contract =
-            bench.deploy(include_str!("../../host/contracts/artifacts/DepositContract.json"), &[]).await;
+            bench.deploy(include_str!("../../../host/contracts/artifacts/DepositContract.json"), &[]).await;
         let arguments = (bench.deposit_contract, address(&LEADER)).abi_encode_params();
-        bench.manager =
-            bench.deploy(include_str!("../../host/contracts/artifacts/PoolManager.json"), &arguments).await;
+        bench.manager = bench
+            .deploy(include_str!("../../../host/contracts/artifacts/PoolManager.json"), &arguments)
+            .await;
         bench.manifest.contracts.deposit = ids::Address(bench.deposit_contract.into_array());
         bench.manifest.contracts.pool_manager = ids::Address(bench.manager.into_array());
         bench.execution = Execution::connect(&url, CHAIN).await.expect("anvil answers");

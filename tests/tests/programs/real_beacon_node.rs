@@ -2,9 +2,7 @@
 //!
 //! Slow; needs `npm ci --ignore-scripts --prefix tests/peers/beacon` first. Fails when the node is missing.
 
-mod peer;
-
-use peer::{Peer, installed};
+use super::peer::{Peer, installed};
 use postern_host::chain::beacon::{BeaconError, BeaconNodes, ExitRefusal, Validator, ValidatorStatus};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar};
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, VoluntaryExit};

@@ -194,8 +194,8 @@ fn cuts_that_replace_a_machine() {
     }
 }
 
-/// The largest runs, some of which take minutes and gigabytes: `cargo test --release -p postern-tests --test guard_model by_hand --
-/// --ignored --nocapture --test-threads 1`.
+/// The largest runs, some of which take minutes and gigabytes: `cargo test --release -p postern-tests --test durability
+/// guard_model::by_hand -- --ignored --nocapture --test-threads 1`.
 mod by_hand {
     use super::*;
 

@@ -2,8 +2,7 @@
 //!
 //! Crate `sev` believes the firmware's tables and panics where they lie; it is asked only about images that we accept.
 
-mod independent;
-
+use super::independent;
 use postern_host::measure::{
     CpuModel, Firmware, FirmwareError, GuestFeatures, KernelError, KernelHashes, Launch, VcpuError,
 };

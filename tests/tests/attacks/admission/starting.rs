@@ -1,0 +1,97 @@
+//! What an enclave starts for, and with which evidence of its own.
+
+use super::{PROVER, VERIFIER, admitted, provers_machine};
+use postern_attestation::ReportData;
+use postern_enclave::core::Core;
+use postern_enclave::platform::{Platform, PlatformError};
+use postern_shared::ids::{Digest, MemberId};
+use postern_shared::manifest::Manifest;
+use postern_shared::message::Certificates;
+use postern_shared::policy::Trust;
+use postern_shared::wire::{Rejection, Reply, Request};
+use postern_simulation::{Machine, SoftwarePsp};
+use postern_tests::cluster::{Cluster, manifest};
+
+/// A core on a machine, not started yet.
+fn fresh(machine: Machine) -> (Core<SoftwarePsp>, Certificates) {
+    let psp = SoftwarePsp::new(machine);
+    let certificates = psp.certificates();
+    (Core::new(psp), certificates)
+}
+
+fn start(
+    core: &mut Core<impl Platform>,
+    manifest: &Manifest,
+    member: MemberId,
+    certificates: &Certificates,
+) -> Reply {
+    let manifest = manifest.to_canonical();
+    core.handle(Request::Start { manifest, epochs: Vec::new(), member, certificates: certificates.clone() })
+        .reply
+}
+
+#[test]
+fn an_enclave_starts_only_for_the_dao_chip_and_root_that_it_was_launched_for() {
+    let good = manifest(3, 2, 2);
+    let machine = provers_machine();
+    let (mut core, certificates) = fresh(machine);
+    assert_eq!(core.handle(Request::Tick).reply, Reply::Rejected(Rejection::NotStarted));
+    let mut other = good.clone();
+    other.name = "another DAO".into();
+    assert_eq!(start(&mut core, &other, PROVER, &certificates), Reply::Rejected(Rejection::OwnEvidence));
+    assert_eq!(start(&mut core, &good, MemberId(3), &certificates), Reply::Rejected(Rejection::OwnEvidence));
+    let stranger = MemberId(4);
+    assert_eq!(
+        start(&mut core, &good, stranger, &certificates),
+        Reply::Rejected(Rejection::NotAMember(stranger))
+    );
+    let mut amd = good.clone();
+    amd.attestation.trust = Trust::Amd;
+    assert_eq!(start(&mut core, &amd, PROVER, &certificates), Reply::Rejected(Rejection::WrongTrust));
+    let mut another_root = good.clone();
+    another_root.attestation.trust = Trust::Simulation { root: Digest([1; 32]) };
+    assert_eq!(
+        start(&mut core, &another_root, PROVER, &certificates),
+        Reply::Rejected(Rejection::WrongTrust)
+    );
+    let garbage = Request::Start {
+        manifest: vec![1, 2, 3],
+        epochs: Vec::new(),
+        member: PROVER,
+        certificates: certificates.clone(),
+    };
+    assert_eq!(core.handle(garbage).reply, Reply::Rejected(Rejection::InvalidManifest));
+    // None of this has left a trace.
+    assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Done);
+    assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Done, "the same again is harmless");
+    assert_eq!(start(&mut core, &other, PROVER, &certificates), Reply::Rejected(Rejection::StartedOtherwise));
+    assert_eq!(
+        start(&mut core, &good, MemberId(3), &certificates),
+        Reply::Rejected(Rejection::StartedOtherwise)
+    );
+}
+
+#[test]
+fn an_enclave_whose_own_report_would_not_do_does_not_start() {
+    let good = manifest(3, 2, 2);
+    let debuggable = SoftwarePsp::new(provers_machine()).tamper(|fields| fields.policy |= 1 << 19);
+    let certificates = debuggable.certificates();
+    let mut core = Core::new(debuggable);
+    assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Rejected(Rejection::OwnEvidence));
+    let mut silent = SoftwarePsp::new(provers_machine());
+    silent.refuse_reports(Some(0x15));
+    assert_eq!(silent.report(&ReportData([0; 64])), Err(PlatformError::Report { status: 0x15 }));
+    let mut core = Core::new(silent);
+    assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Rejected(Rejection::Platform));
+}
+
+#[test]
+fn new_certificates_are_taken_only_if_they_still_satisfy_the_manifest() {
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    let good = cluster.node(PROVER).certificates();
+    let foreign = cluster.node(VERIFIER).certificates();
+    assert_eq!(cluster.ask(PROVER, Request::Renew(foreign)), Reply::Rejected(Rejection::OwnEvidence));
+    assert_eq!(cluster.ask(PROVER, Request::Renew(good)), Reply::Done);
+    cluster.run(1);
+    assert_eq!(admitted(&mut cluster, VERIFIER).len(), 3, "the refused ones are not handed on");
+}

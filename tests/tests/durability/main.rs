@@ -1,0 +1,9 @@
+//! What enclaves and hosts keep, and that nobody takes them back in time: restarts, hand-overs, copies, and the guard
+//! against them.
+
+mod guard_model;
+mod link;
+mod rollback;
+mod sealed_log;
+mod serving;
+mod succession;
