@@ -9,7 +9,7 @@ seconds=${POSTERN_FUZZ_SECONDS:-8}
 
 # Modules of the programs in tests/tests: those that compute, and those that drive other programs. The first two of each go side
 # by side: they compute with one processor, and mostly wait.
-computing=(attacks/dealing durability/sealed_log durability/guard_model hostile_hosts)
+computing=(attacks/dealing durability/sealed_log durability/guard_model durability/agreement_model hostile_hosts)
 driving=(programs/real_beacon_node programs/demo_liars programs/kill vm programs/real_execution_node
     evidence/launch_measurement evidence/id_block evidence/real_snpguest)
 # Computing takes release, with the features that the host has there, so that nothing is built twice (tests/Cargo.toml, "oracles").

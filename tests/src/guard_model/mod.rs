@@ -9,7 +9,7 @@
 //! - [`rules`]: what a copy takes, answers, learns, and when it acts.
 //! - [`steps`]: what can happen next.
 //! - [`returns`]: whether an honest member that restarts comes back.
-//! - [`mod@search`]: breadth first, so that what it finds is told in the fewest steps.
+//! - [`model`]: what the [search](crate::search) looks at.
 //!
 //! # What is looked for
 //! One member, X, has a log whose entries leave when enough others have noted them. Nothing may ever leave from two logs of
@@ -121,12 +121,12 @@
 //! heard ([`Rules::bury_the_dead`]), and that a listed copy has asked nobody ([`Rules::listed_wait`]) were not found to be
 //! needed: nothing breaks without them in the sizes that were looked at.
 
+pub mod model;
 pub mod returns;
 pub mod rules;
-pub mod search;
 pub mod setup;
 pub mod state;
 pub mod steps;
 
-pub use search::{Outcome, Verdict, follow, search};
+pub use crate::search::{Outcome, Verdict, follow, search};
 pub use setup::{Change, Rules, Setup};

@@ -1,5 +1,6 @@
 //! What the model remembers: copies of enclaves, their memories, and what has left.
 
+use crate::search::digest;
 use std::ops::Deref;
 
 /// The most members that a run may have.
@@ -493,24 +494,4 @@ impl Writer<'_> {
             self.ballots(&letter.answer.promised);
         }
     }
-}
-
-/// Two independent lanes of 64 bits: with some ten million states, two of them meet by chance once in 10^24 runs.
-fn digest(bytes: &[u8]) -> u128 {
-    let lanes = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f].map(|seed| lane(bytes, seed));
-    u128::from(lanes[0]) << 64 | u128::from(lanes[1])
-}
-
-fn lane(bytes: &[u8], seed: u64) -> u64 {
-    let start = seed ^ (bytes.len() as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    bytes.chunks(8).fold(start, |state, chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        fold((state ^ u64::from_le_bytes(word)).wrapping_add(seed), 0xa076_1d64_78bd_642f ^ seed)
-    })
-}
-
-fn fold(left: u64, right: u64) -> u64 {
-    let product = u128::from(left) * u128::from(right);
-    (product >> 64) as u64 ^ product as u64
 }

@@ -32,8 +32,6 @@ fn letter(member: u8) -> char {
 /// One step, for people.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// Nothing yet.
-    Start,
     /// A copy is made of another one: old state is kept, and started some time.
     Fork(Who, Who),
     /// The same, and it begins a log of its own.
@@ -64,7 +62,6 @@ impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let then = |yes: &bool, what: &'static str| if *yes { what } else { "" };
         match self {
-            Self::Start => write!(out, "all members act"),
             Self::Fork(who, new) => write!(out, "{new} is a copy of {who}"),
             Self::Inherit(who, new) => write!(out, "{new} is an heir of {who}"),
             Self::Restart(who) => write!(out, "{who} is restarted by its honest host"),

@@ -1,6 +1,7 @@
 //! What enclaves and hosts keep, and that nobody takes them back in time: restarts, hand-overs, copies, and the guard
-//! against them.
+//! against them; and what they agree on.
 
+mod agreement_model;
 mod guard_model;
 mod link;
 mod rollback;

@@ -1,23 +1,41 @@
-//! Breadth-first search of all states, and what it found.
+//! Breadth-first search of all states of a [`Model`], so that what it finds is told in the fewest steps.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
-use super::returns;
-use super::setup::{Change, Setup};
-use super::state::{MEMBERS, State};
-use super::steps::{Step, next};
+/// What can happen, and what must not.
+pub trait Model {
+    /// All that is remembered at one moment.
+    type State;
+    /// What leads from one state to the next: for people.
+    type Step: Copy + fmt::Display;
+
+    /// The state at the beginning.
+    fn start(&self) -> Self::State;
+
+    /// All that can happen.
+    fn next(&self, state: &Self::State) -> Vec<(Self::Step, Self::State)>;
+
+    /// A name for each state: the same only if no difference between them ever matters.
+    fn name(&self) -> impl Fn(&Self::State) -> u128;
+
+    /// Whether what must never happen has happened.
+    fn is_bad(&self, state: &Self::State) -> bool;
+
+    /// Why what must always remain possible is not, if that is so.
+    fn stuck(&self, state: &Self::State) -> Option<String>;
+}
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every state that can be reached was seen, and none is bad.
     Holds,
-    /// Something left from two logs of which neither is part of the other, by these steps.
+    /// What must never happen does, by these steps.
     Refuted(Vec<String>),
-    /// An honest member cannot come back, or not be heard, after these steps.
+    /// What must always remain possible is not, after these steps.
     Stuck(Vec<String>),
     /// There are more states than were allowed for. None that was seen is bad.
     Unfinished,
@@ -42,7 +60,7 @@ impl Outcome {
         self.verdict == Verdict::Holds
     }
 
-    /// Whether two logs contradict each other.
+    /// Whether what must never happen does.
     pub fn refuted(&self) -> bool {
         matches!(self.verdict, Verdict::Refuted(_))
     }
@@ -91,19 +109,19 @@ impl Hasher for Low {
     }
 }
 
-/// How each state was reached first.
-struct Ways(Vec<(u32, Step)>);
+/// How each state but the first was reached first.
+struct Ways<S>(Vec<(u32, S)>);
 
-impl Ways {
-    fn add(&mut self, parent: u32, step: Step) -> u32 {
+impl<S: Copy + fmt::Display> Ways<S> {
+    fn add(&mut self, parent: u32, step: S) -> u32 {
         self.0.push((parent, step));
-        self.0.len() as u32 - 1
+        self.0.len() as u32
     }
 
     fn tell(&self, mut state: u32) -> Vec<String> {
         let mut steps = Vec::new();
         while state != 0 {
-            let (parent, step) = &self.0[state as usize];
+            let (parent, step) = &self.0[state as usize - 1];
             steps.push(step.to_string());
             state = *parent;
         }
@@ -113,31 +131,30 @@ impl Ways {
 }
 
 /// Looks at all states that can be reached, but at no more than `limit`.
-pub fn search(setup: &Setup, limit: usize) -> Outcome {
+pub fn search<M: Model>(model: &M, limit: usize) -> Outcome {
     let began = Instant::now();
-    let orders = orders(setup);
-    let contents = matches!(setup.change, Change::Replacement(_));
-    let start = setup.start();
+    let name = model.name();
+    let start = model.start();
     let mut seen = Seen::default();
-    seen.insert(start.fingerprint(&orders, setup.members, contents));
-    let mut ways = Ways(vec![(0, Step::Start)]);
-    let mut layer: Vec<(u32, State)> = vec![(0, start)];
+    seen.insert(name(&start));
+    let mut ways = Ways(Vec::new());
+    let mut layer: Vec<(u32, M::State)> = vec![(0, start)];
     let mut depth = 0;
     let outcome = |verdict, states, depth| Outcome { verdict, states, depth, took: began.elapsed() };
     while !layer.is_empty() {
         let mut following = Vec::new();
         for (way, state) in layer {
-            if let Some(why) = setup.returns.then(|| returns::stuck(setup, &state)).flatten() {
+            if let Some(why) = model.stuck(&state) {
                 let mut steps = ways.tell(way);
                 steps.push(why);
                 return outcome(Verdict::Stuck(steps), seen.len(), depth);
             }
-            for (step, state) in next(setup, &state) {
-                if !seen.insert(state.fingerprint(&orders, setup.members, contents)) {
+            for (step, state) in model.next(&state) {
+                if !seen.insert(name(&state)) {
                     continue;
                 }
                 let way = ways.add(way, step);
-                if state.clash {
+                if model.is_bad(&state) {
                     return outcome(Verdict::Refuted(ways.tell(way)), seen.len(), depth + 1);
                 }
                 following.push((way, state));
@@ -153,42 +170,31 @@ pub fn search(setup: &Setup, limit: usize) -> Outcome {
 }
 
 /// Takes the steps that are written down, one after the other. If one cannot be taken, tells which could.
-pub fn follow(setup: &Setup, steps: &[&str]) -> Result<State, String> {
-    steps.iter().try_fold(setup.start(), |state, step| {
-        let possible = next(setup, &state);
+pub fn follow<M: Model>(model: &M, steps: &[&str]) -> Result<M::State, String> {
+    steps.iter().try_fold(model.start(), |state, step| {
+        let possible = model.next(&state);
         let others: Vec<String> = possible.iter().map(|(other, _)| other.to_string()).collect();
         let found = possible.into_iter().zip(&others).find(|(_, other)| other == step);
         found.map(|((_, state), _)| state).ok_or_else(|| format!("no \"{step}\", but {others:#?}"))
     })
 }
 
-/// All orders of the members that differ only by an exchange of members that are alike.
-fn orders(setup: &Setup) -> Vec<[usize; MEMBERS]> {
-    let mut start = [0; MEMBERS];
-    start.iter_mut().enumerate().for_each(|(place, member)| *member = place);
-    let mut orders = vec![start];
-    // X stands alone.
-    for place in 1..setup.members {
-        let swapped: Vec<_> = orders
-            .iter()
-            .flat_map(|order| (place + 1..setup.members).map(move |other| (order, other)))
-            .filter(|(order, other)| alike(setup, order[place], order[*other]))
-            .map(|(order, other)| {
-                let mut order = *order;
-                order.swap(place, other);
-                order
-            })
-            .collect();
-        orders.extend(swapped);
-    }
-    orders
+/// A name for a state that was written down. Two independent lanes of 64 bits: with some ten million states, two of them meet by chance once in 10^24 runs.
+pub fn digest(bytes: &[u8]) -> u128 {
+    let lanes = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f].map(|seed| lane(bytes, seed));
+    u128::from(lanes[0]) << 64 | u128::from(lanes[1])
 }
 
-fn alike(setup: &Setup, left: usize, right: usize) -> bool {
-    let kind = |member: usize| {
-        let newcomer = matches!(setup.change, Change::Growth(more) if member >= setup.members - more);
-        let replaced = setup.replaced() == Some(member);
-        (setup.hostile[member], setup.copies[member], setup.broken[member], newcomer, replaced)
-    };
-    kind(left) == kind(right)
+fn lane(bytes: &[u8], seed: u64) -> u64 {
+    let start = seed ^ (bytes.len() as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    bytes.chunks(8).fold(start, |state, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        fold((state ^ u64::from_le_bytes(word)).wrapping_add(seed), 0xa076_1d64_78bd_642f ^ seed)
+    })
+}
+
+fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    (product >> 64) as u64 ^ product as u64
 }
