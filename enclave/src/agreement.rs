@@ -43,7 +43,7 @@
 //! who has confirmed never abandons' freezes when the last machine dies; 'who has confirmed may abandon' makes two keys.
 //!
 //! # What others can make this enclave do
-//! Keep: for each subject one statement of each member and step of the current attempt, and each member's last two quits.
+//! Keep: for each subject one statement of each member and step of the current attempt, and its quits of three attempts.
 //! Sign: only about subjects that its own host has told it of, or that follow on its manifest. Nothing said here is secret.
 //!
 //! # State and restart
@@ -57,10 +57,10 @@ use postern_shared::agreement::{
 };
 use postern_shared::codec;
 use postern_shared::ids::{Digest, MemberId};
-use postern_shared::message::{Broadcast, Step};
+use postern_shared::message::{Broadcast, PeerMessage, Step};
 use postern_shared::wire::{Notice, Rejection};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One subject, as far as this enclave is.
 #[derive(Clone, Serialize, Deserialize)]
@@ -73,8 +73,10 @@ pub(crate) struct Agreement {
     /// Whether it has voted in an earlier generation than the current attempt's, or knows of others that have.
     voted_before: bool,
     adopted: Option<Adopted>,
-    /// What was said in the current attempt, and each member's last quits.
+    /// What was said in the current attempt, and quits of it and of those beside it.
     heard: BTreeMap<(Attempt, Step, MemberId), Broadcast>,
+    /// Who has said two things in one place: what they say next, others may have heard otherwise.
+    two_faced: BTreeSet<MemberId>,
     decision: Option<Decision>,
     /// Whether it has told others.
     is_told: bool,
@@ -131,6 +133,7 @@ impl Agreement {
             voted_before: false,
             adopted: None,
             heard: BTreeMap::new(),
+            two_faced: BTreeSet::new(),
             decision: None,
             is_told: false,
         }
@@ -198,7 +201,11 @@ impl Agreement {
             .range(range(before, Step::Quit))
             .map(|((.., member), quit)| (*member, Broadcast::digest_of(&quit.body)))
             .collect();
-        let enough = quits.len() >= usize::from(electorate.now()?.quorum);
+        let quorum = usize::from(electorate.now()?.quorum);
+        let of_honest = quits.iter().filter(|(member, _)| !self.two_faced.contains(member)).copied();
+        let of_honest: Vec<(MemberId, Digest)> = of_honest.collect();
+        let quits = if of_honest.len() >= quorum { of_honest } else { quits };
+        let enough = quits.len() >= quorum;
         let again = enough.then(|| self.newest(before, &quits)).flatten()?.map(|adopted| adopted.choice);
         Some(Opening { quits, again })
     }
@@ -286,13 +293,19 @@ impl Agreement {
         let place = (attempt, statement.slot.step, from);
         if let Some(known) = self.heard.get(&place) {
             if known.body != statement.body {
-                effects.notice(Notice::TwoFaced(from));
+                if self.two_faced.insert(from) {
+                    effects.change();
+                    effects.notice(Notice::TwoFaced(from));
+                }
                 return Err(Rejection::Invalid);
             }
             return Ok(());
         }
         match content {
             Content::Propose(propose) => self.check_proposal(from, attempt, &propose, electorate)?,
+            // What may be of use: who is further behind goes on attempt by attempt.
+            Content::Quit(_) if attempt < self.at.before().unwrap_or(self.at) => return Ok(()),
+            Content::Quit(_) if Some(attempt) > self.at.next() => return Err(Rejection::TooEarly),
             Content::Quit(adopted) => self.check_quit(attempt, adopted.as_ref(), electorate)?,
             Content::Vote(choice) | Content::Adopt(choice) => match attempt.cmp(&self.at) {
                 _ if choice.origin > attempt => return Err(Rejection::Invalid),
@@ -338,8 +351,11 @@ impl Agreement {
             others().for_each(|member| missing(self.at, Step::Vote, member));
             others().for_each(|member| missing(self.at, Step::Adopt, member));
         }
-        // Who has decided in an earlier attempt says no more in this one.
-        if self.at.number > 0 {
+        if self.is_said(Step::Quit, own) {
+            others().for_each(|member| missing(self.at, Step::Quit, member));
+        }
+        // Who has decided in an earlier attempt says no more in this one; and whoever goes by an old epoch may have missed all.
+        if self.at.number > 0 || matches!(self.subject, Subject::Epoch(_)) {
             for member in others() {
                 let ceremony = self.subject.ceremony();
                 effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
@@ -375,11 +391,12 @@ impl Agreement {
             return Err(Rejection::TooEarly);
         }
         let Propose { quits, proposal } = propose;
-        let fits = match (self.subject, proposal) {
-            (_, Proposal::Again(_)) => true,
-            (Subject::Epoch(_), Proposal::Epoch(_)) | (Subject::Key(_), Proposal::Run(_)) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (self.subject, proposal),
+            (_, Proposal::Again(_))
+                | (Subject::Epoch(_), Proposal::Epoch(_))
+                | (Subject::Key(_), Proposal::Run(_))
+        );
         let before = attempt.before().ok_or(Rejection::Invalid)?;
         // Each member once.
         let ascending = quits.is_sorted_by(|(one, _), (next, _)| one < next);
@@ -446,25 +463,14 @@ impl Agreement {
         self.forget();
     }
 
-    /// Keeps what was said in the current attempt, and each member's last two quits.
+    /// Keeps what was said in the current attempt, and quits of those beside it.
     fn forget(&mut self) {
-        let at = self.at;
-        let mut quits: BTreeMap<MemberId, u8> = BTreeMap::new();
-        let mut keep = std::collections::BTreeSet::new();
-        for place in self.heard.keys().rev() {
-            let (attempt, step, member) = *place;
-            let kept = if step == Step::Quit {
-                let count = quits.entry(member).or_default();
-                *count = count.saturating_add(1);
-                *count <= 2
-            } else {
-                attempt == at
-            };
-            if kept {
-                keep.insert(*place);
-            }
-        }
-        self.heard.retain(|place, _| keep.contains(place));
+        let (at, before) = (self.at, self.at.before().unwrap_or(self.at));
+        self.heard.retain(
+            |(attempt, step, _), _| {
+                if *step == Step::Quit { *attempt >= before } else { *attempt == at }
+            },
+        );
     }
 
     /// Does what the statements allow.
@@ -552,7 +558,16 @@ impl Agreement {
         self.is_told = true;
         let (subject, attempt) = (self.subject, decision.attempt);
         let said = Said { subject, attempt, content: Content::Decide(decision, run) };
-        effects.broadcast(&sign(&said, electorate));
+        let statement = sign(&said, electorate);
+        // It proves itself, and need not wait until others remember this enclave's log: that may never be, if they still go
+        // by the manifest before.
+        effects.store(&statement);
+        effects.tell(&PeerMessage::Broadcast(statement));
+    }
+
+    /// Has it told once more.
+    pub(crate) fn tell_again(&mut self) {
+        self.is_told = false;
     }
 
     fn say(&mut self, content: Content, electorate: &Electorate<'_>, effects: &mut Effects) {

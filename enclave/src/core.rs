@@ -267,6 +267,10 @@ impl<P: Platform> Core<P> {
         member: MemberId,
     ) -> Result<(Manifest, Vec<Address>, Vec<Voters>), Rejection> {
         let first = Manifest::from_canonical(first).map_err(|_| Rejection::InvalidManifest)?;
+        // What has happened under manifests before it, this enclave could not judge: who voted in agreements, for one.
+        if first.history.is_some() {
+            return Err(Rejection::InvalidManifest);
+        }
         let manifest = epoch::follow(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
         let managers = epoch::pool_managers(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
         let voters = epoch::voters(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;

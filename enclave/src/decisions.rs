@@ -10,6 +10,7 @@ use crate::witness::raise;
 use postern_shared::agreement::{
     Attempt, Choice, Content, Decision, Fork, Mark, Proposal, Run, Said, Subject, Voters,
 };
+use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::DepositRequest;
 use postern_shared::identity::{Identity, Roster};
@@ -18,6 +19,7 @@ use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Broadcast, PeerMessage, Step};
 use postern_shared::wire::{Artifact, Notice, Rejection};
+use serde::{Deserialize, Serialize};
 
 /// Most keygens of one pool that this enclave has confirmed and that were not decided on. Each bounds what a settled pool
 /// takes; of more, the oldest is forgotten.
@@ -39,6 +41,13 @@ impl Candidate {
         let hash = Manifest::from_canonical(&epoch.manifest).ok()?.hash();
         Some(Self { epoch, hash })
     }
+}
+
+/// An epoch that was in force, and what made it so; none if wallets alone did.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Agreed {
+    pub(crate) epoch: SignedEpoch,
+    pub(crate) decision: Option<Decision>,
 }
 
 /// Lends what an agreement needs, beside the agreement.
@@ -176,7 +185,12 @@ impl Session {
                 let agreement = self.succession.get_or_insert_with(|| Agreement::new(subject, &now, false));
                 among!(self, |electorate| agreement.hear(statement, &electorate, effects))
             }
-            Subject::Epoch(predecessor) if self.manifests.contains_key(&predecessor) => Ok(()),
+            Subject::Epoch(predecessor) if self.manifests.contains_key(&predecessor) => {
+                // Who tells the decision may lack the epoch, and nothing else.
+                let knows = matches!(content, Content::Decide(..));
+                self.catch_up(from, predecessor, knows, effects);
+                Ok(())
+            }
             Subject::Epoch(_) => Err(Rejection::TooEarly),
             Subject::Key(pool) => {
                 self.must_serve(pool)?;
@@ -234,38 +248,75 @@ impl Session {
         }
     }
 
-    /// Says what is missing, and leaves attempts that wait for somebody who is away.
+    /// Shows a member that goes by an old manifest what has followed on it.
+    fn catch_up(&self, member: MemberId, predecessor: ManifestHash, knows: bool, effects: &mut Effects) {
+        let follows = |agreed: &&Agreed| {
+            let manifest = Manifest::from_canonical(&agreed.epoch.manifest);
+            let history = manifest.ok().and_then(|manifest| manifest.history);
+            history.is_some_and(|history| history.predecessor == predecessor)
+        };
+        let Some(Agreed { epoch, decision }) = self.agreed.values().find(follows) else { return };
+        effects.tell_one(member, &PeerMessage::Epoch(Box::new(epoch.clone())));
+        if let Some(decision) = decision.clone().filter(|_| !knows) {
+            let (subject, attempt) = (Subject::Epoch(predecessor), decision.attempt);
+            let said = Said { subject, attempt, content: Content::Decide(decision, None) };
+            let statement = self.keys.sign(said.slot(self.own()), codec::encode(&said));
+            effects.tell_one(member, &PeerMessage::Broadcast(statement));
+        }
+    }
+
+    /// Says what is missing of the next epoch, whether or not this enclave acts: it may not, since it has missed that.
+    pub(crate) fn tick_epoch(&mut self, effects: &mut Effects) {
+        let acts = self.notes.is_acting();
+        let Some(agreement) = self.succession.as_mut() else {
+            if !acts {
+                self.ask_for_decision(effects);
+            }
+            return;
+        };
+        if agreement.decision().is_some() {
+            // Whoever hears that knows which epoch is missing here.
+            among!(self, |electorate| {
+                agreement.tell_again();
+                agreement.tell(None, &electorate, effects);
+            });
+        } else if !acts {
+            self.ask_for_decision(effects);
+        } else if !self.candidates.is_empty() {
+            among!(self, |electorate| agreement.on_tick(&electorate, effects));
+            // Whoever has proposed an epoch makes sure that others have it.
+            let proposed = match agreement.proposal() {
+                Some(Proposal::Epoch(proposed)) => Some(proposed),
+                _ => None,
+            };
+            if let Some(known) = self.candidates.iter().find(|known| Some(known.hash) == proposed) {
+                effects.tell(&PeerMessage::Epoch(Box::new(known.epoch.clone())));
+            }
+        }
+    }
+
+    fn ask_for_decision(&self, effects: &mut Effects) {
+        let ceremony = Subject::Epoch(self.manifest.hash()).ceremony();
+        for member in self.manifest.members.iter().map(|member| member.id).filter(|id| *id != self.own()) {
+            effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
+        }
+    }
+
+    /// Says what is missing of keys, and leaves attempts that wait for somebody who is away.
     pub(crate) fn tick_agreements(&mut self, effects: &mut Effects) {
         let Session { without, admission, .. } = &*self;
         let away: Vec<MemberId> =
             without.iter().copied().filter(|member| admission.identity(*member).is_none()).collect();
         let is_away = |member: MemberId| away.contains(&member);
-        // Nobody waits for an epoch that nobody has signed.
-        let succession = self.succession.as_mut().filter(|_| !self.candidates.is_empty());
-        for agreement in succession.into_iter().chain(self.agreements.values_mut()) {
+        for agreement in self.agreements.values() {
+            among!(self, |electorate| agreement.on_tick(&electorate, effects));
+        }
+        for agreement in self.succession.iter_mut().chain(self.agreements.values_mut()) {
             among!(self, |electorate| {
-                agreement.on_tick(&electorate, effects);
                 if agreement.waits_for_one_of(is_away, &electorate) {
                     let _ = agreement.quit(&electorate, effects);
                 }
             });
-        }
-        self.repeat_epoch(effects);
-    }
-
-    /// Whoever has proposed an epoch makes sure that others have it.
-    fn repeat_epoch(&self, effects: &mut Effects) {
-        let Some(agreement) = self.succession.as_ref() else { return };
-        let epoch = match agreement.proposal() {
-            Some(Proposal::Epoch(proposed)) => {
-                self.candidates.iter().find(|known| known.hash == proposed).map(|known| &known.epoch)
-            }
-            _ => self.decided_epoch(),
-        };
-        let proposes =
-            among!(self, |electorate| agreement.waits_for_one_of(|member| member == self.own(), &electorate));
-        if let Some(epoch) = epoch.filter(|_| proposes || agreement.decision().is_none()) {
-            effects.tell(&PeerMessage::Epoch(Box::new(epoch.clone())));
         }
     }
 
@@ -332,6 +383,12 @@ impl Session {
         let origin = agreement.at();
         let (again, run) = match agreement.proposal() {
             Some(Proposal::Again(choice)) => (Some(choice), None),
+            // Cheats propose themselves.
+            Some(Proposal::Run(run)) if self.includes_a_cheat(pool, &run) => {
+                let agreement = self.agreements.get_mut(&pool)?;
+                let _ = among!(self, |electorate| agreement.quit(&electorate, effects));
+                (None, None)
+            }
             Some(Proposal::Run(run)) => (None, Some(run)),
             None if origin.number == 0 => (None, Some(self.run_of_all(pool))),
             _ => (None, None),
@@ -352,6 +409,13 @@ impl Session {
     fn run_of_all(&self, pool: PoolId) -> Run {
         let operators = self.without_cheats(pool).unwrap_or_else(|| self.present(self.manifest.operators()));
         Run { manifest: self.manifest.hash(), operators }
+    }
+
+    /// Whether a run has a member that was convicted in an earlier attempt, though others are enough.
+    fn includes_a_cheat(&self, pool: PoolId, run: &Run) -> bool {
+        let convicted = self.convicted.get(&pool);
+        let is_cheat = |operator: &MemberId| convicted.is_some_and(|convicted| convicted.contains(operator));
+        run.operators.iter().any(is_cheat) && self.without_cheats(pool).is_some()
     }
 
     /// The operators that are there and were not convicted in earlier attempts, if they are enough.

@@ -84,6 +84,16 @@ impl Effects {
         self.free.push(send(Recipient::Everyone, message));
     }
 
+    /// The same for one member.
+    pub(crate) fn tell_one(&mut self, member: MemberId, message: &PeerMessage) {
+        self.free.push(send(Recipient::One(member), message));
+    }
+
+    /// What is to be done at once, of what changes nothing.
+    pub(crate) fn into_free(self) -> Vec<Output> {
+        self.free
+    }
+
     /// Lets out what was gated before, in another change.
     pub(crate) fn let_out(&mut self, output: Output) {
         self.changed = true;

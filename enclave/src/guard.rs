@@ -139,6 +139,9 @@ impl Started {
         if self.session.footing() != Footing::Named {
             return Err(Rejection::Candidate);
         }
+        if self.session.is_newcomer {
+            return Err(Rejection::Newcomer);
+        }
         if !self.watch.awaits_cut() {
             self.begin_ballot(0, platform, groups)?;
             self.watch.await_cut();
@@ -510,17 +513,21 @@ impl Started {
         if !self.watch.hears(from) {
             return Err(Rejection::TooOften);
         }
+        // Who shows what this enclave can't judge has told it nothing.
+        if self.session.is_newcomer && !adopted.iter().all(|mark| self.session.is_mark(mark)) {
+            return Err(Rejection::Invalid);
+        }
         let shown: Vec<SignedNote> = shown().chain([*by]).collect();
         self.learn(self.session.news(shown.iter()), platform, groups)?;
         self.watch.known(from, by.note.ballot, by.note.acting);
         if self.session.is_newcomer {
-            adopted
-                .iter()
-                .filter(|mark| self.session.is_mark(mark))
-                .for_each(|mark| self.watch.learn_mark(mark));
+            adopted.iter().for_each(|mark| self.watch.learn_mark(mark));
         }
         self.show_later(from, by.note.ballot, groups);
-        if self.watch.may_act(&self.session.notes, self.session.manifest.quorum()) {
+        // Others that wait may know as little as it does.
+        let quorum = self.session.manifest.quorum();
+        let quorum = if self.session.is_newcomer { quorum.governed() } else { quorum };
+        if self.watch.may_act(&self.session.notes, quorum) {
             self.resume(platform, groups)?;
         }
         Ok(())

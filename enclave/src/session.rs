@@ -11,7 +11,7 @@ use crate::ceremony::release::Release;
 use crate::ceremony::{Me, Setting};
 use crate::change::{Change, Genesis};
 use crate::coins::Coins;
-use crate::decisions::Candidate;
+use crate::decisions::{Agreed, Candidate};
 use crate::effects::Effects;
 use crate::keys::IdentityKeys;
 use crate::ledger::Ledger;
@@ -69,6 +69,8 @@ pub(crate) struct Session {
     /// Epochs that may follow, to be agreed on, and the agreement.
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) succession: Option<Agreement>,
+    /// The epochs that are or were in force, for those that have missed them.
+    pub(crate) agreed: BTreeMap<u64, Agreed>,
     /// On each pool's key.
     pub(crate) agreements: BTreeMap<PoolId, Agreement>,
     /// Of each pool manager, the highest pool of which a key was adopted, as far as this enclave knows; and up to which it
@@ -147,6 +149,7 @@ impl Session {
             voters: genesis.voters.iter().map(|voters| (voters.since, voters.clone())).collect(),
             candidates: Vec::new(),
             succession: None,
+            agreed: BTreeMap::new(),
             agreements: BTreeMap::new(),
             marks: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -356,8 +359,8 @@ impl Session {
         }
         let manifest = self.check_epoch(epoch)?;
         effects.change();
+        let decision = self.succession.take().and_then(|agreement| agreement.decision().cloned());
         self.candidates.clear();
-        self.succession = None;
         let voters = self.voters.values().next_back().cloned();
         if let Some(next) = Voters::of_all([&manifest].into_iter()).pop()
             && !voters.is_some_and(|last| last.enclaves == next.enclaves && last.quorum == next.quorum)
@@ -380,6 +383,12 @@ impl Session {
         }
         self.manifest = manifest;
         self.name_enclaves();
+        // Let in by a cut, untold what the machine before it has said: it knows of no pool so far that nothing was said of it.
+        if self.is_newcomer && self.notes.is_acting() {
+            self.is_newcomer = false;
+            self.unknown = self.pool_managers.iter().map(|contract| (*contract, u32::MAX)).collect();
+        }
+        self.agreed.insert(self.manifest.epoch, Agreed { epoch: epoch.clone(), decision });
         Ok(())
     }
 

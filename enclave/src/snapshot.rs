@@ -8,7 +8,7 @@ use crate::ceremony::keygen::{Keygen, SavedKeygen};
 use crate::ceremony::presign::{Presign, SavedPresign};
 use crate::ceremony::release::{Release, SavedRelease};
 use crate::change::{Admitted, Genesis};
-use crate::decisions::Candidate;
+use crate::decisions::{Agreed, Candidate};
 use crate::session::Session;
 use crate::vault::Vault;
 use crate::witness::Notes;
@@ -44,6 +44,7 @@ pub(crate) enum Item {
     HandedOver(bool),
     Without(Vec<MemberId>),
     Epoch(Box<SignedEpoch>),
+    Agreed(u64, Box<Agreed>),
     Succession(Box<Agreement>),
     Agreement(PoolId, Box<Agreement>),
     Mark(Box<Mark>),
@@ -161,6 +162,7 @@ impl Session {
         .chain(self.manifests.values().cloned().map(Item::Manifest))
         .chain(self.identities.values().copied().map(Item::Named))
         .chain(self.candidates.iter().map(|known| Item::Epoch(Box::new(known.epoch.clone()))))
+        .chain(self.agreed.iter().map(|(epoch, agreed)| Item::Agreed(*epoch, Box::new(agreed.clone()))))
         .chain(self.marks.values().map(|mark| Item::Mark(Box::new(mark.clone()))))
         .chain(self.succession.iter().map(|agreement| Item::Succession(Box::new(agreement.clone()))))
         .chain(
@@ -225,6 +227,9 @@ impl Session {
             Item::HandedOver(handed_over) => self.handed_over = handed_over,
             Item::Without(members) => self.without = members.into_iter().collect(),
             Item::Epoch(epoch) => self.candidates.push(Candidate::new(*epoch)?),
+            Item::Agreed(epoch, agreed) => {
+                self.agreed.insert(epoch, *agreed);
+            }
             Item::Succession(agreement) => self.succession = Some(*agreement),
             Item::Agreement(pool, agreement) => {
                 self.agreements.insert(pool, *agreement);

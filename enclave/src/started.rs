@@ -280,6 +280,9 @@ impl Started {
         self.session.challenge_missing(platform, groups)?;
         self.repeat_claim(groups);
         self.repeat_note(groups);
+        let mut effects = Effects::default();
+        self.session.tick_epoch(&mut effects);
+        groups.outputs(effects.into_free());
         if self.must_act().is_ok() {
             self.act(Change::Ticked, platform, groups)?;
         }

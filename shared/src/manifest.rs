@@ -180,6 +180,11 @@ impl Quorum {
         self.members.saturating_sub(self.quorum).saturating_sub(1)
     }
 
+    /// The same without finding back after a total loss of power.
+    pub const fn governed(self) -> Self {
+        Self { automatic: false, ..self }
+    }
+
     /// Whether all together find back after a total loss of power.
     pub const fn is_automatic(&self) -> bool {
         self.automatic

@@ -3,7 +3,7 @@
 mod arbitrary;
 
 use arbitrary::any_value;
-use postern_shared::agreement::Attempt;
+use postern_shared::agreement::{Attempt, Choice, Content, Said, Subject};
 use postern_shared::bls::{DleqProof, G1, PublicKey, Scalar, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
@@ -187,7 +187,7 @@ fn a_pools_name_is_one_text_that_people_and_scripts_read() {
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000400");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000500");
     assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "08ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);
@@ -231,7 +231,7 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     );
     assert_eq!(
         found(fixed::keygen_terms().ceremony().0),
-        "4780ad918515d775bb222d9adc7fb244b5126d322e36abe2b19d49a7814c06b3"
+        "e6efeb662c83d132927b65abeb4acfbace426f4e5d6bc2edf58cf90281a699eb"
     );
     assert_eq!(
         found(fixed::certificate().digest().0),
@@ -263,6 +263,24 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
 }
 
 /// Golden too: who signs otherwise is heard by nobody that decides whether an old state may act.
+#[test]
+fn what_members_say_in_agreements_is_encoded_and_placed_as_before() {
+    let (key, epoch) = (Subject::Key(fixed::POOL), Subject::Epoch(ManifestHash([1; 32])));
+    let found = |ceremony: CeremonyId| hex::encode(ceremony.0);
+    let attempt = Attempt { generation: 1, number: 2 };
+    assert_eq!(found(key.ceremony()), "c0ac845859d25c3c53592ab71be2934bed566eaaec93f163bc5b18aca9963d94");
+    assert_eq!(found(epoch.ceremony()), "3a34b4cb0037ccf0405beffd9ace9b2cb7b8f697718b17eb9a379e1a7303804a");
+    assert_eq!(
+        found(key.attempt(attempt)),
+        "21fb9cb4c42ae0975fffe57a657067d02f967b519980ab46e43bede5edff330e"
+    );
+    let choice = Choice { value: Digest([4; 32]), origin: Attempt { number: 0, ..attempt } };
+    let pool = format!("01{}e807", "aa".repeat(20));
+    let said = |content| hex::encode(codec::encode(&Said { subject: key, attempt, content }));
+    assert_eq!(said(Content::Vote(choice)), format!("01{pool}010201{}0100", "04".repeat(32)));
+    assert_eq!(said(Content::Quit(None)), format!("01{pool}01020300"));
+}
+
 #[test]
 fn what_members_remember_for_each_other_is_encoded_and_signed_as_before() {
     let (dao, member) = (ManifestHash([1; 32]), MemberId(300));
@@ -301,7 +319,7 @@ fn what_members_remember_for_each_other_is_encoded_and_signed_as_before() {
         ),
         (
             Witness::Known(Known { claim: note, in_force, by, memories, adopted: vec![] }),
-            "07802303300c8830167445b1b5d3adc0bc0a8ab881b883db4fff83a885070545",
+            "f263cf4ce81827874eb7bad0ea7f479123b369616d2d1e4193758f9d6ba707fb",
         ),
         (Witness::Refused(signed), "581aea7c51faae1e75f23cf5b51eff7c008f3a06cfe5ff679ee2e47776c93ad0"),
     ];
@@ -359,9 +377,11 @@ fn the_longest_honest_statements_are_heard() {
 mod fixed {
     use super::*;
 
-    pub const STEPS: [Step; 9] = {
+    pub const STEPS: [Step; 15] = {
         use Step::*;
-        [Commit, Deal, Verdict, Confirm, Deposit, Split, Acknowledge, Request, Authorise]
+        let ceremonies = [Commit, Deal, Verdict, Confirm, Deposit, Split, Acknowledge, Request, Authorise];
+        let [a, b, c, d, e, f, g, h, i] = ceremonies;
+        [a, b, c, d, e, f, g, h, i, HandOver, Propose, Vote, Adopt, Quit, Decide]
     };
     pub const SLOT: Slot =
         Slot { ceremony: CeremonyId([7; 32]), from: MemberId(300), step: Step::Acknowledge, item: 2 };

@@ -11,7 +11,7 @@ use postern_shared::keygen::{Deal, KeygenTerms, Verdict, possession_message};
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
 use postern_shared::transcript::Claim;
-use postern_shared::wire::{Artifact, Notice};
+use postern_shared::wire::{Artifact, Notice, Reply};
 
 /// More packets than any of these runs has: one that never ends is cut off.
 const MAX_PACKETS: usize = 20_000;
@@ -50,17 +50,24 @@ pub fn deliver_through(
     mut attack: impl FnMut(&Corrupt, &Broadcast, MemberId) -> Vec<Broadcast>,
 ) {
     let corrupt: Vec<Corrupt> = culprits.iter().map(|id| Corrupt::of(cluster.node(*id))).collect();
+    let mut idle = 0;
     for _ in 0..MAX_PACKETS {
+        if idle > cluster.packets.len() {
+            return;
+        }
         let Some(packet) = cluster.packets.pop_front() else { return };
         let speaker = corrupt.iter().find(|corrupt| corrupt.keys.identity().member == packet.from);
+        let waits = |reply| matches!(reply, Reply::Rejected(rejection) if rejection.is_transient());
+        let mut waited = false;
         match (speaker, statement(&packet)) {
             (Some(corrupt), Some(said)) => {
                 for other in attack(corrupt, &said, packet.to) {
-                    cluster.deliver(Packet { bytes: message(other), ..packet.clone() });
+                    waited |= waits(cluster.deliver(Packet { bytes: message(other), ..packet.clone() }));
                 }
             }
-            _ => drop(cluster.deliver(packet)),
+            _ => waited = waits(cluster.deliver(packet)),
         }
+        idle = if waited { idle + 1 } else { 0 };
     }
     panic!("packets without end");
 }

@@ -12,6 +12,7 @@ use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
+use postern_shared::identity::EnclaveKeys;
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
 use postern_shared::manifest::{
     Agreement, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
@@ -242,6 +243,15 @@ impl Heir {
     pub fn certificates(&self) -> Certificates {
         SoftwarePsp::new(self.machine).certificates()
     }
+
+    fn seed(&self) -> [u8; 32] {
+        self.given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes")
+    }
+
+    /// Its keys, as this machine of this member.
+    pub fn keys(&self, member: MemberId, machine: u32) -> EnclaveKeys {
+        IdentityKeys::derive(&Coins::new(Zeroizing::new(self.seed())), member, machine).identity().keys()
+    }
 }
 
 impl Cluster {
@@ -412,17 +422,17 @@ impl Cluster {
     /// A member's host forgets everything and starts an enclave that has never been: a candidate for the machine after the
     /// one that the manifest names.
     pub fn launch_anew(&mut self, id: MemberId, launch: u64) {
-        let machine = Machine { launch, ..self.node(id).machine };
-        let heir = Heir::launch(machine, launch);
-        let certificates = heir.certificates();
-        let given = Given::clone(&heir.given);
-        let named = self.manifest.identity(id).map_or(0, |named| named.machine + 1);
-        let (manifest, epochs) = (self.genesis.to_canonical(), self.epochs.clone());
+        let heir = self.another(id, launch, &self.epochs);
+        let number = self.manifest.identity(id).map_or(0, |named| named.machine + 1);
+        self.take_place(id, number, heir);
+    }
+
+    /// A member's machine is lost, with all that its host had, and another enclave is there, for the machine of this number.
+    pub fn take_place(&mut self, id: MemberId, number: u32, heir: Heir) {
         let node = self.node_mut(id);
-        (node.machine, node.core, node.number) = (machine, heir.core, named);
+        (node.seed, node.number) = (heir.seed(), number);
         (node.records, node.slot) = (Vec::new(), None);
-        assert_eq!(self.ask(id, Request::Start { manifest, epochs, member: id, certificates }), Reply::Done);
-        self.node_mut(id).seed = given.borrow()[0].as_slice().try_into().expect("a seed has 32 bytes");
+        self.adopt(id, heir);
     }
 
     /// The manifest after this one, in which a member's new enclave takes its lost one's place.

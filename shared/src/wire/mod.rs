@@ -526,6 +526,11 @@ pub enum Rejection {
     /// Not the manifest's next epoch, or not signed by a quorum.
     #[error("the epoch does not follow on the manifest, or is not signed by a quorum of its members")]
     InvalidEpoch,
+    /// An enclave that has never acted is listed in no cut: nobody has told it what was said in its place before.
+    #[error(
+        "this enclave has never acted: the cut has to name another one in its place, with the next machine number"
+    )]
+    Newcomer,
     /// A cut in the place of an epoch that this enclave has voted for, which may be in force.
     #[error("this enclave has voted for another epoch in its place: make the cut on top of that one")]
     VotedOtherwise,

@@ -10,7 +10,7 @@ use postern_shared::events::ChainEvent;
 use postern_shared::identity::Identity;
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, Slot};
+use postern_shared::message::{Broadcast, Slot, Step};
 use postern_shared::record::{RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Transcript};
 use postern_shared::wire::{Artifact, MAX_FRAME};
@@ -187,7 +187,9 @@ impl Watch {
     fn listen(&mut self, statement: Broadcast) -> Result<(), Broken> {
         let slot = statement.slot;
         if let Some(known) = self.said.get(&slot) {
-            if known.body != statement.body && !self.corrupt.contains(&slot.from) {
+            // A decision proves itself, by whichever signatures were here.
+            let decides = slot.step == Step::Decide;
+            if known.body != statement.body && !decides && !self.corrupt.contains(&slot.from) {
                 let what = format!("{} has said two things at {:?}", slot.from, slot.step);
                 return Err(Invariant::I6.broken(what));
             }

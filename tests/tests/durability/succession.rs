@@ -5,7 +5,7 @@ use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::{Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Attestation, Challenge, Envelope, PeerMessage};
+use postern_shared::message::{Attestation, Challenge, Envelope, PeerMessage, Step};
 use postern_shared::policy::AllowedMeasurement;
 use postern_shared::record::{RecordKind, SealedError};
 use postern_shared::wire::{Rejection, Reply, Request, Response, StaleKind, Standing};
@@ -319,10 +319,13 @@ fn an_epoch_counts_only_with_a_quorum_and_in_its_turn() {
     assert_eq!(cluster.ask(OWN, Request::Amend(forged)), Reply::Rejected(Rejection::InvalidEpoch));
     let fourth = next(&third, |manifest| manifest.name = "again".into());
     let early = signed(&third, &fourth, [MemberId(1), MemberId(3)]);
-    assert_eq!(cluster.ask(OWN, Request::Amend(early.clone())), Reply::Rejected(Rejection::InvalidEpoch));
+    assert_eq!(cluster.ask(OWN, Request::Amend(early.clone())), Reply::Rejected(Rejection::Behind(4)));
     let good = signed(&second, &third, [MemberId(1), MemberId(3)]);
     for epoch in [good.clone(), early, good] {
-        assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done, "and again is harmless");
+        for id in cluster.ids() {
+            assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done, "and again is harmless");
+        }
+        cluster.run(1);
     }
     // It survives, like everything.
     cluster.crash(OWN, 5);
@@ -352,6 +355,7 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     for id in [MemberId(1), MemberId(3)] {
         assert_eq!(cluster.ask(id, Request::Amend(epoch.clone())), Reply::Done);
     }
+    cluster.run(1);
     assert_eq!(admitted(&mut cluster), [MemberId(1), MemberId(3)]);
     // Another candidate than the one that the DAO has named is nobody.
     let named = cluster.node(OWN).records.clone();
@@ -379,6 +383,11 @@ fn a_lost_machine_is_replaced_and_its_enclave_is_dead_for_good() {
     assert_eq!(cluster.node(MemberId(1)).core.enclave(OWN), Some(&new));
     let epoch = signed(&second, &third, [MemberId(1), MemberId(3)]);
     assert_eq!(cluster.ask(OWN, Request::Amend(epoch)), Reply::Done);
+    // Its host has what the others have decided, and hands it in.
+    let all: Vec<_> = cluster.said.iter().filter(|said| said.slot.step == Step::Decide).cloned().collect();
+    for said in all {
+        cluster.ask(OWN, Request::Deliver(codec::encode(&PeerMessage::Broadcast(said))));
+    }
     assert_eq!(cluster.standing(OWN), Standing::Replaced);
     assert_eq!(cluster.ask(OWN, exit(1)), Reply::Rejected(Rejection::Replaced));
 }

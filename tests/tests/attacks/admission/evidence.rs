@@ -7,6 +7,7 @@ use super::{
 use postern_attestation::{Binding, Launch, Time, Verifier};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
+use postern_shared::epoch::MAX_SIGNED_EPOCH;
 use postern_shared::ids::{MemberId, Nonce};
 use postern_shared::message::{Attestation, PeerMessage};
 use postern_shared::wire::{Rejection, Reply, Request};
@@ -211,7 +212,7 @@ fn garbage_is_refused_and_changes_nothing() {
     {
         assert_eq!(cluster.ask(VERIFIER, Request::Deliver(bytes)), Reply::Rejected(Rejection::Malformed));
     }
-    let oversized = vec![0; (96 << 10) + 1];
+    let oversized = vec![0; MAX_SIGNED_EPOCH + 65];
     assert_eq!(cluster.ask(VERIFIER, Request::Deliver(oversized)), Reply::Rejected(Rejection::TooLong));
     assert_eq!(show(&mut cluster, VERIFIER, honest), Reply::Done);
 }
