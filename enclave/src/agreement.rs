@@ -52,7 +52,7 @@
 use crate::ceremony::Me;
 use crate::effects::Effects;
 use postern_shared::agreement::{
-    Adopted, Attempt, Choice, Content, Decision, Proof, Proposal, Propose, Run, Said, Signatures, Subject,
+    Adopted, Attempt, Choice, Content, Decision, Made, Proof, Proposal, Propose, Said, Signatures, Subject,
     Voters,
 };
 use postern_shared::codec;
@@ -73,6 +73,8 @@ pub(crate) struct Agreement {
     /// Whether it has voted in an earlier generation than the current attempt's, or knows of others that have.
     voted_before: bool,
     adopted: Option<Adopted>,
+    /// What it has voted for last.
+    voted: Option<Choice>,
     /// What was said in the current attempt, and quits of it and of those beside it.
     heard: BTreeMap<(Attempt, Step, MemberId), Broadcast>,
     /// Who has said two things in one place: what they say next, others may have heard otherwise.
@@ -132,6 +134,7 @@ impl Agreement {
             unknowing,
             voted_before: false,
             adopted: None,
+            voted: None,
             heard: BTreeMap::new(),
             two_faced: BTreeSet::new(),
             decision: None,
@@ -167,15 +170,9 @@ impl Agreement {
     }
 
     /// What this enclave has adopted, or voted for last.
-    pub(crate) fn newest_vote(&self, own: MemberId) -> Option<Choice> {
+    pub(crate) fn newest_vote(&self) -> Option<Choice> {
         let decided = self.decision.as_ref().map(|decision| decision.choice);
-        let adopted = self.adopted.as_ref().map(|adopted| adopted.choice);
-        let vote =
-            self.heard.get(&(self.at, Step::Vote, own)).and_then(|vote| match Said::of(vote)?.content {
-                Content::Vote(choice) => Some(choice),
-                _ => None,
-            });
-        decided.or(adopted).or(vote)
+        decided.or(self.adopted.as_ref().map(|adopted| adopted.choice)).or(self.voted)
     }
 
     /// What is proposed in the current attempt.
@@ -220,6 +217,7 @@ impl Agreement {
     pub(crate) fn vote(&mut self, choice: Choice, electorate: &Electorate<'_>, effects: &mut Effects) {
         let own = electorate.me.id();
         if self.may_speak(own) && self.decision.is_none() && !self.is_said(Step::Vote, own) {
+            self.voted = Some(choice);
             self.say(Content::Vote(choice), electorate, effects);
             self.advance(electorate, effects);
         }
@@ -274,6 +272,11 @@ impl Agreement {
         if self.decision.is_some() {
             return Ok(());
         }
+        let now = electorate.now().ok_or(Rejection::TooEarly)?.since;
+        // Those whom a manifest names agree on what follows on it, and nobody else.
+        if matches!(subject, Subject::Epoch(_)) && attempt.generation < now {
+            return Err(Rejection::Invalid);
+        }
         if let Content::Decide(decision, _) = content {
             if !decision.holds(self.subject, electorate.voters(attempt)?) {
                 return Err(Rejection::Invalid);
@@ -282,7 +285,6 @@ impl Agreement {
             self.decide(decision, effects);
             return Ok(());
         }
-        let now = electorate.now().ok_or(Rejection::TooEarly)?.since;
         if attempt.generation > now {
             return Err(Rejection::TooEarly);
         }
@@ -355,7 +357,9 @@ impl Agreement {
             others().for_each(|member| missing(self.at, Step::Quit, member));
         }
         // Who has decided in an earlier attempt says no more in this one; and whoever goes by an old epoch may have missed all.
-        if self.at.number > 0 || matches!(self.subject, Subject::Epoch(_)) {
+        let first = electorate.voters.first_key_value().map(|(first, _)| *first);
+        let is_first = self.at.number == 0 && first == Some(self.at.generation);
+        if !is_first || matches!(self.subject, Subject::Epoch(_)) {
             for member in others() {
                 let ceremony = self.subject.ceremony();
                 effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
@@ -421,8 +425,11 @@ impl Agreement {
         electorate: &Electorate<'_>,
     ) -> Result<(), Rejection> {
         let Some(adopted) = adopted else { return Ok(()) };
-        let holds =
-            adopted.attempt <= attempt && adopted.holds(self.subject, electorate.voters(adopted.attempt)?);
+        let of_now =
+            matches!(self.subject, Subject::Key(_)) || adopted.attempt.generation == attempt.generation;
+        let holds = of_now
+            && adopted.attempt <= attempt
+            && adopted.holds(self.subject, electorate.voters(adopted.attempt)?);
         if holds { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
@@ -446,9 +453,14 @@ impl Agreement {
         if attempt > self.at {
             self.enter(attempt);
         }
-        let Some(before) = attempt.before() else { return };
         // Whoever accepts it knows what matters of the attempts before.
         self.unknowing = false;
+        self.inherit();
+    }
+
+    /// Takes over what those had adopted who have quit the attempt before.
+    fn inherit(&mut self) {
+        let Some(before) = self.at.before() else { return };
         let quits = self.heard.range(range(before, Step::Quit));
         let adopted = quits.filter_map(|(_, quit)| match Said::of(quit)?.content {
             Content::Quit(adopted) => adopted,
@@ -460,6 +472,7 @@ impl Agreement {
     /// Goes on to a later attempt of this generation.
     fn enter(&mut self, attempt: Attempt) {
         self.at = attempt;
+        self.inherit();
         self.forget();
     }
 
@@ -552,17 +565,27 @@ impl Agreement {
         self.adopted = None;
     }
 
-    /// Tells others what is decided, once; of a key, by which run.
-    pub(crate) fn tell(&mut self, run: Option<Run>, electorate: &Electorate<'_>, effects: &mut Effects) {
+    /// Tells others what is decided, once; of a key, how it was made.
+    pub(crate) fn tell(&mut self, made: Option<Made>, electorate: &Electorate<'_>, effects: &mut Effects) {
         let Some(decision) = self.decision.clone().filter(|_| !self.is_told) else { return };
         self.is_told = true;
         let (subject, attempt) = (self.subject, decision.attempt);
-        let said = Said { subject, attempt, content: Content::Decide(decision, run) };
+        let said = Said { subject, attempt, content: Content::Decide(decision, made) };
         let statement = sign(&said, electorate);
         // It proves itself, and need not wait until others remember this enclave's log: that may never be, if they still go
         // by the manifest before.
         effects.store(&statement);
         effects.tell(&PeerMessage::Broadcast(statement));
+    }
+
+    /// Whether it has told others what is decided.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// Whether it may leave the current attempt.
+    pub(crate) fn may_quit(&self, own: MemberId) -> bool {
+        self.decision.is_none() && !self.unknowing && !self.is_said(Step::Quit, own)
     }
 
     /// Has it told once more.

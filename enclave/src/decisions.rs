@@ -8,7 +8,7 @@ use crate::effects::Effects;
 use crate::session::{Footing, Session, lend};
 use crate::witness::raise;
 use postern_shared::agreement::{
-    Attempt, Choice, Content, Decision, Fork, Mark, Proposal, Run, Said, Subject, Voters,
+    Attempt, Choice, Content, Decision, Fork, Made, Mark, Proposal, Run, Said, Subject, Voters,
 };
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
@@ -87,7 +87,10 @@ impl Session {
             return Ok(());
         }
         self.check_epoch(epoch)?;
-        if self.candidates.len() >= MAX_CANDIDATES {
+        let candidate = Candidate::new(epoch.clone()).ok_or(Rejection::InvalidEpoch)?;
+        let decided = self.succession.as_ref().and_then(Agreement::decision);
+        let is_decided = decided.is_some_and(|decision| decision.choice.value == value(candidate.hash));
+        if self.candidates.len() >= MAX_CANDIDATES && !is_decided {
             return Err(Rejection::Busy);
         }
         effects.change();
@@ -96,7 +99,7 @@ impl Session {
             effects.publish(Artifact::Fork(Box::new(Fork { manifest, one, other })));
         }
         effects.tell(&PeerMessage::Epoch(Box::new(epoch.clone())));
-        self.candidates.extend(Candidate::new(epoch.clone()));
+        self.candidates.push(candidate);
         Ok(())
     }
 
@@ -129,7 +132,7 @@ impl Session {
     /// Whether this enclave may follow the wallets' word alone to a cut: not if it has voted for another epoch in its place, which
     /// may be in force already. The DAO makes the cut on top of that one.
     pub(crate) fn may_be_cut(&self, epoch: &SignedEpoch) -> bool {
-        let voted = self.succession.as_ref().and_then(|agreement| agreement.newest_vote(self.own()));
+        let voted = self.succession.as_ref().and_then(|agreement| agreement.newest_vote());
         let is_it = |choice: Choice| {
             let manifest = Manifest::from_canonical(&epoch.manifest);
             manifest.is_ok_and(|manifest| value(manifest.hash()) == choice.value)
@@ -186,6 +189,14 @@ impl Session {
                 among!(self, |electorate| agreement.hear(statement, &electorate, effects))
             }
             Subject::Epoch(predecessor) if self.manifests.contains_key(&predecessor) => {
+                let signed = statement.signed_digest();
+                if from == self.own() || !self.identities.values().any(|enclave| signed.verify(enclave)) {
+                    return Err(Rejection::NotAuthentic);
+                }
+                // An epoch is long: once for each member, until time passes.
+                if !self.caught_up.insert(from) {
+                    return Err(Rejection::TooOften);
+                }
                 // Who tells the decision may lack the epoch, and nothing else.
                 let knows = matches!(content, Content::Decide(..));
                 self.catch_up(from, predecessor, knows, effects);
@@ -200,22 +211,22 @@ impl Session {
                 let agreement = self.agreements.get_mut(&pool).ok_or(Rejection::UnknownCeremony)?;
                 among!(self, |electorate| agreement.hear(statement, &electorate, effects))?;
                 let known = agreement.decision().map(|decision| decision.choice);
-                if let Content::Decide(decision, Some(run)) = content
-                    && known == Some(decision.choice)
+                if let (Content::Decide(_, Some(made)), Some(choice)) = (content, known)
+                    && made.certificate.digest() == choice.value
                 {
-                    self.look_on(pool, decision.choice.origin, &run, effects);
+                    self.look_on(pool, choice.origin, &made, effects);
                 }
                 Ok(())
             }
         }
     }
 
-    /// What is to be decided, and in which attempt this enclave is.
+    /// What is to be decided, and in which attempt this enclave is; not what it can't leave.
     pub(crate) fn undecided(&self) -> impl Iterator<Item = (Subject, Attempt)> {
         // Nobody waits for an epoch that nobody has signed.
         let succession = self.succession.iter().filter(|_| !self.candidates.is_empty());
         let all = succession.chain(self.agreements.values());
-        all.filter(|agreement| agreement.decision().is_none())
+        all.filter(|agreement| agreement.may_quit(self.own()))
             .map(|agreement| (agreement.subject(), agreement.at()))
     }
 
@@ -236,6 +247,10 @@ impl Session {
         let requests: Vec<DepositRequest> = self.ledger.deposits().copied().collect();
         for request in requests {
             let pool = request.pool;
+            let is_told = self.agreements.get(&pool).is_some_and(Agreement::is_told);
+            if is_told && self.keygens.get(&pool).is_some_and(|run| run.key().is_some()) {
+                continue;
+            }
             let decided = self.decide_key(&request, effects);
             let is_higher = self.marks.get(&pool.contract).is_none_or(|mark| mark.pool.number < pool.number);
             if let Some(proof) = self.agreements.get(&pool).filter(|_| is_higher).and_then(Agreement::proof) {
@@ -267,6 +282,7 @@ impl Session {
 
     /// Says what is missing of the next epoch, whether or not this enclave acts: it may not, since it has missed that.
     pub(crate) fn tick_epoch(&mut self, effects: &mut Effects) {
+        self.caught_up.clear();
         let acts = self.notes.is_acting();
         let Some(agreement) = self.succession.as_mut() else {
             if !acts {
@@ -393,10 +409,10 @@ impl Session {
             None if origin.number == 0 => (None, Some(self.run_of_all(pool))),
             _ => (None, None),
         };
-        if let Some(run) = run {
-            self.run(request, origin, &run, effects);
+        if let Some(run) = &run {
+            self.run(request, origin, run, effects);
         }
-        let made = self.keygens.get(&pool).filter(|_| again.is_none()).and_then(Keygen::made);
+        let made = self.keygens.get(&pool).filter(|_| run.is_some()).and_then(Keygen::made);
         let choice = again.or(made.map(|certificate| Choice { value: certificate.digest(), origin }));
         let agreement = self.agreements.get_mut(&pool)?;
         if let Some(choice) = choice {
@@ -481,18 +497,23 @@ impl Session {
     }
 
     /// The terms that a proposal gives, once all of its members are admitted.
-    fn terms(
+    fn terms(&self, request: &DepositRequest, attempt: Attempt, run: &Run) -> Option<(KeygenTerms, Roster)> {
+        self.terms_among(request, attempt, run, |manifest| {
+            let named = |enclave: &Identity| manifest.identity(enclave.member) == Some(*enclave);
+            let roster = self.admission.roster(&run.operators)?;
+            roster.identities().iter().all(named).then_some(roster)
+        })
+    }
+
+    fn terms_among(
         &self,
         request: &DepositRequest,
         attempt: Attempt,
         Run { manifest, operators }: &Run,
+        roster: impl Fn(&Manifest) -> Option<Roster>,
     ) -> Option<(KeygenTerms, Roster)> {
         let manifest = Manifest::from_canonical(self.manifests.get(manifest)?).ok()?;
-        let roster = self.admission.roster(operators)?;
-        let named = |enclave: &Identity| manifest.identity(enclave.member) == Some(*enclave);
-        if !manifest.is_operator_committee(operators) || !roster.identities().iter().all(named) {
-            return None;
-        }
+        let roster = roster(&manifest).filter(|_| manifest.is_operator_committee(operators))?;
         let terms = KeygenTerms {
             manifest: manifest.hash(),
             network: manifest.network,
@@ -505,21 +526,33 @@ impl Session {
         Some((terms, roster))
     }
 
-    /// Looks on at the run that is said to have made the key that was decided on. Its operators have all confirmed it, so this
-    /// enclave can only be one of them if it has forgotten that.
-    fn look_on(&mut self, pool: PoolId, attempt: Attempt, run: &Run, effects: &mut Effects) {
-        let is_it = |known: &Keygen| {
-            let terms = known.terms();
-            (terms.request.pool, terms.attempt) == (pool, attempt) && terms.operators == run.operators
-        };
-        let here = self.keygens.values().chain(self.parked.values()).any(is_it);
+    /// Looks on at the run that has made the key that was decided on. Its operators have all confirmed it, so this enclave can
+    /// only be one of them if it has forgotten that.
+    fn look_on(&mut self, pool: PoolId, attempt: Attempt, made: &Made, effects: &mut Effects) {
+        let Made { manifest, certificate } = made;
+        let here =
+            self.keygens.values().chain(self.parked.values()).any(|run| run.id() == certificate.ceremony);
         let request = self.ledger.deposits().find(|request| request.pool == pool).copied();
-        let Some(request) = request.filter(|_| !here && !run.operators.contains(&self.own())) else { return };
-        // Whoever spoke may err: what this enclave has confirmed stays.
+        let Some(request) = request.filter(|_| !here && !certificate.operators.contains(&self.own())) else {
+            return;
+        };
+        let run = Run { manifest: *manifest, operators: certificate.operators.clone() };
+        // As they were then: machines may have been replaced since.
+        let Some((terms, roster)) = self.terms_among(&request, attempt, &run, |manifest| {
+            let enclaves = run.operators.iter().map(|operator| manifest.identity(*operator));
+            Some(Roster::new(enclaves.collect::<Option<_>>()?))
+        }) else {
+            return;
+        };
+        if terms.ceremony() != certificate.ceremony {
+            return;
+        }
+        effects.change();
         if let Some(known) = self.keygens.remove(&pool).filter(Keygen::has_confirmed) {
             self.parked.insert(known.id(), known);
         }
-        self.run(&request, attempt, run, effects);
+        let me = Me { keys: &self.keys, coins: &self.coins };
+        self.keygens.insert(pool, Keygen::start(terms, roster, &me, effects));
     }
 
     /// Uses the key that was decided on, as far as the run that makes it has come.
@@ -535,20 +568,20 @@ impl Session {
             self.keygens.insert(pool, run);
         }
         lend!(self, |me, setting| {
-            if let Some(run) = self.keygens.get_mut(&pool) {
+            if let Some(run) = self.keygens.get_mut(&pool).filter(|run| run.key().is_none()) {
                 run.count(&me, &setting, effects);
+                // Now this enclave can say how the key was made.
+                self.agreements.get_mut(&pool).into_iter().for_each(Agreement::tell_again);
             }
         });
         self.parked.retain(|_, run| run.terms().request.pool != pool);
     }
 
     fn tell_key(&mut self, pool: PoolId, effects: &mut Effects) {
-        let run = self.keygens.get(&pool).filter(|run| run.key().is_some()).map(|run| {
-            let KeygenTerms { manifest, operators, .. } = run.terms();
-            Run { manifest: *manifest, operators: operators.clone() }
-        });
+        let key = self.keygens.get(&pool).and_then(|run| Some((run.terms().manifest, run.key()?)));
+        let made = key.map(|(manifest, key)| Made { manifest, certificate: key.certificate.clone() });
         if let Some(agreement) = self.agreements.get_mut(&pool) {
-            among!(self, |electorate| agreement.tell(run, &electorate, effects));
+            among!(self, |electorate| agreement.tell(made, &electorate, effects));
         }
     }
 
@@ -557,6 +590,9 @@ impl Session {
         let others = || self.manifest.members.iter().map(|member| member.id).filter(|id| *id != self.own());
         for (pool, _) in self.agreements.iter().filter(|(_, agreement)| agreement.decision().is_some()) {
             if self.keygens.get(pool).is_none_or(|run| run.made().is_none()) {
+                // What this enclave has confirmed may lack something of others.
+                let parked = self.parked.values().filter(|run| run.terms().request.pool == *pool);
+                parked.for_each(|run| run.on_tick(effects));
                 let ceremony = Subject::Key(*pool).ceremony();
                 for member in others() {
                     effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });

@@ -98,6 +98,8 @@ pub(crate) struct Session {
     refused_late: BTreeSet<(CeremonyId, MemberId)>,
     /// Where members' logs stand, this one's among them.
     pub(crate) notes: Notes,
+    /// Who was shown the epoch that it lacks since the last tick. Not part of the state.
+    pub(crate) caught_up: BTreeSet<MemberId>,
     /// Outputs that wait until enough members remember the changes that they came of.
     pub(crate) held: VecDeque<Output>,
     /// Whether all this is for a successor.
@@ -166,6 +168,7 @@ impl Session {
             refused_late: BTreeSet::new(),
             notes,
             identities: BTreeMap::new(),
+            caught_up: BTreeSet::new(),
             held: VecDeque::new(),
             handed_over: false,
         };

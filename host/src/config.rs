@@ -298,6 +298,11 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let (file, folder) = read_file(path)?;
         let first = read_manifest(&folder.join(&file.manifest))?;
+        if first.history.is_some() {
+            let reason =
+                format!("epoch {} is not the first: enclaves follow all epochs from 0 on", first.epoch);
+            return field("manifest", reason);
+        }
         let data_dir = folder.join(&file.data_dir);
         let (epochs, manifest) = load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
         let pool_managers = pool_managers(&first, &epochs).or_else(|error| field("data_dir", error))?;

@@ -10,6 +10,7 @@ use crate::epoch::SignedEpoch;
 use crate::hash::Transcriber;
 use crate::identity::{IdentitySignature, Roster};
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
+use crate::keygen::KeygenCertificate;
 use crate::manifest::Manifest;
 use crate::message::{Broadcast, SignedDigest, Slot, Step};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,15 @@ pub struct Run {
     pub manifest: ManifestHash,
     /// Among these, ascending.
     pub operators: Vec<MemberId>,
+}
+
+/// How a key was made: the certificate shows that it is the one that was decided on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Under this manifest.
+    pub manifest: ManifestHash,
+    /// Among these, by a ceremony whose terms follow from what this says.
+    pub certificate: KeygenCertificate,
 }
 
 /// What a proposer wants.
@@ -148,9 +158,8 @@ pub enum Content {
     Adopt(Choice),
     /// 'I say no more in this attempt or any before it.'
     Quit(Option<Adopted>),
-    /// 'A quorum has adopted this.' Once for a subject. Of a key also the run that made it, as far as the speaker knows: the key
-    /// shows whether that is so.
-    Decide(Decision, Option<Run>),
+    /// 'A quorum has adopted this.' Once for a subject. Of a key also how it was made, if the speaker knows.
+    Decide(Decision, Option<Made>),
 }
 
 impl Subject {

@@ -171,7 +171,7 @@ pub struct Status {
     pub head: LogHead,
     /// While it waits for a cut: what that must say of it (`postern_shared::manifest::Cut`).
     pub waiting: Option<Box<Waiting>>,
-    /// What is to be decided, and the attempt at it that this enclave is in: the first [`MAX_UNDECIDED`].
+    /// What is to be decided, and the attempt at it that this enclave is in and may leave: the first [`MAX_UNDECIDED`].
     pub undecided: Vec<(Subject, Attempt)>,
 }
 
