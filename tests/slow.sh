@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-120} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-2}
 seconds=${POSTERN_FUZZ_SECONDS:-8}
 
-# Modules of the programs in tests/tests: those that compute, and those that drive other programs. The first two of each go side
-# by side: they compute with one processor, and mostly wait.
+# Modules of the programs in tests/tests: those that compute, of which the first two go side by side, since each takes one
+# processor; and those that drive other programs and wait for them, one after the other.
 computing=(attacks/dealing durability/sealed_log durability/guard_model durability/agreement_model hostile_hosts)
 driving=(programs/real_beacon_node programs/demo_liars programs/kill vm programs/real_execution_node
     evidence/launch_measurement evidence/id_block evidence/real_snpguest)
@@ -66,11 +66,6 @@ suite() {
     "${with[@]}" cargo test "${which[@]}" --test "${1%/*}" -- --ignored --nocapture --skip by_hand "${filter[@]}"
 }
 
-suites() {
-    beside "$1" suite "$1" and "$2" suite "$2"
-    for name in "${@:3}"; do run "$name" suite "$name"; done
-}
-
 # `cargo fuzz` itself would bring a stale lock file up to date without a word.
 locked() { cargo metadata --manifest-path attestation/fuzz/Cargo.toml --locked --format-version 1 > /dev/null; }
 
@@ -123,8 +118,8 @@ run 'fuzzing: build' cargo fuzz build "${fuzzing[@]}"
 beside 'fuzzing parse_report' fuzz parse_report and 'fuzzing appraise' fuzz appraise
 beside 'fuzzing certificates' fuzz certificates and 'fuzzing decode' fuzz decode
 
-suites "${computing[@]}"
-suites "${driving[@]}"
+beside "${computing[0]}" suite "${computing[0]}" and "${computing[1]}" suite "${computing[1]}"
+for name in "${computing[@]:2}" "${driving[@]}"; do run "$name" suite "$name"; done
 
 step "$count slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
 ((${#failed[@]} == 0))
