@@ -3,6 +3,7 @@
 
 use postern_attestation_fuzz::{SAMPLES, Sample};
 use postern_shared::{
+    agreement::Subject,
     bls::PublicKey,
     codec::encode,
     epoch::{SignedEpoch, WalletSignature, WalletSignatureBytes},
@@ -127,7 +128,7 @@ fn requests() -> Vec<Request> {
         }),
         Request::Observe(ChainEvent::ExitRequested { source, pool }),
         Request::Deliver(encode(&messages()[0])),
-        Request::Retry(pool),
+        Request::GiveUp(Subject::Key(pool)),
         Request::AwaitCut,
         Request::Acknowledge(1 << 20),
         Request::Attest(Nonce([4; 32])),
@@ -189,7 +190,7 @@ fn witnesses() -> [Witness; 6] {
         Witness::Noted(Noted { note, in_force, by, later: vec![signed] }),
         Witness::Unknown(BALLOT),
         Witness::Return(Claim { note: asking, ends }),
-        Witness::Known(Known { claim: asking.note, in_force, by, memories }),
+        Witness::Known(Known { claim: asking.note, in_force, by, memories, adopted: Vec::new() }),
         Witness::Refused(signed),
     ]
 }
