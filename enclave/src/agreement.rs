@@ -58,7 +58,7 @@ use postern_shared::agreement::{
 use postern_shared::codec;
 use postern_shared::ids::{Digest, MemberId};
 use postern_shared::message::{Broadcast, PeerMessage, Step};
-use postern_shared::wire::{Notice, Rejection};
+use postern_shared::wire::{Notice, Recipient, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,6 +103,11 @@ impl Electorate<'_> {
         self.voters.get(&attempt.generation).ok_or(Rejection::TooEarly)
     }
 
+    /// Whether nobody has voted before an attempt's voters.
+    fn are_the_first(&self, attempt: Attempt) -> bool {
+        self.voters.first_key_value().is_some_and(|(first, _)| *first == attempt.generation)
+    }
+
     fn proposer(&self, attempt: Attempt) -> Option<MemberId> {
         let members: Vec<MemberId> = self.now()?.enclaves.members().collect();
         let leader = members.iter().position(|member| *member == self.leader)?;
@@ -115,22 +120,15 @@ impl Electorate<'_> {
 pub(crate) struct Opening {
     quits: Vec<(MemberId, Digest)>,
     /// What has to be proposed again.
-    pub(crate) again: Option<Choice>,
-}
-
-impl Opening {
-    /// To be handed to [`Agreement::propose`].
-    pub(crate) fn propose(self, proposal: Proposal) -> Propose {
-        Propose { quits: self.quits, proposal }
-    }
+    again: Option<Choice>,
 }
 
 impl Agreement {
-    /// Nothing has been said about it. `unknowing`: see rule 7.
-    pub(crate) fn new(subject: Subject, voters: &Voters, unknowing: bool) -> Self {
+    /// Nothing has been said about it; `at` is the first attempt. `unknowing`: see rule 7.
+    pub(crate) fn new(subject: Subject, at: Attempt, unknowing: bool) -> Self {
         Self {
             subject,
-            at: Attempt::first(voters),
+            at,
             unknowing,
             voted_before: false,
             adopted: None,
@@ -155,12 +153,9 @@ impl Agreement {
         self.decision.as_ref()
     }
 
-    /// Whether this enclave has voted, in whatever attempt.
-    pub(crate) fn has_voted(&self, own: MemberId) -> bool {
-        self.voted_before
-            || self.adopted.is_some()
-            || self.decision.is_some()
-            || self.is_said(Step::Vote, own)
+    /// Whether this enclave has voted, in whatever attempt, or knows what others have.
+    pub(crate) fn has_voted(&self) -> bool {
+        self.voted_before || self.newest_vote().is_some()
     }
 
     /// That a choice was adopted, if it was.
@@ -207,10 +202,19 @@ impl Agreement {
         Some(Opening { quits, again })
     }
 
-    /// Says what to vote for.
-    pub(crate) fn propose(&mut self, propose: Propose, electorate: &Electorate<'_>, effects: &mut Effects) {
-        self.accept(self.at);
-        self.say(Content::Propose(propose), electorate, effects);
+    /// Says what to vote for: what has to be proposed again, or else something fresh, if there is anything.
+    pub(crate) fn propose(
+        &mut self,
+        opening: Opening,
+        fresh: Option<Proposal>,
+        electorate: &Electorate<'_>,
+        effects: &mut Effects,
+    ) {
+        let Opening { quits, again } = opening;
+        if let Some(proposal) = again.map(Proposal::Again).or(fresh) {
+            self.accept(self.at);
+            self.say(Content::Propose(Propose { quits, proposal }), electorate, effects);
+        }
     }
 
     /// Votes for what is proposed, or what has come up in the first attempt, which is this.
@@ -230,8 +234,7 @@ impl Agreement {
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
         // The next begins when a quorum has left this one: a single host does not drive its enclave away from the others.
-        let left = self.is_said(Step::Quit, electorate.me.id());
-        if self.unknowing || self.decision.is_some() || left {
+        if !self.may_quit(electorate.me.id()) {
             return Err(Rejection::NothingToLeave);
         }
         self.say(Content::Quit(self.adopted.clone()), electorate, effects);
@@ -248,7 +251,7 @@ impl Agreement {
             return;
         }
         effects.change();
-        self.voted_before = self.at.number > 0 || self.has_voted(electorate.me.id());
+        self.voted_before = self.at.number > 0 || self.has_voted();
         self.heard.clear();
         self.at = Attempt::first(voters);
         if self.voted_before {
@@ -304,7 +307,14 @@ impl Agreement {
             return Ok(());
         }
         match content {
-            Content::Propose(propose) => self.check_proposal(from, attempt, &propose, electorate)?,
+            // Two members may think that it is their turn, if they go by other epochs: the first counts.
+            Content::Propose(_) if attempt < self.at || attempt == self.at && self.proposal().is_some() => {
+                return Ok(());
+            }
+            Content::Propose(propose) => {
+                self.check_proposal(from, attempt, &propose, electorate)?;
+                self.accept(attempt);
+            }
             // What may be of use: who is further behind goes on attempt by attempt.
             Content::Quit(_) if attempt < self.at.before().unwrap_or(self.at) => return Ok(()),
             Content::Quit(_) if Some(attempt) > self.at.next() => return Err(Rejection::TooEarly),
@@ -316,13 +326,6 @@ impl Agreement {
                 core::cmp::Ordering::Greater => return Err(Rejection::TooEarly),
             },
             Content::Decide(..) => return Err(Rejection::Invalid),
-        }
-        if statement.slot.step == Step::Propose {
-            // Two members may think that it is their turn, if they go by other epochs: the first counts.
-            if attempt < self.at || attempt == self.at && self.proposal().is_some() {
-                return Ok(());
-            }
-            self.accept(attempt);
         }
         self.heard.insert(place, statement.clone());
         self.forget();
@@ -357,13 +360,9 @@ impl Agreement {
             others().for_each(|member| missing(self.at, Step::Quit, member));
         }
         // Who has decided in an earlier attempt says no more in this one; and whoever goes by an old epoch may have missed all.
-        let first = electorate.voters.first_key_value().map(|(first, _)| *first);
-        let is_first = self.at.number == 0 && first == Some(self.at.generation);
+        let is_first = self.at.number == 0 && electorate.are_the_first(self.at);
         if !is_first || matches!(self.subject, Subject::Epoch(_)) {
-            for member in others() {
-                let ceremony = self.subject.ceremony();
-                effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
-            }
+            ask_for_decision(self.subject, electorate, effects);
         }
     }
 
@@ -508,11 +507,9 @@ impl Agreement {
             return;
         }
         // Nothing will come of the first attempt of a later generation if somebody has voted in an earlier one.
-        let is_first =
-            electorate.voters.first_key_value().is_some_and(|(first, _)| *first == self.at.generation);
         let somebody_left = self.heard.range(range(self.at, Step::Quit)).next().is_some();
         if self.at.number == 0
-            && !is_first
+            && !electorate.are_the_first(self.at)
             && somebody_left
             && !self.is_said(Step::Vote, own)
             && self.quit(electorate, effects).is_ok()
@@ -569,13 +566,11 @@ impl Agreement {
     pub(crate) fn tell(&mut self, made: Option<Made>, electorate: &Electorate<'_>, effects: &mut Effects) {
         let Some(decision) = self.decision.clone().filter(|_| !self.is_told) else { return };
         self.is_told = true;
-        let (subject, attempt) = (self.subject, decision.attempt);
-        let said = Said { subject, attempt, content: Content::Decide(decision, made) };
-        let statement = sign(&said, electorate);
+        let statement = told(self.subject, decision, made, &electorate.me);
         // It proves itself, and need not wait until others remember this enclave's log: that may never be, if they still go
         // by the manifest before.
         effects.store(&statement);
-        effects.tell(&PeerMessage::Broadcast(statement));
+        effects.tell(Recipient::Everyone, &PeerMessage::Broadcast(statement));
     }
 
     /// Whether it has told others what is decided.
@@ -599,7 +594,7 @@ impl Agreement {
     }
 
     fn state_and_keep(&mut self, said: &Said, electorate: &Electorate<'_>, effects: &mut Effects) {
-        let statement = sign(said, electorate);
+        let statement = sign(said, &electorate.me);
         effects.broadcast(&statement);
         self.heard.insert((said.attempt, statement.slot.step, electorate.me.id()), statement);
     }
@@ -625,6 +620,21 @@ fn newer(one: Option<Adopted>, other: Option<Adopted>) -> Option<Adopted> {
     }
 }
 
-fn sign(said: &Said, electorate: &Electorate<'_>) -> Broadcast {
-    electorate.me.keys.sign(said.slot(electorate.me.id()), codec::encode(said))
+fn sign(said: &Said, me: &Me<'_>) -> Broadcast {
+    me.keys.sign(said.slot(me.id()), codec::encode(said))
+}
+
+/// The statement that tells a decision.
+pub(crate) fn told(subject: Subject, decision: Decision, made: Option<Made>, me: &Me<'_>) -> Broadcast {
+    let attempt = decision.attempt;
+    sign(&Said { subject, attempt, content: Content::Decide(decision, made) }, me)
+}
+
+/// Says that it would help if any of the others told the decision.
+pub(crate) fn ask_for_decision(subject: Subject, electorate: &Electorate<'_>, effects: &mut Effects) {
+    let ceremony = subject.ceremony();
+    let members = electorate.now().into_iter().flat_map(|voters| voters.enclaves.members());
+    for member in members.filter(|member| *member != electorate.me.id()) {
+        effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
+    }
 }

@@ -26,7 +26,7 @@ use postern_attestation::ReportData;
 use postern_shared::agreement::Voters;
 use postern_shared::epoch::{self, SignedEpoch};
 use postern_shared::identity::Identity;
-use postern_shared::ids::{Address, Digest, MemberId, PoolId};
+use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Certificates, Envelope};
 use postern_shared::policy::Trust;
@@ -226,7 +226,8 @@ impl<P: Platform> Core<P> {
         certificates: Certificates,
         groups: &mut Groups,
     ) -> Result<Reply, Rejection> {
-        let (manifest, pool_managers, voters) = self.check_manifest(first, epochs, member)?;
+        let chain = self.check_manifest(first, epochs, member)?;
+        let manifest = chain.last().ok_or(Rejection::InvalidManifest)?;
         if let Life::Started(started) = &mut self.life {
             if started.session.dao != manifest.genesis() || started.session.own() != member {
                 return Err(Rejection::StartedOtherwise);
@@ -244,6 +245,7 @@ impl<P: Platform> Core<P> {
             None => 0,
         };
         let (manifest, seed) = (manifest.to_canonical(), SecretBytes::of(&seed[..]));
+        let (pool_managers, voters) = (epoch::pool_managers(&chain), Voters::of_all(&chain));
         let log = LogId(log);
         let genesis = Genesis { manifest, member, machine, seed, nonce, log, pool_managers, voters };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
@@ -259,24 +261,23 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
-    /// The newest manifest of a DAO that this member is in, and the pool managers and voters of all its manifests.
+    /// All manifests of a DAO that this member is in, the newest last.
     fn check_manifest(
         &self,
         first: &[u8],
         epochs: &[SignedEpoch],
         member: MemberId,
-    ) -> Result<(Manifest, Vec<Address>, Vec<Voters>), Rejection> {
+    ) -> Result<Vec<Manifest>, Rejection> {
         let first = Manifest::from_canonical(first).map_err(|_| Rejection::InvalidManifest)?;
         // What has happened under manifests before it, this enclave could not judge: who voted in agreements, for one.
         if first.history.is_some() {
             return Err(Rejection::InvalidManifest);
         }
-        let manifest = epoch::follow(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
-        let managers = epoch::pool_managers(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
-        let voters = epoch::voters(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
-        manifest.member(member).ok_or(Rejection::NotAMember(member))?;
-        self.check_trust(&manifest)?;
-        Ok((manifest, managers, voters))
+        let manifests = epoch::chain(&first, epochs).map_err(|_| Rejection::InvalidEpoch)?;
+        let newest = manifests.last().unwrap_or(&first);
+        newest.member(member).ok_or(Rejection::NotAMember(member))?;
+        self.check_trust(newest)?;
+        Ok(manifests)
     }
 
     fn check_trust(&self, manifest: &Manifest) -> Result<(), Rejection> {
@@ -319,7 +320,7 @@ impl<P: Platform> Core<P> {
         if matches!(self.life, Life::Started(_)) {
             return Err(Rejection::StartedOtherwise);
         }
-        let (manifest, ..) = self.check_manifest(first, epochs, member)?;
+        let manifest = self.check_manifest(first, epochs, member)?.pop().ok_or(Rejection::InvalidManifest)?;
         let heir = Heir::new(manifest, member, certificates, &mut self.platform, groups)?;
         let challenge = heir.challenge();
         self.life = Life::Succeeding(Box::new(heir));

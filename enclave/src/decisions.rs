@@ -1,7 +1,7 @@
 //! What members agree on, in its setting: the choices that come up, and what is done with those that are decided. The
 //! agreement itself: [`agreement`](crate::agreement).
 
-use crate::agreement::{Agreement, Electorate};
+use crate::agreement::{Agreement, Electorate, ask_for_decision, told};
 use crate::ceremony::keygen::Keygen;
 use crate::ceremony::{Me, Setting};
 use crate::effects::Effects;
@@ -10,15 +10,14 @@ use crate::witness::raise;
 use postern_shared::agreement::{
     Attempt, Choice, Content, Decision, Fork, Made, Mark, Proposal, Run, Said, Subject, Voters,
 };
-use postern_shared::codec;
-use postern_shared::epoch::SignedEpoch;
+use postern_shared::epoch::{SignedEpoch, WalletSignature};
 use postern_shared::events::DepositRequest;
 use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{Digest, ManifestHash, MemberId, PoolId};
 use postern_shared::keygen::KeygenTerms;
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, PeerMessage, Step};
-use postern_shared::wire::{Artifact, Notice, Rejection};
+use postern_shared::message::{Broadcast, PeerMessage};
+use postern_shared::wire::{Artifact, Recipient, Rejection};
 use serde::{Deserialize, Serialize};
 
 /// Most keygens of one pool that this enclave has confirmed and that were not decided on. Each bounds what a settled pool
@@ -43,10 +42,12 @@ impl Candidate {
     }
 }
 
-/// An epoch that was in force, and what made it so; none if wallets alone did.
+/// What has made a manifest follow on another.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Agreed {
-    pub(crate) epoch: SignedEpoch,
+    pub(crate) manifest: ManifestHash,
+    pub(crate) signatures: Vec<WalletSignature>,
+    /// None if wallets alone did.
     pub(crate) decision: Option<Decision>,
 }
 
@@ -86,8 +87,7 @@ impl Session {
         if self.knows(epoch) || self.is_candidate(epoch) {
             return Ok(());
         }
-        self.check_epoch(epoch)?;
-        let candidate = Candidate::new(epoch.clone()).ok_or(Rejection::InvalidEpoch)?;
+        let candidate = Candidate { hash: self.check_epoch(epoch)?.hash(), epoch: epoch.clone() };
         let decided = self.succession.as_ref().and_then(Agreement::decision);
         let is_decided = decided.is_some_and(|decision| decision.choice.value == value(candidate.hash));
         if self.candidates.len() >= MAX_CANDIDATES && !is_decided {
@@ -98,7 +98,7 @@ impl Session {
             let (manifest, one, other) = (self.canonical().to_vec(), known.epoch.clone(), epoch.clone());
             effects.publish(Artifact::Fork(Box::new(Fork { manifest, one, other })));
         }
-        effects.tell(&PeerMessage::Epoch(Box::new(epoch.clone())));
+        effects.tell(Recipient::Everyone, &PeerMessage::Epoch(Box::new(epoch.clone())));
         self.candidates.push(candidate);
         Ok(())
     }
@@ -113,14 +113,17 @@ impl Session {
         self.manifests.values().any(|known| *known == epoch.manifest)
     }
 
-    /// The manifest of an epoch that may follow.
-    pub(crate) fn check_epoch(&self, epoch: &SignedEpoch) -> Result<Manifest, Rejection> {
+    /// The manifest of an epoch whose turn it is, whoever has signed it.
+    pub(crate) fn due_epoch(&self, epoch: &SignedEpoch) -> Result<Manifest, Rejection> {
         let manifest = Manifest::from_canonical(&epoch.manifest).map_err(|_| Rejection::InvalidEpoch)?;
         // One after the other: the carrier keeps it until its turn comes.
         let due = self.manifest.epoch.saturating_add(1);
-        if manifest.epoch > due {
-            return Err(Rejection::Behind(manifest.epoch));
-        }
+        if manifest.epoch > due { Err(Rejection::Behind(manifest.epoch)) } else { Ok(manifest) }
+    }
+
+    /// The manifest of an epoch that may follow.
+    pub(crate) fn check_epoch(&self, epoch: &SignedEpoch) -> Result<Manifest, Rejection> {
+        self.due_epoch(epoch)?;
         let manifest = epoch.verify(&self.manifest).map_err(|_| Rejection::InvalidEpoch)?;
         // Quorums of members that remember each other's logs must meet, and shares be had for all.
         if manifest.members.len() != self.manifest.members.len() {
@@ -131,13 +134,9 @@ impl Session {
 
     /// Whether this enclave may follow the wallets' word alone to a cut: not if it has voted for another epoch in its place, which
     /// may be in force already. The DAO makes the cut on top of that one.
-    pub(crate) fn may_be_cut(&self, epoch: &SignedEpoch) -> bool {
-        let voted = self.succession.as_ref().and_then(|agreement| agreement.newest_vote());
-        let is_it = |choice: Choice| {
-            let manifest = Manifest::from_canonical(&epoch.manifest);
-            manifest.is_ok_and(|manifest| value(manifest.hash()) == choice.value)
-        };
-        voted.is_none_or(is_it)
+    pub(crate) fn may_be_cut(&self, next: ManifestHash) -> bool {
+        let voted = self.succession.as_ref().and_then(Agreement::newest_vote);
+        voted.is_none_or(|choice| choice.value == value(next))
     }
 
     /// The epoch on top of which this one makes a cut, if that one waits to be agreed on: with the cut, both are in force.
@@ -145,7 +144,7 @@ impl Session {
         let follows = |known: &&Candidate| {
             let before = Manifest::from_canonical(&known.epoch.manifest);
             let next = before.ok().and_then(|before| cut.verify(&before).ok());
-            next.is_some_and(|next| next.era() == next.epoch) && self.may_be_cut(&known.epoch)
+            next.is_some_and(|next| next.era() == next.epoch) && self.may_be_cut(known.hash)
         };
         self.candidates.iter().find(follows).map(|known| known.epoch.clone())
     }
@@ -171,10 +170,10 @@ impl Session {
     ) -> Result<(), Rejection> {
         let from = statement.slot.from;
         let Said { subject, attempt, content } = Said::of(statement).ok_or(Rejection::Invalid)?;
-        let now = self.voters_now().ok_or(Rejection::TooEarly)?.clone();
+        let first = Attempt::first(self.voters_now().ok_or(Rejection::TooEarly)?);
         // A decision proves itself, whoever brings it; others may have new keys by the epoch that is decided.
         if !matches!(content, Content::Decide(..)) {
-            if attempt.generation > now.since {
+            if attempt.generation > first.generation {
                 return Err(Rejection::TooEarly);
             }
             self.admission.not_cut_off(from)?;
@@ -185,10 +184,10 @@ impl Session {
         }
         match subject {
             Subject::Epoch(predecessor) if predecessor == self.manifest.hash() => {
-                let agreement = self.succession.get_or_insert_with(|| Agreement::new(subject, &now, false));
+                let agreement = self.succession.get_or_insert_with(|| Agreement::new(subject, first, false));
                 among!(self, |electorate| agreement.hear(statement, &electorate, effects))
             }
-            Subject::Epoch(predecessor) if self.manifests.contains_key(&predecessor) => {
+            Subject::Epoch(predecessor) if self.agreed.contains_key(&predecessor) => {
                 let signed = statement.signed_digest();
                 if from == self.own() || !self.identities.values().any(|enclave| signed.verify(enclave)) {
                     return Err(Rejection::NotAuthentic);
@@ -256,8 +255,8 @@ impl Session {
             if let Some(proof) = self.agreements.get(&pool).filter(|_| is_higher).and_then(Agreement::proof) {
                 raise(&mut self.marks, Mark { pool, proof });
             }
-            if decided.is_some() {
-                self.use_key(pool, effects);
+            if let Some(choice) = decided {
+                self.use_key(pool, choice.value, effects);
                 self.tell_key(pool, effects);
             }
         }
@@ -265,64 +264,45 @@ impl Session {
 
     /// Shows a member that goes by an old manifest what has followed on it.
     fn catch_up(&self, member: MemberId, predecessor: ManifestHash, knows: bool, effects: &mut Effects) {
-        let follows = |agreed: &&Agreed| {
-            let manifest = Manifest::from_canonical(&agreed.epoch.manifest);
-            let history = manifest.ok().and_then(|manifest| manifest.history);
-            history.is_some_and(|history| history.predecessor == predecessor)
-        };
-        let Some(Agreed { epoch, decision }) = self.agreed.values().find(follows) else { return };
-        effects.tell_one(member, &PeerMessage::Epoch(Box::new(epoch.clone())));
+        let Some(Agreed { manifest, signatures, decision }) = self.agreed.get(&predecessor) else { return };
+        let Some(manifest) = self.manifests.get(manifest).cloned() else { return };
+        let epoch = SignedEpoch { manifest, signatures: signatures.clone() };
+        effects.tell(Recipient::One(member), &PeerMessage::Epoch(Box::new(epoch)));
         if let Some(decision) = decision.clone().filter(|_| !knows) {
-            let (subject, attempt) = (Subject::Epoch(predecessor), decision.attempt);
-            let said = Said { subject, attempt, content: Content::Decide(decision, None) };
-            let statement = self.keys.sign(said.slot(self.own()), codec::encode(&said));
-            effects.tell_one(member, &PeerMessage::Broadcast(statement));
+            let statement = told(Subject::Epoch(predecessor), decision, None, &self.me());
+            effects.tell(Recipient::One(member), &PeerMessage::Broadcast(statement));
         }
     }
 
     /// Says what is missing of the next epoch, whether or not this enclave acts: it may not, since it has missed that.
     pub(crate) fn tick_epoch(&mut self, effects: &mut Effects) {
         self.caught_up.clear();
-        let acts = self.notes.is_acting();
-        let Some(agreement) = self.succession.as_mut() else {
-            if !acts {
-                self.ask_for_decision(effects);
-            }
-            return;
-        };
-        if agreement.decision().is_some() {
-            // Whoever hears that knows which epoch is missing here.
-            among!(self, |electorate| {
+        let subject = Subject::Epoch(self.manifest.hash());
+        among!(self, |electorate| match self.succession.as_mut() {
+            Some(agreement) if agreement.decision().is_some() => {
+                // Whoever hears that knows which epoch is missing here.
                 agreement.tell_again();
                 agreement.tell(None, &electorate, effects);
-            });
-        } else if !acts {
-            self.ask_for_decision(effects);
-        } else if !self.candidates.is_empty() {
-            among!(self, |electorate| agreement.on_tick(&electorate, effects));
-            // Whoever has proposed an epoch makes sure that others have it.
-            let proposed = match agreement.proposal() {
-                Some(Proposal::Epoch(proposed)) => Some(proposed),
-                _ => None,
-            };
-            if let Some(known) = self.candidates.iter().find(|known| Some(known.hash) == proposed) {
-                effects.tell(&PeerMessage::Epoch(Box::new(known.epoch.clone())));
             }
-        }
-    }
-
-    fn ask_for_decision(&self, effects: &mut Effects) {
-        let ceremony = Subject::Epoch(self.manifest.hash()).ceremony();
-        for member in self.manifest.members.iter().map(|member| member.id).filter(|id| *id != self.own()) {
-            effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
-        }
+            _ if !self.notes.is_acting() => ask_for_decision(subject, &electorate, effects),
+            Some(agreement) if !self.candidates.is_empty() => {
+                agreement.on_tick(&electorate, effects);
+                // Whoever has an epoch that was proposed makes sure that others have it.
+                if let Some(Proposal::Epoch(proposed)) = agreement.proposal()
+                    && let Some(known) = self.candidates.iter().find(|known| known.hash == proposed)
+                {
+                    let epoch = PeerMessage::Epoch(Box::new(known.epoch.clone()));
+                    effects.tell(Recipient::Everyone, &epoch);
+                }
+            }
+            _ => {}
+        });
     }
 
     /// Says what is missing of keys, and leaves attempts that wait for somebody who is away.
     pub(crate) fn tick_agreements(&mut self, effects: &mut Effects) {
-        let Session { without, admission, .. } = &*self;
         let away: Vec<MemberId> =
-            without.iter().copied().filter(|member| admission.identity(*member).is_none()).collect();
+            self.without.iter().copied().filter(|member| self.is_away(*member)).collect();
         let is_away = |member: MemberId| away.contains(&member);
         for agreement in self.agreements.values() {
             among!(self, |electorate| agreement.on_tick(&electorate, effects));
@@ -337,34 +317,28 @@ impl Session {
     }
 
     fn decide_epoch(&mut self, effects: &mut Effects) {
-        let Some(now) = self.voters.last_key_value().map(|(_, voters)| voters) else { return };
+        let Some(first) = self.voters_now().map(Attempt::first) else { return };
         if self.candidates.is_empty() && self.succession.is_none() {
             return;
         }
         let subject = Subject::Epoch(self.manifest.hash());
-        let agreement = self.succession.get_or_insert_with(|| Agreement::new(subject, now, false));
+        let agreement = self.succession.get_or_insert_with(|| Agreement::new(subject, first, false));
         among!(self, |electorate| {
             if let Some(opening) = agreement.opening(&electorate) {
                 let fresh = self.candidates.first().map(|known| Proposal::Epoch(known.hash));
-                if let Some(proposal) = opening.again.map(Proposal::Again).or(fresh) {
-                    agreement.propose(opening.propose(proposal), &electorate, effects);
-                }
+                agreement.propose(opening, fresh, &electorate, effects);
             }
-            match agreement.proposal() {
-                Some(Proposal::Again(choice)) => agreement.vote(choice, &electorate, effects),
-                Some(Proposal::Epoch(proposed))
-                    if self.candidates.iter().any(|known| known.hash == proposed) =>
-                {
-                    let choice = Choice { value: value(proposed), origin: agreement.at() };
-                    agreement.vote(choice, &electorate, effects);
+            let fresh = |known: &Candidate| Choice { value: value(known.hash), origin: agreement.at() };
+            let choice = match agreement.proposal() {
+                Some(Proposal::Again(choice)) => Some(choice),
+                Some(Proposal::Epoch(proposed)) => {
+                    self.candidates.iter().find(|known| known.hash == proposed).map(fresh)
                 }
-                None if agreement.at().number == 0 => {
-                    if let Some(first) = self.candidates.first() {
-                        let choice = Choice { value: value(first.hash), origin: agreement.at() };
-                        agreement.vote(choice, &electorate, effects);
-                    }
-                }
-                _ => {}
+                None if agreement.at().number == 0 => self.candidates.first().map(fresh),
+                _ => None,
+            };
+            if let Some(choice) = choice {
+                agreement.vote(choice, &electorate, effects);
             }
             agreement.tell(None, &electorate, effects);
         });
@@ -373,10 +347,10 @@ impl Session {
     /// Goes on with a pool's key, until it is decided which it is.
     fn decide_key(&mut self, request: &DepositRequest, effects: &mut Effects) -> Option<Choice> {
         let pool = request.pool;
-        let now = self.voters_now()?.clone();
         if !self.agreements.contains_key(&pool) {
+            let first = Attempt::first(self.voters_now()?);
             let unknowing = self.unknown.get(&pool.contract).is_some_and(|mark| pool.number <= *mark);
-            self.agreements.insert(pool, Agreement::new(Subject::Key(pool), &now, unknowing));
+            self.agreements.insert(pool, Agreement::new(Subject::Key(pool), first, unknowing));
             effects.change();
         }
         let agreement = self.agreements.get_mut(&pool)?;
@@ -445,18 +419,15 @@ impl Session {
 
     /// Proposes among whom to make a key, if it is this enclave's turn.
     fn propose_key(&mut self, pool: PoolId, effects: &mut Effects) {
+        let Some(agreement) = self.agreements.get(&pool) else { return };
+        let Some(opening) = among!(self, |electorate| agreement.opening(&electorate)) else { return };
         let run = self.run_of_all(pool);
-        let is_committee = self.manifest.is_operator_committee(&run.operators);
-        let may_run = is_committee && self.admission.roster(&run.operators).is_some();
-        let Some(agreement) = self.agreements.get_mut(&pool) else { return };
-        among!(self, |electorate| {
-            if let Some(opening) = agreement.opening(&electorate) {
-                let fresh = may_run.then_some(Proposal::Run(run));
-                if let Some(proposal) = opening.again.map(Proposal::Again).or(fresh) {
-                    agreement.propose(opening.propose(proposal), &electorate, effects);
-                }
-            }
-        });
+        let may_run = self.manifest.is_operator_committee(&run.operators)
+            && self.admission.roster(&run.operators).is_some();
+        let fresh = may_run.then_some(Proposal::Run(run));
+        if let Some(agreement) = self.agreements.get_mut(&pool) {
+            among!(self, |electorate| agreement.propose(opening, fresh, &electorate, effects));
+        }
     }
 
     /// Takes the run of an attempt that is left out of what goes on. What this enclave has confirmed may yet be decided on.
@@ -482,18 +453,22 @@ impl Session {
     /// Begins a run, unless it has begun. Another in its place is given up, as long as nothing was said in it that depends on
     /// what was heard: what this enclave has judged it may not forget, or it would say something else.
     fn run(&mut self, request: &DepositRequest, attempt: Attempt, run: &Run, effects: &mut Effects) {
-        if let Some(KeygenTerms { request: known, operators, .. }) =
-            self.keygens.get(&request.pool).map(Keygen::terms)
-        {
-            let same = known == request && *operators == run.operators;
-            if same || self.keygens.get(&request.pool).is_some_and(|keygen| keygen.has_judged(self.own())) {
+        if let Some(known) = self.keygens.get(&request.pool) {
+            let same = known.terms().request == *request && known.terms().operators == run.operators;
+            if same || known.has_judged(self.own()) {
                 return;
             }
         }
-        let Some((terms, roster)) = self.terms(request, attempt, run) else { return };
+        if let Some((terms, roster)) = self.terms(request, attempt, run) {
+            self.start(terms, roster, effects);
+        }
+    }
+
+    fn start(&mut self, terms: KeygenTerms, roster: Roster, effects: &mut Effects) {
         effects.change();
-        let me = Me { keys: &self.keys, coins: &self.coins };
-        self.keygens.insert(request.pool, Keygen::start(terms, roster, &me, effects));
+        let pool = terms.request.pool;
+        let run = Keygen::start(terms, roster, &self.me(), effects);
+        self.keygens.insert(pool, run);
     }
 
     /// The terms that a proposal gives, once all of its members are admitted.
@@ -547,18 +522,14 @@ impl Session {
         if terms.ceremony() != certificate.ceremony {
             return;
         }
-        effects.change();
         if let Some(known) = self.keygens.remove(&pool).filter(Keygen::has_confirmed) {
             self.parked.insert(known.id(), known);
         }
-        let me = Me { keys: &self.keys, coins: &self.coins };
-        self.keygens.insert(pool, Keygen::start(terms, roster, &me, effects));
+        self.start(terms, roster, effects);
     }
 
     /// Uses the key that was decided on, as far as the run that makes it has come.
-    fn use_key(&mut self, pool: PoolId, effects: &mut Effects) {
-        let decision = self.agreements.get(&pool).and_then(Agreement::decision);
-        let Some(Choice { value, .. }) = decision.map(|decision| decision.choice) else { return };
+    fn use_key(&mut self, pool: PoolId, value: Digest, effects: &mut Effects) {
         let has_made = |run: &Keygen| run.made().is_some_and(|certificate| certificate.digest() == value);
         if !self.keygens.get(&pool).is_some_and(has_made) {
             let of_pool = |run: &Keygen| run.terms().request.pool == pool && has_made(run);
@@ -587,16 +558,12 @@ impl Session {
 
     /// Says what is missing to learn a key that others have decided on.
     pub(crate) fn tick_decided(&self, effects: &mut Effects) {
-        let others = || self.manifest.members.iter().map(|member| member.id).filter(|id| *id != self.own());
         for (pool, _) in self.agreements.iter().filter(|(_, agreement)| agreement.decision().is_some()) {
             if self.keygens.get(pool).is_none_or(|run| run.made().is_none()) {
                 // What this enclave has confirmed may lack something of others.
                 let parked = self.parked.values().filter(|run| run.terms().request.pool == *pool);
                 parked.for_each(|run| run.on_tick(effects));
-                let ceremony = Subject::Key(*pool).ceremony();
-                for member in others() {
-                    effects.notice(Notice::Missing { ceremony, step: Step::Decide, member });
-                }
+                among!(self, |electorate| ask_for_decision(Subject::Key(*pool), &electorate, effects));
             }
         }
     }

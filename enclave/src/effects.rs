@@ -79,19 +79,9 @@ impl Effects {
         self.free.push(Output::Notice(notice));
     }
 
-    /// Tells everybody what proves itself. Nobody relies on the state behind it.
-    pub(crate) fn tell(&mut self, message: &PeerMessage) {
-        self.free.push(send(Recipient::Everyone, message));
-    }
-
-    /// The same for one member.
-    pub(crate) fn tell_one(&mut self, member: MemberId, message: &PeerMessage) {
-        self.free.push(send(Recipient::One(member), message));
-    }
-
-    /// What is to be done at once, of what changes nothing.
-    pub(crate) fn into_free(self) -> Vec<Output> {
-        self.free
+    /// Tells others what proves itself. Nobody relies on the state behind it.
+    pub(crate) fn tell(&mut self, to: Recipient, message: &PeerMessage) {
+        self.free.push(send(to, message));
     }
 
     /// Lets out what was gated before, in another change.

@@ -69,8 +69,8 @@ pub(crate) struct Session {
     /// Epochs that may follow, to be agreed on, and the agreement.
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) succession: Option<Agreement>,
-    /// The epochs that are or were in force, for those that have missed them.
-    pub(crate) agreed: BTreeMap<u64, Agreed>,
+    /// By manifest, what has followed on it, for those that have missed it.
+    pub(crate) agreed: BTreeMap<ManifestHash, Agreed>,
     /// On each pool's key.
     pub(crate) agreements: BTreeMap<PoolId, Agreement>,
     /// Of each pool manager, the highest pool of which a key was adopted, as far as this enclave knows; and up to which it
@@ -364,14 +364,13 @@ impl Session {
         effects.change();
         let decision = self.succession.take().and_then(|agreement| agreement.decision().cloned());
         self.candidates.clear();
-        let voters = self.voters.values().next_back().cloned();
-        if let Some(next) = Voters::of_all([&manifest].into_iter()).pop()
-            && !voters.is_some_and(|last| last.enclaves == next.enclaves && last.quorum == next.quorum)
-        {
+        if let Some(next) = Voters::after(self.voters.values().next_back(), &manifest) {
             self.voters.insert(next.since, next);
         }
+        let (hash, signatures) = (manifest.hash(), epoch.signatures.clone());
+        self.agreed.insert(self.manifest.hash(), Agreed { manifest: hash, signatures, decision });
         self.notes.amend(&manifest);
-        self.manifests.insert(manifest.hash(), epoch.manifest.clone());
+        self.manifests.insert(hash, epoch.manifest.clone());
         self.pool_managers.insert(manifest.contracts.pool_manager);
         let Amended { died, cut_off } = self.admission.amend(&manifest, self.anchor.clone());
         cut_off.into_iter().for_each(|refused| effects.notice(Notice::Refused(refused)));
@@ -391,7 +390,6 @@ impl Session {
             self.is_newcomer = false;
             self.unknown = self.pool_managers.iter().map(|contract| (*contract, u32::MAX)).collect();
         }
-        self.agreed.insert(self.manifest.epoch, Agreed { epoch: epoch.clone(), decision });
         Ok(())
     }
 
@@ -407,7 +405,7 @@ impl Session {
                 let pool = &request.pool;
                 let judged = self.keygens.get(pool).is_some_and(|run| run.has_judged(own));
                 let parked = self.parked.values().any(|run| run.terms().request.pool == *pool);
-                let voted = self.agreements.get(pool).is_some_and(|agreement| agreement.has_voted(own));
+                let voted = self.agreements.get(pool).is_some_and(Agreement::has_voted);
                 !judged && !parked && !voted
             }
             ChainEvent::ValidatorIndexed { .. } => true,
@@ -551,11 +549,14 @@ impl Session {
         })
     }
 
-    /// Those of `members` that take part in what begins now: all but who is away, by the host's word and by our own.
+    /// Those of `members` that take part in what begins now: all but who is away.
     pub(crate) fn present(&self, members: Vec<MemberId>) -> Vec<MemberId> {
-        let away =
-            |member: &MemberId| self.without.contains(member) && self.admission.identity(*member).is_none();
-        members.into_iter().filter(|member| !away(member)).collect()
+        members.into_iter().filter(|member| !self.is_away(*member)).collect()
+    }
+
+    /// Whether a member is away, by the host's word and by our own.
+    pub(crate) fn is_away(&self, member: MemberId) -> bool {
+        self.without.contains(&member) && self.admission.identity(member).is_none()
     }
 
     fn start_presigns(&mut self, effects: &mut Effects) {

@@ -18,7 +18,7 @@ use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
 use postern_shared::identity::{Identity, Roster};
-use postern_shared::ids::{Address, CeremonyId, MemberId, PoolId};
+use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::Broadcast;
 use postern_shared::wire::{Output, RefusedMember};
@@ -44,7 +44,7 @@ pub(crate) enum Item {
     HandedOver(bool),
     Without(Vec<MemberId>),
     Epoch(Box<SignedEpoch>),
-    Agreed(u64, Box<Agreed>),
+    Agreed(ManifestHash, Box<Agreed>),
     Succession(Box<Agreement>),
     Agreement(PoolId, Box<Agreement>),
     Mark(Box<Mark>),
@@ -162,7 +162,7 @@ impl Session {
         .chain(self.manifests.values().cloned().map(Item::Manifest))
         .chain(self.identities.values().copied().map(Item::Named))
         .chain(self.candidates.iter().map(|known| Item::Epoch(Box::new(known.epoch.clone()))))
-        .chain(self.agreed.iter().map(|(epoch, agreed)| Item::Agreed(*epoch, Box::new(agreed.clone()))))
+        .chain(self.agreed.iter().map(|(before, agreed)| Item::Agreed(*before, Box::new(agreed.clone()))))
         .chain(self.marks.values().map(|mark| Item::Mark(Box::new(mark.clone()))))
         .chain(self.succession.iter().map(|agreement| Item::Succession(Box::new(agreement.clone()))))
         .chain(
@@ -227,8 +227,8 @@ impl Session {
             Item::HandedOver(handed_over) => self.handed_over = handed_over,
             Item::Without(members) => self.without = members.into_iter().collect(),
             Item::Epoch(epoch) => self.candidates.push(Candidate::new(*epoch)?),
-            Item::Agreed(epoch, agreed) => {
-                self.agreed.insert(epoch, *agreed);
+            Item::Agreed(before, agreed) => {
+                self.agreed.insert(before, *agreed);
             }
             Item::Succession(agreement) => self.succession = Some(*agreement),
             Item::Agreement(pool, agreement) => {

@@ -128,15 +128,15 @@ impl Started {
         if self.watch.has_bequeathed() {
             return Err(Rejection::HandedOver);
         }
-        let mut manifest = self.session.check_epoch(&epoch);
+        let mut manifest = self.session.due_epoch(&epoch);
         if let (Err(Rejection::Behind(_)), Some(before)) = (&manifest, self.session.cut_goes_on_from(&epoch))
         {
             self.amend(before, platform, groups)?;
-            manifest = self.session.check_epoch(&epoch);
+            manifest = self.session.due_epoch(&epoch);
         }
         let manifest = manifest?;
         if self.session.is_for_wallets_alone(&manifest) {
-            if !self.session.may_be_cut(&epoch) {
+            if !self.session.may_be_cut(manifest.hash()) {
                 return Err(Rejection::VotedOtherwise);
             }
             return self.amend(epoch, platform, groups);
@@ -282,7 +282,7 @@ impl Started {
         self.repeat_note(groups);
         let mut effects = Effects::default();
         self.session.tick_epoch(&mut effects);
-        groups.outputs(effects.into_free());
+        groups.outputs(effects.into_parts().1);
         if self.must_act().is_ok() {
             self.act(Change::Ticked, platform, groups)?;
         }

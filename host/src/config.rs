@@ -11,7 +11,7 @@ use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::bytes::from_hex;
-use postern_shared::epoch::{SignedEpoch, pool_managers};
+use postern_shared::epoch::{SignedEpoch, chain, pool_managers};
 use postern_shared::ids::{Address, MemberId};
 use postern_shared::manifest::{Manifest, ManifestError, Member};
 use serde::{Deserialize, Serialize};
@@ -305,7 +305,8 @@ impl Config {
         }
         let data_dir = folder.join(&file.data_dir);
         let (epochs, manifest) = load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
-        let pool_managers = pool_managers(&first, &epochs).or_else(|error| field("data_dir", error))?;
+        let manifests = chain(&first, &epochs).or_else(|error| field("data_dir", error))?;
+        let pool_managers = pool_managers(&manifests);
         let member = MemberId(file.member);
         let Some(entry) = manifest.member(member) else {
             return field("member", format_args!("the manifest has no {member}"));

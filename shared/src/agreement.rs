@@ -194,22 +194,26 @@ impl Attempt {
 
 impl Voters {
     /// Those whom a manifest names, if it names all.
-    pub fn of(manifest: &Manifest) -> Option<Self> {
+    fn of(manifest: &Manifest) -> Option<Self> {
         let enclaves = manifest.members.iter().map(|member| manifest.identity(member.id));
         let enclaves = Roster::new(enclaves.collect::<Option<_>>()?);
         Some(Self { since: manifest.epoch, enclaves, quorum: manifest.agreement.quorum })
     }
 
+    /// Those whom a manifest names, unless they are the same as those before, and as many decide.
+    pub fn after(last: Option<&Self>, manifest: &Manifest) -> Option<Self> {
+        let same = |next: &Self| {
+            last.is_some_and(|last| last.enclaves == next.enclaves && last.quorum == next.quorum)
+        };
+        Self::of(manifest).filter(|next| !same(next))
+    }
+
     /// Those of a chain of manifests, each once, from the first manifest on that names all.
-    pub fn of_all<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Vec<Self> {
-        let mut all: Vec<Self> = Vec::new();
-        for voters in manifests.filter_map(Self::of) {
-            let same = |last: &Self| last.enclaves == voters.enclaves && last.quorum == voters.quorum;
-            if !all.last().is_some_and(same) {
-                all.push(voters);
-            }
-        }
-        all
+    pub fn of_all(manifests: &[Manifest]) -> Vec<Self> {
+        manifests.iter().fold(Vec::new(), |mut all, manifest| {
+            all.extend(Self::after(all.last(), manifest));
+            all
+        })
     }
 
     /// Whether a quorum of these has signed this.
@@ -256,12 +260,13 @@ impl Mark {
     /// Whether the proof holds, with the voters of each generation.
     pub fn holds(&self, voters: &BTreeMap<u64, Voters>) -> bool {
         let subject = Subject::Key(self.pool);
+        let of = |attempt: &Attempt| voters.get(&attempt.generation);
         match &self.proof {
             Proof::Adopted(adopted) => {
-                voters.get(&adopted.attempt.generation).is_some_and(|voters| adopted.holds(subject, voters))
+                of(&adopted.attempt).is_some_and(|voters| adopted.holds(subject, voters))
             }
             Proof::Decided(decision) => {
-                voters.get(&decision.attempt.generation).is_some_and(|voters| decision.holds(subject, voters))
+                of(&decision.attempt).is_some_and(|voters| decision.holds(subject, voters))
             }
         }
     }

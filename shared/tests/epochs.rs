@@ -585,6 +585,9 @@ fn a_chain_is_followed_from_any_of_its_manifests() {
 
 #[test]
 fn the_pool_managers_of_a_chain_are_each_named_once() {
+    let managers = |start: &Manifest, epochs: &[SignedEpoch]| {
+        Ok::<_, ChainError>(pool_managers(&postern_shared::epoch::chain(start, epochs)?))
+    };
     let to = |old: &Manifest, byte| next(old, |new| new.contracts.pool_manager = Address([byte; 20]));
     let zero = genesis();
     let one = to(&zero, 0xbb);
@@ -594,12 +597,12 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
     let chain = [(&zero, &one), (&one, &two), (&two, &three)].map(|(old, new)| signed(old, new, &all));
     let (a, b, c) = (zero.contracts.pool_manager, Address([0xbb; 20]), Address([0xcc; 20]));
     assert_eq!(three.contracts.pool_manager, a);
-    assert_eq!(pool_managers(&zero, &[]), Ok(vec![a]));
-    assert_eq!(pool_managers(&zero, &chain[..2]), Ok(vec![a, b, c]));
-    assert_eq!(pool_managers(&zero, &chain), Ok(vec![a, b, c]));
+    assert_eq!(managers(&zero, &[]), Ok(vec![a]));
+    assert_eq!(managers(&zero, &chain[..2]), Ok(vec![a, b, c]));
+    assert_eq!(managers(&zero, &chain), Ok(vec![a, b, c]));
     // Whoever begins later knows nothing of what was before.
-    assert_eq!(pool_managers(&one, &chain[1..]), Ok(vec![b, c, a]));
-    assert!(pool_managers(&zero, &chain[1..]).is_err());
+    assert_eq!(managers(&one, &chain[1..]), Ok(vec![b, c, a]));
+    assert!(managers(&zero, &chain[1..]).is_err());
 }
 
 #[test]

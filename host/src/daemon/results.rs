@@ -11,6 +11,7 @@ use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::message::Broadcast;
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::Artifact;
+use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,18 +70,29 @@ async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonErro
 
 /// Writes down which wallets have signed two epochs in one's place, with the epochs that prove it.
 fn report(shared: &Shared, fork: &Fork) -> Result<bool, DaemonError> {
-    let name = Broadcast::digest_of(&codec::encode(fork)).to_string();
-    let path = shared.data_dir.join("forks").join(format!("{name}.json"));
-    let written = serde_json::to_string_pretty(fork)
-        .map_err(std::io::Error::from)
-        .and_then(|text| write_whole(&path, text.as_bytes()));
-    if let Err(error) = written {
-        tracing::error!(path = %path.display(), %error, "the proof of a fork can't be written; trying again");
-        return Ok(false);
-    }
+    let name = Broadcast::digest_of(&codec::encode(fork));
+    let Some(path) = write(shared, "forks", &format!("{name}.json"), fork) else { return Ok(false) };
     let culprits = fork.culprits();
     tracing::error!(?culprits, path = %path.display(), "members have signed two epochs in one's place");
     Ok(true)
+}
+
+/// Writes a result into a folder of the data directory, so that it survives a power cut: the store forgets what is done.
+fn write(shared: &Shared, folder: &str, name: &str, result: &impl Serialize) -> Option<PathBuf> {
+    let folder = shared.data_dir.join(folder);
+    let path = folder.join(name);
+    let write = || {
+        let text = serde_json::to_string_pretty(result)?;
+        write_whole(&path, text.as_bytes())?;
+        // The new name too.
+        std::fs::File::open(&folder)?.sync_all()
+    };
+    let written: std::io::Result<()> = write();
+    if let Err(error) = written {
+        tracing::error!(path = %path.display(), %error, "a result can't be written; trying again");
+        return None;
+    }
+    Some(path)
 }
 
 /// Writes a transcript where people find it.
@@ -92,17 +104,8 @@ fn publish(shared: &Shared, transcript: &Transcript) -> Result<bool, DaemonError
         Record::KeygenFault { terms, .. } => ("keygen-fault", terms.request.pool),
         Record::PresignFault { terms, .. } => ("presign-fault", terms.pool),
     };
-    let path = shared.data_dir.join("transcripts").join(format!("{kind}-pool-{}.json", pool.text()));
-    let write = || {
-        let text = serde_json::to_string_pretty(transcript)?;
-        write_whole(&path, text.as_bytes())?;
-        // The store forgets what is done, so the new name must survive a power cut too.
-        std::fs::File::open(shared.data_dir.join("transcripts"))?.sync_all()
-    };
-    if let Err(error) = write() {
-        tracing::error!(path = %path.display(), %error, "a transcript can't be written; trying again");
-        return Ok(false);
-    }
+    let name = format!("{kind}-pool-{}.json", pool.text());
+    let Some(path) = write(shared, "transcripts", &name, transcript) else { return Ok(false) };
     let culprit = match &transcript.record {
         Record::KeygenFault { fault, .. } | Record::PresignFault { fault, .. } => Some(fault.culprit),
         _ => None,

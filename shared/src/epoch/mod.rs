@@ -22,7 +22,6 @@ pub use cut::{CutError, Waiting, cut};
 pub use message::EpochMessage;
 pub use wallet::{SignatureFault, WalletSignatureBytes, recover};
 
-use crate::agreement::Voters;
 use crate::bytes::variable;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Address, ManifestHash, MemberId};
@@ -278,28 +277,25 @@ pub fn follow(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Manifest, Chai
     epochs.iter().try_fold(start.clone(), |manifest, next| next_of(&manifest, next))
 }
 
-/// The pool managers of a chain that begins with `start`, each once, the oldest first: pools of all of them are served.
-pub fn pool_managers(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Address>, ChainError> {
-    let mut managers = alloc::vec![start.contracts.pool_manager];
-    epochs.iter().try_fold(start.clone(), |manifest, next| {
-        let manifest = next_of(&manifest, next)?;
-        if !managers.contains(&manifest.contracts.pool_manager) {
-            managers.push(manifest.contracts.pool_manager);
-        }
-        Ok(manifest)
-    })?;
-    Ok(managers)
-}
-
-/// Who has voted in agreements, by the manifests of a chain that begins with `start`.
-pub fn voters(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Voters>, ChainError> {
+/// All manifests of a chain that begins with `start`, the newest last.
+pub fn chain(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Manifest>, ChainError> {
     let mut manifests = alloc::vec![start.clone()];
     epochs.iter().try_fold(start.clone(), |manifest, next| {
         let manifest = next_of(&manifest, next)?;
         manifests.push(manifest.clone());
         Ok(manifest)
     })?;
-    Ok(Voters::of_all(manifests.iter()))
+    Ok(manifests)
+}
+
+/// The pool managers of a chain, each once, the oldest first: pools of all of them are served.
+pub fn pool_managers(manifests: &[Manifest]) -> Vec<Address> {
+    manifests.iter().fold(Vec::new(), |mut managers, manifest| {
+        if !managers.contains(&manifest.contracts.pool_manager) {
+            managers.push(manifest.contracts.pool_manager);
+        }
+        managers
+    })
 }
 
 fn next_of(manifest: &Manifest, next: &SignedEpoch) -> Result<Manifest, ChainError> {

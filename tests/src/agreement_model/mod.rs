@@ -104,5 +104,5 @@ pub mod setup;
 pub mod state;
 pub mod steps;
 
-pub use crate::search::{Outcome, Verdict, follow, search};
+pub use crate::search::{Verdict, follow};
 pub use setup::{Rules, Setup};

@@ -3,21 +3,8 @@
 //! Two fresh choices may come up in each attempt where it does not say otherwise: two runs make a key, wallets sign two
 //! epochs. Members are A, B, C…, by number from 0; the enclaves in their places have the numbers after them.
 
-use postern_tests::agreement_model::{Outcome, Rules, Setup, Verdict, follow, search};
-
-/// No run here has more states.
-const STATES: usize = 40_000_000;
-
-fn run(setup: &Setup) -> Outcome {
-    let outcome = search(setup, STATES);
-    println!("{outcome}");
-    outcome
-}
-
-fn holds(setup: &Setup) {
-    let outcome = run(setup);
-    assert!(outcome.holds(), "{outcome}");
-}
+use super::explore::{holds, run};
+use postern_tests::agreement_model::{Rules, Setup, Verdict, follow};
 
 /// Two choices are decided, in so many steps and no fewer.
 fn breaks(steps: usize, setup: &Setup) {

@@ -2,21 +2,8 @@
 //!
 //! A number of copies for each member, X first, is the size of a run. Hosts are hostile where it does not say otherwise.
 
-use postern_tests::guard_model::{Change, Outcome, Rules, Setup, follow, search};
-
-/// No run here has more states.
-const STATES: usize = 40_000_000;
-
-fn run(setup: &Setup) -> Outcome {
-    let outcome = search(setup, STATES);
-    println!("{outcome}");
-    outcome
-}
-
-fn holds(setup: &Setup) {
-    let outcome = run(setup);
-    assert!(outcome.holds(), "{outcome}");
-}
+use super::explore::{holds, run};
+use postern_tests::guard_model::{Change, Rules, Setup, follow};
 
 fn breaks(setup: &Setup) {
     let outcome = run(setup);

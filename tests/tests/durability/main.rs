@@ -2,6 +2,7 @@
 //! against them; and what they agree on.
 
 mod agreement_model;
+mod explore;
 mod guard_model;
 mod link;
 mod rollback;
