@@ -188,7 +188,11 @@ fn deal_under_stolen_keys(members: u16, threshold: u16, thieves: &[MemberId], th
     assert_eq!(opened(&cluster.said, thieves), [], "{scene}");
     let convicted = culprits(&cluster);
     assert!(!convicted.is_empty() && convicted.iter().all(|culprit| thieves.contains(culprit)), "{scene}");
-    assert_eq!(deposits(&cluster), keys, "no second key counts: {scene}");
+    // The honest ones may make the key in a later attempt, without them.
+    if deposits(&cluster) != keys {
+        let terms = cluster.node(MemberId(1)).core.keygen(pool(2)).unwrap().terms();
+        assert!(!terms.operators.iter().any(|operator| thieves.contains(operator)), "{scene}");
+    }
 }
 
 /// Presigns of several pools at a time, in which one corrupted operator deals under as many honest keys as there are.
