@@ -93,6 +93,27 @@ pub enum Event {
     Twin(MemberId),
     /// A host that runs two turns to the other.
     SwapTwins(u16),
+    /// A host tells its enclave, and nobody else, of what never was, so that its log grows; nothing that it says leaves.
+    FeedAlone {
+        /// Whose.
+        member: MemberId,
+        /// How often.
+        times: u8,
+    },
+    /// A host gives its enclave another of the logs that it has.
+    Branch {
+        /// Whose.
+        member: MemberId,
+        /// Which.
+        pick: u16,
+    },
+    /// A host lets a second first enclave of its own speak for a while, which the DAO has never named.
+    Rival {
+        /// Whose.
+        member: MemberId,
+        /// How many of the packets that wait for the member it gets too.
+        packets: u8,
+    },
     /// The power fails everywhere.
     PowerLoss,
     /// A host wants its enclave to go on without some members, who may be there or not.

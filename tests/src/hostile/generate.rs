@@ -9,6 +9,9 @@ use postern_shared::message::Step;
 /// Steps that hosts are hostile for.
 const HOSTILE_STEPS: usize = 400;
 
+/// Members of a DAO: small ones more often, since a run costs about the square of them.
+const SIZES: [u16; 8] = [3, 3, 4, 4, 5, 5, 6, 7];
+
 /// Steps that liars may aim at. Who lies wherever it can is found out early, and gets no further.
 pub(super) const AIMS: [Step; 9] = STEPS;
 
@@ -31,7 +34,7 @@ pub fn script(seed: u64) -> Script {
 }
 
 fn setup(seed: u64, rng: &mut Rng) -> Setup {
-    let members = rng.u16(5..=7);
+    let members = SIZES[rng.usize(..SIZES.len())];
     let (operator, guardian) = (rng.u16(2..=members), rng.u16(2..=members));
     let most = operator.min(guardian) - 1;
     let aim = if rng.bool() { rng.choice(AIMS) } else { None };
@@ -118,6 +121,9 @@ impl Hosts {
             305..325 if self.liars => {
                 Event::Speak { pick: self.rng.u16(..), to: self.member(), lie: self.rng.u32(..) }
             }
+            325..329 => Event::FeedAlone { member: self.member(), times: self.rng.u8(1..=8) },
+            329..333 => Event::Branch { member: self.member(), pick: self.rng.u16(..) },
+            333..338 => Event::Rival { member: self.member(), packets: self.rng.u8(..8) },
             _ => self.carry(),
         });
     }

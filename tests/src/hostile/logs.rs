@@ -2,13 +2,16 @@
 
 use super::invariants::Invariant;
 use super::world::World;
-use crate::cluster::SpiedMachine;
+use crate::cluster::{Heir, Node, Packet, SpiedMachine, deposit_requested};
 use postern_enclave::core::Core;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::MemberId;
-use postern_shared::record::SealedRecord;
+use postern_shared::record::{KeySlot, SealedRecord};
 use postern_shared::wire::{Reply, Request, Standing};
 use std::collections::BTreeSet;
+
+/// Pools from here on were never asked for.
+const MADE_UP: u32 = 1_000_000;
 
 /// What a host has stored: branches of its enclave's log, of which one is in use and grows in `Node::records`.
 #[derive(Default)]
@@ -18,9 +21,18 @@ pub(super) struct Logs {
 }
 
 /// An enclave that is not connected for now.
-pub(super) struct Twin {
+pub(super) struct Second {
     core: Core<SpiedMachine>,
     records: Vec<SealedRecord>,
+    slot: Option<KeySlot>,
+}
+
+impl Second {
+    fn swap(&mut self, node: &mut Node) {
+        std::mem::swap(&mut self.core, &mut node.core);
+        std::mem::swap(&mut self.records, &mut node.records);
+        std::mem::swap(&mut self.slot, &mut node.slot);
+    }
 }
 
 impl World {
@@ -90,7 +102,8 @@ impl World {
         let records = self.cluster.node(id).records.clone();
         let idle = Core::new(self.cluster.node(id).machine_again());
         let first = std::mem::replace(&mut self.cluster.node_mut(id).core, idle);
-        self.twins.insert(id, Twin { core: first, records: records.clone() });
+        let slot = self.cluster.node(id).slot.clone();
+        self.twins.insert(id, Second { core: first, records: records.clone(), slot });
         self.restore(id, records);
     }
 
@@ -98,18 +111,16 @@ impl World {
         let ids: Vec<MemberId> = self.twins.keys().copied().collect();
         let Some(id) = ids.get(usize::from(pick) % ids.len().max(1)).copied() else { return };
         let (Some(twin), node) = (self.twins.get_mut(&id), self.cluster.node_mut(id)) else { return };
-        std::mem::swap(&mut twin.core, &mut node.core);
-        std::mem::swap(&mut twin.records, &mut node.records);
+        twin.swap(node);
         self.tell_again(id);
     }
 
     pub(super) fn power_loss(&mut self) {
         self.mishaps.power_losses += 1;
         // No second enclave outlives it.
-        for (id, twin) in std::mem::take(&mut self.twins) {
-            let records = self.cluster.node(id).records.clone();
-            self.begin_branch(id, records);
-            self.cluster.node_mut(id).records = twin.records;
+        for (id, mut twin) in std::mem::take(&mut self.twins) {
+            twin.swap(self.cluster.node_mut(id));
+            self.begin_branch(id, twin.records);
         }
         for id in self.cluster.ids() {
             self.crash(id);
@@ -118,23 +129,78 @@ impl World {
 
     /// A host whose enclave is old looks through its logs for the newest.
     pub(super) fn go_forward(&mut self, id: MemberId) {
-        if let Some(twin) = self.twins.remove(&id) {
-            let records = self.cluster.node(id).records.clone();
-            self.begin_branch(id, records);
-            self.cluster.node_mut(id).records = twin.records.clone();
-            self.cluster.node_mut(id).core = twin.core;
+        if let Some(mut twin) = self.twins.remove(&id) {
+            twin.swap(self.cluster.node_mut(id));
+            self.begin_branch(id, twin.records);
             self.tell_again(id);
         }
         if !matches!(self.standing(id), Standing::Stale(_)) {
             return;
         }
         self.mishaps.stale += 1;
+        let next = self.logs.get(&id).map_or(0, |logs| logs.current + 1);
+        self.turn_to(id, next);
+    }
+
+    /// A host goes on with another of the logs that it has.
+    fn turn_to(&mut self, id: MemberId, pick: usize) {
         let records = self.cluster.node(id).records.clone();
         let logs = self.logs.entry(id).or_default();
         let Some(branch) = logs.branches.get_mut(logs.current) else { return };
         *branch = records;
-        logs.current = (logs.current + 1) % logs.branches.len();
+        logs.current = pick % logs.branches.len();
         let records = logs.branches[logs.current].clone();
         self.restore(id, records);
+    }
+
+    pub(super) fn branch(&mut self, id: MemberId, pick: usize) {
+        if !self.logs.contains_key(&id) || !self.rolled_back.contains(&id) && !self.may_roll_back() {
+            return;
+        }
+        self.mishaps.branches += 1;
+        self.rolled_back.insert(id);
+        self.turn_to(id, pick);
+    }
+
+    pub(super) fn feed_alone(&mut self, id: MemberId, times: u8) {
+        self.mishaps.fed_alone += 1;
+        let waiting = self.cluster.packets.len();
+        for _ in 0..times {
+            self.made_up += 1;
+            self.ask(id, Request::Observe(deposit_requested(MADE_UP + self.made_up)));
+        }
+        self.ask(id, Request::Tick);
+        // They may come later.
+        self.history.extend(self.cluster.packets.drain(waiting..));
+    }
+
+    /// The rival has all that its host has: the epochs, the events, the packets that wait for its member.
+    pub(super) fn rival(&mut self, id: MemberId, packets: usize) {
+        let first = !self.rivals.contains_key(&id);
+        if first {
+            self.mishaps.rivals += 1;
+            self.launches += 1;
+            let heir = Heir::launch(self.cluster.node(id).machine, self.launches);
+            self.rivals.insert(id, Second { core: heir.core, records: Vec::new(), slot: None });
+        }
+        let Some(mut rival) = self.rivals.remove(&id) else { return };
+        rival.swap(self.cluster.node_mut(id));
+        if first {
+            let (manifest, certificates) =
+                (self.cluster.genesis.to_canonical(), self.cluster.node(id).certificates());
+            self.ask(id, Request::Start { manifest, epochs: Vec::new(), member: id, certificates });
+        }
+        for epoch in [&self.cluster.epochs[..], &self.epochs[..]].concat() {
+            self.ask(id, Request::Amend(epoch));
+        }
+        for event in self.told.get(&id).cloned().unwrap_or_default() {
+            self.ask(id, Request::Observe(event));
+        }
+        self.ask(id, Request::Tick);
+        let waiting: Vec<Packet> =
+            self.cluster.packets.iter().filter(|packet| packet.to == id).take(packets).cloned().collect();
+        waiting.into_iter().for_each(|packet| self.deliver_once(packet));
+        rival.swap(self.cluster.node_mut(id));
+        self.rivals.insert(id, rival);
     }
 }

@@ -59,6 +59,12 @@ pub struct Mishaps {
     pub rollbacks: usize,
     /// Two from one log at a time.
     pub twins: usize,
+    /// Lengthened in private.
+    pub fed_alone: usize,
+    /// Restored from another log than their newest.
+    pub branches: usize,
+    /// First enclaves beside the one that the DAO has named.
+    pub rivals: usize,
     /// All restored at once.
     pub power_losses: usize,
     /// Found to be old, and said so.

@@ -139,6 +139,13 @@ impl Display for Report {
         )?;
         writeln!(
             f,
+            "  {} were fed alone, {} given another log; {} members had a second first enclave",
+            self.sum(|of| of.fed_alone),
+            self.sum(|of| of.branches),
+            self.sum(|of| of.rivals),
+        )?;
+        writeln!(
+            f,
             "  the longest record of an honest enclave had {} bytes, the longest log {}",
             self.most(|of| of.sizes.record),
             self.most(|of| of.sizes.log)

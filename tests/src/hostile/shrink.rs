@@ -139,6 +139,14 @@ fn simpler(event: &Event) -> Vec<Event> {
             let fewer = fewer((*records).into()).into_iter();
             fewer.map(|records| Event::RollBack { member: *member, records: records as u16 }).collect()
         }
+        Event::FeedAlone { member, times } => {
+            let fewer = fewer((*times).into()).into_iter();
+            fewer.map(|times| Event::FeedAlone { member: *member, times: times as u8 }).collect()
+        }
+        Event::Rival { member, packets } => {
+            let fewer = fewer((*packets).into()).into_iter();
+            fewer.map(|packets| Event::Rival { member: *member, packets: packets as u8 }).collect()
+        }
         Event::GoOnWithout { member, away } => (0..away.len())
             .map(|left| {
                 let mut away = away.clone();

@@ -114,6 +114,9 @@ impl Display for Event {
             Self::RollBack { member, records } => write!(f, "roll-back {} to {records}", member.0),
             Self::Twin(id) => write!(f, "twin {}", id.0),
             Self::SwapTwins(pick) => write!(f, "swap-twins {pick}"),
+            Self::FeedAlone { member, times } => write!(f, "feed-alone {} times {times}", member.0),
+            Self::Branch { member, pick } => write!(f, "branch {pick} at {}", member.0),
+            Self::Rival { member, packets } => write!(f, "rival {} packets {packets}", member.0),
             Self::PowerLoss => write!(f, "power-loss"),
             Self::GoOnWithout { member, away } if away.is_empty() => write!(f, "go-on {}", member.0),
             Self::GoOnWithout { member, away } => write!(f, "go-on {} without {}", member.0, list(away)),
@@ -183,6 +186,13 @@ impl FromStr for Event {
             }
             ["twin", id] => Self::Twin(member(id)?),
             ["swap-twins", pick] => Self::SwapTwins(number(pick)?),
+            ["feed-alone", id, "times", times] => {
+                Self::FeedAlone { member: member(id)?, times: number(times)? }
+            }
+            ["branch", pick, "at", id] => Self::Branch { member: member(id)?, pick: number(pick)? },
+            ["rival", id, "packets", packets] => {
+                Self::Rival { member: member(id)?, packets: number(packets)? }
+            }
             ["power-loss"] => Self::PowerLoss,
             ["go-on", id] => Self::GoOnWithout { member: member(id)?, away: Vec::new() },
             ["go-on", id, "without", away] => Self::GoOnWithout { member: member(id)?, away: unlist(away)? },

@@ -2,7 +2,7 @@
 
 use super::event::{Event, Script, Setup};
 use super::invariants::{Broken, Invariant, Watch};
-use super::logs::{Logs, Twin};
+use super::logs::{Logs, Second};
 use super::{Mishaps, Outcome};
 use crate::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
 use crate::corruption::Liar;
@@ -51,7 +51,11 @@ pub struct World {
     /// Members whose hosts have taken their enclaves back, and not forward again.
     pub(super) rolled_back: BTreeSet<MemberId>,
     /// Second enclaves of members, that run beside the first.
-    pub(super) twins: BTreeMap<MemberId, Twin>,
+    pub(super) twins: BTreeMap<MemberId, Second>,
+    /// Second first enclaves of members, that no epoch names.
+    pub(super) rivals: BTreeMap<MemberId, Second>,
+    /// How often hosts have told their enclaves of what never was.
+    pub(super) made_up: u32,
     /// What is known of what enclaves have said and made.
     pub(super) watch: Watch,
     /// What liars have said instead of their enclaves: hosts that it was brought to keep it too.
@@ -60,7 +64,7 @@ pub struct World {
     pub(super) broken: Option<Broken>,
     pub(super) trace: Digest,
     /// Epochs that wallets have signed.
-    epochs: Vec<SignedEpoch>,
+    pub(super) epochs: Vec<SignedEpoch>,
     /// What each enclave was to decide when the last honest round ended, and in which attempt.
     deciding: BTreeSet<(MemberId, Subject, Attempt)>,
     indexed: bool,
@@ -101,6 +105,8 @@ impl World {
             logs: BTreeMap::new(),
             rolled_back: BTreeSet::new(),
             twins: BTreeMap::new(),
+            rivals: BTreeMap::new(),
+            made_up: 0,
             watch,
             lies: BTreeMap::new(),
             broken: None,
@@ -140,6 +146,9 @@ impl World {
             Event::RollBack { member, records } => self.roll_back(self.member(*member), *records),
             Event::Twin(id) => self.twin(self.member(*id)),
             Event::SwapTwins(pick) => self.swap_twins(*pick),
+            Event::FeedAlone { member, times } => self.feed_alone(self.member(*member), *times),
+            Event::Branch { member, pick } => self.branch(self.member(*member), usize::from(*pick)),
+            Event::Rival { member, packets } => self.rival(self.member(*member), usize::from(*packets)),
             Event::PowerLoss => self.power_loss(),
             Event::GoOnWithout { member, away } => {
                 self.divided = true;
