@@ -9,7 +9,7 @@ use postern_host::store::{Incarnation, Place, Store};
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
 use postern_shared::ids::MemberId;
-use postern_shared::message::PeerMessage;
+use postern_shared::message::{PeerMessage, Step};
 use postern_shared::record::{RecordKind, SealedRecord};
 use postern_shared::wire::{NumberedOutput, Output, Record, Reply, Request, Response};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
@@ -98,6 +98,8 @@ fn records(outputs: &[NumberedOutput]) -> impl Iterator<Item = &SealedRecord> {
 struct Spent {
     /// In requests that are about the ceremony; sealing is part of them.
     ceremony: Duration,
+    /// In votes and adoptions, by which members agree that it is the pool's key.
+    agreeing: Duration,
     /// In notes of logs: own ones and others'.
     remembering: Duration,
     /// In committing responses to the store.
@@ -117,11 +119,19 @@ fn keygen(members: u16, threshold: u16, seed: u64) -> Spent {
     store.set_members(ONE, &cluster.ids()).expect("a new store");
     let mut spent = Spent::default();
     let mut ask = |cluster: &mut Cluster, id: MemberId, request: Request| {
-        let witness = matches!(&request, Request::Deliver(bytes)
-            if matches!(codec::decode(bytes), Ok(PeerMessage::Witness(_))));
+        let part: fn(&mut Spent) -> &mut Duration = match &request {
+            Request::Deliver(bytes) => match codec::decode(bytes) {
+                Ok(PeerMessage::Witness(_)) => |spent| &mut spent.remembering,
+                Ok(PeerMessage::Broadcast(said)) if said.slot.step >= Step::Propose => {
+                    |spent| &mut spent.agreeing
+                }
+                _ => |spent| &mut spent.ceremony,
+            },
+            _ => |spent| &mut spent.ceremony,
+        };
         let (response, took) = time(|| cluster.node_mut(id).core.handle(request));
         if id == ONE {
-            *(if witness { &mut spent.remembering } else { &mut spent.ceremony }) += took;
+            *part(&mut spent) += took;
             spent.records += records(&response.outputs).count() as u32;
             if response.outputs.iter().any(|numbered| !matches!(numbered.output, Output::Notice(_))) {
                 spent.storing +=
@@ -149,7 +159,7 @@ fn keygen(members: u16, threshold: u16, seed: u64) -> Spent {
 
 fn latency() {
     println!(
-        "\nkeygen, one member, ms per step     ceremony   + remembering   + storing   records   commits"
+        "\nkeygen, one member, ms per step     ceremony   + agreeing   + remembering   + storing   records   commits"
     );
     for (threshold, members) in [(3, 5), (5, 7), (9, 13)] {
         let samples: Vec<Spent> = (0..5).map(|seed| keygen(members, threshold, seed)).collect();
@@ -157,8 +167,9 @@ fn latency() {
             median(samples.iter().map(part).collect()).as_secs_f64() * 1e3 / f64::from(STEPS)
         };
         println!(
-            "  t = {threshold:2}, n = {members:2} {:29.2} {:15.2} {:11.2} {:9} {:9}",
+            "  t = {threshold:2}, n = {members:2} {:29.2} {:12.2} {:15.2} {:11.2} {:9} {:9}",
             of(|spent| spent.ceremony),
+            of(|spent| spent.agreeing),
             of(|spent| spent.remembering),
             of(|spent| spent.storing),
             samples[0].records / STEPS,
@@ -166,7 +177,7 @@ fn latency() {
         );
     }
     println!(
-        "  Sealing is within the first two: a record takes what the table above says. A step waits for one more"
+        "  Sealing is within the first three: a record takes what the table above says. A step waits for one more"
     );
     println!(
         "  round trip to half of the others. Messages grow with n: a note to and an answer from each other member."
