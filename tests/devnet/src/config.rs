@@ -57,8 +57,12 @@ pub struct Config {
     pub shard_committee_period: u64,
     /// `MAX_SEED_LOOKAHEAD`: activations and exits take effect one epoch more than this later.
     pub max_seed_lookahead: u64,
-    /// `MIN_VALIDATOR_WITHDRAWABILITY_DELAY` in epochs.
+    /// `MIN_VALIDATOR_WITHDRAWABILITY_DELAY`: how many epochs after its exit a validator's balance may be withdrawn.
     pub min_validator_withdrawability_delay: u64,
+    /// `MAX_WITHDRAWALS_PER_PAYLOAD`: how many withdrawals one block pays; at least 1.
+    pub max_withdrawals_per_payload: u64,
+    /// `MAX_VALIDATORS_PER_WITHDRAWALS_SWEEP`: how many validators one block visits to find them; at least 1.
+    pub max_validators_per_withdrawals_sweep: u64,
     /// `MIN_PER_EPOCH_CHURN_LIMIT_ELECTRA` in Gwei.
     pub min_per_epoch_churn_limit: u64,
     /// `MAX_PER_EPOCH_ACTIVATION_EXIT_CHURN_LIMIT` in Gwei.
@@ -87,6 +91,8 @@ impl Default for Config {
             shard_committee_period: 2,
             max_seed_lookahead: 1,
             min_validator_withdrawability_delay: 4,
+            max_withdrawals_per_payload: 4,
+            max_validators_per_withdrawals_sweep: 16,
             min_per_epoch_churn_limit: 128 * GWEI_PER_ETHER,
             max_per_epoch_activation_exit_churn_limit: 256 * GWEI_PER_ETHER,
             churn_limit_quotient: 65_536,
@@ -125,6 +131,8 @@ impl Config {
             ("slots_per_epoch", self.slots_per_epoch),
             ("churn_limit_quotient", self.churn_limit_quotient),
             ("min_per_epoch_churn_limit", self.min_per_epoch_churn_limit),
+            ("max_withdrawals_per_payload", self.max_withdrawals_per_payload),
+            ("max_validators_per_withdrawals_sweep", self.max_validators_per_withdrawals_sweep),
             ("block_gas_limit", self.block_gas_limit),
             ("genesis_validators", self.genesis_validators),
         ];

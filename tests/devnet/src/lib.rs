@@ -5,15 +5,20 @@
 //!
 //! Contracts run in a real EVM with every check on; transactions, receipts, blocks and their roots are those of
 //! Ethereum. The deposit contract's events enter the beacon chain the way of EIP-6110, when their block is final, and
-//! only with a valid proof of possession. Activation, the exit queue, finality and the EIP-7044 exit domain follow
-//! `consensus-specs` at Electra. Only the sizes are small: see [`Config`].
+//! only with a valid proof of possession. Exits that a withdrawal address asks for come in by EIP-7002's contract and the
+//! system call that ends each block. Activation, the exit queue, withdrawals, finality and the EIP-7044 exit domain
+//! follow `consensus-specs` at Electra. A validator with a withdrawal address is paid as EIP-4895 says: in full from its
+//! withdrawable epoch on, and before that what it has above 32 ETH.
+//!
+//! Only the sizes are small: see [`Config`]. By default a balance can be withdrawn 4 epochs after the exit (mainnet:
+//! 256); a block looks at 16 validators and pays at most 4 of them (mainnet: 16 384 and 16).
 //!
 //! # What is not
 //!
-//! There is one node and nobody else: no attestations, no slashings, no rewards, no withdrawals to the execution layer,
-//! no reorganisations, no fork transitions (all forks up to Electra are active at genesis), no system contracts but the
-//! deposit contract. Beacon block headers have the right form and hash, but `state_root` and `body_root` commit to this
-//! crate's own contents, and nobody signs them.
+//! There is one node and nobody else: no attestations, no slashings, no rewards, no partial withdrawals on request, no
+//! reorganisations, no fork transitions (all forks up to Electra are active at genesis), no system contracts but the
+//! deposit contract and that of EIP-7002. Beacon block headers have the right form and hash, but
+//! `state_root` and `body_root` commit to this crate's own contents, and nobody signs them.
 //!
 //! # Flow
 //!

@@ -32,10 +32,16 @@ impl World {
         let made = self.execution.make_block(ExecutionInputs {
             timestamp: self.beacon.genesis_time().saturating_add(elapsed as u64),
             parent_beacon_root: self.beacon.head_root().into(),
+            withdrawals: self.beacon.next_withdrawals(&self.config),
         });
         self.beacon.make_block(
             &self.config,
-            BlockInputs { execution_block_hash: made.hash.0, deposits: made.deposits, exits: Vec::new() },
+            BlockInputs {
+                execution_block_hash: made.hash.0,
+                deposits: made.deposits,
+                withdrawal_requests: made.withdrawal_requests,
+                exits: Vec::new(),
+            },
         );
         // One block a slot, from genesis on: block numbers are slots.
         let head = self.beacon.head();

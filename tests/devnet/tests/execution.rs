@@ -83,13 +83,14 @@ async fn blocks_decode_and_hash_to_their_hash() {
     let net = Net::start().await;
     let provider = net.provider(&net.owner);
     assert_eq!(provider.get_chain_id().await.unwrap(), net.config.chain_id);
-    let transfer = TransactionRequest::default().with_to(net.leader.address()).with_value(U256::from(ETHER));
+    let transfer =
+        TransactionRequest::default().with_to(net.stranger.address()).with_value(U256::from(ETHER));
     let pending = provider.send_transaction(transfer).await.unwrap();
     net.devnet.advance(1);
     let receipt = pending.get_receipt().await.unwrap();
     assert_eq!((receipt.status(), receipt.gas_used, receipt.block_number), (true, 21_000, Some(1)));
-    assert_eq!(provider.get_balance(net.leader.address()).await.unwrap(), U256::from(101 * ETHER));
-    let before = provider.get_balance(net.leader.address()).block_id(BlockId::earliest()).await.unwrap();
+    assert_eq!(provider.get_balance(net.stranger.address()).await.unwrap(), U256::from(101 * ETHER));
+    let before = provider.get_balance(net.stranger.address()).block_id(BlockId::earliest()).await.unwrap();
     assert_eq!(before, U256::from(100 * ETHER));
 
     net.devnet.advance(3);
@@ -114,7 +115,7 @@ async fn blocks_decode_and_hash_to_their_hash() {
 #[tokio::test]
 async fn logs_can_be_asked_for_by_block_address_and_topic() {
     let net = Net::start().await;
-    let manager = net.deploy_manager().await;
+    let (manager, _) = net.deploy_manager().await;
     let provider = net.provider(&net.owner);
     let _pending = manager.stake().value(U256::from(65 * ETHER)).send().await.unwrap();
     net.devnet.advance(1);
@@ -123,19 +124,19 @@ async fn logs_can_be_asked_for_by_block_address_and_topic() {
     let count = async |filter: Filter| provider.get_logs(&filter).await.unwrap().len();
 
     let all = Filter::new().from_block(0).address(*manager.address());
-    // The leader's appointment, two pools and the stake.
-    assert_eq!(count(all.clone()).await, 4);
+    // The governor, three enclaves and the epoch; three contributions, two pools and the stake.
+    assert_eq!(count(all.clone()).await, 11);
     assert_eq!(count(all.clone().event_signature(requested)).await, 2);
     assert_eq!(count(all.clone().event_signature(vec![requested, staked])).await, 3);
     let staker = net.owner.address().into_word();
     assert_eq!(count(all.clone().topic1(staker)).await, 1);
     assert_eq!(count(all.clone().topic1(B256::ZERO)).await, 1);
     let strangers = vec![Address::repeat_byte(1), *manager.address()];
-    assert_eq!(count(Filter::new().from_block(2).to_block(2).address(strangers)).await, 3);
-    let head = provider.get_block_by_number(2.into()).await.unwrap().unwrap().header.hash;
+    assert_eq!(count(Filter::new().from_block(3).to_block(3).address(strangers)).await, 6);
+    let head = provider.get_block_by_number(3.into()).await.unwrap().unwrap().header.hash;
     let logs =
         provider.get_logs(&Filter::new().at_block_hash(head).event_signature(requested)).await.unwrap();
-    assert_eq!(logs.iter().map(|log| log.log_index.unwrap()).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(logs.iter().map(|log| log.log_index.unwrap()).collect::<Vec<_>>(), [1, 3]);
 
     // What is not final is not in the finalised range; genesis is final from the start.
     let finalized = all.clone().to_block(BlockNumberOrTag::Finalized);
@@ -143,9 +144,9 @@ async fn logs_can_be_asked_for_by_block_address_and_topic() {
     let genesis = provider.get_block_by_number(BlockNumberOrTag::Finalized).await.unwrap().unwrap();
     assert_eq!(genesis.header.number, 0);
     net.advance_epochs(4);
-    assert_eq!(count(finalized).await, 4);
+    assert_eq!(count(finalized).await, 11);
     let number = async |tag| provider.get_block_by_number(tag).await.unwrap().unwrap().header.number;
-    assert_eq!(number(BlockNumberOrTag::Latest).await, 18);
+    assert_eq!(number(BlockNumberOrTag::Latest).await, 19);
     assert_eq!(number(BlockNumberOrTag::Safe).await, 12);
     assert_eq!(number(BlockNumberOrTag::Finalized).await, 8);
 
@@ -181,10 +182,10 @@ async fn requests_that_are_none_get_an_answer_too() {
 #[tokio::test]
 async fn a_failing_transaction_is_mined_and_says_so() {
     let net = Net::start().await;
-    let manager = net.deploy_manager().await;
+    let (manager, _) = net.deploy_manager().await;
     // Gas given by hand: an estimate would refuse it.
-    let leader = net.as_leader(&manager);
-    let pending = leader.requestPoolExit(1).gas(200_000).send().await.unwrap();
+    let stranger = net.as_stranger(&manager);
+    let pending = stranger.requestPoolExits(vec![1], "because".into()).gas(200_000).send().await.unwrap();
     net.devnet.advance(1);
     let receipt = pending.get_receipt().await.unwrap();
     assert!(!receipt.status());
@@ -196,7 +197,7 @@ async fn the_clock_makes_blocks_by_itself() {
     let config = Config { clock: Clock::Interval, slot: Duration::from_millis(20), ..Config::default() };
     let net = Net::start_with(config).await;
     let provider = net.provider(&net.owner);
-    let transfer = TransactionRequest::default().with_to(net.leader.address()).with_value(U256::from(1));
+    let transfer = TransactionRequest::default().with_to(net.stranger.address()).with_value(U256::from(1));
     let receipt = provider.send_transaction(transfer).await.unwrap().get_receipt().await.unwrap();
     assert!(receipt.status());
     net.devnet.shutdown().await;

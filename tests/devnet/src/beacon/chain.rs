@@ -7,6 +7,7 @@ use super::state::{
 };
 use super::transition::{self, BlockInputs, MAX_VOLUNTARY_EXITS};
 use crate::{Config, RepeatedExit};
+use alloy::eips::eip4895::Withdrawal;
 use postern_shared::bls::{G1, Scalar};
 use postern_shared::ethereum::SignedVoluntaryExit;
 use sha2::{Digest as _, Sha256};
@@ -155,6 +156,11 @@ impl BeaconChain {
         Ok(ExitOutcome::Pooled)
     }
 
+    /// What the next block pays out. Its execution block MUST contain exactly these withdrawals.
+    pub fn next_withdrawals(&self, config: &Config) -> Vec<Withdrawal> {
+        transition::next_withdrawals(config, self.head(), self.head_root())
+    }
+
     /// Makes the next block, with the exits that wait.
     pub fn make_block(&mut self, config: &Config, mut block: BlockInputs) {
         let due: Vec<u64> = self.pool.keys().copied().take(MAX_VOLUNTARY_EXITS).collect();
@@ -194,6 +200,8 @@ pub fn genesis_state(config: &Config, execution_block_hash: Chunk) -> BeaconStat
         deposit_balance_to_consume: 0,
         exit_balance_to_consume: 0,
         earliest_exit_epoch: 0,
+        next_withdrawal_index: 0,
+        next_withdrawal_validator_index: 0,
         epoch_start_root: [0; 32],
         previous_justified: Checkpoint::default(),
         justified: Checkpoint::default(),
@@ -236,7 +244,14 @@ fn body_root(block: &BlockInputs) -> Chunk {
         .iter()
         .map(|exit| ssz::hash_pair(&exit.message.hash_tree_root().0, &ssz::bytes(&exit.signature.0)))
         .collect();
-    ssz::container(&[block.execution_block_hash, ssz::list(&deposits, 13), ssz::list(&exits, 4)])
+    let requests = block.withdrawal_requests.iter();
+    let requests: Vec<Chunk> = requests.map(|request| ssz::bytes(&request.encode())).collect();
+    ssz::container(&[
+        block.execution_block_hash,
+        ssz::list(&deposits, 13),
+        ssz::list(&requests, 4),
+        ssz::list(&exits, 4),
+    ])
 }
 
 #[cfg(test)]

@@ -129,3 +129,59 @@ fn new_validator(deposit: &DepositRequest) -> Validator {
         registry::whole_increments(deposit.amount).min(validator.max_effective_balance());
     validator
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain;
+    use super::*;
+    use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
+
+    const STAKE: u64 = 32_000_000_000;
+
+    fn key() -> Scalar {
+        Scalar::from_u64(4711)
+    }
+
+    fn signed(config: &Config, credentials: [u8; 32]) -> DepositRequest {
+        let message = DepositMessage {
+            pubkey: (G1::generator() * &key()).encode(),
+            withdrawal_credentials: WithdrawalCredentials(credentials),
+            amount: STAKE,
+        };
+        let root = message.signing_root(ForkVersion(config.genesis_fork_version));
+        DepositRequest {
+            pubkey: message.pubkey.0,
+            withdrawal_credentials: credentials,
+            amount: STAKE,
+            signature: (G2::hash(&root.0, ETHEREUM_DST) * &key()).encode().0,
+            index: 0,
+        }
+    }
+
+    #[test]
+    fn the_first_valid_deposit_of_a_key_decides_its_credentials_and_all_later_ones_add_to_its_balance() {
+        let config = Config::default();
+        let mut state = chain::genesis_state(&config, [0; 32]);
+        let before = state.clone();
+        let (thief, pool) = (signed(&config, [2; 32]), signed(&config, [1; 32]));
+
+        // An invalid signature makes no validator, also with credentials that others have signed; its ether is lost.
+        apply(&config, &mut state, &DepositRequest { signature: [7; 96], ..pool.clone() });
+        apply(&config, &mut state, &DepositRequest { signature: thief.signature, ..pool.clone() });
+        apply(&config, &mut state, &DepositRequest { amount: STAKE - 1, ..pool.clone() });
+        assert_eq!(state, before);
+
+        // A valid one makes a validator with its own credentials, whoever sent it.
+        apply(&config, &mut state, &thief);
+        assert_eq!(state.validators.last().unwrap().withdrawal_credentials, [2; 32]);
+        assert_eq!(state.balances.last(), Some(&STAKE));
+
+        // From then on any deposit of that key is more balance under the same credentials: valid, garbage, other amount.
+        apply(&config, &mut state, &pool);
+        apply(&config, &mut state, &DepositRequest { signature: [0; 96], ..pool.clone() });
+        apply(&config, &mut state, &DepositRequest { amount: 5, ..pool });
+        assert_eq!(state.validators.len(), before.validators.len() + 1);
+        assert_eq!(state.validators.last().unwrap().withdrawal_credentials, [2; 32]);
+        assert_eq!(state.balances.last(), Some(&(3 * STAKE + 5)));
+    }
+}

@@ -1,4 +1,5 @@
-//! The beacon chain: Electra's rules for deposits, activations, exits and finality, and a node's REST interface.
+//! The beacon chain: Electra's rules for deposits, activations, exits, withdrawals and finality, and a node's REST
+//! interface.
 
 pub mod api;
 mod api_error;
@@ -11,3 +12,5 @@ mod ssz;
 pub mod state;
 pub mod transition;
 mod views;
+pub mod withdrawal_requests;
+pub mod withdrawals;

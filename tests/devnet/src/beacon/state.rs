@@ -148,6 +148,10 @@ pub struct BeaconState {
     pub exit_balance_to_consume: u64,
     /// The exit queue's last epoch.
     pub earliest_exit_epoch: u64,
+    /// Number of the next withdrawal.
+    pub next_withdrawal_index: u64,
+    /// Where the next block's sweep begins.
+    pub next_withdrawal_validator_index: u64,
     /// Root of the block at the first slot of the current epoch, once there is a block after it.
     pub epoch_start_root: Chunk,
     /// What was justified before.
@@ -186,6 +190,8 @@ impl BeaconState {
             ssz::number(self.deposit_balance_to_consume),
             ssz::number(self.exit_balance_to_consume),
             ssz::number(self.earliest_exit_epoch),
+            ssz::number(self.next_withdrawal_index),
+            ssz::number(self.next_withdrawal_validator_index),
             self.epoch_start_root,
             checkpoint(&self.previous_justified),
             checkpoint(&self.justified),

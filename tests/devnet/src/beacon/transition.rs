@@ -5,7 +5,10 @@ use super::exits;
 use super::registry;
 use super::ssz::Chunk;
 use super::state::{BeaconState, Checkpoint};
+use super::withdrawal_requests::{self, WithdrawalRequest};
+use super::withdrawals;
 use crate::Config;
+use alloy::eips::eip4895::Withdrawal;
 use postern_shared::ethereum::SignedVoluntaryExit;
 use std::sync::Arc;
 
@@ -19,6 +22,8 @@ pub struct BlockInputs {
     pub execution_block_hash: Chunk,
     /// Deposits in the execution block.
     pub deposits: Vec<DepositRequest>,
+    /// Exits that withdrawal addresses asked for in the execution block.
+    pub withdrawal_requests: Vec<WithdrawalRequest>,
     /// Voluntary exits; those that are not valid are passed over.
     pub exits: Vec<SignedVoluntaryExit>,
 }
@@ -30,6 +35,18 @@ pub fn next_slot(
     block_root: Chunk,
     block: &BlockInputs,
 ) -> BeaconState {
+    let mut next = process_slot(config, state, block_root);
+    process_block(config, &mut next, block);
+    next
+}
+
+/// What the block at the next slot pays out. The execution block comes first, so it has to know.
+pub fn next_withdrawals(config: &Config, state: &BeaconState, block_root: Chunk) -> Vec<Withdrawal> {
+    withdrawals::expected(config, &process_slot(config, state, block_root))
+}
+
+/// `process_slots`, up to the next slot.
+fn process_slot(config: &Config, state: &BeaconState, block_root: Chunk) -> BeaconState {
     let mut next = state.clone();
     if state.slot.is_multiple_of(config.slots_per_epoch) {
         next.epoch_start_root = block_root;
@@ -38,7 +55,6 @@ pub fn next_slot(
         process_epoch(config, &mut next);
     }
     next.slot += 1;
-    process_block(config, &mut next, block);
     next
 }
 
@@ -65,6 +81,7 @@ fn process_justification_and_finalization(config: &Config, state: &mut BeaconSta
 }
 
 fn process_block(config: &Config, state: &mut BeaconState, block: &BlockInputs) {
+    withdrawals::process(config, state);
     state.execution_block_hash = block.execution_block_hash;
     for exit in block.exits.iter().take(MAX_VOLUNTARY_EXITS) {
         // A proposer takes only what is valid; what is not changes nothing.
@@ -74,6 +91,9 @@ fn process_block(config: &Config, state: &mut BeaconState, block: &BlockInputs) 
         let slot = state.slot;
         let pending = block.deposits.iter().map(|request| PendingDeposit { request: request.clone(), slot });
         Arc::make_mut(&mut state.pending_deposits).extend(pending);
+    }
+    for request in &block.withdrawal_requests {
+        withdrawal_requests::process(config, state, request);
     }
 }
 

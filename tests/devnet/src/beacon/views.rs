@@ -38,6 +38,9 @@ pub fn spec(config: &Config) -> Value {
     put("SHARD_COMMITTEE_PERIOD", config.shard_committee_period.to_string());
     put("MAX_SEED_LOOKAHEAD", config.max_seed_lookahead.to_string());
     put("MIN_VALIDATOR_WITHDRAWABILITY_DELAY", config.min_validator_withdrawability_delay.to_string());
+    put("MAX_WITHDRAWALS_PER_PAYLOAD", config.max_withdrawals_per_payload.to_string());
+    let sweep = config.max_validators_per_withdrawals_sweep;
+    put("MAX_VALIDATORS_PER_WITHDRAWALS_SWEEP", sweep.to_string());
     put("MIN_PER_EPOCH_CHURN_LIMIT_ELECTRA", config.min_per_epoch_churn_limit.to_string());
     let churn = config.max_per_epoch_activation_exit_churn_limit;
     put("MAX_PER_EPOCH_ACTIVATION_EXIT_CHURN_LIMIT", churn.to_string());

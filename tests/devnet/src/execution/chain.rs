@@ -3,7 +3,9 @@
 use super::deposit_contract;
 use super::evm::{self, Accounts};
 use super::mempool::Mempool;
+use super::withdrawal_requests;
 use crate::beacon::deposits::DepositRequest;
+use crate::beacon::withdrawal_requests::WithdrawalRequest;
 use crate::{Config, Error};
 use alloy::consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_WITHDRAWALS};
 use alloy::consensus::transaction::Recovered;
@@ -12,6 +14,8 @@ use alloy::consensus::{
     TxType, proofs,
 };
 use alloy::eips::eip1559::BaseFeeParams;
+use alloy::eips::eip4895::Withdrawal;
+use alloy::eips::eip7002::WITHDRAWAL_REQUEST_TYPE;
 use alloy::primitives::{Address, B256, Bloom, U256, address, keccak256};
 use revm::context::BlockEnv;
 use revm::context::result::ExecutionResult;
@@ -32,6 +36,8 @@ pub struct Block {
     pub transactions: Vec<Recovered<TxEnvelope>>,
     /// What each of them did.
     pub outcomes: Vec<Outcome>,
+    /// What the beacon chain paid out in this block (EIP-4895).
+    pub withdrawals: Vec<Withdrawal>,
     /// The accounts after this block; shared with the block before when nothing changed.
     pub accounts: Arc<Accounts>,
 }
@@ -75,12 +81,14 @@ impl Block {
 }
 
 /// What a block is made from besides waiting transactions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BlockInputs {
     /// Seconds since 1970.
     pub timestamp: u64,
     /// Root of the beacon block before (EIP-4788's header field).
     pub parent_beacon_root: B256,
+    /// What the beacon chain pays out.
+    pub withdrawals: Vec<Withdrawal>,
 }
 
 /// What the beacon chain takes from a new block.
@@ -90,6 +98,8 @@ pub struct Made {
     pub hash: B256,
     /// Deposits of the deposit contract, in order.
     pub deposits: Vec<DepositRequest>,
+    /// What was taken off the queue of EIP-7002, in order.
+    pub withdrawal_requests: Vec<WithdrawalRequest>,
 }
 
 /// The chain. Every block ever made is kept.
@@ -115,12 +125,13 @@ impl ExecutionChain {
             accounts.insert_account_info(*address, info);
         }
         deposit_contract::place(&mut accounts, config.chain_id, config.deposit_contract)?;
+        withdrawal_requests::place(&mut accounts);
         let header = Header {
             gas_limit: config.block_gas_limit,
             timestamp,
             state_root: evm::state_root(&accounts),
             base_fee_per_gas: Some(GENESIS_BASE_FEE),
-            requests_hash: Some(requests_hash(&[])),
+            requests_hash: Some(requests_hash(&[], &[])),
             parent_beacon_block_root: Some(B256::ZERO),
             ..empty_header()
         };
@@ -134,7 +145,7 @@ impl ExecutionChain {
             finalized: 0,
             mempool: Mempool::default(),
         };
-        chain.append(header, Vec::new(), Vec::new(), accounts.into());
+        chain.append(header, Vec::new(), Vec::new(), Vec::new(), accounts.into());
         Ok(chain)
     }
 
@@ -217,6 +228,10 @@ impl ExecutionChain {
             outcomes.push(outcome);
             transactions.push(transaction);
         }
+        if !inputs.withdrawals.is_empty() {
+            evm::credit(Arc::make_mut(&mut accounts), &inputs.withdrawals);
+        }
+        let withdrawal_requests = withdrawal_requests::dequeue(&mut accounts, self.chain_id, environment);
 
         let receipts: Vec<_> = outcomes.iter().map(|outcome| outcome.receipt.clone()).collect();
         let deposits = deposit_contract::deposits(
@@ -227,12 +242,13 @@ impl ExecutionChain {
         let header = Header {
             parent_hash,
             beneficiary: BENEFICIARY,
-            state_root: if transactions.is_empty() {
+            state_root: if Arc::ptr_eq(&accounts, &self.head().accounts) {
                 self.head().header.state_root
             } else {
                 evm::state_root(&accounts)
             },
             transactions_root: proofs::calculate_transaction_root(&envelopes),
+            withdrawals_root: Some(proofs::calculate_withdrawals_root(&inputs.withdrawals)),
             receipts_root: proofs::calculate_receipt_root(&receipts),
             logs_bloom: receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom()),
             number,
@@ -242,11 +258,11 @@ impl ExecutionChain {
             mix_hash: randao,
             base_fee_per_gas: Some(base_fee),
             parent_beacon_block_root: Some(inputs.parent_beacon_root),
-            requests_hash: Some(requests_hash(&deposits)),
+            requests_hash: Some(requests_hash(&deposits, &withdrawal_requests)),
             ..empty_header()
         };
-        self.append(header, transactions, outcomes, accounts);
-        Made { hash: self.head().hash(), deposits }
+        self.append(header, transactions, outcomes, inputs.withdrawals, accounts);
+        Made { hash: self.head().hash(), deposits, withdrawal_requests }
     }
 
     fn append(
@@ -254,6 +270,7 @@ impl ExecutionChain {
         header: Header,
         transactions: Vec<Recovered<TxEnvelope>>,
         outcomes: Vec<Outcome>,
+        withdrawals: Vec<Withdrawal>,
         accounts: Arc<Accounts>,
     ) {
         let header = header.seal_slow();
@@ -261,7 +278,7 @@ impl ExecutionChain {
         for (index, transaction) in transactions.iter().enumerate() {
             self.transactions.insert(*transaction.tx_hash(), (header.number, index));
         }
-        self.blocks.push(Block { header, transactions, outcomes, accounts });
+        self.blocks.push(Block { header, transactions, outcomes, withdrawals, accounts });
     }
 }
 
@@ -298,12 +315,15 @@ fn empty_header() -> Header {
 }
 
 /// EIP-7685: the commitment to what the block asks of the beacon chain.
-fn requests_hash(deposits: &[DepositRequest]) -> B256 {
+fn requests_hash(deposits: &[DepositRequest], withdrawals: &[WithdrawalRequest]) -> B256 {
+    let deposits: Vec<u8> = deposits.iter().flat_map(DepositRequest::encode).collect();
+    let withdrawals: Vec<u8> = withdrawals.iter().flat_map(WithdrawalRequest::encode).collect();
     let mut hash = Sha256::new();
-    if !deposits.is_empty() {
-        let mut request = vec![0u8]; // Request type of EIP-6110.
-        deposits.iter().for_each(|deposit| request.extend(deposit.encode()));
-        hash.update(Sha256::digest(&request));
+    // The types are those of EIP-6110 and EIP-7002. A type without requests is left out.
+    for (kind, requests) in [(0u8, deposits), (WITHDRAWAL_REQUEST_TYPE, withdrawals)] {
+        if !requests.is_empty() {
+            hash.update(Sha256::new().chain_update([kind]).chain_update(requests).finalize());
+        }
     }
     let digest: [u8; 32] = hash.finalize().into();
     digest.into()

@@ -3,15 +3,20 @@
 use alloy::consensus::constants::KECCAK_EMPTY;
 use alloy::consensus::transaction::Recovered;
 use alloy::consensus::{Transaction as _, TxEnvelope, Typed2718 as _};
-use alloy::primitives::{Address, B256, U256};
+use alloy::eips::eip4895::Withdrawal;
+use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::trie::{TrieAccount, root};
-use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
+use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState};
 use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
 use revm::database::{AccountState, CacheDB, InMemoryDB};
+use revm::database_interface::DatabaseCommitExt as _;
 use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
 use revm::primitives::hardfork::SpecId;
 use revm::state::AccountInfo;
-use revm::{DatabaseRef as _, ExecuteCommitEvm as _, ExecuteEvm as _, MainBuilder as _, MainContext as _};
+use revm::{
+    DatabaseRef as _, ExecuteCommitEvm as _, ExecuteEvm as _, MainBuilder as _, MainContext as _,
+    SystemCallEvm as _,
+};
 use std::convert::Infallible;
 
 /// All accounts, with code, storage and the hashes of past blocks.
@@ -33,6 +38,30 @@ pub fn execute(
         .with_block(block)
         .build_mainnet()
         .transact_commit(transaction)
+}
+
+/// Runs a call of the system at the end of a block. Nobody pays for it, and the caller decides what is kept of it.
+pub fn system_call(
+    accounts: &Accounts,
+    chain_id: u64,
+    block: BlockEnv,
+    contract: Address,
+) -> Result<ResultAndState, Refusal> {
+    Context::mainnet()
+        .with_db(CacheDB::new(accounts))
+        .modify_cfg_chained(|cfg| configure(cfg, chain_id))
+        .with_block(block)
+        .build_mainnet()
+        .system_call(contract, Bytes::new())
+}
+
+/// EIP-4895: adds what the beacon chain pays out to the balances. No code runs, and nothing is logged.
+pub fn credit(accounts: &mut Accounts, withdrawals: &[Withdrawal]) {
+    for withdrawal in withdrawals {
+        // One after the other: an address may be paid several times in a block.
+        let payment = (withdrawal.address, withdrawal.amount_wei().saturating_to());
+        let Ok(()) = accounts.increment_balances([payment]);
+    }
 }
 
 /// Runs a call and forgets what it did. As nodes do for `eth_call`: the nonce does not matter, contracts may be senders,
@@ -116,10 +145,10 @@ pub fn storage(accounts: &Accounts, address: Address, slot: U256) -> U256 {
 }
 
 /// An account's code.
-pub fn code(accounts: &Accounts, address: Address) -> alloy::primitives::Bytes {
+pub fn code(accounts: &Accounts, address: Address) -> Bytes {
     let info = account(accounts, address);
     if info.code_hash == KECCAK_EMPTY {
-        return alloy::primitives::Bytes::new();
+        return Bytes::new();
     }
     let Ok(code) = accounts.code_by_hash_ref(info.code_hash);
     code.original_bytes()

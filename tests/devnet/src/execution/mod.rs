@@ -10,3 +10,4 @@ pub mod rpc;
 mod rpc_error;
 mod simulate;
 mod views;
+mod withdrawal_requests;

@@ -23,11 +23,11 @@ pub fn block(block: &Block, full: bool) -> types::Block {
             hash: block.hash(),
             inner: block.header.inner().clone(),
             total_difficulty: None,
-            size: Some(U256::from(block.header.length() + bodies)),
+            size: Some(U256::from(block.header.length() + bodies + block.withdrawals.length())),
         },
         uncles: Vec::new(),
         transactions,
-        withdrawals: Some(Default::default()),
+        withdrawals: Some(block.withdrawals.clone().into()),
     }
 }
 

@@ -6,10 +6,14 @@
     reason = "each test binary uses a part, and bindings come from the ABI"
 )]
 
+pub mod dao;
+
 use alloy::network::EthereumWallet;
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::{DynProvider, Provider as _, ProviderBuilder};
+use alloy::rpc::types::TransactionReceipt;
 use alloy::signers::local::PrivateKeySigner;
+use dao::{Dao, Place};
 use postern_devnet::{Clock, Config, Devnet};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar, Signature};
 use postern_shared::ethereum::{
@@ -42,7 +46,7 @@ pub struct Net {
     pub devnet: Devnet,
     pub config: Config,
     pub owner: PrivateKeySigner,
-    pub leader: PrivateKeySigner,
+    pub stranger: PrivateKeySigner,
     http: reqwest::Client,
 }
 
@@ -52,12 +56,14 @@ impl Net {
     }
 
     pub async fn start_with(mut config: Config) -> Self {
-        let [owner, leader] =
+        let [owner, stranger] =
             [1u8, 2].map(|byte| PrivateKeySigner::from_bytes(&B256::repeat_byte(byte)).unwrap());
-        config.prefunded =
-            vec![(owner.address(), U256::from(10_000 * ETHER)), (leader.address(), U256::from(100 * ETHER))];
+        config.prefunded = vec![
+            (owner.address(), U256::from(10_000 * ETHER)),
+            (stranger.address(), U256::from(100 * ETHER)),
+        ];
         let devnet = Devnet::start(config.clone()).await.unwrap();
-        Self { devnet, config, owner, leader, http: reqwest::Client::new() }
+        Self { devnet, config, owner, stranger, http: reqwest::Client::new() }
     }
 
     /// A provider that signs for one wallet. It polls quickly, because blocks come quickly.
@@ -70,26 +76,47 @@ impl Net {
         provider.erased()
     }
 
-    pub async fn deploy_manager(&self) -> PoolManager::PoolManagerInstance<DynProvider> {
+    /// A manager with the owner as governor, and the DAO of three that it is founded for.
+    pub async fn deploy_manager(&self) -> (PoolManager::PoolManagerInstance<DynProvider>, Dao) {
         let provider = self.provider(&self.owner);
+        let dao = Dao::new(3);
+        let delays = PoolManager::Delays { exit: 10, refund: 20, recovery: 30 };
         let builder = PoolManager::deploy_builder(
             provider.clone(),
             self.config.deposit_contract,
-            self.leader.address(),
+            self.owner.address(),
+            dao.wallet_addresses(),
+            delays,
         );
         let pending = builder.send().await.unwrap();
         self.devnet.advance(1);
         let receipt = pending.get_receipt().await.unwrap();
         assert!(receipt.status());
-        PoolManager::new(receipt.contract_address.unwrap(), provider)
+        let manager = PoolManager::new(receipt.contract_address.unwrap(), provider);
+        let founded = dao.next();
+        let call = dao.advance_rightly(Place::of(self.config.chain_id, *manager.address(), &dao), &founded);
+        self.mined(manager.call_builder(&call)).await;
+        (manager, founded)
     }
 
-    /// The manager as the leader calls it.
-    pub fn as_leader(
+    /// The manager as a stranger calls it.
+    pub fn as_stranger(
         &self,
         manager: &PoolManager::PoolManagerInstance<DynProvider>,
     ) -> PoolManager::PoolManagerInstance<DynProvider> {
-        PoolManager::new(*manager.address(), self.provider(&self.leader))
+        PoolManager::new(*manager.address(), self.provider(&self.stranger))
+    }
+
+    /// Sends a transaction that must succeed and makes its block.
+    pub async fn mined<C: alloy::contract::CallDecoder>(
+        &self,
+        call: alloy::contract::CallBuilder<&DynProvider, C>,
+    ) -> TransactionReceipt {
+        let pending = call.send().await.unwrap();
+        self.devnet.advance(1);
+        let receipt = pending.get_receipt().await.unwrap();
+        assert!(receipt.status());
+        receipt
     }
 
     /// Epochs until the finalised state shows what happens now.
@@ -196,26 +223,13 @@ pub fn credentials(pool: Address) -> [u8; 32] {
     bytes
 }
 
-/// The call that hands a deposit in.
-pub fn initiate<'a>(
+/// The call that hands a deposit in, with a proof of the enclaves.
+pub fn deposit<'a>(
     manager: &'a PoolManager::PoolManagerInstance<DynProvider>,
+    pool: u32,
     data: &DepositData,
-) -> alloy::contract::SolCallBuilder<&'a DynProvider, PoolManager::initiatePoolDepositCall> {
-    let cluster = PoolManager::Cluster {
-        validatorCount: 0,
-        networkFeeIndex: 0,
-        index: 0,
-        active: true,
-        balance: U256::ZERO,
-    };
-    manager.initiatePoolDeposit(
-        data.hash_tree_root().0.into(),
-        Bytes::copy_from_slice(&data.message.pubkey.0),
-        Bytes::copy_from_slice(&data.signature.0),
-        Bytes::copy_from_slice(&data.message.withdrawal_credentials.0),
-        vec![1, 2, 3, 4],
-        Bytes::from_static(b"shares"),
-        cluster,
-        U256::ZERO,
-    )
+    proof: Bytes,
+) -> alloy::contract::SolCallBuilder<&'a DynProvider, PoolManager::depositPoolCall> {
+    let key = Bytes::copy_from_slice(&data.message.pubkey.0);
+    manager.depositPool(pool, key, Bytes::copy_from_slice(&data.signature.0), proof)
 }
