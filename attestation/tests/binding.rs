@@ -3,7 +3,7 @@
 use postern_attestation::{Binding, ReportData};
 use postern_shared::bls::PublicKey;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
-use postern_shared::ids::{ManifestHash, MemberId, Nonce};
+use postern_shared::ids::{Address, ManifestHash, MemberId, Nonce};
 
 const fn identity(member: u16) -> Identity {
     Identity {
@@ -12,6 +12,7 @@ const fn identity(member: u16) -> Identity {
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),
+        signer: Address([8; 20]),
     }
 }
 
@@ -27,13 +28,13 @@ const BINDING: Binding<'_> = Binding {
 
 #[test]
 fn report_data_is_pinned() {
-    // python3 -c "import hashlib;p=lambda b:len(b).to_bytes(8,'little')+b;i=lambda n:bytes([n,7])+b'\1'*32+b'\2'*32+b'\3'*48;
+    // python3 -c "import hashlib;p=lambda b:len(b).to_bytes(8,'little')+b;i=lambda n:bytes([n,7])+b'\1'*32+b'\2'*32+b'\3'*48+b'\x08'*20;
     // print(hashlib.sha512(b''.join(map(p,[b'postern-report-data-v1',b'\4'*32,b'prover',i(1),b'\6'*32,b'verifier',i(2),
     // b'\5'*32]))).hexdigest())"
     assert_eq!(BINDING.report_data().to_string(), GOLDEN);
 }
 
-const GOLDEN: &str = "b9aff9553b4590f1be2c5f9365ba4ca600ca24c5a9701fdd1f81a2b43792b52b77891f799f68d0aee503188541af7fcd24aacbf1cefe626b1ac6c9993bae758a";
+const GOLDEN: &str = "1534e3154c60a979defa634e031e37e1c9ea5749d02f542e661a695a41bbe9fafca317469020c6ff438234b31c5522268e735003ed58b5f04880c80fe1cbc9dc";
 
 #[test]
 fn every_part_counts_and_in_its_role() {
@@ -51,6 +52,7 @@ fn every_part_counts_and_in_its_role() {
         Binding { prover: &Identity { signing: SigningKey([9; 32]), ..PROVER }, ..BINDING },
         Binding { prover: &Identity { agreement: AgreementKey([9; 32]), ..PROVER }, ..BINDING },
         Binding { prover: &Identity { dealing: PublicKey([9; 48]), ..PROVER }, ..BINDING },
+        Binding { prover: &Identity { signer: Address([9; 20]), ..PROVER }, ..BINDING },
         Binding { verifier: Some(&Identity { machine: 8, ..VERIFIER }), ..BINDING },
         Binding { verifier: Some(&Identity { signing: SigningKey([9; 32]), ..VERIFIER }), ..BINDING },
     ]

@@ -3,9 +3,9 @@
 
 use crate::secret::SecretBytes;
 use postern_shared::agreement::{Mark, Subject, Voters};
-use postern_shared::epoch::SignedEpoch;
+use postern_shared::epoch::{PoolManager, SignedEpoch};
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{Address, ChipId, MemberId, Nonce};
+use postern_shared::ids::{ChipId, MemberId, Nonce};
 use postern_shared::message::Attestation;
 use postern_shared::record::LogId;
 use postern_shared::wire::RefusedMember;
@@ -65,7 +65,7 @@ pub(crate) struct Genesis {
     pub(crate) nonce: Nonce,
     pub(crate) log: LogId,
     /// Of this manifest and of all before it.
-    pub(crate) pool_managers: Vec<Address>,
+    pub(crate) pool_managers: Vec<PoolManager>,
     /// By this manifest and by all before it.
     pub(crate) voters: Vec<Voters>,
 }

@@ -494,6 +494,7 @@ impl Session {
             network: manifest.network,
             roster: roster.digest(),
             request: *request,
+            pool_code: self.pool_manager(request.pool.contract)?.pool_code,
             operators: operators.clone(),
             threshold: manifest.thresholds.operator,
             attempt,

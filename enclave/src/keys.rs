@@ -8,11 +8,14 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use postern_shared::bls::{G1, Scalar};
 use postern_shared::codec;
+use postern_shared::ecdsa::{self, EthereumSignature};
+use postern_shared::eip712::Domain;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-use postern_shared::ids::{ManifestHash, MemberId, Nonce};
+use postern_shared::ids::{Address, ManifestHash, MemberId, Nonce};
 use postern_shared::message::{
     Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot,
 };
+use postern_shared::proof::Statement;
 use postern_shared::sealed_shares::{CheckedShares, Opening, Pair};
 use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
 use zeroize::Zeroizing;
@@ -20,17 +23,27 @@ use zeroize::Zeroizing;
 /// HPKE's `info`: separates our envelopes from any other use of the keys.
 const ENVELOPE_INFO: &[u8] = b"postern-envelope-v1";
 
+/// The first of these coins that are a secp256k1 key: all but one in 2^128 are.
+fn proving_key(coins: &Coins) -> k256::ecdsa::SigningKey {
+    let candidates = (0_u8..=u8::MAX).map(|number| {
+        k256::ecdsa::SigningKey::from_slice(&coins.bytes("postern-key-proving-v1", &[number])[..])
+    });
+    candidates.flatten().next().unwrap_or_else(|| unreachable!("256 hashes above the group's order"))
+}
+
 /// The secret side of an [`Identity`].
 pub struct IdentityKeys {
     signing: ed25519_dalek::SigningKey,
     agreement: (<X25519HkdfSha256 as Kem>::PrivateKey, <X25519HkdfSha256 as Kem>::PublicKey),
     dealing: Scalar,
+    proving: k256::ecdsa::SigningKey,
     identity: Identity,
 }
 
 impl IdentityKeys {
     /// The keys that these coins give this member's enclave on this machine.
     pub fn derive(coins: &Coins, member: MemberId, machine: u32) -> Self {
+        let proving = proving_key(coins);
         let signing = ed25519_dalek::SigningKey::from_bytes(&coins.bytes("postern-key-signing-v1", b""));
         let agreement = X25519HkdfSha256::derive_keypair(&coins.bytes("postern-key-agreement-v1", b"")[..]);
         // Of this version: builds before it opened shares without a proof that their dealer knew the ephemeral secret.
@@ -41,8 +54,10 @@ impl IdentityKeys {
             signing: SigningKey(signing.verifying_key().to_bytes()),
             agreement: AgreementKey(agreement.1.to_bytes().into()),
             dealing: (G1::generator() * &dealing).encode(),
+            // A key that is one has an account.
+            signer: ecdsa::address(proving.verifying_key()).unwrap_or(Address([0; 20])),
         };
-        Self { signing, agreement, dealing, identity }
+        Self { signing, agreement, dealing, proving, identity }
     }
 
     /// The public side.
@@ -67,6 +82,17 @@ impl IdentityKeys {
         let signed = Challenge::signed_bytes(dao, &self.identity, to, &nonce);
         let signature = IdentitySignature(self.signing.sign(&signed).to_bytes());
         Challenge { from: self.identity, to, nonce, signature }
+    }
+
+    /// Signs for the pool manager. The same signature each time (RFC 6979).
+    pub fn prove(&self, statement: &Statement, domain: &Domain, epoch: u64) -> EthereumSignature {
+        let digest = statement.digest(domain, epoch);
+        let (signature, recovery) = self.proving.sign_prehash_recoverable(&digest);
+        let mut bytes = [0; 65];
+        let (scalars, v) = bytes.split_at_mut(64);
+        scalars.copy_from_slice(&signature.to_bytes());
+        v.fill(if recovery.is_y_odd() { 28 } else { 27 });
+        EthereumSignature(bytes)
     }
 
     /// Signs something about logs.

@@ -5,7 +5,8 @@
 //! in-enclave proof of the event would be checked here.
 //!
 //! A host may have been told something wrong by its node, so a claim can be corrected as long as nothing depends on it:
-//! the session knows (`Session::observe`).
+//! the session knows (`Session::observe`). The DAO's wish to have a pool out is not corrected but repeated: any of a few that
+//! the host has claimed is enough for this enclave to give its share, which it has only one of.
 
 use postern_shared::bls::PublicKey;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
@@ -16,17 +17,21 @@ use std::collections::BTreeMap;
 /// Most pools that an enclave serves.
 const MAX_POOLS: usize = 100_000;
 
+/// Most wishes to have one pool out. The DAO may ask again, and any of them is enough.
+const MAX_WISHES: usize = 4;
+
 /// What has happened on the chains, by pool.
 #[derive(Default)]
 pub(crate) struct Ledger {
     deposits: BTreeMap<PoolId, DepositRequest>,
     validators: BTreeMap<PoolId, (PublicKey, u64)>,
-    exits: BTreeMap<PoolId, EventSource>,
+    exits: BTreeMap<PoolId, Vec<EventSource>>,
 }
 
 impl Ledger {
-    /// Takes note of an event of a pool that is not settled, beside `settled` others that are; says whether it is new. A
-    /// pool's event happens once: another one like it takes its place if `may_correct`, and is refused otherwise.
+    /// Takes note of an event of a pool that is not settled, beside `settled` others that are; says whether it is new. A pool's
+    /// deposit and its validator's index happen once: another one like it takes its place if `may_correct`, and is refused
+    /// otherwise. Its exit can be asked for again.
     pub(crate) fn observe(
         &mut self,
         event: ChainEvent,
@@ -41,22 +46,22 @@ impl Ledger {
             ChainEvent::ValidatorIndexed { pool, pubkey, validator_index } => {
                 note(&mut self.validators, pool, (pubkey, validator_index), most, may_correct)
             }
-            ChainEvent::ExitRequested { .. } => self.observe_settled(&event, may_correct),
+            ChainEvent::ExitRequested { .. } => self.observe_settled(&event),
         }
     }
 
-    /// Takes note of what a settled pool's events say that is new: only its exit can be.
-    pub(crate) fn observe_settled(
-        &mut self,
-        event: &ChainEvent,
-        may_correct: bool,
-    ) -> Result<bool, Rejection> {
-        match event {
-            ChainEvent::ExitRequested { source, pool } => {
-                note(&mut self.exits, *pool, *source, MAX_POOLS, may_correct)
-            }
-            _ => Ok(false),
+    /// Takes note of what a settled pool's events say that is new: only a wish to have it out can be.
+    pub(crate) fn observe_settled(&mut self, event: &ChainEvent) -> Result<bool, Rejection> {
+        let ChainEvent::ExitRequested { source, pool } = event else { return Ok(false) };
+        if !self.exits.contains_key(pool) && self.exits.len() >= MAX_POOLS {
+            return Err(Rejection::Busy);
         }
+        let wishes = self.exits.entry(*pool).or_default();
+        let is_new = !wishes.contains(source) && wishes.len() < MAX_WISHES;
+        if is_new {
+            wishes.push(*source);
+        }
+        Ok(is_new)
     }
 
     /// What made a pool is of no more use: it is settled.
@@ -77,13 +82,18 @@ impl Ledger {
         self.validators.get(&pool).map(|(_, index)| *index)
     }
 
-    /// The DAO's wish to have a pool out, as it is known now.
-    pub(crate) fn exit(&self, pool: PoolId) -> Option<EventSource> {
-        self.exits.get(&pool).copied()
+    /// Whether the DAO wants a pool out.
+    pub(crate) fn wants_out(&self, pool: PoolId) -> bool {
+        self.exits.contains_key(&pool)
+    }
+
+    /// Whether this is one of the DAO's wishes to have a pool out.
+    pub(crate) fn is_wish(&self, pool: PoolId, source: EventSource) -> bool {
+        self.exits.get(&pool).is_some_and(|wishes| wishes.contains(&source))
     }
 
     pub(crate) fn exits(&self) -> impl Iterator<Item = (PoolId, EventSource)> {
-        self.exits.iter().map(|(pool, source)| (*pool, *source))
+        self.exits.iter().flat_map(|(pool, wishes)| wishes.iter().map(|source| (*pool, *source)))
     }
 
     /// All that is noted, to be noted again.

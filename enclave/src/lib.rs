@@ -35,6 +35,7 @@ mod ledger;
 #[cfg(target_os = "linux")]
 pub mod pid1;
 pub mod platform;
+mod proofs;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod scale;

@@ -23,7 +23,7 @@ use core::ops::Deref;
 use postern_attestation::TrustAnchor;
 use postern_shared::agreement::{Mark, Voters};
 use postern_shared::codec;
-use postern_shared::epoch::SignedEpoch;
+use postern_shared::epoch::{self, PoolManager, SignedEpoch};
 use postern_shared::ethereum::VoluntaryExit;
 use postern_shared::events::{ChainEvent, EventSource};
 use postern_shared::identity::{Identity, Roster};
@@ -56,7 +56,7 @@ pub(crate) struct Session {
     /// The enclaves that manifests so far have named, by member and machine.
     pub(crate) identities: BTreeMap<(MemberId, u32), Identity>,
     /// The pool managers of every manifest so far, those before this enclave's first one too: their pools are served.
-    pub(crate) pool_managers: BTreeSet<Address>,
+    pub(crate) pool_managers: Vec<PoolManager>,
     pub(crate) dao: ManifestHash,
     pub(crate) seed: SecretBytes,
     pub(crate) keys: IdentityKeys,
@@ -139,7 +139,7 @@ impl Session {
         let notes = Notes::begin(genesis, &manifest);
         let mut session = Self {
             manifests: BTreeMap::from([(manifest.hash(), genesis.manifest.clone())]),
-            pool_managers: genesis.pool_managers.iter().copied().collect(),
+            pool_managers: genesis.pool_managers.clone(),
             dao: manifest.genesis(),
             seed: genesis.seed.clone(),
             admission: Admission::new(&manifest, own, anchor.clone()),
@@ -335,10 +335,15 @@ impl Session {
         if chain != self.manifest.network.chain_id {
             return Err(Rejection::OtherChain(chain));
         }
-        if !self.pool_managers.contains(&contract) {
+        if self.pool_manager(contract).is_none() {
             return Err(Rejection::OtherContract(contract));
         }
         Ok(())
+    }
+
+    /// What is known of a pool manager that the DAO has named.
+    pub(crate) fn pool_manager(&self, contract: Address) -> Option<&PoolManager> {
+        self.pool_managers.iter().find(|manager| manager.contract == contract)
     }
 
     /// The manifest in force, in canonical form.
@@ -371,7 +376,7 @@ impl Session {
         self.agreed.insert(self.manifest.hash(), Agreed { manifest: hash, signatures, decision });
         self.notes.amend(&manifest);
         self.manifests.insert(hash, epoch.manifest.clone());
-        self.pool_managers.insert(manifest.contracts.pool_manager);
+        epoch::follow_manager(&mut self.pool_managers, Some(&self.manifest), &manifest);
         let Amended { died, cut_off } = self.admission.amend(&manifest, self.anchor.clone());
         cut_off.into_iter().for_each(|refused| effects.notice(Notice::Refused(refused)));
         for member in died {
@@ -388,7 +393,7 @@ impl Session {
         // Let in by a cut, untold what the machine before it has said: it knows of no pool so far that nothing was said of it.
         if self.is_newcomer && self.notes.is_acting() {
             self.is_newcomer = false;
-            self.unknown = self.pool_managers.iter().map(|contract| (*contract, u32::MAX)).collect();
+            self.unknown = self.pool_managers.iter().map(|manager| (manager.contract, u32::MAX)).collect();
         }
         Ok(())
     }
@@ -408,15 +413,11 @@ impl Session {
                 let voted = self.agreements.get(pool).is_some_and(Agreement::has_voted);
                 !judged && !parked && !voted
             }
-            ChainEvent::ValidatorIndexed { .. } => true,
-            ChainEvent::ExitRequested { pool, .. } => !self
-                .releases
-                .values()
-                .any(|release| release.terms().presign.pool == *pool && release.has_authorised(own)),
+            ChainEvent::ValidatorIndexed { .. } | ChainEvent::ExitRequested { .. } => true,
         };
         if self.vault.contains(event.pool()) {
             self.vault.observe(event)?;
-            self.ledger.observe_settled(event, may_correct)
+            self.ledger.observe_settled(event)
         } else {
             self.ledger.observe(*event, self.vault.len(), may_correct)
         }
@@ -430,8 +431,7 @@ impl Session {
             self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
             for release in self.releases.values_mut().filter(|release| !release.is_finished()) {
                 let ReleaseTerms { presign, leader, source } = release.terms();
-                // A wish that the host has taken back is authorised no more.
-                let wanted = self.ledger.exit(presign.pool) == Some(*source);
+                let wanted = self.ledger.is_wish(presign.pool, *source);
                 if !wanted || self.admission.not_cut_off(*leader).is_err() {
                     continue;
                 }
@@ -475,7 +475,7 @@ impl Session {
             let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
             let ReleaseTerms { presign, leader, source } = release.terms();
             // A wish that the host has taken back is authorised no more.
-            if self.ledger.exit(presign.pool) != Some(*source) {
+            if !self.ledger.is_wish(presign.pool, *source) {
                 return Err(Rejection::UnknownCeremony);
             }
             // All that is cheap comes before a settled pool is unpacked.

@@ -147,7 +147,7 @@ impl Session {
             seed: self.seed.clone(),
             nonce: self.notes.own().ballot.nonce,
             log: self.notes.own().place.log,
-            pool_managers: self.pool_managers.iter().copied().collect(),
+            pool_managers: self.pool_managers.clone(),
             voters: self.voters.values().cloned().collect(),
         };
         let before = self.unknown.iter().map(|(contract, number)| (*contract, *number)).collect();

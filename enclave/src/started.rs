@@ -100,6 +100,7 @@ impl Started {
                 let attestation = self.session.admission.answer(None, nonce, platform)?;
                 return Ok(Reply::Attestation(Box::new(attestation)));
             }
+            Request::Prove(what) => return self.prove(&what).map(Reply::Proved),
             Request::Renew(certificates) => self.session.renew(certificates, platform, groups)?,
             Request::Reattest(member) => self.reattest(member, platform, groups)?,
             Request::Deliver(bytes) => self.on_message(bytes, platform, groups)?,

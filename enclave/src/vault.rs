@@ -11,6 +11,7 @@ use crate::ceremony::keygen::SettledKeygen;
 use crate::ceremony::presign::{Presign, SettledPresign};
 use crate::secret::SecretBytes;
 use postern_shared::codec;
+use postern_shared::ethereum::DepositMessage;
 use postern_shared::events::ChainEvent;
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::Roster;
@@ -202,6 +203,11 @@ impl Vault {
             |outline: &Outline| Some(self.presign(outline.ceremony, late(outline.ceremony), me)?.settle());
         let presigns = settled.presigns.iter().map(presign).collect::<Option<_>>()?;
         Some(Settled::pack(settled.pool, settled.unpack()?.keygen, presigns))
+    }
+
+    /// What the key of a settled pool has signed first.
+    pub(crate) fn deposit_message(&self, pool: PoolId) -> Option<DepositMessage> {
+        Some(self.pools.get(&pool)?.unpack()?.keygen.deposit_message())
     }
 
     /// Whether an event is the one that a settled pool came from.

@@ -1,7 +1,6 @@
 //! What a host tells its enclave about the chains: claims, until enough members' hosts have made the same one.
 
 use crate::bls::PublicKey;
-use crate::ethereum::WithdrawalCredentials;
 use crate::ids::{Digest, PoolId};
 use serde::{Deserialize, Serialize};
 
@@ -47,13 +46,11 @@ impl ChainEvent {
     }
 }
 
-/// `PoolDepositRequested` with what the deposit needs.
+/// `PoolDepositRequested`. Where the stake goes follows from the pool ([`PoolId::address`]): no host is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DepositRequest {
     /// The log.
     pub source: EventSource,
     /// The pool.
     pub pool: PoolId,
-    /// The pool contract's address as credentials.
-    pub withdrawal_credentials: WithdrawalCredentials,
 }

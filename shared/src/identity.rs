@@ -1,10 +1,10 @@
-//! Who an enclave is: three public keys made inside it, bound to its code by attestation.
+//! Who an enclave is: four public keys made inside it, bound to its code by attestation.
 
 use crate::bls::PublicKey;
 use crate::bytes::byte_newtype;
 use crate::codec;
 use crate::hash::Transcriber;
-use crate::ids::{Digest, MemberId};
+use crate::ids::{Address, Digest, MemberId};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -31,18 +31,23 @@ pub struct EnclaveKeys {
     pub agreement: AgreementKey,
     /// [`Identity::dealing`].
     pub dealing: PublicKey,
+    /// [`Identity::signer`].
+    pub signer: Address,
 }
 
 impl EnclaveKeys {
     /// Of this member's enclave on this machine.
     pub fn identity(self, member: MemberId, machine: u32) -> Identity {
-        let Self { signing, agreement, dealing } = self;
-        Identity { member, machine, signing, agreement, dealing }
+        let Self { signing, agreement, dealing, signer } = self;
+        Identity { member, machine, signing, agreement, dealing, signer }
     }
 
     /// Whether any key is in both: two enclaves never have one in common.
     pub fn shares_a_key_with(&self, other: &Self) -> bool {
-        self.signing == other.signing || self.agreement == other.agreement || self.dealing == other.dealing
+        self.signing == other.signing
+            || self.agreement == other.agreement
+            || self.dealing == other.dealing
+            || self.signer == other.signer
     }
 }
 
@@ -61,6 +66,8 @@ pub struct Identity {
     /// Opens the member's part of a deal. In G1, so that a bad deal can be opened to everybody with a proof that the
     /// key is the right one.
     pub dealing: PublicKey,
+    /// The account of its secp256k1 key: proves to the pool manager what it may do.
+    pub signer: Address,
 }
 
 /// The identities that take part in a ceremony, by ascending member.
@@ -70,8 +77,8 @@ pub struct Roster(Vec<Identity>);
 impl Identity {
     /// The keys alone.
     pub fn keys(&self) -> EnclaveKeys {
-        let Self { signing, agreement, dealing, .. } = *self;
-        EnclaveKeys { signing, agreement, dealing }
+        let Self { signing, agreement, dealing, signer, .. } = *self;
+        EnclaveKeys { signing, agreement, dealing, signer }
     }
 
     /// What people compare: of member, machine and keys.

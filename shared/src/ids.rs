@@ -1,6 +1,7 @@
 //! Names of things. Each is its own type, so that one can't be handed in for another.
 
 use crate::bytes::byte_newtype;
+use crate::eip712::{keccak, word};
 use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
@@ -45,6 +46,15 @@ impl PoolId {
     /// A contract's pool of this number.
     pub const fn new(chain: u64, contract: Address, number: u32) -> Self {
         Self { chain, contract, number }
+    }
+
+    /// Its address: what CREATE2 gives a manager that salts with the pool's number. `code` is the hash of the code by which it
+    /// creates pools.
+    pub fn address(&self, code: &Digest) -> Address {
+        let salt = word(&self.number.to_be_bytes());
+        let [_, _, _, _, _, _, _, _, _, _, _, _, address @ ..] =
+            keccak(&[&[0xff], &self.contract.0[..], &salt, &code.0].concat());
+        Address(address)
     }
 
     /// The text that every script can read, and that [`FromStr`] reads again.

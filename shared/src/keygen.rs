@@ -11,7 +11,7 @@
 use crate::agreement::Attempt;
 use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G1, G2, PublicKey, Scalar, Signature};
 use crate::codec;
-use crate::ethereum::{DepositMessage, Network, VALIDATOR_STAKE_GWEI};
+use crate::ethereum::{DepositMessage, Network, VALIDATOR_STAKE_GWEI, WithdrawalCredentials};
 use crate::events::DepositRequest;
 use crate::fault::Fault;
 use crate::hash::Transcriber;
@@ -40,6 +40,8 @@ pub struct KeygenTerms {
     pub network: Network,
     /// What the key is for.
     pub request: DepositRequest,
+    /// What the pool's manager creates pools by, as the manifest that has named it says.
+    pub pool_code: Digest,
     /// Who gets a share, ascending.
     pub operators: Vec<MemberId>,
     /// How many shares sign.
@@ -167,7 +169,9 @@ impl KeygenTerms {
     pub fn deposit_message(&self, pubkey: PublicKey) -> DepositMessage {
         DepositMessage {
             pubkey,
-            withdrawal_credentials: self.request.withdrawal_credentials,
+            withdrawal_credentials: WithdrawalCredentials::execution(
+                self.request.pool.address(&self.pool_code),
+            ),
             amount: VALIDATOR_STAKE_GWEI,
         }
     }

@@ -5,17 +5,18 @@
 
 use crate::bytes::byte_newtype;
 use crate::codec::{self, DecodeError};
+use crate::eip712::Domain;
 use crate::ethereum::Network;
 use crate::hash::Transcriber;
 use crate::identity::{EnclaveKeys, Identity};
-use crate::ids::{Address, ChipId, ManifestHash, MemberId, PoolId};
+use crate::ids::{Address, ChipId, Digest, ManifestHash, MemberId, PoolId};
 use crate::policy::AttestationRules;
 use crate::witness::{Ballot, Place};
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// The only version of the format that this build reads.
-pub const MANIFEST_VERSION: u16 = 3;
+pub const MANIFEST_VERSION: u16 = 4;
 /// Fewest members that a DAO can have: of two, none could be away without the other one standing still.
 pub const MIN_MEMBERS: usize = 3;
 /// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.
@@ -75,6 +76,9 @@ pub struct History {
 pub struct Contracts {
     /// Emits pool events, takes deposits. Pools of those that earlier manifests named go on being served.
     pub pool_manager: Address,
+    /// Keccak-256 of the code by which it creates pools: with it a pool's address follows from its number, and no host has to
+    /// be believed.
+    pub pool_code: Digest,
     /// The beacon chain's deposit contract.
     pub deposit: Address,
 }
@@ -87,6 +91,8 @@ pub struct Thresholds {
     pub operator: u16,
     /// Guardians that release together.
     pub guardian: u16,
+    /// Enclaves that prove to the pool manager what it may do. At least as many as the other two, and more than half of all.
+    pub proof: u16,
 }
 
 /// What members remember for each other, and how many of them it takes. See `postern-enclave`, `witness`.
@@ -295,6 +301,11 @@ impl Manifest {
         PoolId::new(self.network.chain_id, self.contracts.pool_manager, number)
     }
 
+    /// For whom wallets and enclaves sign.
+    pub fn domain(&self) -> Domain {
+        Domain { chain_id: self.network.chain_id, verifying_contract: self.contracts.pool_manager }
+    }
+
     /// Whether the DAO is founded: its members' enclaves are named.
     pub fn is_founded(&self) -> bool {
         self.epoch > 0
@@ -379,6 +390,7 @@ impl Manifest {
             self.guardians().len(),
             "guardians",
         )?;
+        self.validate_proof()?;
         self.validate_agreement()?;
         // Guardians seal their shares to the leader's enclave, which must be one whose keys a release knows.
         if !self.guardians().contains(&self.leader) {
@@ -419,6 +431,17 @@ impl Manifest {
             return field(name, format!("{threshold} of only {count} {role}"));
         }
         Ok(())
+    }
+
+    /// Whoever makes proofs can have any key deposited: that takes no fewer enclaves than to sign with a key.
+    fn validate_proof(&self) -> Result<(), ManifestError> {
+        let Thresholds { operator, guardian, proof } = self.thresholds;
+        let members = self.members.len();
+        let least = usize::from(operator.max(guardian)).max((members / 2).saturating_add(1));
+        if (least..=members).contains(&proof.into()) {
+            return Ok(());
+        }
+        field("thresholds.proof", format!("{least} to {members} of {members} members wanted, {proof} found"))
     }
 
     fn validate_agreement(&self) -> Result<(), ManifestError> {

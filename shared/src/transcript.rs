@@ -11,7 +11,7 @@ use crate::fault::{Court, Exhibits, Fault, Statements, TermsRef, partial_is_good
 use crate::identity::{Identity, Roster};
 use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use crate::keygen::{Commit, Confirm, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict};
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Contracts, Manifest, ManifestError};
 use crate::message::{Attestation, Broadcast, SignedDigest, Step};
 use crate::presign::{Acknowledge, PresignTerms, combine_polynomials};
 use crate::release::{Authorise, ReleaseRequest, ReleaseTerms};
@@ -256,6 +256,10 @@ impl Check<'_> {
         require(terms.manifest == self.manifest.hash(), "manifest")?;
         require(terms.network == self.manifest.network, "network")?;
         self.pool(terms.request.pool)?;
+        // Of a pool manager that an earlier manifest has named, that one says.
+        let Contracts { pool_manager, pool_code, .. } = &self.manifest.contracts;
+        let of_now = terms.request.pool.contract == *pool_manager;
+        require(!of_now || terms.pool_code == *pool_code, "pool code")?;
         require(terms.roster == self.roster.digest(), "roster")?;
         require(self.manifest.is_operator_committee(&terms.operators), "operators")?;
         require(self.roster.members().eq(terms.operators.iter().copied()), "participants")?;

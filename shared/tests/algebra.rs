@@ -7,7 +7,7 @@ use postern_shared::bls::{
 use postern_shared::bytes::from_hex;
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
-use postern_shared::ids::{CeremonyId, MemberId};
+use postern_shared::ids::{Address, CeremonyId, MemberId};
 use postern_shared::keygen::share_is_good;
 use postern_shared::lagrange;
 use postern_shared::message::{Slot, Step};
@@ -263,6 +263,7 @@ fn identity(member: u16, dealing: &Scalar) -> Identity {
         signing: SigningKey([7; 32]),
         agreement: AgreementKey([8; 32]),
         dealing: (G1::generator() * dealing).encode(),
+        signer: Address([9; 20]),
     }
 }
 

@@ -8,7 +8,7 @@ use postern_shared::bls::{DleqProof, G1, PublicKey, Scalar, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
 use postern_shared::epoch::SignedEpoch;
-use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit, WithdrawalCredentials};
+use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit};
 use postern_shared::events::{DepositRequest, EventSource};
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::hash::Transcriber;
@@ -187,7 +187,7 @@ fn a_pools_name_is_one_text_that_people_and_scripts_read() {
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000500");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000600");
     assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "08ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);
@@ -203,7 +203,7 @@ fn encodings_that_enclaves_rely_on_have_not_changed() {
     let (from, nonce) = (fixed::identity(1), Nonce([9; 32]));
     let challenge = Challenge { from, to: MemberId(300), nonce, signature };
     let message = hex::encode(codec::encode(&PeerMessage::Challenge(challenge)));
-    let from = format!("01ac02{}{}{}", "01".repeat(32), "11".repeat(32), "21".repeat(48));
+    let from = format!("01ac02{}{}{}{}", "01".repeat(32), "11".repeat(32), "21".repeat(48), "41".repeat(20));
     assert_eq!(message, format!("00{from}ac02{}{}", "09".repeat(32), "11".repeat(64)));
 }
 
@@ -223,15 +223,15 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     let (dao, from) = (ManifestHash([1; 32]), fixed::identity(1));
     assert_eq!(
         found(Challenge::signed_bytes(dao, &from, MemberId(300), &Nonce([9; 32]))),
-        "a249ed9d7e8912cee3229fb0214a12e5f864c6eb55322078c17a50c9234475b0"
+        "f299d6dd15dcc7f73c0c53d0ed0b7959dd8e06fa3d2ea8bc99e8bf5bb49b433e"
     );
     assert_eq!(
         found(Roster::new([2, 1, 2].map(fixed::identity).to_vec()).digest().0),
-        "0702edf5cdd63c29622a8737937141d4e665ab678f1bdd1d1a8fef87410d34c4"
+        "ed1470f002cca82d77239a470f9f9e1b09dabd230bff52265f7853668fa7c12f"
     );
     assert_eq!(
         found(fixed::keygen_terms().ceremony().0),
-        "e6efeb662c83d132927b65abeb4acfbace426f4e5d6bc2edf58cf90281a699eb"
+        "4d7faf78a8f7bf2ac6aa3c974829885ca90818fec2fa7bb773b8fc476fff403c"
     );
     assert_eq!(
         found(fixed::certificate().digest().0),
@@ -248,17 +248,17 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     // What people compare before they sign.
     assert_eq!(
         found(from.fingerprint().0),
-        "cd709e151650db30aa6c85f7a232db2ee6883d060938389e102bb5561e730a1e"
+        "a7dbd036cd3136f26a2023a037550916872a4b89b494a5fb0a6737f831ef1585"
     );
     let (dealer, recipient) = (fixed::identity(2), fixed::identity(1));
     let pair = Pair { slot: fixed::SLOT, dealer: &dealer, recipient: &recipient };
     let share = pair.seal(&G1::generator().encode(), &G1::generator(), b"share").unwrap();
-    assert_eq!(hex::encode(&share.0), "ae447eb4c38cedf0128ccc94036cc502a1eaf86035");
+    assert_eq!(hex::encode(&share.0), "c3b306b98b1c555e4fb92fe6c67313639b5ffe6cc0");
     // With 1 for both secrets: two numbers, the challenge and one more than it.
     let one = || Scalar::from_u64(1);
     let sealed = SealedShares::prove(fixed::SLOT, &"rest", &one(), |_| one(), vec![share]);
-    let challenge = "652bea543fd9a99342786b8d9d6621bf5bbd03b36f8f0671f7fd1d66d857a596";
-    let response = "652bea543fd9a99342786b8d9d6621bf5bbd03b36f8f0671f7fd1d66d857a597";
+    let challenge = "4ad15154974135aab8addc3f65da5f71691c8a80e22e649c6f1e0ef3200ea8a2";
+    let response = "4ad15154974135aab8addc3f65da5f71691c8a80e22e649c6f1e0ef3200ea8a3";
     assert_eq!(hex::encode(codec::encode(&sealed.knowledge)), [challenge, response].concat());
 }
 
@@ -403,6 +403,7 @@ mod fixed {
             signing: SigningKey([member; 32]),
             agreement: AgreementKey([member | 0x10; 32]),
             dealing: PublicKey([member | 0x20; 48]),
+            signer: Address([member | 0x40; 20]),
         }
     }
 
@@ -418,12 +419,12 @@ mod fixed {
     }
 
     pub fn keygen_terms() -> KeygenTerms {
-        let withdrawal_credentials = WithdrawalCredentials::execution(Address([0xcc; 20]));
         KeygenTerms {
             manifest: MANIFEST,
             roster: ROSTER,
             network: NETWORK,
-            request: DepositRequest { source: SOURCE, pool: POOL, withdrawal_credentials },
+            request: DepositRequest { source: SOURCE, pool: POOL },
+            pool_code: Digest([0xc0; 32]),
             operators: [1, 2, 200].map(MemberId).to_vec(),
             threshold: 2,
             attempt: Attempt { generation: 1, number: 2 },

@@ -3,9 +3,10 @@
 use k256::ecdsa::SigningKey;
 use postern_shared::bls::PublicKey;
 use postern_shared::codec::DecodeError;
+use postern_shared::ecdsa::{EthereumSignature, SignatureFault, recover};
 use postern_shared::epoch::{
-    ChainError, Change, EpochError, EpochMessage, MAX_SIGNED_EPOCH, SignatureFault, SignedEpoch,
-    WalletSignature, WalletSignatureBytes, changes, follow, pool_managers, quorum, recover,
+    ChainError, Change, EpochError, EpochMessage, MAX_SIGNED_EPOCH, PoolManager, SignedEpoch,
+    WalletSignature, changes, follow, pool_managers, quorum,
 };
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::identity::{self, AgreementKey, EnclaveKeys};
@@ -44,6 +45,7 @@ fn enclave(id: u16, machine: u8) -> EnclaveKeys {
         signing: identity::SigningKey(std::array::from_fn(|position| byte(0, position))),
         agreement: AgreementKey(std::array::from_fn(|position| byte(0x40, position))),
         dealing: PublicKey(std::array::from_fn(|position| byte(0x80, position))),
+        signer: Address(std::array::from_fn(|position| byte(0xc0, position))),
     }
 }
 
@@ -76,8 +78,12 @@ fn genesis() -> Manifest {
             capella_fork_version: ForkVersion([3, 0, 0, 0]),
             genesis_validators_root: Root([1; 32]),
         },
-        contracts: Contracts { pool_manager: Address([2; 20]), deposit: Address([3; 20]) },
-        thresholds: Thresholds { operator: 3, guardian: 2 },
+        contracts: Contracts {
+            pool_manager: Address([2; 20]),
+            pool_code: Digest([5; 32]),
+            deposit: Address([3; 20]),
+        },
+        thresholds: Thresholds { operator: 3, guardian: 2, proof: 3 },
         agreement: Agreement { quorum: 3, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
@@ -101,6 +107,7 @@ fn joining(id: u16) -> Member {
 fn add(manifest: &mut Manifest, member: Member) {
     manifest.members.push(member);
     manifest.agreement.quorum = 4;
+    manifest.thresholds.proof = 4;
 }
 
 fn replace(member: &mut Member) {
@@ -145,7 +152,7 @@ fn sign_as(id: u16, by: u16, digest: &[u8; 32]) -> WalletSignature {
     let mut bytes = [0; 65];
     bytes[..64].copy_from_slice(&signature.to_bytes());
     bytes[64] = 27 + recovery.to_byte();
-    WalletSignature { member: MemberId(id), signature: WalletSignatureBytes(bytes) }
+    WalletSignature { member: MemberId(id), signature: EthereumSignature(bytes) }
 }
 
 fn signed(old: &Manifest, new: &Manifest, signers: &[u16]) -> SignedEpoch {
@@ -184,9 +191,9 @@ fn every_change_has_a_line() {
     let tcb = TcbVersion { fmc: None, bootloader: 9, tee: 0, snp: 21, microcode: 72 };
     let new = next(&old, |new| {
         new.name = "DAO\u{202e}\"".into();
-        new.contracts.pool_manager = Address([0xaa; 20]);
+        (new.contracts.pool_manager, new.contracts.pool_code) = (Address([0xaa; 20]), Digest([0xab; 32]));
         new.leader = MemberId(2);
-        new.thresholds = Thresholds { operator: 4, guardian: 3 };
+        new.thresholds = Thresholds { operator: 4, guardian: 3, proof: 4 };
         new.agreement.quorum = 4;
         new.agreement.automatic_return = true;
         cut(new, &[5, 2, 3, 4]);
@@ -216,10 +223,11 @@ fn every_change_has_a_line() {
     });
     let expected = [
         "DAO's name: \"DAO\\u{202e}\\\"\"",
-        "pool manager: 0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "pool manager: 0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, pools of code abababababababababababab..",
         "leader: member 2",
         "operator threshold: 3 -> 4",
         "guardian threshold: 2 -> 3",
+        "proof threshold: 3 -> 4",
         "agreement quorum: 3 -> 4",
         "agreement.automatic_return: on (LAXER)",
         "member 5: acts again from record 105 (353535353535353535353535..) of log 454545454545454545454545.., \
@@ -244,7 +252,7 @@ fn every_change_has_a_line() {
         "attestation.relax.masked_chip_id: on (LAXER)",
         "attestation.relax.vlek_providers: \"cloud\"",
         "member 1: machine lost, replaced by number 1",
-        "member 1: enclave 0x358bd6e9b80d74d6d9934e23e2fd190987c1ee6b17dcc457c052c877631bdc75",
+        "member 1: enclave 0x13ac1ff600cce68cc59456d3f82c218f5d67c5cb3c1c8a7427f84b2d2342bcca",
         "member 1: chips 111111111111111111111111.., 121212121212121212121212..",
         "member 1: name \"one\"",
         "member 1: wallet 0x1313131313131313131313131313131313131313",
@@ -254,7 +262,7 @@ fn every_change_has_a_line() {
         "new member 6 \"member 6\": operator and guardian, governance wallet 0x1616161616161616161616161616161616161616, \
          wallet 0x0606060606060606060606060606060606060606, host key 060606060606060606060606.., \
          chips 060606060606060606060606..",
-        "member 6: enclave 0x4263b0e6c566717f65046e4c9711ec830d15275e87b0e051717d5f1e9b388da3",
+        "member 6: enclave 0x5148b170787951fb619c550ff653c5beabe9e36d286ed01b88d47a1b8ed01cb9",
     ];
     assert_eq!(lines(&old, &new), expected);
     let more = next(&new, |newer| {
@@ -350,7 +358,7 @@ fn what_no_epoch_may_change_is_refused_by_name() {
             |new| new.version = 1,
             EpochError::Manifest(ManifestError::Field {
                 field: "version".into(),
-                reason: "this build reads version 3, not 1".into(),
+                reason: "this build reads version 4, not 1".into(),
             }),
         ),
     ];
@@ -419,11 +427,11 @@ fn downgrades_are_refused() {
 fn a_founding_names_all_enclaves_and_is_signed_by_all() {
     let (zero, one) = (genesis(), founded());
     let expected = [
-        "member 1: enclave 0xb12356b978f453625a6bc9d984176a968ad5ddbc845564d42214df5354c44f90",
-        "member 2: enclave 0x14c8d4a2a7e2e292548199fca52d300cd32756a2e1132e946f5bdbac3d79e47b",
-        "member 3: enclave 0x66bfad55ea80246581cb5f207a3f5828a2b5147191831f1f8ec4eadc21198312",
-        "member 4: enclave 0x03edc976d384bad5c581fd90f50f1eb5d1c7fb5f27dbf15901d5e6ef5d169ed9",
-        "member 5: enclave 0x65bdd6c6d75ecb9f85bafb32b9d7f7112c5a87d14e5d74258b4ac0050134c71e",
+        "member 1: enclave 0xb7d9537e0b83d4be0a2cdb8a36787c8454a0bb304c9befdd61c366f7cd3b2140",
+        "member 2: enclave 0x4dc0fd71c6671fe678793a0666eb1af7123902dcc0936c73bae22f0f005744e8",
+        "member 3: enclave 0x5a6e9fe26c0f69cbe7b0c5b5335b56be9c6107110eb6cf86cefa14901f47bd71",
+        "member 4: enclave 0x92e5209e15c4e97217ddc6bf7c4aeb91a118d7ed743da42aa4e40a7df46791b4",
+        "member 5: enclave 0xde10a5d3916592fda232fc2ff1f81b95511dc8d2f5cd92139c5da18dcd5c0ca9",
     ];
     assert_eq!(lines(&zero, &one), expected);
     assert!(one.is_founded() && !zero.is_founded());
@@ -556,7 +564,7 @@ fn after_the_founding_a_quorum_is_a_majority_and_reaches_both_thresholds() {
     manifest.thresholds.guardian = 5;
     assert_eq!(quorum(&manifest), 5);
     manifest.members.truncate(4);
-    manifest.thresholds = Thresholds { operator: 2, guardian: 2 };
+    manifest.thresholds = Thresholds { operator: 2, guardian: 2, proof: 3 };
     assert_eq!(quorum(&manifest), 3, "half is not enough");
 }
 
@@ -588,20 +596,32 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
     let managers = |start: &Manifest, epochs: &[SignedEpoch]| {
         Ok::<_, ChainError>(pool_managers(&postern_shared::epoch::chain(start, epochs)?))
     };
-    let to = |old: &Manifest, byte| next(old, |new| new.contracts.pool_manager = Address([byte; 20]));
+    let to = |old: &Manifest, byte| {
+        next(old, |new| {
+            (new.contracts.pool_manager, new.contracts.pool_code) = (Address([byte; 20]), Digest([byte; 32]))
+        })
+    };
     let zero = genesis();
     let one = to(&zero, 0xbb);
     let two = to(&one, 0xcc);
     let three = to(&two, 2);
     let all = [1, 2, 3, 4, 5];
     let chain = [(&zero, &one), (&one, &two), (&two, &three)].map(|(old, new)| signed(old, new, &all));
-    let (a, b, c) = (zero.contracts.pool_manager, Address([0xbb; 20]), Address([0xcc; 20]));
-    assert_eq!(three.contracts.pool_manager, a);
-    assert_eq!(managers(&zero, &[]), Ok(vec![a]));
-    assert_eq!(managers(&zero, &chain[..2]), Ok(vec![a, b, c]));
-    assert_eq!(managers(&zero, &chain), Ok(vec![a, b, c]));
+    let manager = |place, code, epoch| PoolManager {
+        contract: Address([place; 20]),
+        pool_code: Digest([code; 32]),
+        epoch,
+    };
+    let (b, c) = (0xbb, 0xcc);
+    assert_eq!(managers(&zero, &[]), Ok(vec![manager(2, 5, 0)]));
+    // Each learns of the epoch that names another in its place, and of none after that, until it is named again.
+    let two_on = vec![manager(2, 5, 1), manager(b, b, 2), manager(c, c, 0)];
+    assert_eq!(managers(&zero, &chain[..2]), Ok(two_on));
+    let all_of_them = vec![manager(2, 5, 1), manager(b, b, 2), manager(c, c, 3)];
+    assert_eq!(managers(&zero, &chain), Ok(all_of_them));
     // Whoever begins later knows nothing of what was before.
-    assert_eq!(managers(&one, &chain[1..]), Ok(vec![b, c, a]));
+    let later = vec![manager(b, b, 2), manager(c, c, 3), manager(2, 2, 0)];
+    assert_eq!(managers(&one, &chain[1..]), Ok(later));
     assert!(managers(&zero, &chain[1..]).is_err());
 }
 
@@ -698,13 +718,14 @@ fn a_signature_is_good_for_one_epoch_of_one_dao_on_one_chain() {
 fn every_part_of_the_message_is_signed() {
     let old = founded();
     let message = EpochMessage::new(&old, &next(&old, upgrade)).unwrap();
-    let edits: [fn(&mut EpochMessage); 7] = [
-        |message| message.chain_id += 1,
-        |message| message.verifying_contract.0[0] ^= 1,
+    let edits: [fn(&mut EpochMessage); 8] = [
+        |message| message.domain.chain_id += 1,
+        |message| message.domain.verifying_contract.0[0] ^= 1,
         |message| message.dao.push(' '),
         |message| message.epoch += 1,
         |message| message.predecessor.0[0] ^= 1,
         |message| message.manifest.0[0] ^= 1,
+        |message| message.council.0[0] ^= 1,
         |message| message.changes.push(' '),
     ];
     for edit in edits {
@@ -723,7 +744,7 @@ fn wallets_are_recovered_as_others_recover_them() {
     );
     let mut signature: [u8; 65] = signature.unwrap().try_into().unwrap();
     signature[64] += 27;
-    let found = recover(&digest.try_into().unwrap(), &WalletSignatureBytes(signature)).unwrap();
+    let found = recover(&digest.try_into().unwrap(), &EthereumSignature(signature)).unwrap();
     let public = hex::decode(
         "e32df42865e97135acfb65f3bae71bdc86f4d49150ad6a440b6f15878109880a0a2b2667f7e725ceea70c673093bf67663e0312623c8e091b13cf2c0f11ef652",
     );

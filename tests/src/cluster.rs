@@ -10,7 +10,7 @@ use postern_shared::agreement::{Said, Subject};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
-use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
+use postern_shared::ethereum::{DepositData, ForkVersion, Network, Root, SignedVoluntaryExit};
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::identity::EnclaveKeys;
 use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, MemberId, PoolId};
@@ -19,13 +19,15 @@ use postern_shared::manifest::{
 };
 use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
+use postern_shared::proof::{Council, Proof, Statement};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
 use postern_shared::wire::{
-    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
+    Artifact, Notice, Output, Provable, Recipient, Record as Stored, Rejection, Reply, Request, Response,
+    Standing,
 };
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use zeroize::Zeroizing;
 
 /// The chain of all test manifests.
@@ -33,6 +35,9 @@ pub const CHAIN_ID: u64 = 31337;
 
 /// The pool manager of test manifests.
 pub const POOL_MANAGER: Address = Address([0xaa; 20]);
+
+/// What the pool manager of test manifests creates pools by.
+pub const POOL_CODE: Digest = Digest([0xc0; 32]);
 
 /// The launch measurement of all simulated enclaves.
 pub const MEASUREMENT: [u8; 48] = [0x5a; 48];
@@ -137,8 +142,12 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
             capella_fork_version: ForkVersion([0x40, 0, 0, 0x38]),
             genesis_validators_root: Root([0x77; 32]),
         },
-        contracts: Contracts { pool_manager: POOL_MANAGER, deposit: Address([0xdd; 20]) },
-        thresholds: Thresholds { operator, guardian },
+        contracts: Contracts {
+            pool_manager: POOL_MANAGER,
+            pool_code: POOL_CODE,
+            deposit: Address([0xdd; 20]),
+        },
+        thresholds: Thresholds { operator, guardian, proof: operator.max(guardian).max(members / 2 + 1) },
         agreement: Agreement { quorum: members / 2 + 1, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("simulated enclave", Measurement(MEASUREMENT))],
@@ -659,6 +668,30 @@ impl Cluster {
         self.nodes.iter().find_map(|node| pubkey(node, pool))
     }
 
+    /// A pool's signed deposit.
+    pub fn deposit(&self, wanted: PoolId) -> Option<DepositData> {
+        let artifacts = self.nodes.iter().flat_map(|node| &node.artifacts);
+        artifacts.into_iter().find_map(|artifact| match artifact {
+            Artifact::Deposit { pool, data, .. } if *pool == wanted => Some(*data),
+            _ => None,
+        })
+    }
+
+    /// The enclaves' proof that this deposit is the pool's, if enough of them say so.
+    pub fn prove_deposit(&mut self, pool: PoolId, data: &DepositData) -> Option<Proof> {
+        let statement = Statement::Deposit { pool: pool.number, attempt: 0, root: data.hash_tree_root() };
+        let digest = statement.digest(&self.manifest.domain(), self.manifest.epoch);
+        let council = Council::of(&self.manifest);
+        let mut signatures = BTreeMap::new();
+        for id in self.ids() {
+            let asked = Request::Prove(Provable::Deposit { pool, data: *data });
+            if let Reply::Proved(signature) = self.ask(id, asked) {
+                signatures.insert(id, signature);
+            }
+        }
+        Proof::collect(&digest, &council.signers, council.quorum.into(), &signatures)
+    }
+
     /// Checks every transcript that was published.
     pub fn claims(&self) -> Vec<Claim> {
         let genesis = self.genesis.hash();
@@ -704,7 +737,6 @@ pub fn deposit_requested_of(pool: PoolId) -> ChainEvent {
     ChainEvent::DepositRequested(DepositRequest {
         source: EventSource { block: Digest([pool.number as u8; 32]), log_index: 0 },
         pool,
-        withdrawal_credentials: WithdrawalCredentials::execution(Address([pool.number as u8; 20])),
     })
 }
 

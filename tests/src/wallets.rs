@@ -1,7 +1,8 @@
 //! Members' governance wallets, and the epochs of a manifest that they sign.
 
 use k256::ecdsa::SigningKey;
-use postern_shared::epoch::{SignedEpoch, WalletSignature, WalletSignatureBytes, recover};
+use postern_shared::ecdsa::{EthereumSignature, recover};
+use postern_shared::epoch::{SignedEpoch, WalletSignature};
 use postern_shared::ids::{Address, MemberId};
 use postern_shared::manifest::{History, Manifest};
 
@@ -11,12 +12,12 @@ fn key(member: MemberId) -> SigningKey {
     SigningKey::from_slice(&secret).expect("a scalar")
 }
 
-fn sign(member: MemberId, digest: &[u8; 32]) -> WalletSignatureBytes {
+fn sign(member: MemberId, digest: &[u8; 32]) -> EthereumSignature {
     let (signature, recovery) = key(member).sign_prehash_recoverable(digest);
     let mut bytes = [0; 65];
     bytes[..64].copy_from_slice(&signature.to_bytes());
     bytes[64] = 27 + recovery.to_byte();
-    WalletSignatureBytes(bytes)
+    EthereumSignature(bytes)
 }
 
 /// A member's account that governs.

@@ -536,7 +536,7 @@ fn a_dao_with_one_enclave_in_a_vm_takes_a_validator_from_deposit_to_exit() {
     let output = run(&postern(), &arguments, folder.path());
     let report: serde_json::Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
     println!("with one VM: {}", report["timings_ms"]);
-    assert_eq!(report["pools"][0]["beacon_status"], "active_exiting");
+    assert_eq!(report["pools"][0]["beacon_status"], "withdrawal_done");
     let operators: Vec<u64> = report["pools"][0]["operators"]
         .as_array()
         .unwrap()

@@ -4,10 +4,13 @@
 use postern_attestation_fuzz::{SAMPLES, Sample};
 use postern_shared::{
     agreement::Subject,
-    bls::PublicKey,
+    bls::{PublicKey, Signature},
     codec::encode,
-    epoch::{SignedEpoch, WalletSignature, WalletSignatureBytes},
-    ethereum::{ForkVersion, Network, Root, WithdrawalCredentials},
+    ecdsa::EthereumSignature,
+    epoch::{SignedEpoch, WalletSignature},
+    ethereum::{
+        DepositData, DepositMessage, ForkVersion, Network, Root, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
+    },
     events::{ChainEvent, DepositRequest, EventSource},
     identity::{AgreementKey, EnclaveKeys, Identity, IdentitySignature, SigningKey},
     ids::{Address, CeremonyId, ChipId, Digest, ManifestHash, Measurement, MemberId, Nonce, PoolId},
@@ -23,7 +26,7 @@ use postern_shared::{
         KeySlot, LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedRecord, SlotHeader,
     },
     snp::RawTcb,
-    wire::Request,
+    wire::{Provable, Request},
     witness::{
         Advance, Ballot, Claim, End, InForce, Known, Memory, Note, Noted, Place, SignedNote, Witness,
         WitnessMessage,
@@ -106,7 +109,12 @@ fn decode() -> Seeds {
 fn requests() -> Vec<Request> {
     let (member, pool) = (MemberId(1), PoolId::new(1, Address([2; 20]), 300));
     let source = EventSource { block: Digest([7; 32]), log_index: 300 };
-    let withdrawal_credentials = WithdrawalCredentials([8; 32]);
+    let message = DepositMessage {
+        pubkey: PublicKey([9; 48]),
+        withdrawal_credentials: WithdrawalCredentials([8; 32]),
+        amount: VALIDATOR_STAKE_GWEI,
+    };
+    let data = DepositData { message, signature: Signature([7; 96]) };
     let certificates = SAMPLES[0].certificates();
     vec![
         Request::Status,
@@ -116,11 +124,7 @@ fn requests() -> Vec<Request> {
             member,
             certificates: certificates.clone(),
         },
-        Request::Observe(ChainEvent::DepositRequested(DepositRequest {
-            source,
-            pool,
-            withdrawal_credentials,
-        })),
+        Request::Observe(ChainEvent::DepositRequested(DepositRequest { source, pool })),
         Request::Observe(ChainEvent::ValidatorIndexed {
             pool,
             pubkey: PublicKey([9; 48]),
@@ -139,6 +143,9 @@ fn requests() -> Vec<Request> {
         Request::Records(vec![record(RecordKind::Change), record(RecordKind::Snapshot { first: 300 })]),
         Request::Restored,
         Request::Amend(epoch()),
+        Request::Prove(Provable::Deposit { pool, data }),
+        Request::Prove(Provable::TriggerExit(pool)),
+        Request::Prove(Provable::EpochApplied(epoch())),
     ]
 }
 
@@ -202,6 +209,7 @@ fn messages() -> Vec<PeerMessage> {
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),
+        signer: Address([4; 20]),
     };
     let slot = Slot { ceremony: CeremonyId([6; 32]), from: MemberId(1), step: Step::Deal, item: 0 };
     let nonce = Nonce([4; 32]);
@@ -238,7 +246,7 @@ fn messages() -> Vec<PeerMessage> {
 }
 
 fn epoch() -> SignedEpoch {
-    let signature = WalletSignature { member: MemberId(1), signature: WalletSignatureBytes([27; 65]) };
+    let signature = WalletSignature { member: MemberId(1), signature: EthereumSignature([27; 65]) };
     SignedEpoch { signatures: vec![signature], ..SignedEpoch::unsigned(&founded()) }
 }
 
@@ -252,6 +260,7 @@ fn founded() -> Manifest {
             signing: SigningKey([id; 32]),
             agreement: AgreementKey([id; 32]),
             dealing: PublicKey([id; 48]),
+            signer: Address([id; 20]),
         });
     }
     let resumed = Resumed { member: MemberId(1), ballot: BALLOT, place: PLACE };
@@ -285,8 +294,12 @@ fn manifest() -> Manifest {
             capella_fork_version: ForkVersion([3, 0, 0, 0]),
             genesis_validators_root: Root([1; 32]),
         },
-        contracts: Contracts { pool_manager: Address([2; 20]), deposit: Address([3; 20]) },
-        thresholds: Thresholds { operator: 2, guardian: 2 },
+        contracts: Contracts {
+            pool_manager: Address([2; 20]),
+            pool_code: Digest([5; 32]),
+            deposit: Address([3; 20]),
+        },
+        thresholds: Thresholds { operator: 2, guardian: 2, proof: 2 },
         agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],

@@ -37,7 +37,7 @@ use crate::sharing::{self, Polynomial};
 use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::ethereum::DepositData;
+use postern_shared::ethereum::{DepositData, DepositMessage};
 use postern_shared::events::DepositRequest;
 use postern_shared::fault::{
     Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in, partial_is_good,
@@ -106,6 +106,10 @@ impl SettledKeygen {
 
     pub(crate) fn pubkey(&self) -> PublicKey {
         self.certificate.pubkey()
+    }
+
+    pub(crate) fn deposit_message(&self) -> DepositMessage {
+        self.terms.deposit_message(self.pubkey())
     }
 
     /// The key as it was.

@@ -221,11 +221,6 @@ impl Release {
         self.statements.find(&statement.signed_digest()).is_some()
     }
 
-    /// Whether this enclave has authorised: then the wish on chain that it did so for is the one, for good.
-    pub(crate) fn has_authorised(&self, own: MemberId) -> bool {
-        self.statements.get(Step::Authorise, own, 0).is_some()
-    }
-
     /// Tells people, once, that a member has said something wrong.
     fn name(&mut self, culprit: MemberId, effects: &mut Effects) {
         if self.named.insert(culprit) {

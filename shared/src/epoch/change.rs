@@ -5,7 +5,7 @@
 
 use super::{EpochError, rules};
 use crate::identity::Identity;
-use crate::ids::{Address, ChipId, ManifestHash, Measurement, MemberId};
+use crate::ids::{Address, ChipId, Digest, ManifestHash, Measurement, MemberId};
 use crate::manifest::{Agreement, Contracts, Cut, History, HostKey, Manifest, Member, Resumed, Thresholds};
 use crate::policy::AllowedMeasurement;
 use crate::witness::{Ballot, Place};
@@ -19,7 +19,12 @@ pub enum Change {
     /// The DAO gets another name.
     Name(String),
     /// Pools are taken from another contract.
-    PoolManager(Address),
+    PoolManager {
+        /// Which.
+        to: Address,
+        /// What it creates pools by.
+        pool_code: Digest,
+    },
     /// Another leads.
     Leader(MemberId),
     /// Another number of operators must agree.
@@ -31,6 +36,13 @@ pub enum Change {
     },
     /// Another number of guardians must agree.
     GuardianThreshold {
+        /// So far.
+        from: u16,
+        /// From now on.
+        to: u16,
+    },
+    /// Another number of enclaves must prove something to the pool manager.
+    ProofThreshold {
         /// So far.
         from: u16,
         /// From now on.
@@ -179,10 +191,13 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(to) => write!(f, "DAO's name: {}", Quoted(to)),
-            Self::PoolManager(to) => write!(f, "pool manager: {to}"),
+            Self::PoolManager { to, pool_code } => {
+                write!(f, "pool manager: {to}, pools of code {}", Begin(&pool_code.0))
+            }
             Self::Leader(to) => write!(f, "leader: {to}"),
             Self::OperatorThreshold { from, to } => write!(f, "operator threshold: {from} -> {to}"),
             Self::GuardianThreshold { from, to } => write!(f, "guardian threshold: {from} -> {to}"),
+            Self::ProofThreshold { from, to } => write!(f, "proof threshold: {from} -> {to}"),
             Self::Quorum { from, to } => write!(f, "agreement quorum: {from} -> {to}"),
             Self::AutomaticReturn(true) => f.write_str("agreement.automatic_return: on (LAXER)"),
             Self::AutomaticReturn(false) => f.write_str("agreement.automatic_return: off"),
@@ -246,8 +261,8 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
         leader,
         history,
         network,
-        contracts: Contracts { pool_manager, deposit },
-        thresholds: Thresholds { operator, guardian },
+        contracts: Contracts { pool_manager, pool_code, deposit },
+        thresholds: Thresholds { operator, guardian, proof },
         agreement: Agreement { quorum, automatic_return, cut },
         attestation,
         members,
@@ -256,6 +271,10 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
     for (field, same) in [
         ("network", *network == old.network),
         ("contracts.deposit", *deposit == old.contracts.deposit),
+        (
+            "contracts.pool_code without the pool manager",
+            *pool_code == old.contracts.pool_code || *pool_manager != old.contracts.pool_manager,
+        ),
         ("attestation.trust", attestation.trust == old.attestation.trust),
     ] {
         if !same {
@@ -267,7 +286,7 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
         found.push(Change::Name(name.clone()));
     }
     if *pool_manager != old.contracts.pool_manager {
-        found.push(Change::PoolManager(*pool_manager));
+        found.push(Change::PoolManager { to: *pool_manager, pool_code: *pool_code });
     }
     if *leader != old.leader {
         found.push(Change::Leader(*leader));
@@ -278,6 +297,9 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
     }
     if *guardian != before.guardian {
         found.push(Change::GuardianThreshold { from: before.guardian, to: *guardian });
+    }
+    if *proof != before.proof {
+        found.push(Change::ProofThreshold { from: before.proof, to: *proof });
     }
     if *quorum != old.agreement.quorum {
         found.push(Change::Quorum { from: old.agreement.quorum, to: *quorum });

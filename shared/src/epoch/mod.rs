@@ -15,17 +15,16 @@ mod change;
 mod cut;
 mod message;
 mod rules;
-mod wallet;
 
 pub use change::{Change, changes};
 pub use cut::{CutError, Waiting, cut};
 pub use message::EpochMessage;
-pub use wallet::{SignatureFault, WalletSignatureBytes, recover};
 
 use crate::bytes::variable;
 use crate::codec::{self, DecodeError};
-use crate::ids::{Address, ManifestHash, MemberId};
-use crate::manifest::{MAX_MEMBERS, Manifest, ManifestError};
+use crate::ecdsa::{EthereumSignature, SignatureFault, recover};
+use crate::ids::{Address, Digest, ManifestHash, MemberId};
+use crate::manifest::{Contracts, MAX_MEMBERS, Manifest, ManifestError};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +49,7 @@ pub struct WalletSignature {
     /// Who.
     pub member: MemberId,
     /// Of [`EpochMessage::digest`].
-    pub signature: WalletSignatureBytes,
+    pub signature: EthereumSignature,
 }
 
 /// Why a manifest does not follow another.
@@ -288,14 +287,47 @@ pub fn chain(start: &Manifest, epochs: &[SignedEpoch]) -> Result<Vec<Manifest>, 
     Ok(manifests)
 }
 
-/// The pool managers of a chain, each once, the oldest first: pools of all of them are served.
-pub fn pool_managers(manifests: &[Manifest]) -> Vec<Address> {
-    manifests.iter().fold(Vec::new(), |mut managers, manifest| {
-        if !managers.contains(&manifest.contracts.pool_manager) {
-            managers.push(manifest.contracts.pool_manager);
+/// A pool manager that a DAO has named: pools of all of them are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolManager {
+    /// Which.
+    pub contract: Address,
+    /// What it creates pools by.
+    pub pool_code: Digest,
+    /// The last epoch that it can be told of, since that follows on a manifest which names it; 0 before there is one, and nothing
+    /// is founded there. Enclaves prove what it may do in that epoch.
+    pub epoch: u64,
+}
+
+impl PoolManager {
+    /// Whether an epoch that follows on a manifest is to be told to it.
+    fn learns_from(&self, before: &Manifest) -> bool {
+        before.contracts.pool_manager == self.contract
+    }
+}
+
+/// The pool managers of a chain, each once, the oldest first.
+pub fn pool_managers(manifests: &[Manifest]) -> Vec<PoolManager> {
+    let mut managers = Vec::new();
+    let mut before = None;
+    for manifest in manifests {
+        follow_manager(&mut managers, before, manifest);
+        before = Some(manifest);
+    }
+    managers
+}
+
+/// What a manifest that follows on another changes in the pool managers so far.
+pub fn follow_manager(managers: &mut Vec<PoolManager>, before: Option<&Manifest>, next: &Manifest) {
+    if let Some(before) = before {
+        for manager in managers.iter_mut().filter(|manager| manager.learns_from(before)) {
+            manager.epoch = next.epoch;
         }
-        managers
-    })
+    }
+    let Contracts { pool_manager: contract, pool_code, .. } = next.contracts;
+    if !managers.iter().any(|known| known.contract == contract) {
+        managers.push(PoolManager { contract, pool_code, epoch: 0 });
+    }
 }
 
 fn next_of(manifest: &Manifest, next: &SignedEpoch) -> Result<Manifest, ChainError> {

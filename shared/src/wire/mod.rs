@@ -16,6 +16,7 @@ pub use hello::{Hello, HelloError, PROTOCOL_VERSION};
 use crate::agreement::{Attempt, Fork, Subject};
 use crate::bytes::variable;
 use crate::check::Check;
+use crate::ecdsa::EthereumSignature;
 use crate::epoch::{SignedEpoch, Waiting};
 use crate::ethereum::{DepositData, SignedVoluntaryExit};
 use crate::events::ChainEvent;
@@ -103,6 +104,24 @@ pub enum Request {
     TakeOver(Envelope),
     /// The manifest's next epoch. One that is known is passed over.
     Amend(SignedEpoch),
+    /// Sign something for the pool manager in force, if it is so.
+    Prove(Provable),
+}
+
+/// What an enclave signs for the pool manager, with what it needs to see that it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Provable {
+    /// This is a pool's deposit: its key is the one that the members agreed on, and the key has signed it.
+    Deposit {
+        /// The pool.
+        pool: PoolId,
+        /// To hand in.
+        data: DepositData,
+    },
+    /// The DAO wants this pool's validator out, as the host has said ([`ChainEvent::ExitRequested`]).
+    TriggerExit(PoolId),
+    /// This epoch is one of those that this enclave has gone by.
+    EpochApplied(SignedEpoch),
 }
 
 /// An enclave that is to be replaced proves itself to its successor, and asks it to do the same.
@@ -137,6 +156,8 @@ pub enum Reply {
     Rejected(Rejection),
     /// To [`Request::Report`].
     Report(#[serde(with = "variable")] Vec<u8>),
+    /// To [`Request::Prove`]: signed in the epoch in force, or the one that was asked about.
+    Proved(EthereumSignature),
     /// To [`Request::Attest`] and [`Request::Meet`].
     Attestation(Box<Attestation>),
     /// To [`Request::Succeed`].
@@ -543,6 +564,9 @@ pub enum Rejection {
     /// The successor is no newer than what it is to replace.
     #[error("the successor's code is not listed in the manifest as newer")]
     NoUpgrade,
+    /// What is to be proved is not so, as far as this enclave knows.
+    #[error("this enclave knows of nothing that it could sign for the pool manager here")]
+    NothingToProve,
     /// Nothing was asked that this would answer.
     #[error("there is nothing to hand over or take over")]
     NoSuccession,

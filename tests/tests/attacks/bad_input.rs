@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 #[test]
 fn a_manifest_error_names_its_field() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 30] = [
+    let cases: [(&str, Change); 33] = [
         ("version", |manifest| manifest.version = 1),
         ("name", |manifest| manifest.name.clear()),
         ("name", |manifest| manifest.name = "a\nb".into()),
@@ -52,6 +52,13 @@ fn a_manifest_error_names_its_field() {
         }),
         ("thresholds.guardian", |manifest| manifest.thresholds.guardian = 0),
         ("thresholds.guardian", |manifest| manifest.thresholds.guardian = 6),
+        // One enclave fewer than sign with a key, or than more than half; or more than there are.
+        ("thresholds.proof", |manifest| manifest.thresholds.proof = 2),
+        ("thresholds.proof", |manifest| {
+            (manifest.thresholds.operator, manifest.thresholds.guardian, manifest.thresholds.proof) =
+                (2, 2, 2);
+        }),
+        ("thresholds.proof", |manifest| manifest.thresholds.proof = 6),
         ("attestation.measurements", |manifest| manifest.attestation.measurements.clear()),
         ("contracts.pool_manager", |manifest| manifest.contracts.pool_manager = manifest.contracts.deposit),
     ];
@@ -90,7 +97,7 @@ fn the_hash_of_a_manifest_has_not_changed() {
         member.chip_ids = vec![ChipId([byte; 64])];
     }
     fixed.attestation.trust = postern_shared::policy::Trust::Amd;
-    let expected = "0x3d6698ac190fe4e5dacc340bb53223ca3c07724eeb908ee0da414d94eb655e9a";
+    let expected = "0x7431d6685341dd13371129264fcea3fe161dec74c2abdd6b91b3190d97d508a6";
     assert_eq!(fixed.hash().to_string(), expected);
 }
 

@@ -12,6 +12,7 @@ mod keygen;
 mod old_keys;
 mod old_state;
 mod presign_release;
+mod proofs;
 mod retired_code;
 mod secrecy;
 mod settled;

@@ -41,7 +41,9 @@ fn an_operator_that_gives_up_its_role_still_signs_the_exits_of_keys_that_it_hold
 #[test]
 fn a_key_is_presigned_by_its_own_threshold_after_the_manifests_is_raised_or_lowered() {
     for operator in [2, 4, 5] {
-        exits_after(5, 3, |manifest| manifest.thresholds.operator = operator);
+        exits_after(5, 3, |manifest| {
+            (manifest.thresholds.operator, manifest.thresholds.proof) = (operator, operator.max(3));
+        });
     }
 }
 

@@ -1,8 +1,9 @@
 //! Transcripts verify offline, evidence included, and no part of one can be changed unnoticed.
 
-use postern_host::verify::{VerifyError, describe, verify_files};
+use postern_host::verify::{Proved, VerifyError, describe, verify_files};
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::ManifestHash;
+use postern_shared::proof::ProvenDeposit;
 use postern_shared::transcript::{Claim, Transcript, TranscriptError};
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, manifest, pool};
 use serde_json::Value;
@@ -44,7 +45,7 @@ fn the_life_of_a_pool_verifies_from_its_files() {
     assert!(words[0].contains("made by members 1, 2, 3 together; 3 of them"));
     assert!(words[1].contains("validator 17 is presigned; members 1, 2, 3"));
     assert!(words[2].contains("was released by members 1, 2, 3"));
-    assert!(matches!(verified[2].claim, Claim::Released { .. }));
+    assert!(matches!(verified[2].claim, Proved::Claim(Claim::Released { .. })));
 
     let another = verify_files(&paths, Some(ManifestHash([1; 32])));
     assert!(matches!(
@@ -63,6 +64,45 @@ fn transcripts_of_two_keys_contradict_each_other() {
     for paths in [vec![keygen.clone(), presign], vec![keygen, release]] {
         let refused = verify_files(&paths, None);
         assert!(matches!(refused, Err(VerifyError::Contradiction { .. })), "{refused:?}");
+    }
+}
+
+/// What the pool manager takes is a file that anybody can check, and of which no part can be another.
+#[test]
+fn a_deposit_is_proved_by_its_file_and_no_part_of_it_can_be_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::launch(manifest(3, 3, 3), 1);
+    cluster.run(0);
+    cluster.observe(deposit_requested(1));
+    cluster.run(0);
+    let data = cluster.deposit(pool(1)).unwrap();
+    let proof = cluster.prove_deposit(pool(1), &data).unwrap().as_bytes().to_vec();
+    let good =
+        ProvenDeposit { manifest: cluster.manifest.to_canonical(), pool: pool(1), attempt: 0, data, proof };
+    let keygen = write(folder.path(), "keygen", cluster.nodes[0].transcripts().next().unwrap());
+    let file = write(folder.path(), "deposit", &good);
+    let hash = cluster.manifest.hash();
+    let verified = verify_files(&[keygen.clone(), file.clone()], Some(hash)).unwrap();
+    assert!(describe(&verified[1].claim).contains("the enclaves of members 1, 2, 3 have signed"));
+    let refused = verify_files(&[file], Some(ManifestHash([1; 32])));
+    assert!(matches!(refused, Err(VerifyError::OtherManifest { .. })), "{refused:?}");
+
+    let edits: [fn(&mut ProvenDeposit); 9] = [
+        |deposit| deposit.pool.number = 2,
+        |deposit| deposit.pool.contract.0[0] ^= 1,
+        |deposit| deposit.pool.chain += 1,
+        |deposit| deposit.attempt = 1,
+        |deposit| deposit.data.message.withdrawal_credentials.0[31] ^= 1,
+        |deposit| deposit.data.message.amount = 1_000_000_000,
+        |deposit| deposit.data.signature.0[95] ^= 1,
+        |deposit| deposit.proof[40] ^= 1,
+        |deposit| deposit.manifest.push(0),
+    ];
+    for (number, edit) in edits.into_iter().enumerate() {
+        let mut other = good.clone();
+        edit(&mut other);
+        let refused = verify_files(&[write(folder.path(), "other", &other)], None);
+        assert!(matches!(refused, Err(VerifyError::Deposit { .. })), "{number}: {refused:?}");
     }
 }
 

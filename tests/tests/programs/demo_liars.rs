@@ -47,7 +47,7 @@ fn lie(how: Misbehaviour) {
     let text = String::from_utf8(run.stdout).expect("text");
     let report: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
     let pool = &report["pools"][0];
-    assert_eq!(pool["beacon_status"], "active_exiting", "{liar}");
+    assert_eq!(pool["beacon_status"], "withdrawal_done", "{liar}");
     for committee in [&pool["operators"], &pool["guardians"]] {
         // On a machine this busy another may come too late, too.
         let committee = committee.as_array().expect("members");

@@ -1,16 +1,16 @@
-//! Ethereum wallets' signatures: which wallet made one.
+//! Ethereum's signatures, of wallets and of enclaves: whose account made one.
 
 use crate::bytes::byte_newtype;
+use crate::eip712::keccak;
 use crate::ids::Address;
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
-use sha3::{Digest as _, Keccak256};
 
 byte_newtype!(
-    /// `r`, `s` and `v`, as wallets give them: 32 bytes, 32 bytes, and 27 or 28.
-    WalletSignatureBytes, 65
+    /// `r`, `s` and `v`, as wallets give them and contracts take them: 32 bytes, 32 bytes, and 27 or 28.
+    EthereumSignature, 65
 );
 
-/// What is wrong with a wallet's signature, whoever made it.
+/// What is wrong with a signature, whoever made it.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
@@ -24,16 +24,12 @@ pub enum SignatureFault {
     #[error("s is in the upper half")]
     HighS,
     /// No key makes this signature.
-    #[error("no wallet makes such a signature")]
+    #[error("no account makes such a signature")]
     NoKey,
 }
 
-pub(super) fn keccak(bytes: &[u8]) -> [u8; 32] {
-    Keccak256::digest(bytes).into()
-}
-
-/// The wallet that made a signature of a digest.
-pub fn recover(digest: &[u8; 32], signature: &WalletSignatureBytes) -> Result<Address, SignatureFault> {
+/// The account that made a signature of a digest.
+pub fn recover(digest: &[u8; 32], signature: &EthereumSignature) -> Result<Address, SignatureFault> {
     let [scalars @ .., v] = &signature.0;
     let odd = match v {
         27 => false,
@@ -46,9 +42,13 @@ pub fn recover(digest: &[u8; 32], signature: &WalletSignatureBytes) -> Result<Ad
     }
     let key = VerifyingKey::recover_from_prehash(digest, &signature, RecoveryId::new(odd, false))
         .map_err(|_| SignatureFault::NoKey)?;
-    // An address is the end of the hash of both coordinates, without the byte that says that there are two.
+    address(&key).ok_or(SignatureFault::NoKey)
+}
+
+/// The account of a key: the end of the hash of both coordinates, without the byte that says that there are two.
+pub fn address(key: &VerifyingKey) -> Option<Address> {
     let point = key.to_sec1_point(false);
-    let [_, coordinates @ ..] = point.as_bytes() else { return Err(SignatureFault::NoKey) };
+    let [_, coordinates @ ..] = point.as_bytes() else { return None };
     let [_, _, _, _, _, _, _, _, _, _, _, _, address @ ..] = keccak(coordinates);
-    Ok(Address(address))
+    Some(Address(address))
 }

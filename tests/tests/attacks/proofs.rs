@@ -1,0 +1,208 @@
+//! What an enclave signs for the pool manager, whoever asks and however often: what is so, and nothing else.
+//!
+//! Found by a hostile reading: the pool manager believed a leader's wallet, which could have any key deposited.
+
+use postern_shared::bls::Signature;
+use postern_shared::ethereum::{DepositData, DepositMessage, WithdrawalCredentials};
+use postern_shared::ids::{Address, Digest, MemberId, PoolId};
+use postern_shared::proof::{Council, Proof, ProofError, Statement};
+use postern_shared::wire::{Provable, Rejection, Reply, Request};
+use postern_tests::cluster::{
+    Cluster, POOL_CODE, deposit_requested, deposit_requested_of, exit_requested, manifest, pool,
+};
+use postern_tests::wallets::{next, signed};
+
+const ONE: MemberId = MemberId(1);
+const POOL: PoolId = pool(1);
+
+fn with_deposit(members: u16, threshold: u16) -> (Cluster, DepositData) {
+    let mut cluster = Cluster::launch(manifest(members, threshold, threshold), 71);
+    cluster.run(1);
+    cluster.observe(deposit_requested(1));
+    cluster.run(1);
+    let data = cluster.deposit(POOL).expect("a deposit");
+    (cluster, data)
+}
+
+fn prove(cluster: &mut Cluster, id: MemberId, what: Provable) -> Reply {
+    cluster.ask(id, Request::Prove(what))
+}
+
+fn refuses(cluster: &mut Cluster, what: &Provable) {
+    for id in cluster.ids() {
+        let reply = prove(cluster, id, what.clone());
+        assert_eq!(reply, Reply::Rejected(Rejection::NothingToProve), "{id}: {what:?}");
+    }
+}
+
+#[test]
+fn a_deposit_is_proved_by_all_that_know_its_key_and_goes_to_the_pool() {
+    for (members, threshold) in [(3, 2), (4, 3), (5, 3), (7, 4)] {
+        let (mut cluster, data) = with_deposit(members, threshold);
+        assert_eq!(
+            data.message.withdrawal_credentials,
+            WithdrawalCredentials::execution(POOL.address(&POOL_CODE))
+        );
+        let proof = cluster.prove_deposit(POOL, &data).expect("a proof");
+        let statement = Statement::Deposit { pool: 1, attempt: 0, root: data.hash_tree_root() };
+        let digest = statement.digest(&cluster.manifest.domain(), cluster.manifest.epoch);
+        let council = Council::of(&cluster.manifest);
+        let wanted = usize::from(council.quorum);
+        let signers = Proof::verify(proof.as_bytes(), &digest, &council.signers, wanted).expect("a proof");
+        assert_eq!(signers.len(), wanted);
+        // The same for whoever asks again: nothing is used up by asking, and it is the same bytes after a restart.
+        assert_eq!(cluster.prove_deposit(POOL, &data), Some(proof.clone()));
+        let records = cluster.node(ONE).records.clone();
+        assert_eq!(cluster.restore(ONE, 1, &records), Reply::Done);
+        cluster.run(2);
+        assert_eq!(cluster.prove_deposit(POOL, &data), Some(proof));
+    }
+}
+
+#[test]
+fn no_enclave_proves_another_deposit_than_the_one_that_its_key_has_signed() {
+    let (mut cluster, data) = with_deposit(5, 3);
+    let message = data.message;
+    let elsewhere = WithdrawalCredentials::execution(Address([0x66; 20]));
+    let (mut compounding, other) = (message.withdrawal_credentials, pool(2));
+    compounding.0[0] = 2;
+    let with = |message| DepositData { message, ..data };
+    for (pool, data) in [
+        (POOL, DepositData { signature: Signature([0x55; 96]), ..data }),
+        (POOL, with(DepositMessage { withdrawal_credentials: elsewhere, ..message })),
+        (POOL, with(DepositMessage { withdrawal_credentials: compounding, ..message })),
+        (POOL, with(DepositMessage { amount: 1_000_000_000, ..message })),
+        (other, data),
+        (PoolId::new(1, POOL.contract, POOL.number), data),
+        (PoolId::new(POOL.chain, Address([0xbb; 20]), POOL.number), data),
+    ] {
+        refuses(&mut cluster, &Provable::Deposit { pool, data });
+    }
+    // A key that was made for another pool, with a good signature of its own.
+    cluster.observe(deposit_requested_of(other));
+    cluster.run(1);
+    let second = cluster.deposit(other).expect("a deposit");
+    refuses(&mut cluster, &Provable::Deposit { pool: POOL, data: second });
+}
+
+#[test]
+fn nothing_is_proved_by_an_enclave_that_does_not_act() {
+    let mut cluster = Cluster::launch_candidates(manifest(3, 2, 2), 72, None);
+    let what = Provable::TriggerExit(POOL);
+    assert_eq!(prove(&mut cluster, ONE, what.clone()), Reply::Rejected(Rejection::Candidate));
+    let (mut cluster, data) = with_deposit(5, 3);
+    let records = cluster.node(ONE).records.clone();
+    assert_eq!(cluster.restore(ONE, 1, &records), Reply::Done);
+    let what = Provable::Deposit { pool: POOL, data };
+    assert_eq!(prove(&mut cluster, ONE, what), Reply::Rejected(Rejection::Returning));
+}
+
+#[test]
+fn an_exit_is_triggered_on_as_many_hosts_word_as_a_proof_takes() {
+    let (mut cluster, _) = with_deposit(5, 3);
+    let what = Provable::TriggerExit(POOL);
+    refuses(&mut cluster, &what);
+    cluster.ask(ONE, Request::Observe(exit_requested(1)));
+    assert!(matches!(prove(&mut cluster, ONE, what.clone()), Reply::Proved(_)));
+    assert_eq!(prove(&mut cluster, MemberId(2), what), Reply::Rejected(Rejection::NothingToProve));
+}
+
+#[test]
+fn an_epoch_is_proved_once_it_is_in_force_and_only_the_one_that_is() {
+    let (mut cluster, _) = with_deposit(5, 3);
+    let before = cluster.manifest.clone();
+    let one = next(&before, |next| next.name = "one".into());
+    let other = next(&before, |next| next.name = "other".into());
+    let [one_signed, other_signed] = [&one, &other].map(|next| signed(&before, next, cluster.ids()));
+    refuses(&mut cluster, &Provable::EpochApplied(one_signed.clone()));
+    cluster.amend(&one);
+    cluster.run(2);
+    refuses(&mut cluster, &Provable::EpochApplied(other_signed));
+    let statement = Statement::EpochApplied { manifest: one.hash(), council: Council::of(&one).digest() };
+    let digest = statement.digest(&before.domain(), one.epoch);
+    let ids = cluster.ids();
+    let signatures = ids.into_iter().filter_map(|id| {
+        match prove(&mut cluster, id, Provable::EpochApplied(one_signed.clone())) {
+            Reply::Proved(signature) => Some((id, signature)),
+            _ => None,
+        }
+    });
+    let signatures = signatures.collect();
+    let council = Council::of(&before);
+    assert!(Proof::collect(&digest, &council.signers, council.quorum.into(), &signatures).is_some());
+}
+
+/// A DAO that takes another pool manager goes on proving deposits to the old one, in the last epoch that it is told of.
+#[test]
+fn a_pool_of_an_earlier_pool_manager_is_proved_to_that_one() {
+    let (mut cluster, data) = with_deposit(5, 3);
+    let before = cluster.manifest.clone();
+    let (new, code) = (Address([0xbb; 20]), Digest([0xc1; 32]));
+    let moved = next(&before, |next| (next.contracts.pool_manager, next.contracts.pool_code) = (new, code));
+    cluster.amend(&moved);
+    cluster.run(2);
+    let later = next(&moved, |next| next.name = "later".into());
+    cluster.amend(&later);
+    cluster.run(2);
+    let statement = Statement::Deposit { pool: 1, attempt: 0, root: data.hash_tree_root() };
+    let digest = statement.digest(&before.domain(), moved.epoch);
+    let Reply::Proved(signature) = prove(&mut cluster, ONE, Provable::Deposit { pool: POOL, data }) else {
+        panic!("no proof")
+    };
+    let signers = Council::of(&moved).signers;
+    assert!(Proof::collect(&digest, &signers, 1, &[(ONE, signature)].into()).is_some());
+    // A pool of the new one has its address by the new code.
+    let there = PoolId::new(POOL.chain, new, 1);
+    cluster.observe(deposit_requested_of(there));
+    cluster.run(1);
+    let credentials = cluster.deposit(there).expect("a deposit").message.withdrawal_credentials;
+    assert_eq!(credentials, WithdrawalCredentials::execution(there.address(&code)));
+}
+
+/// As the contract reads them: one set of signers, one sequence of bytes.
+#[test]
+fn bytes_that_are_no_proof_are_refused() {
+    let (mut cluster, data) = with_deposit(5, 3);
+    let good = cluster.prove_deposit(POOL, &data).expect("a proof").as_bytes().to_vec();
+    let statement = Statement::Deposit { pool: 1, attempt: 0, root: data.hash_tree_root() };
+    let (domain, epoch) = (cluster.manifest.domain(), cluster.manifest.epoch);
+    let digest = statement.digest(&domain, epoch);
+    let signers = Council::of(&cluster.manifest).signers;
+    let check = |bytes: &[u8], digest: &[u8; 32]| Proof::verify(bytes, digest, &signers, 3);
+    assert_eq!(check(&good, &digest), Ok(vec![ONE, MemberId(2), MemberId(3)]));
+    let edit = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        check(&bytes, &digest)
+    };
+    let wrong = |member| Err(ProofError::Signature(MemberId(member)));
+    assert_eq!(edit(Vec::clear), Err(ProofError::Length(0)));
+    assert_eq!(edit(|bytes| bytes.truncate(31)), Err(ProofError::Length(31)));
+    assert_eq!(edit(|bytes| bytes.push(0)), Err(ProofError::Length(good.len() + 1)));
+    assert_eq!(edit(|bytes| bytes.truncate(32 + 130)), Err(ProofError::Length(162)));
+    assert_eq!(edit(|bytes| bytes[31] = 0b11), Err(ProofError::Count { wanted: 3, found: 2 }));
+    assert_eq!(edit(|bytes| bytes[31] = 0b1111), Err(ProofError::Count { wanted: 3, found: 4 }));
+    assert_eq!(edit(|bytes| bytes[31] = 0b1011), wrong(4));
+    assert_eq!(edit(|bytes| bytes[31] = 0b10_0011), Err(ProofError::NoMember(MemberId(6))));
+    assert_eq!(edit(|bytes| (bytes[0], bytes[31]) = (0x80, 0b11)), Err(ProofError::NoMember(MemberId(256))));
+    assert_eq!(edit(|bytes| bytes[32..162].rotate_left(65)), wrong(1));
+    assert_eq!(edit(|bytes| bytes[96] ^= 7), wrong(1));
+    assert_eq!(edit(|bytes| bytes[40] ^= 1), wrong(1));
+    // Of another pool, attempt, root, epoch, contract, chain.
+    let others = [
+        Statement::Deposit { pool: 2, attempt: 0, root: data.hash_tree_root() },
+        Statement::Deposit { pool: 1, attempt: 1, root: data.hash_tree_root() },
+        Statement::Deposit { pool: 1, attempt: 0, root: postern_shared::ethereum::Root([1; 32]) },
+        Statement::TriggerExit { pool: 1 },
+    ];
+    for other in others {
+        assert_eq!(check(&good, &other.digest(&domain, epoch)), wrong(1));
+    }
+    assert_eq!(check(&good, &statement.digest(&domain, epoch + 1)), wrong(1));
+    let mut elsewhere = domain;
+    elsewhere.chain_id += 1;
+    assert_eq!(check(&good, &statement.digest(&elsewhere, epoch)), wrong(1));
+    let mut elsewhere = domain;
+    elsewhere.verifying_contract.0[19] ^= 1;
+    assert_eq!(check(&good, &statement.digest(&elsewhere, epoch)), wrong(1));
+}
