@@ -306,7 +306,7 @@ impl Config {
         let data_dir = folder.join(&file.data_dir);
         let (epochs, manifest) = load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
         let manifests = chain(&first, &epochs).or_else(|error| field("data_dir", error))?;
-        let pool_managers = pool_managers(&manifests);
+        let pool_managers = pool_managers(&manifests).iter().map(|manager| manager.contract).collect();
         let member = MemberId(file.member);
         let Some(entry) = manifest.member(member) else {
             return field("member", format_args!("the manifest has no {member}"));

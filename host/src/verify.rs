@@ -1,11 +1,14 @@
-//! `postern verify`: checks transcripts offline, evidence included.
+//! `postern verify`: checks transcripts offline, evidence included, and proofs of deposits.
 
 use postern_attestation::{Binding, Launch, Refusal, Time, TrustAnchor, Verifier};
-use postern_shared::ids::{Digest, ManifestHash, MemberId};
+use postern_shared::ethereum::DepositData;
+use postern_shared::ids::{Digest, ManifestHash, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::Attestation;
 use postern_shared::policy::Trust;
+use postern_shared::proof::{ProvenDeposit, ProvenDepositError};
 use postern_shared::transcript::{Claim, Transcript, TranscriptError};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Why a transcript is not accepted.
@@ -35,6 +38,24 @@ pub enum VerifyError {
         path: PathBuf,
         /// What is wrong.
         source: TranscriptError,
+    },
+    /// The deposit is not proved.
+    #[error("{path}: {source}", path = path.display())]
+    Deposit {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ProvenDepositError,
+    },
+    /// Proved under another manifest than the one expected.
+    #[error("{path}: the deposit is proved under the manifest {found}, not {expected}", path = path.display())]
+    OtherManifest {
+        /// Which file.
+        path: PathBuf,
+        /// The verifier's.
+        expected: ManifestHash,
+        /// The file's.
+        found: ManifestHash,
     },
     /// A participant's evidence does not hold.
     #[error("{path}: evidence of {member}: {source}", path = path.display())]
@@ -78,13 +99,30 @@ pub struct Verified {
     /// Which file.
     pub path: PathBuf,
     /// What it proves.
-    pub claim: Claim,
+    pub claim: Proved,
     /// The DAO.
     pub manifest: ManifestHash,
     /// The DAO: its first manifest.
     pub dao: ManifestHash,
     /// Whether the enclaves were simulated: then nothing was protected.
     pub simulated: bool,
+}
+
+/// What a file proves.
+#[derive(Debug, Serialize)]
+pub enum Proved {
+    /// As many enclaves as the pool manager wants have signed that this deposit is the pool's.
+    Deposit {
+        /// The pool.
+        pool: PoolId,
+        /// The deposit.
+        data: DepositData,
+        /// Who.
+        signers: Vec<MemberId>,
+    },
+    /// What a ceremony came to.
+    #[serde(untagged)]
+    Claim(Claim),
 }
 
 /// Verifies files, in their order, and against each other: a presign's key must be the one that the keygen certified,
@@ -104,6 +142,9 @@ pub fn verify_files(paths: &[PathBuf], expected: Option<ManifestHash>) -> Result
 fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, VerifyError> {
     let path = path.to_owned();
     let text = std::fs::read(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
+    if let Ok(deposit) = serde_json::from_slice(&text) {
+        return verify_deposit(path, &deposit, expected);
+    }
     let transcript: Transcript =
         serde_json::from_slice(&text).map_err(|source| VerifyError::Format { path: path.clone(), source })?;
     let broken = |source| VerifyError::Transcript { path: path.clone(), source };
@@ -120,7 +161,23 @@ fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, 
         verify_evidence(&path, &manifest, &mut verifier, attestation)?;
     }
     let (manifest, dao) = (manifest.hash(), manifest.genesis());
-    Ok(Verified { path, claim, manifest, dao, simulated })
+    Ok(Verified { path, claim: Proved::Claim(claim), manifest, dao, simulated })
+}
+
+/// That the signers are attested enclaves, the founding epoch and those after it say, which name them.
+fn verify_deposit(
+    path: PathBuf,
+    deposit: &ProvenDeposit,
+    expected: Option<ManifestHash>,
+) -> Result<Verified, VerifyError> {
+    let (manifest, signers) =
+        deposit.verify().map_err(|source| VerifyError::Deposit { path: path.clone(), source })?;
+    let (found, simulated) = (manifest.hash(), manifest.attestation.trust != Trust::Amd);
+    if let Some(expected) = expected.filter(|expected| *expected != found) {
+        return Err(VerifyError::OtherManifest { path, expected, found });
+    }
+    let claim = Proved::Deposit { pool: deposit.pool, data: deposit.data, signers };
+    Ok(Verified { path, claim, manifest: found, dao: manifest.genesis(), simulated })
 }
 
 fn verify_evidence(
@@ -169,7 +226,16 @@ fn contradiction(earlier: &Verified, later: &Verified) -> Option<&'static str> {
     if earlier.dao != later.dao {
         return None;
     }
-    match (&earlier.claim, &later.claim) {
+    let (earlier, later) = match (&earlier.claim, &later.claim) {
+        (Proved::Claim(earlier), Proved::Claim(later)) => (earlier, later),
+        (Proved::Claim(Claim::Key { pool, certificate, .. }), Proved::Deposit { pool: of, data, .. })
+        | (Proved::Deposit { pool: of, data, .. }, Proved::Claim(Claim::Key { pool, certificate, .. })) => {
+            return (pool == of && certificate.pubkey() != data.message.pubkey)
+                .then_some("a deposit of another key than keygen certified");
+        }
+        _ => return None,
+    };
+    match (earlier, later) {
         (Claim::Key { pool, certificate, .. }, Claim::Presigned { pool: of, certificate: used, .. }) => {
             (pool == of && certificate != used).then_some("presigned with another key than keygen certified")
         }
@@ -184,9 +250,22 @@ fn contradiction(earlier: &Verified, later: &Verified) -> Option<&'static str> {
 }
 
 /// What a claim says, for people.
-pub fn describe(claim: &Claim) -> String {
+pub fn describe(claim: &Proved) -> String {
     let names = |members: &[MemberId]| {
         members.iter().map(|member| member.0.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let claim = match claim {
+        Proved::Claim(claim) => claim,
+        Proved::Deposit { pool, data, signers } => {
+            return format!(
+                "{pool}: the enclaves of members {} have signed that the deposit for validator key {} is the pool's; its \
+                 root is {}, and its stake comes back to {}",
+                names(signers),
+                data.message.pubkey,
+                data.hash_tree_root(),
+                data.message.withdrawal_credentials
+            );
+        }
     };
     match claim {
         Claim::Key { pool, certificate, operators, threshold, .. } => format!(

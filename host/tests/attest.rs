@@ -159,8 +159,12 @@ fn manifest() -> Manifest {
             capella_fork_version: ForkVersion([3; 4]),
             genesis_validators_root: Root([4; 32]),
         },
-        contracts: Contracts { pool_manager: Address([1; 20]), deposit: Address([2; 20]) },
-        thresholds: Thresholds { operator: 2, guardian: 2 },
+        contracts: Contracts {
+            pool_manager: Address([1; 20]),
+            pool_code: Digest([5; 32]),
+            deposit: Address([2; 20]),
+        },
+        thresholds: Thresholds { operator: 2, guardian: 2, proof: 2 },
         agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("enclave", Measurement(machine(1).measurement))],
@@ -178,6 +182,7 @@ fn evidence() -> Files {
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),
+        signer: Address([4; 20]),
     };
     let (challenge, response) = (Nonce([1; 32]), Nonce([2; 32]));
     let binding =

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MANIFEST: &str = r#"
-version = 3
+version = 4
 name = "test"
 epoch = 0
 leader = 1
@@ -15,10 +15,12 @@ capella_fork_version = "0x03000000"
 genesis_validators_root = "0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5ad27f511bfe95"
 [contracts]
 pool_manager = "0x0101010101010101010101010101010101010101"
+pool_code = "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
 deposit = "0x0202020202020202020202020202020202020202"
 [thresholds]
 operator = 2
 guardian = 2
+proof = 2
 [agreement]
 quorum = 2
 [attestation]
@@ -135,7 +137,7 @@ fn a_good_manifest_has_a_hash() {
 #[test]
 fn a_bad_manifest_is_refused_with_file_and_field() {
     let cases = [
-        ("version = 3", "version = 9", "version"),
+        ("version = 4", "version = 9", "version"),
         ("operator = 2", "operator = 4", "thresholds.operator"),
         ("guardian = 2", "guardian = 1", "thresholds.guardian"),
         ("quorum = 2", "quorum = 1", "agreement.quorum"),
@@ -149,7 +151,7 @@ fn a_bad_manifest_is_refused_with_file_and_field() {
         ("name = \"two\"", "name = \"one\"", "members[1].name"),
         ("leader = 1", "leader = 7", "leader"),
         ("epoch = 0", "epoch = 0\nsurprise = 1", "surprise"),
-        ("version = 3", "version = ", "TOML"),
+        ("version = 4", "version = ", "TOML"),
     ];
     for (from, to, field) in cases {
         let folder = folder();

@@ -7,9 +7,10 @@ use libp2p::identity::ed25519;
 use postern_host::manifest::{Proposal, awaits_cut, load_epochs};
 use postern_host::status::HostStatus;
 use postern_shared::bls::PublicKey;
-use postern_shared::epoch::{Waiting, WalletSignatureBytes, recover};
+use postern_shared::ecdsa::{EthereumSignature, recover};
+use postern_shared::epoch::Waiting;
 use postern_shared::identity::{AgreementKey, EnclaveKeys, IdentitySignature, SigningKey};
-use postern_shared::ids::{Digest, ManifestHash, MemberId, Nonce};
+use postern_shared::ids::{Address, Digest, ManifestHash, MemberId, Nonce};
 use postern_shared::manifest::{Cut, Manifest};
 use postern_shared::record::{LogHead, LogId};
 use postern_shared::witness::{Ballot, Claim, End, Note, Place, SignedNote};
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const HEAD: &str = r#"
-version = 3
+version = 4
 name = "test"
 epoch = 0
 leader = 1
@@ -29,10 +30,12 @@ capella_fork_version = "0x03000000"
 genesis_validators_root = "0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5ad27f511bfe95"
 [contracts]
 pool_manager = "0x0101010101010101010101010101010101010101"
+pool_code = "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
 deposit = "0x0202020202020202020202020202020202020202"
 [thresholds]
 operator = 2
 guardian = 2
+proof = 2
 [agreement]
 quorum = 2
 [attestation]
@@ -58,6 +61,7 @@ fn enclave(id: u8, machine: u8) -> EnclaveKeys {
         signing: SigningKey(signing(id, machine).public().to_bytes()),
         agreement: AgreementKey([byte(0xb); 32]),
         dealing: PublicKey([byte(0xc); 48]),
+        signer: Address([byte(0xd); 20]),
     }
 }
 
@@ -82,10 +86,10 @@ fn manifest() -> String {
 fn founding() -> String {
     let text = manifest().replace("leader = 1", "leader = 2");
     (1..=3u8).fold(text, |text, id| {
-        let EnclaveKeys { signing, agreement, dealing } = enclave(id, 0);
+        let EnclaveKeys { signing, agreement, dealing, signer } = enclave(id, 0);
         let name = format!("name = \"member-{id}\"\n");
         let keys = format!(
-            "enclave = {{ signing = \"{signing}\", agreement = \"{agreement}\", dealing = \"{dealing}\" }}\n"
+            "enclave = {{ signing = \"{signing}\", agreement = \"{agreement}\", dealing = \"{dealing}\", signer = \"{signer}\" }}\n"
         );
         text.replace(&name, &format!("{name}{keys}"))
     })
@@ -220,7 +224,8 @@ fn a_manifest_goes_from_epoch_to_epoch() {
         .replacen("machine = 0", "machine = 1", 1)
         .replace(&old.signing.to_string(), &new.signing.to_string())
         .replace(&old.agreement.to_string(), &new.agreement.to_string())
-        .replace(&old.dealing.to_string(), &new.dealing.to_string());
+        .replace(&old.dealing.to_string(), &new.dealing.to_string())
+        .replace(&old.signer.to_string(), &new.signer.to_string());
     folder.write("new.toml", toml);
     std::fs::rename(folder.path("proposal.json"), folder.path("first.json")).unwrap();
     folder.propose();
@@ -444,7 +449,7 @@ fn wallets_are_recovered_as_alloy_recovers_them() {
         let theirs =
             alloy::primitives::Signature::from_raw(&bytes).ok().filter(|it| it.normalize_s().is_none());
         let theirs = theirs.and_then(|it| it.recover_address_from_prehash(&digest).ok());
-        let ours = recover(&digest.0, &WalletSignatureBytes(bytes)).ok();
+        let ours = recover(&digest.0, &EthereumSignature(bytes)).ok();
         assert_eq!(ours.map(|it| it.0), theirs.map(|it| it.into_array()), "{number}");
     }
 }

@@ -13,9 +13,9 @@ use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{Filter, Log};
 use alloy::transports::http::Http;
 use postern_shared::bls::PublicKey;
-use postern_shared::ethereum::WithdrawalCredentials;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Address, Digest, PoolId};
+use postern_shared::manifest::Contracts;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -46,8 +46,6 @@ pub struct PoolEvent {
     pub pool: PoolId,
     /// What happened.
     pub kind: PoolEventKind,
-    /// The pool contract's address as credentials; with [`PoolEventKind::DepositRequested`] only.
-    pub withdrawal_credentials: Option<WithdrawalCredentials>,
 }
 
 /// What the pool manager says about a pool.
@@ -72,8 +70,8 @@ pub enum PoolStatus {
     Deposited,
     /// The DAO wants its validator out.
     ExitRequested,
-    /// Its validator has left.
-    Exited,
+    /// It never got a validator, and its stake went back.
+    Refunded,
 }
 
 /// Why the execution layer could not be read.
@@ -128,6 +126,18 @@ pub enum ChainError {
     /// The node's answer contradicts itself or the request.
     #[error("inconsistent answer of the execution node: {0}")]
     Inconsistent(String),
+    /// The pool manager is not what the manifest says.
+    #[error(
+        "the pool manager {contract} deposits at {deposit} and creates pools by code {code}: not what the manifest says"
+    )]
+    OtherManager {
+        /// Which.
+        contract: Address,
+        /// Where it deposits.
+        deposit: Address,
+        /// Hash of its code for pools.
+        code: Digest,
+    },
     /// A log of the pool manager that is not what its topic says.
     #[error("pool manager log in block {block}: {error}")]
     Log {
@@ -159,14 +169,12 @@ pub struct Execution {
 impl PoolEvent {
     /// The claim to make to the enclave; `None` for events that enclaves have no use for.
     pub fn claim(&self) -> Option<ChainEvent> {
-        match (self.kind, self.withdrawal_credentials) {
-            (PoolEventKind::DepositRequested, Some(withdrawal_credentials)) => {
-                let request = DepositRequest { source: self.source, pool: self.pool, withdrawal_credentials };
-                Some(ChainEvent::DepositRequested(request))
+        let Self { source, pool, kind, .. } = *self;
+        match kind {
+            PoolEventKind::DepositRequested => {
+                Some(ChainEvent::DepositRequested(DepositRequest { source, pool }))
             }
-            (PoolEventKind::ExitRequested, _) => {
-                Some(ChainEvent::ExitRequested { source: self.source, pool: self.pool })
-            }
+            PoolEventKind::ExitRequested => Some(ChainEvent::ExitRequested { source, pool }),
             _ => None,
         }
     }
@@ -257,7 +265,7 @@ impl Execution {
             1 => PoolStatus::Ready,
             2 => PoolStatus::Deposited,
             3 => PoolStatus::ExitRequested,
-            4 => PoolStatus::Exited,
+            4 => PoolStatus::Refunded,
             other => return Err(ChainError::Inconsistent(format!("status {other} of {pool}"))),
         };
         let pubkey = match answer.publicKey.as_ref() {
@@ -332,23 +340,27 @@ impl Execution {
         if kind == PoolEventKind::ReshareRequested {
             tracing::warn!(%pool, block_number, "the pool asks for a reshare, which is not supported yet");
         }
-        let withdrawal_credentials = match kind {
-            PoolEventKind::DepositRequested => Some(self.withdrawal_credentials(pool).await?),
-            _ => None,
-        };
         let source = EventSource { block: Digest(block.0), log_index };
-        Ok(Some(PoolEvent { source, block_number, pool, kind, withdrawal_credentials }))
+        Ok(Some(PoolEvent { source, block_number, pool, kind }))
     }
 
-    /// Asked at the newest finalised block: nodes keep no old state, and a pool's address never changes.
-    async fn withdrawal_credentials(&self, pool: PoolId) -> Result<WithdrawalCredentials, ChainError> {
-        let manager = self.manager_of(pool)?;
-        let call = manager.getPoolAddress(pool.number).block(BlockNumberOrTag::Finalized.into());
-        let address = call.call().await.map_err(|error| node("getPoolAddress", error))?;
-        if address.is_zero() {
-            return Err(ChainError::Inconsistent(format!("{pool} asks for a deposit and has no address")));
+    /// Whether the pool manager is what the manifest says: in front of that deposit contract, with that code for pools.
+    pub async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
+        let manager = PoolManager::new(profile::to_alloy(contracts.pool_manager), &self.provider);
+        let deposit =
+            manager.depositContract().call().await.map_err(|error| node("depositContract", error))?;
+        let code = manager.poolCodeHash().call().await.map_err(|error| node("poolCodeHash", error))?;
+        let (deposit, code) = (Address(deposit.into_array()), Digest(code.0));
+        if (deposit, code) == (contracts.deposit, contracts.pool_code) {
+            return Ok(());
         }
-        Ok(WithdrawalCredentials::execution(Address(address.into_array())))
+        Err(ChainError::OtherManager { contract: contracts.pool_manager, deposit, code })
+    }
+
+    /// The epoch that a pool manager goes by: 0 until the DAO is founded there.
+    pub async fn epoch_of(&self, contract: Address) -> Result<u64, ChainError> {
+        let manager = PoolManager::new(profile::to_alloy(contract), &self.provider);
+        manager.epoch().call().await.map_err(|error| node("epoch", error))
     }
 }
 

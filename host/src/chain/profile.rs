@@ -6,8 +6,9 @@
 
 use alloy::primitives::{Address, B256, Bytes, FixedBytes, LogData, U256, keccak256};
 use alloy::sol_types::SolCall;
+use postern_shared::epoch::EpochMessage;
 use postern_shared::ethereum::DepositData;
-use postern_shared::ids::MemberId;
+use postern_shared::proof::{Council, Proof};
 use serde::{Deserialize, Serialize};
 
 pub use contract::PoolManager;
@@ -22,40 +23,86 @@ mod contract {
         #[sol(rpc)]
         #[derive(Debug)]
         interface PoolManager {
-            struct Cluster {
-                uint32 validatorCount;
-                uint64 networkFeeIndex;
-                uint64 index;
-                bool active;
-                uint256 balance;
+            struct Terms {
+                uint16 quorum;
+                uint16 walletQuorum;
+                address[] wallets;
+                address[] signers;
             }
 
-            error OnlyOwner(address caller);
-            error OnlyLeader(address caller);
+            struct EpochChange {
+                string dao;
+                uint64 epoch;
+                bytes32 predecessor;
+                bytes32 manifest;
+                Terms terms;
+                string changes;
+            }
+
+            struct Delays {
+                uint64 exit;
+                uint64 refund;
+                uint64 recovery;
+            }
+
+            error NotFounded();
+            error ZeroDelay();
+            error RecoveryTooSoon(uint64 refund, uint64 recovery);
+            error DelayTooLong(uint64 most);
+            error WrongEpoch(uint64 expected, uint64 actual);
+            error WrongPredecessor(bytes32 expected, bytes32 actual);
+            error SurplusProof();
+            error ProofLength(uint256 expected, uint256 actual);
+            error ProofSignerCount(uint256 expected, uint256 actual);
+            error ProofBeyondMembers(uint256 bitmap, uint256 members);
+            error ProofSignature(uint256 member);
+            error MemberCount(uint256 count);
+            error SignerCount(uint256 expected, uint256 actual);
+            error QuorumOutOfRange(uint256 quorum);
+            error WalletQuorumOutOfRange(uint256 walletQuorum);
+            error WalletRefused(address wallet);
+            error SignerRefused(address signer);
+            error RecoveryAlreadyPending(uint32 number);
+            error NoSuchRecovery();
+            error TooEarly(uint256 readyAt);
+            error OnlyGovernor(address caller);
             error ZeroAddress();
-            error NothingStaked();
-            error TooManyPools();
-            error UnknownPool(uint32 poolId);
-            error UnknownPoolAddress(address pool);
-            error WrongStatus(uint32 poolId, uint8 expected, uint8 actual);
-            error WithdrawalCredentialsMalformed(bytes withdrawalCredentials);
+            error ZeroAmount();
+            error UnstakeAboveContribution(uint256 contribution);
+            error WrongStatus(uint32 poolId, uint8 actual);
             error PublicKeyLength(uint256 length);
+            error SignatureLength(uint256 length);
             error PublicKeyAlreadyUsed(bytes publicKey);
+            error ExitNotRequested(uint32 poolId);
+            error NothingToClaim(uint32 poolId, address staker);
             error TransferFailed();
+            error OnlyManager(address caller);
+            error NoWithdrawalRequests();
+            error FeeAboveMaximum(uint256 fee, uint256 maximum);
+            error RequestFailed();
 
             function stake() external payable;
-            function initiatePoolDeposit(
-                bytes32 depositDataRoot,
+            function unstake(uint256 amount) external;
+            function depositPool(
+                uint32 poolId,
                 bytes calldata publicKey,
                 bytes calldata signature,
-                bytes calldata withdrawalCredentials,
-                uint64[] calldata operatorIds,
-                bytes calldata shares,
-                Cluster calldata cluster,
-                uint256 feeAmount
+                bytes calldata proof
             ) external;
-            function requestPoolExit(uint32 poolId) external;
-            function reportPoolExited(uint32 poolId) external;
+            function requestPoolExits(uint32[] calldata poolIds, string calldata reason) external;
+            function triggerExit(uint32 poolId, bytes calldata proof) external payable;
+            function claim(uint32 poolId) external;
+            function claimable(uint32 poolId, address staker) external view returns (uint256);
+            function contributionOf(uint32 poolId, address staker) external view returns (uint256);
+            function advanceEpoch(
+                EpochChange calldata change,
+                bytes calldata walletProof,
+                bytes calldata enclaveProof
+            ) external;
+            function epoch() external view returns (uint64);
+            function manifestHash() external view returns (bytes32);
+            function depositContract() external view returns (address);
+            function poolCodeHash() external view returns (bytes32);
             function getPoolAddress(uint32 poolId) external view returns (address);
             function getPool(uint32 poolId) external view returns (address pool, uint8 status, bytes memory publicKey);
         }
@@ -158,38 +205,51 @@ impl Profile {
         Ok(Some((event, number)))
     }
 
-    /// Calldata by which the leader hands a pool's signed deposit in.
-    ///
-    /// There is no SSV network behind the `documents` manager, so shares and cluster are empty.
+    /// Calldata that has a pool's signed deposit made, with the proof that it is the pool's.
     pub fn deposit_call(
         self,
+        number: u32,
         deposit: &DepositData,
-        operators: &[MemberId],
+        proof: &Proof,
     ) -> Result<Vec<u8>, UnsupportedCall> {
-        self.documents_only("initiatePoolDeposit")?;
-        let call = PoolManager::initiatePoolDepositCall {
-            depositDataRoot: FixedBytes(deposit.hash_tree_root().0),
+        self.documents_only("depositPool")?;
+        let call = PoolManager::depositPoolCall {
+            poolId: number,
             publicKey: Bytes::copy_from_slice(&deposit.message.pubkey.0),
             signature: Bytes::copy_from_slice(&deposit.signature.0),
-            withdrawalCredentials: Bytes::copy_from_slice(&deposit.message.withdrawal_credentials.0),
-            operatorIds: operators.iter().map(|operator| u64::from(operator.0)).collect(),
-            shares: Bytes::new(),
-            cluster: PoolManager::Cluster {
-                validatorCount: 0,
-                networkFeeIndex: 0,
-                index: 0,
-                active: true,
-                balance: U256::ZERO,
-            },
-            feeAmount: U256::ZERO,
+            proof: Bytes::copy_from_slice(proof.as_bytes()),
         };
         Ok(call.abi_encode())
     }
 
-    /// Calldata by which the leader reports to its pool manager that a pool's validator has left.
-    pub fn report_exited_call(self, number: u32) -> Result<Vec<u8>, UnsupportedCall> {
-        self.documents_only("reportPoolExited")?;
-        Ok(PoolManager::reportPoolExitedCall { poolId: number }.abi_encode())
+    /// Calldata that puts an epoch in force at the pool manager. The first one of all needs no proof of enclaves.
+    pub fn epoch_call(
+        self,
+        message: &EpochMessage,
+        council: &Council,
+        wallets: &Proof,
+        enclaves: Option<&Proof>,
+    ) -> Result<Vec<u8>, UnsupportedCall> {
+        self.documents_only("advanceEpoch")?;
+        let accounts = |of: &[postern_shared::ids::Address]| of.iter().copied().map(to_alloy).collect();
+        let call = PoolManager::advanceEpochCall {
+            change: PoolManager::EpochChange {
+                dao: message.dao.clone(),
+                epoch: message.epoch,
+                predecessor: FixedBytes(message.predecessor.0),
+                manifest: FixedBytes(message.manifest.0),
+                terms: PoolManager::Terms {
+                    quorum: council.quorum,
+                    walletQuorum: council.wallet_quorum,
+                    wallets: accounts(&council.wallets),
+                    signers: accounts(&council.signers),
+                },
+                changes: message.changes.clone(),
+            },
+            walletProof: Bytes::copy_from_slice(wallets.as_bytes()),
+            enclaveProof: enclaves.map(|proof| Bytes::copy_from_slice(proof.as_bytes())).unwrap_or_default(),
+        };
+        Ok(call.abi_encode())
     }
 
     fn documents_only(self, call: &'static str) -> Result<(), UnsupportedCall> {
@@ -287,15 +347,10 @@ mod tests {
     #[test]
     fn reverts_are_put_into_words() {
         use alloy::sol_types::{Revert, SolError};
-        let own = PoolManager::WrongStatus { poolId: 3, expected: 1, actual: 2 }.abi_encode();
-        assert_eq!(describe_revert(&own), "WrongStatus { poolId: 3, expected: 1, actual: 2 }");
+        let own = PoolManager::WrongEpoch { expected: 1, actual: 2 }.abi_encode();
+        assert_eq!(describe_revert(&own), "WrongEpoch { expected: 1, actual: 2 }");
         assert_eq!(describe_revert(&Revert::from("DepositContract: no").abi_encode()), "DepositContract: no");
         assert_eq!(describe_revert(&[]), "no reason given");
         assert_eq!(describe_revert(&[1, 2, 3, 4]), "0x01020304");
-    }
-
-    #[test]
-    fn the_deposit_call_has_the_selector_that_the_contract_documents() {
-        assert_eq!(PoolManager::initiatePoolDepositCall::SELECTOR, hex!("ab175e06"));
     }
 }

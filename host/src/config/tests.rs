@@ -1,7 +1,8 @@
 use super::*;
 use alloy::signers::SignerSync;
 use postern_shared::bls::PublicKey;
-use postern_shared::epoch::{WalletSignature, WalletSignatureBytes};
+use postern_shared::ecdsa::EthereumSignature;
+use postern_shared::epoch::WalletSignature;
 use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
 use postern_shared::manifest::History;
 use tempfile::TempDir;
@@ -36,14 +37,15 @@ fn folder() -> TempDir {
         )
     };
     let manifest = format!(
-        "version = 3\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 4\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
-         [contracts]\npool_manager = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\n\
+         [contracts]\npool_manager = {}\npool_code = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\nproof = 2\n\
          [agreement]\nquorum = 2\n[attestation]\ntrust = \"amd\"\nmeasurements = [{{ name = \"test\", digest = {} }}]\n{}{}{}",
         bytes("00", 4),
         bytes("03", 4),
         bytes("04", 32),
         bytes("05", 20),
+        bytes("c0", 32),
         bytes("06", 20),
         bytes("07", 48),
         member(1, wallet.to_string(), HOST_SEED),
@@ -218,16 +220,16 @@ fn every_pool_manager_that_an_epoch_has_named_is_served_and_each_once() {
         (manifest.epoch, manifest.history) = (number, Some(history));
         manifest.contracts.pool_manager = contract;
         for (member, id) in manifest.members.iter_mut().zip(1..) {
-            let (signing, agreement, dealing) =
-                (SigningKey([id; 32]), AgreementKey([id; 32]), PublicKey([id; 48]));
-            member.enclave = Some(EnclaveKeys { signing, agreement, dealing });
+            let (signing, agreement, dealing, signer) =
+                (SigningKey([id; 32]), AgreementKey([id; 32]), PublicKey([id; 48]), Address([0x80 | id; 20]));
+            member.enclave = Some(EnclaveKeys { signing, agreement, dealing, signer });
         }
         let mut epoch = SignedEpoch::unsigned(&manifest);
         let digest = epoch.message(&before).unwrap().digest().into();
         epoch.signatures = (1..=3)
             .map(|id| WalletSignature {
                 member: MemberId(id.into()),
-                signature: WalletSignatureBytes(governance(id).sign_hash_sync(&digest).unwrap().as_bytes()),
+                signature: EthereumSignature(governance(id).sign_hash_sync(&digest).unwrap().as_bytes()),
             })
             .collect();
         std::fs::write(folder.path().join(format!("data/epochs/{number}.epoch")), epoch.to_bytes()).unwrap();

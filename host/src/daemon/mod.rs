@@ -2,7 +2,8 @@
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
 //! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
-//! - `results` acts on what the enclave published: files, the leader's transactions, exits;
+//! - `results` acts on what the enclave published: files, the leader's transactions, exits; `council` collects what the pool
+//!   manager wants proved, and puts epochs in force there;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
 //! - `succession` has the enclave hand over to newer code, if there is any;
@@ -15,6 +16,7 @@
 
 mod attendance;
 mod chains;
+mod council;
 mod credentials;
 mod peers;
 mod report;
@@ -32,7 +34,7 @@ use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::{Address, MemberId};
-use postern_shared::manifest::Manifest;
+use postern_shared::manifest::{Contracts, Manifest};
 use postern_shared::policy::Trust;
 use postern_shared::wire::{Reply, Request};
 use std::path::PathBuf;
@@ -121,6 +123,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let execution = connect_execution(&config.execution_url, config.manifest.network.chain_id).await?;
+    check_manager(&execution, &config.manifest.contracts).await?;
     let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
     check_beacon(&beacon, &config.manifest).await?;
     let transactions = Transactions::open(
@@ -177,6 +180,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(chains::follow(Arc::clone(&shared)));
     tasks.spawn(chains::tell(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
+    tasks.spawn(council::follow(Arc::clone(&shared)));
     tasks.spawn(report::write(Arc::clone(&shared)));
     tasks.spawn(watch_epochs(Arc::clone(&shared)));
     if let Some(successor) = config.successor.filter(|successor| *successor != enclave) {
@@ -229,6 +233,20 @@ async fn connect_execution(url: &str, chain_id: u64) -> Result<Execution, Daemon
             Ok(execution) => return Ok(execution),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the execution node does not answer; waiting");
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => return Err(DaemonError::Chain(error)),
+        }
+    }
+}
+
+/// Refuses a pool manager that is not what the manifest says; waits for a node that is down.
+async fn check_manager(execution: &Execution, contracts: &Contracts) -> Result<(), DaemonError> {
+    loop {
+        match execution.check_manager(contracts).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the pool manager can't be read; waiting");
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),

@@ -9,7 +9,7 @@ use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::MAX_MEMBERS;
 use postern_shared::message::{Broadcast, PeerMessage, Slot};
-use postern_shared::wire::{Rejection, Reply, Request};
+use postern_shared::wire::{Provable, Rejection, Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -57,6 +57,7 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
                         Err(error) => return error.into(),
                     }
                 }
+                Question::Prove(what) => drop(answer.send(prove(&shared, what).await)),
             }
         }
         let answers = match deliver(&shared, messages).await {
@@ -69,6 +70,15 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
         }
     }
     DaemonError::Task("the network has ended".to_owned())
+}
+
+/// Has the enclave sign something for the pool manager, if it is so: whoever asks may have it.
+async fn prove(shared: &Shared, what: Provable) -> Answer {
+    match shared.enclave.ask(&Request::Prove(what)).await {
+        Ok(Reply::Proved(signature)) => Answer::Proved(signature),
+        Ok(Reply::Rejected(rejection)) => Answer::Rejected(rejection),
+        _ => Answer::Unavailable,
+    }
 }
 
 /// A member's host speaks for its own enclave only. Keys are made up easily, and whoever makes some up in another's name
@@ -221,7 +231,7 @@ mod tests {
     use super::*;
     use postern_shared::bls::PublicKey;
     use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-    use postern_shared::ids::{CeremonyId, ManifestHash, Nonce};
+    use postern_shared::ids::{Address, CeremonyId, ManifestHash, Nonce};
     use postern_shared::message::{
         Attestation, Certificates, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, Step,
     };
@@ -257,6 +267,7 @@ mod tests {
             signing: SigningKey([3; 32]),
             agreement: AgreementKey([4; 32]),
             dealing: PublicKey([5; 48]),
+            signer: Address([6; 20]),
         };
         let slot = Slot { ceremony, from: two, step: Step::Authorise, item: 0 };
         let certificates = Certificates { ark: vec![], ask: vec![], leaf: vec![], crl: None };

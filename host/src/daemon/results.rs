@@ -1,16 +1,21 @@
 //! What follows from what the enclave published: files for people, the leader's transactions, exits for the beacon chain.
 
+use super::council::{self, Wanted};
 use super::{DaemonError, RETRY, Shared};
-use crate::chain::execution::{Execution, PoolStatus as OnChain};
-use crate::chain::transactions::{TransactionError, TransactionState, Transactions};
+use crate::chain::beacon::Validator;
+use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
+use crate::chain::transactions::{TransactionError, TransactionState};
 use crate::store::{StoreError, StoredArtifact};
 use postern_shared::agreement::Fork;
+use postern_shared::bls::PublicKey;
 use postern_shared::codec;
-use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
-use postern_shared::ids::{MemberId, PoolId};
+use postern_shared::eip712::Domain;
+use postern_shared::ethereum::{DepositData, DepositMessage, SignedVoluntaryExit, WithdrawalCredentials};
+use postern_shared::ids::PoolId;
 use postern_shared::message::Broadcast;
+use postern_shared::proof::{Council, ProvenDeposit, Statement};
 use postern_shared::transcript::{Record, Transcript};
-use postern_shared::wire::Artifact;
+use postern_shared::wire::{Artifact, Provable};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,21 +55,57 @@ pub(super) async fn act(shared: Arc<Shared>) -> DaemonError {
 async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonError> {
     match artifact {
         Artifact::Transcript(transcript) => publish(shared, transcript),
-        Artifact::Deposit { pool, data, operators } => {
+        Artifact::Deposit { pool, data, .. } => {
             shared.store.change_pool(*pool, |status| {
                 status.pubkey = Some(data.message.pubkey);
                 status.deposit = Some(*data);
             })?;
-            if !shared.is_leader() {
-                return Ok(true);
-            }
-            hand_in(&shared.execution, &shared.transactions, *pool, data, operators).await
+            see_deposited(shared, *pool, data).await
         }
         Artifact::Exit { pool, exit } => {
             shared.store.change_pool(*pool, |status| status.exit = Some(*exit))?;
             post(shared, *pool, exit).await
         }
         Artifact::Fork(fork) => report(shared, fork),
+    }
+}
+
+/// What a person has to look at, in `alerts/`: enclaves are broken.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Alert {
+    /// The pool manager has taken another key than the pool's enclaves have made: as many as prove a deposit are broken.
+    OtherValidator {
+        /// The pool.
+        pool: PoolId,
+        /// What it was given.
+        found: PublicKey,
+        /// What the enclaves made.
+        made: PublicKey,
+    },
+    /// The validator's stake goes elsewhere than to the pool: as many operators as sign have signed another deposit before.
+    OtherCredentials {
+        /// The pool.
+        pool: PoolId,
+        /// Its validator.
+        validator: PublicKey,
+        /// Where its stake goes.
+        found: WithdrawalCredentials,
+        /// Where it was to go.
+        made: WithdrawalCredentials,
+    },
+}
+
+fn alert(shared: &Shared, alert: &Alert) {
+    let (kind, pool) = match alert {
+        Alert::OtherValidator { pool, .. } => ("other-validator", pool),
+        Alert::OtherCredentials { pool, .. } => ("other-credentials", pool),
+    };
+    let name = format!("{kind}-pool-{}.json", pool.text());
+    // Said once; the file stays.
+    if !shared.data_dir.join("alerts").join(&name).exists() {
+        tracing::error!(?alert, "ALERT: enclaves are broken");
+        write(shared, "alerts", &name, alert);
     }
 }
 
@@ -135,44 +176,100 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// Calls the pool's own pool manager with the deposit, once.
-pub(super) async fn hand_in(
-    execution: &Execution,
-    transactions: &Transactions,
-    pool: PoolId,
-    data: &DepositData,
-    operators: &[MemberId],
-) -> Result<bool, DaemonError> {
-    let key = format!("deposit-{}", pool.text());
-    if transactions.state(&key).await.is_some() {
-        return Ok(true);
-    }
-    match execution.pool(pool, false).await {
-        Ok(found) if found.status > OnChain::Ready => {
-            if found.pubkey != Some(data.message.pubkey) {
-                tracing::error!(%pool, "the pool was given another validator than its enclaves made");
-            }
-            return Ok(true);
-        }
-        Ok(_) => {}
+/// Watches until the deposit is made for good, and compares it with what the enclaves made. The leader's host hands it in.
+async fn see_deposited(shared: &Shared, pool: PoolId, data: &DepositData) -> Result<bool, DaemonError> {
+    let (there, now) = match both(&shared.execution, pool).await {
+        Ok(found) => found,
         Err(error) => {
             tracing::warn!(%pool, %error, "the pool can't be read");
             return Ok(false);
         }
+    };
+    if let Some(found) = now.pubkey.filter(|found| *found != data.message.pubkey) {
+        alert(shared, &Alert::OtherValidator { pool, found, made: data.message.pubkey });
     }
-    let calldata = match execution.profile().deposit_call(data, operators) {
+    if !is_own(shared, pool, data).await {
+        return Ok(false);
+    }
+    if there.status > OnChain::Ready {
+        return Ok(true);
+    }
+    if now.status == OnChain::Ready && shared.is_leader() {
+        hand_in(shared, pool, data).await?;
+    }
+    Ok(false)
+}
+
+/// Whether the beacon chain knows no validator of this key whose stake goes elsewhere: then nothing more is paid for it.
+async fn is_own(shared: &Shared, pool: PoolId, data: &DepositData) -> bool {
+    let DepositMessage { pubkey: validator, withdrawal_credentials: made, .. } = data.message;
+    match shared.beacon.head_validator(&validator).await {
+        Ok(Some(Validator { withdrawal_credentials: found, .. })) if found != made => {
+            alert(shared, &Alert::OtherCredentials { pool, validator, found, made });
+            false
+        }
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(%pool, %error, "the beacon chain can't be read");
+            false
+        }
+    }
+}
+
+/// What the pool manager says of a pool for good, and now.
+async fn both(execution: &Execution, pool: PoolId) -> Result<(Pool, Pool), ChainError> {
+    Ok((execution.pool(pool, true).await?, execution.pool(pool, false).await?))
+}
+
+/// Calls the pool's own pool manager with the deposit and the proof that it is the pool's, once in each epoch.
+async fn hand_in(shared: &Shared, pool: PoolId, data: &DepositData) -> Result<(), DaemonError> {
+    let Some(manifest) = council::known_to(shared, pool.contract) else { return Ok(()) };
+    let (epoch, council) = (manifest.epoch, Council::of(&manifest));
+    let key = format!("deposit-{}-{epoch}", pool.text());
+    if shared.transactions.state(&key).await.is_some() {
+        return Ok(());
+    }
+    // It takes proofs of its own epoch only.
+    match shared.execution.epoch_of(pool.contract).await {
+        Ok(there) if there == epoch => {}
+        _ => return Ok(()),
+    }
+    let root = data.hash_tree_root();
+    let statement = Statement::Deposit { pool: pool.number, attempt: 0, root };
+    let wanted = Wanted {
+        what: Provable::Deposit { pool, data: *data },
+        statement,
+        domain: Domain { chain_id: pool.chain, verifying_contract: pool.contract },
+        epoch,
+        council: &council,
+    };
+    let Some(proof) = council::collect(shared, &wanted).await else {
+        tracing::warn!(%pool, "too few enclaves prove the deposit so far");
+        return Ok(());
+    };
+    let file = ProvenDeposit {
+        manifest: manifest.to_canonical(),
+        pool,
+        attempt: 0,
+        data: *data,
+        proof: proof.as_bytes().to_vec(),
+    };
+    if write(shared, "proofs", &format!("deposit-pool-{}.json", pool.text()), &file).is_none() {
+        return Ok(());
+    }
+    let calldata = match shared.execution.profile().deposit_call(pool.number, data, &proof) {
         Ok(calldata) => calldata,
         Err(error) => {
             tracing::error!(%pool, %error, "the deposit can't be handed in");
-            return Ok(true);
+            return Ok(());
         }
     };
-    match transactions.submit(&key, pool.contract, calldata).await {
-        Ok(_) => Ok(true),
+    match shared.transactions.submit(&key, pool.contract, calldata).await {
+        Ok(_) => Ok(()),
         Err(TransactionError::Store(error)) => Err(TransactionError::Store(error).into()),
         Err(error) => {
             tracing::warn!(%pool, %error, "the deposit can't be handed in now");
-            Ok(false)
+            Ok(())
         }
     }
 }

@@ -1,21 +1,25 @@
 //! Two pool managers on the embedded chain.
 
 use super::chains::look;
-use super::results::hand_in;
 use crate::chain::execution::{Execution, PoolStatus};
 use crate::chain::profile::to_alloy;
 use crate::chain::transactions::Transactions;
 use crate::demo::contracts::Treasury;
 use crate::store::{Place, Store};
 use alloy::primitives::U256;
+use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use postern_devnet::{Config, Devnet};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
+use postern_shared::ecdsa::EthereumSignature;
+use postern_shared::eip712::Domain;
+use postern_shared::epoch::EpochMessage;
 use postern_shared::ethereum::{
     DepositData, DepositMessage, ForkVersion, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
 };
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{Address, MemberId, PoolId};
+use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
+use postern_shared::proof::{Council, Proof, Statement};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +27,28 @@ const OWNER: [u8; 32] = [0x11; 32];
 const LEADER: [u8; 32] = [0x22; 32];
 /// Enough slots to make everything before final.
 const FINAL: u64 = 16;
+
+/// Of three members: their wallets, and their enclaves.
+const GOVERNORS: [[u8; 32]; 3] = [[0x33; 32], [0x34; 32], [0x35; 32]];
+const ENCLAVES: [[u8; 32]; 3] = [[0x43; 32], [0x44; 32], [0x45; 32]];
+
+fn account(key: &[u8; 32]) -> Address {
+    Address(PrivateKeySigner::from_bytes(key.into()).unwrap().address().into_array())
+}
+
+fn domain(pool: PoolId) -> Domain {
+    Domain { chain_id: pool.chain, verifying_contract: pool.contract }
+}
+
+/// A proof by keys that these accounts belong to.
+fn proof(digest: &[u8; 32], keys: &[[u8; 32]], accounts: &[Address], wanted: usize) -> Proof {
+    let sign = |key: &[u8; 32]| {
+        let signer = PrivateKeySigner::from_bytes(key.into()).unwrap();
+        EthereumSignature(signer.sign_hash_sync(&digest.into()).unwrap().as_bytes())
+    };
+    let signatures = (1..).map(MemberId).zip(keys.iter().map(sign)).collect();
+    Proof::collect(digest, accounts, wanted, &signatures).unwrap()
+}
 
 struct Bench {
     devnet: Devnet,
@@ -45,15 +71,43 @@ impl Bench {
         let (chain, deposit, fork) =
             (config.chain_id, config.deposit_contract, ForkVersion(config.genesis_fork_version));
         let devnet = Devnet::start(config).await.unwrap();
-        let (url, leader) = (devnet.execution_url(), wallet(&LEADER).address());
-        let deploy = || Treasury::deploy(&url, chain, wallet(&OWNER), deposit, leader);
+        let url = devnet.execution_url();
+        let governors: Vec<_> = GOVERNORS.iter().map(|key| wallet(key).address()).collect();
+        let deploy = || Treasury::deploy(&url, chain, wallet(&OWNER), deposit, governors.clone());
         let managers = [deploy().await.unwrap(), deploy().await.unwrap()];
         let execution = Execution::connect(&url, chain).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&Place::Directory(folder.path().to_owned())).unwrap());
         let provider = execution.provider().clone();
         let leader = Transactions::open(provider, chain, &LEADER, Arc::clone(&store) as _).unwrap();
-        Self { devnet, execution, store, leader, fork, managers, _folder: folder }
+        let bench = Self { devnet, execution, store, leader, fork, managers, _folder: folder };
+        bench.found(0).await;
+        bench.found(1).await;
+        bench
+    }
+
+    /// Tells a pool manager of an epoch that names three enclaves.
+    async fn found(&self, manager: usize) {
+        let accounts = |keys: &[[u8; 32]; 3]| keys.iter().map(account).collect();
+        let council = Council {
+            quorum: 2,
+            wallet_quorum: 2,
+            wallets: accounts(&GOVERNORS),
+            signers: accounts(&ENCLAVES),
+        };
+        let pool = self.pool(manager);
+        let (predecessor, manifest) = (ManifestHash([1; 32]), ManifestHash([2; 32]));
+        let (dao, changes) = ("a DAO".to_owned(), "founded".to_owned());
+        let domain = domain(pool);
+        let council_digest = council.digest();
+        let message =
+            EpochMessage { domain, dao, epoch: 1, predecessor, manifest, council: council_digest, changes };
+        let wallets = proof(&message.digest(), &GOVERNORS, &council.wallets, 3);
+        let call = self.execution.profile().epoch_call(&message, &council, &wallets, None).unwrap();
+        self.leader.submit(&format!("epoch-{manager}"), pool.contract, call).await.unwrap();
+        self.leader.drive().await.unwrap();
+        self.devnet.advance(1);
+        assert_eq!(self.execution.epoch_of(pool.contract).await.unwrap(), 1);
     }
 
     /// The pool with number 1 of a manager.
@@ -84,7 +138,11 @@ impl Bench {
     }
 
     async fn hand_in(&self, pool: PoolId, data: &DepositData) {
-        assert!(hand_in(&self.execution, &self.leader, pool, data, &[MemberId(1)]).await.unwrap());
+        let statement = Statement::Deposit { pool: pool.number, attempt: 0, root: data.hash_tree_root() };
+        let accounts: Vec<Address> = ENCLAVES.iter().map(account).collect();
+        let proof = proof(&statement.digest(&domain(pool), 1), &ENCLAVES, &accounts, 2);
+        let call = self.execution.profile().deposit_call(pool.number, data, &proof).unwrap();
+        self.leader.submit(&format!("deposit-{}", pool.text()), pool.contract, call).await.unwrap();
         self.leader.drive().await.unwrap();
         self.devnet.advance(1);
     }

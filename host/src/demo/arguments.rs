@@ -13,7 +13,7 @@ const MIN_MEMBERS: u16 = 3;
 /// More pools would only be slow.
 const MAX_POOLS: u32 = 64;
 
-/// A whole DAO on this machine: chains, simulated enclaves and hosts; from stake to exit.
+/// A whole DAO on this machine: chains, simulated enclaves and hosts; from stake to payout.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArguments {
     /// Members of the DAO, each with an enclave and a host.
@@ -25,7 +25,7 @@ pub struct DemoArguments {
     /// Guardians that must release together.
     #[arg(long, default_value_t = 3)]
     pub guardian_threshold: u16,
-    /// Pools of 32 ETH to take from stake to exit.
+    /// Pools of 32 ETH to take from stake to payout.
     #[arg(long, default_value_t = 1)]
     pub pools: u32,
     /// Where to put everything; must be empty or not there. A fresh temporary directory unless given.

@@ -1,33 +1,27 @@
-//! The demo's own transactions: deploys the pool manager, stakes, asks for exits.
+//! The treasury's transactions: deploys the pool manager, asks for exits.
 
 use super::DemoError;
+use super::account::{Account, Call, failed};
+use super::stakers::{Staker, wei};
 use crate::chain::execution::connect_provider;
 use crate::chain::profile::PoolManager;
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::Encodable2718;
-use alloy::network::TxSignerSync;
-use alloy::primitives::{Address, Bytes, TxKind, U256};
-use alloy::providers::{DynProvider, Provider};
-use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
+use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::providers::Provider;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::{SolCall, SolValue};
 use postern_shared::ids::PoolId;
 use serde::Deserialize;
-use std::time::Duration;
 
 const POOL_MANAGER: &str = include_str!("../../contracts/artifacts/PoolManager.json");
-/// One validator's stake.
-const STAKE_ETHER: u64 = 32;
-const POLL: Duration = Duration::from_millis(40);
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The embedded chain's base fee is next to nothing.
-const FEE: u128 = 100_000_000_000;
+/// In blocks: until anybody may have a validator leave that was asked to, until a pool without a validator is refunded, and until
+/// wallets alone may put other enclaves in force.
+const EXIT_DELAY: u64 = 100;
+const REFUND_DELAY: u64 = 1_000;
+const RECOVERY_DELAY: u64 = 2_000;
 
-/// The treasury: owner of the pool manager, and the only staker.
+/// The treasury: governor of the pool manager.
 pub(crate) struct Treasury {
-    provider: DynProvider,
-    chain_id: u64,
-    signer: PrivateKeySigner,
+    account: Account,
     pool_manager: Address,
 }
 
@@ -43,18 +37,19 @@ impl Treasury {
         chain_id: u64,
         signer: PrivateKeySigner,
         deposit_contract: Address,
-        leader: Address,
+        wallets: Vec<Address>,
     ) -> Result<Self, DemoError> {
         const WHAT: &str = "deploying the pool manager";
         let provider = connect_provider(url, chain_id).await?;
         let artifact: Artifact = serde_json::from_str(POOL_MANAGER).map_err(|error| failed(WHAT, error))?;
         let mut code = artifact.bytecode.to_vec();
-        code.extend((deposit_contract, leader).abi_encode_params());
-        let mut treasury = Self { provider, chain_id, signer, pool_manager: Address::ZERO };
-        let receipt = treasury.send(WHAT, TxKind::Create, code, U256::ZERO).await?;
-        treasury.pool_manager =
-            receipt.contract_address.ok_or_else(|| failed(WHAT, "no contract address"))?;
-        Ok(treasury)
+        let (governor, delays) = (signer.address(), (EXIT_DELAY, REFUND_DELAY, RECOVERY_DELAY));
+        code.extend((deposit_contract, governor, wallets, delays).abi_encode_params());
+        let account = Account::new(provider, chain_id, signer);
+        let call = Call { what: WHAT, to: TxKind::Create, input: code, value: U256::ZERO };
+        let receipt = account.send(&call).await?;
+        let pool_manager = receipt.contract_address.ok_or_else(|| failed(WHAT, "no contract address"))?;
+        Ok(Self { account, pool_manager })
     }
 
     /// Where the pool manager stands.
@@ -62,69 +57,43 @@ impl Treasury {
         self.pool_manager
     }
 
-    /// Stakes for this many pools in one transaction, so that their events share a block.
+    /// Hash of the code by which the pool manager creates pools.
+    pub(crate) async fn pool_code(&self) -> Result<B256, DemoError> {
+        let manager = PoolManager::new(self.pool_manager, self.account.provider());
+        manager.poolCodeHash().call().await.map_err(|error| failed("reading the pools' code", error))
+    }
+
+    /// Somebody who stakes with this pool manager: so much ether for each pool.
+    pub(super) fn staker(&self, signer: PrivateKeySigner, share: u64) -> Staker {
+        Staker::new(self.account.beside(signer), self.pool_manager, wei(share))
+    }
+
+    /// What a pool holds, in wei.
+    pub(super) async fn balance_of(&self, pool: PoolId) -> Result<U256, DemoError> {
+        const WHAT: &str = "reading a pool's balance";
+        let provider = self.account.provider();
+        let address = PoolManager::new(self.pool_manager, provider).getPoolAddress(pool.number).call().await;
+        let address = address.map_err(|error| failed(WHAT, error))?;
+        provider.get_balance(address).await.map_err(|error| failed(WHAT, error))
+    }
+
+    /// Stakes for this many pools by itself.
+    #[cfg(test)]
     pub(crate) async fn stake(&self, pools: u32) -> Result<(), DemoError> {
-        let value = U256::from(STAKE_ETHER) * U256::from(pools) * U256::from(10).pow(U256::from(18));
-        self.send("staking", TxKind::Call(self.pool_manager), PoolManager::stakeCall {}.abi_encode(), value)
-            .await?;
-        Ok(())
+        let value = super::stakers::POOL_CAPACITY * U256::from(pools);
+        self.send("staking", PoolManager::stakeCall {}, value).await
     }
 
     /// Asks for a pool's exit.
     pub(crate) async fn request_exit(&self, pool: PoolId) -> Result<(), DemoError> {
-        let call = PoolManager::requestPoolExitCall { poolId: pool.number }.abi_encode();
-        self.send("requesting an exit", TxKind::Call(self.pool_manager), call, U256::ZERO).await?;
+        let (ids, reason) = (vec![pool.number], "the demo's last act".to_owned());
+        let call = PoolManager::requestPoolExitsCall { poolIds: ids, reason };
+        self.send("requesting an exit", call, U256::ZERO).await
+    }
+
+    async fn send(&self, what: &'static str, call: impl SolCall, value: U256) -> Result<(), DemoError> {
+        let (to, input) = (TxKind::Call(self.pool_manager), call.abi_encode());
+        self.account.send(&Call { what, to, input, value }).await?;
         Ok(())
     }
-
-    async fn send(
-        &self,
-        what: &'static str,
-        to: TxKind,
-        input: Vec<u8>,
-        value: U256,
-    ) -> Result<TransactionReceipt, DemoError> {
-        let from = self.signer.address();
-        let request = TransactionRequest { to: Some(to), ..Default::default() };
-        let request = request.from(from).value(value).input(input.clone().into());
-        let gas = self.provider.estimate_gas(request).await.map_err(|error| failed(what, error))?;
-        let nonce = self.provider.get_transaction_count(from).await.map_err(|error| failed(what, error))?;
-        let mut transaction = TxEip1559 {
-            chain_id: self.chain_id,
-            nonce,
-            gas_limit: gas + gas / 4,
-            max_fee_per_gas: FEE,
-            max_priority_fee_per_gas: FEE / 100,
-            to,
-            value,
-            access_list: Default::default(),
-            input: input.into(),
-        };
-        let signature =
-            self.signer.sign_transaction_sync(&mut transaction).map_err(|error| failed(what, error))?;
-        let envelope = TxEnvelope::from(transaction.into_signed(signature));
-        let raw = envelope.encoded_2718();
-        let _pending = self.provider.send_raw_transaction(&raw).await.map_err(|error| failed(what, error))?;
-        let receipt = tokio::time::timeout(PATIENCE, self.receipt(what, *envelope.tx_hash())).await;
-        let receipt = receipt.map_err(|_| failed(what, "not mined in time"))??;
-        if receipt.status() { Ok(receipt) } else { Err(failed(what, "the transaction reverted")) }
-    }
-
-    async fn receipt(
-        &self,
-        what: &'static str,
-        hash: alloy::primitives::TxHash,
-    ) -> Result<TransactionReceipt, DemoError> {
-        loop {
-            let receipt = self.provider.get_transaction_receipt(hash).await;
-            if let Some(receipt) = receipt.map_err(|error| failed(what, error))? {
-                return Ok(receipt);
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-}
-
-fn failed(what: &'static str, reason: impl std::fmt::Display) -> DemoError {
-    DemoError::Transaction { what, reason: reason.to_string() }
 }

@@ -10,7 +10,7 @@ use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
 use postern_image::{Inputs, initramfs};
-use postern_shared::epoch::WalletSignatureBytes;
+use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
 use postern_shared::manifest::{
@@ -88,6 +88,11 @@ impl MemberKeys {
         Ok(signer(&self.wallet)?.address())
     }
 
+    /// The account that governs.
+    pub(super) fn governance_address(&self) -> Result<AlloyAddress, DemoError> {
+        Ok(signer(&self.governance)?.address())
+    }
+
     fn host_key(&self) -> Result<HostKey, DemoError> {
         let mut seed = self.host_seed;
         let secret = ed25519::SecretKey::try_from_bytes(&mut seed);
@@ -114,7 +119,7 @@ pub(super) fn manifest(
             id: MemberId(id),
             name: format!("member-{id}"),
             wallet: Address(keys.wallet_address()?.into_array()),
-            governance: Address(signer(&keys.governance)?.address().into_array()),
+            governance: Address(keys.governance_address()?.into_array()),
             host_key: keys.host_key()?,
             machine: 0,
             enclave: None,
@@ -134,6 +139,10 @@ pub(super) fn manifest(
         thresholds: Thresholds {
             operator: arguments.operator_threshold,
             guardian: arguments.guardian_threshold,
+            proof: arguments
+                .operator_threshold
+                .max(arguments.guardian_threshold)
+                .max(arguments.members / 2 + 1),
         },
         // So that a demo finds back whichever enclaves are killed at a time.
         agreement: Agreement { quorum: arguments.members / 2 + 1, automatic_return: true, cut: None },
@@ -170,7 +179,7 @@ pub(super) fn found(
         let signature = signer(&keys.governance)?.sign_hash_sync(&B256::from(digest));
         let signature = signature.map_err(|error| refused(error.to_string()))?;
         proposal
-            .add(member.id, WalletSignatureBytes(signature.as_bytes()))
+            .add(member.id, EthereumSignature(signature.as_bytes()))
             .map_err(|error| refused(error.to_string()))?;
     }
     for member in members {

@@ -22,11 +22,15 @@ pub(super) enum Milestone {
     Released,
     /// The beacon chain took the exit.
     Exiting,
+    /// The beacon chain paid the validator's balance to the pool.
+    PaidOut,
+    /// The pool's stakers got their ether back.
+    Claimed,
 }
 
 impl Milestone {
     /// All, in order.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Staked,
         Self::KeyMade,
         Self::Deposited,
@@ -35,6 +39,8 @@ impl Milestone {
         Self::ExitRequested,
         Self::Released,
         Self::Exiting,
+        Self::PaidOut,
+        Self::Claimed,
     ];
 
     /// What to show when it is reached.
@@ -48,6 +54,8 @@ impl Milestone {
             Self::ExitRequested => "the contract asks for the exit",
             Self::Released => "guardians released the exit",
             Self::Exiting => "the beacon chain took the exit: the validator is leaving",
+            Self::PaidOut => "the beacon chain paid the validator's balance to the pool",
+            Self::Claimed => "both stakers claimed, and each got back all that it brought, to the wei",
         }
     }
 }

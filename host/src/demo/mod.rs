@@ -1,9 +1,10 @@
-//! `postern demo`: a whole DAO on one machine, from stake to exit, in seconds.
+//! `postern demo`: a whole DAO on one machine, from stake to payout, in seconds.
 //!
 //! Starts an execution and a beacon chain in this process, and for each member one simulated enclave process and one
-//! host process, the same `postern run` as in production. Then it does what users do: stakes 32 ETH for each pool, waits
-//! until its validator is active and its exit presigned, asks for the exit, and waits until the validator leaves. At the
-//! end it checks every transcript and signature once more, knowing nothing secret.
+//! host process, the same `postern run` as in production. Then it does what users do: two stakers bring 32 ETH for each
+//! pool, and the demo waits until the pool's validator is active and its exit presigned. The treasury asks for the exit.
+//! When the validator has left and the beacon chain has paid the pool, both stakers claim their ether. At the end the demo
+//! checks every transcript and signature once more, knowing nothing secret.
 //!
 //! **The enclaves are simulated and protect nothing**: see `postern-simulation`.
 //!
@@ -15,6 +16,7 @@
 //! Children get a death signal with this process, so that none lingers, however it ends. A host that dies is started
 //! again, as an init system would do; an enclave that dies has lost its secrets, and the demo fails.
 
+mod account;
 mod arguments;
 mod chaos;
 mod child;
@@ -26,6 +28,7 @@ mod processes;
 mod progress;
 mod report;
 mod scenario;
+mod stakers;
 mod timeline;
 
 pub use arguments::{DemoArguments, Liar};
@@ -33,6 +36,7 @@ pub use chaos::ChaosReport;
 pub use enclave::{EnclaveError, SimulatedEnclaveArguments};
 pub use processes::Kind;
 pub use report::{DemoReport, ExitReport, NetworkReport, PoolReport, Timings, TranscriptPaths};
+pub use stakers::StakerReport;
 
 use crate::chain::beacon::BeaconError;
 use crate::chain::execution::ChainError;

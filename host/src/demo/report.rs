@@ -2,8 +2,9 @@
 
 use super::DemoError;
 use super::chaos::ChaosReport;
+use super::stakers::StakerReport;
 use crate::chain::beacon::ValidatorStatus;
-use crate::verify::verify_files;
+use crate::verify::{Proved, verify_files};
 use postern_shared::bls::{PublicKey, Signature};
 use postern_shared::ethereum::{
     DepositData, ForkVersion, Network, Root, SignedVoluntaryExit, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 /// The result of a demo, as `--json` prints it. 64-bit numbers are text, as in the Beacon API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DemoReport {
-    /// Of this format: 2.
+    /// Of this format: 3.
     pub version: u32,
     /// The embedded chains.
     pub network: NetworkReport,
@@ -75,6 +76,8 @@ pub struct PoolReport {
     pub guardians: Vec<MemberId>,
     /// At the end.
     pub beacon_status: ValidatorStatus,
+    /// Whose stake it was, and what they got back.
+    pub stakers: Vec<StakerReport>,
     /// Files.
     pub transcripts: TranscriptPaths,
 }
@@ -119,6 +122,8 @@ pub struct Timings {
     pub presign: u64,
     /// From the request to the validator's leaving.
     pub release: u64,
+    /// From there to the stakers' ether: most of it is waiting for the validator's withdrawable epoch.
+    pub payout: u64,
     /// From the demo's start to its end.
     pub total: u64,
 }
@@ -130,6 +135,7 @@ pub(super) fn prove(
     transcripts: TranscriptPaths,
     validator_index: u64,
     beacon_status: ValidatorStatus,
+    stakers: Vec<StakerReport>,
 ) -> Result<PoolReport, DemoError> {
     let unproved = |reason: String| DemoError::Unproved { what: pool.to_string(), reason };
     let require = |holds: bool, what: &str| if holds { Ok(()) } else { Err(unproved(what.to_owned())) };
@@ -137,7 +143,13 @@ pub(super) fn prove(
     let paths = [&transcripts.keygen, &transcripts.presign, &transcripts.release].map(PathBuf::clone);
     let verified =
         verify_files(&paths, Some(manifest.hash())).map_err(|error| unproved(error.to_string()))?;
-    let claims: Vec<Claim> = verified.into_iter().map(|verified| verified.claim).collect();
+    let claims: Vec<Claim> = verified
+        .into_iter()
+        .filter_map(|verified| match verified.claim {
+            Proved::Claim(claim) => Some(claim),
+            Proved::Deposit { .. } => None,
+        })
+        .collect();
     let [
         Claim::Key { pool: made, certificate, deposit, operators, .. },
         Claim::Presigned { pool: presigned, guardians, .. },
@@ -169,6 +181,7 @@ pub(super) fn prove(
         operators: operators.clone(),
         guardians: guardians.clone(),
         beacon_status,
+        stakers,
         transcripts,
     })
 }
@@ -196,7 +209,7 @@ mod tests {
     #[test]
     fn the_report_has_its_documented_form() {
         let report = DemoReport {
-            version: 2,
+            version: 3,
             network: NetworkReport {
                 chain_id: 70_700,
                 genesis_validators_root: Root([1; 32]),
@@ -220,16 +233,21 @@ mod tests {
                 },
                 operators: vec![MemberId(1), MemberId(2)],
                 guardians: vec![MemberId(1)],
-                beacon_status: ValidatorStatus::ActiveExiting,
+                beacon_status: ValidatorStatus::WithdrawalDone,
+                stakers: vec![StakerReport {
+                    address: postern_shared::ids::Address([8; 20]),
+                    contribution_wei: "20000000000000000000".to_owned(),
+                    claimed_wei: "20000000000000000001".to_owned(),
+                }],
                 transcripts: TranscriptPaths { keygen: "a".into(), presign: "b".into(), release: "c".into() },
             }],
-            timings_ms: Timings { keygen: 1, deposit: 2, presign: 3, release: 4, total: 10 },
+            timings_ms: Timings { keygen: 1, deposit: 2, presign: 3, release: 4, payout: 5, total: 15 },
             peak_rss_kib: 77,
             chaos: ChaosReport { kills_host: 1, kills_enclave: 2 },
         };
         let hex = |byte: &str, length| format!("0x{}", byte.repeat(length));
         let expected = serde_json::json!({
-            "version": 2,
+            "version": 3,
             "network": {
                 "chain_id": 70_700,
                 "genesis_validators_root": hex("01", 32),
@@ -250,10 +268,15 @@ mod tests {
                 "exit": {"message": {"epoch": "9", "validator_index": "16"}, "signature": hex("06", 96)},
                 "operators": [1, 2],
                 "guardians": [1],
-                "beacon_status": "active_exiting",
+                "beacon_status": "withdrawal_done",
+                "stakers": [{
+                    "address": hex("08", 20),
+                    "contribution_wei": "20000000000000000000",
+                    "claimed_wei": "20000000000000000001",
+                }],
                 "transcripts": {"keygen": "a", "presign": "b", "release": "c"},
             }],
-            "timings_ms": {"keygen": 1, "deposit": 2, "presign": 3, "release": 4, "total": 10},
+            "timings_ms": {"keygen": 1, "deposit": 2, "presign": 3, "release": 4, "payout": 5, "total": 15},
             "peak_rss_kib": 77,
             "chaos": {"kills_host": 1, "kills_enclave": 2},
         });

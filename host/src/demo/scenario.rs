@@ -7,15 +7,17 @@ use super::milestones::{self, Milestone, Track};
 use super::processes::{Processes, Victim};
 use super::progress;
 use super::report::{self, DemoReport, NetworkReport, PoolReport, Timings, TranscriptPaths};
+use super::stakers::{self, POOL_CAPACITY, SHARES, Staker, StakerReport, ether, wei};
 use super::timeline::Timeline;
 use super::{DemoArguments, DemoError, write_file};
-use crate::chain::beacon::{BeaconNodes, Validator};
+use crate::chain::beacon::{BeaconNodes, Validator, ValidatorStatus};
 use crate::chain::execution::Execution;
 use alloy::primitives::U256;
+use futures::future::try_join_all;
 use postern_devnet::Devnet;
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{ForkVersion, Network, Root};
-use postern_shared::ids::{Address, PoolId};
+use postern_shared::ids::{Address, Digest, PoolId};
 use postern_shared::manifest::{Contracts, Manifest};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,8 +25,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How often to look at hosts and chains.
 const POLL: Duration = Duration::from_millis(100);
-/// What each wallet has from genesis on, in ether; the treasury has the stakes on top.
+/// What each wallet has from genesis on, in ether; stakers have their stakes on top.
 const POCKET_MONEY: u64 = 1_000;
+/// Epochs between exit and payout. It is 256 on mainnet: a day, in which nothing happens here.
+const WITHDRAWABILITY_DELAY: u64 = 1;
 
 /// Everything that must be ended in order, whatever happens.
 #[derive(Default)]
@@ -39,6 +43,7 @@ struct Play<'a> {
     data_dir: PathBuf,
     timeline: Timeline,
     treasury: Treasury,
+    stakers: Vec<Staker>,
     manifest: Manifest,
     members: Vec<MemberFiles>,
     execution: Execution,
@@ -56,6 +61,9 @@ struct Pool {
     keygen: Option<PathBuf>,
     presign: Option<PathBuf>,
     release: Option<PathBuf>,
+    /// What the beacon chain paid it, in wei.
+    paid: Option<U256>,
+    stakers: Vec<StakerReport>,
 }
 
 /// Runs the demo and leaves no process behind.
@@ -92,6 +100,7 @@ async fn perform(arguments: &DemoArguments, stage: &mut Stage, finished: &mut bo
     let mut play = Play::set_up(arguments, stage).await?;
     play.bring_in(stage).await?;
     play.bring_out(stage).await?;
+    play.pay_out(stage).await?;
     let report = play.prove(stage)?;
     play.timeline.finish();
     play.summarise(&report);
@@ -153,22 +162,33 @@ impl<'a> Play<'a> {
 
         let keys = MemberKeys::make(arguments.members)?;
         let owner = dao::fresh_signer()?;
-        let stakes = U256::from(32 * u64::from(arguments.pools) + POCKET_MONEY);
-        let ether = U256::from(10).pow(U256::from(18));
-        let mut prefunded = vec![(owner.address(), stakes * ether)];
-        for member in &keys {
-            prefunded.push((member.wallet_address()?, U256::from(POCKET_MONEY) * ether));
+        let mut prefunded = vec![(owner.address(), wei(POCKET_MONEY))];
+        let mut signers = Vec::new();
+        for share in SHARES {
+            let signer = dao::fresh_signer()?;
+            prefunded.push((signer.address(), wei(share * u64::from(arguments.pools) + POCKET_MONEY)));
+            signers.push((signer, share));
         }
-        let config = postern_devnet::Config { slot: arguments.slot(), prefunded, ..Default::default() };
+        for member in &keys {
+            prefunded.push((member.wallet_address()?, wei(POCKET_MONEY)));
+        }
+        let config = postern_devnet::Config {
+            slot: arguments.slot(),
+            prefunded,
+            min_validator_withdrawability_delay: WITHDRAWABILITY_DELAY,
+            ..Default::default()
+        };
         let (chain_id, deposit_contract) = (config.chain_id, config.deposit_contract);
         let (genesis, capella) = (config.genesis_fork_version, config.capella_fork_version);
         let devnet = stage.devnet.insert(Devnet::start(config).await?);
         let (execution_url, beacon_url) = (devnet.execution_url(), devnet.beacon_url());
         timeline.say(format!("execution chain at {execution_url}, beacon chain at {beacon_url}"));
 
-        let leader = keys.first().map(MemberKeys::wallet_address).transpose()?.unwrap_or_default();
-        let treasury = Treasury::deploy(&execution_url, chain_id, owner, deposit_contract, leader).await?;
+        let wallets = keys.iter().map(MemberKeys::governance_address).collect::<Result<_, _>>()?;
+        let treasury = Treasury::deploy(&execution_url, chain_id, owner, deposit_contract, wallets).await?;
         timeline.say(format!("pool manager deployed at {}", treasury.pool_manager()));
+        let stakers: Vec<Staker> =
+            signers.into_iter().map(|(signer, share)| treasury.staker(signer, share)).collect();
 
         let network = Network {
             chain_id,
@@ -178,6 +198,7 @@ impl<'a> Play<'a> {
         };
         let contracts = Contracts {
             pool_manager: Address(treasury.pool_manager().into_array()),
+            pool_code: Digest(treasury.pool_code().await?.0),
             deposit: Address(deposit_contract.into_array()),
         };
         let manifest = dao::manifest(arguments, network, contracts, &keys)?;
@@ -207,6 +228,7 @@ impl<'a> Play<'a> {
             data_dir,
             timeline,
             treasury,
+            stakers,
             manifest,
             members,
             execution,
@@ -219,11 +241,40 @@ impl<'a> Play<'a> {
 
     /// From stake to an active validator with a presigned exit.
     async fn bring_in(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
-        self.treasury.stake(self.arguments.pools).await?;
+        self.wait_for_founding(stage).await?;
+        for staker in &self.stakers {
+            self.timeline.say(format!(
+                "{} stakes {} ETH for each pool",
+                staker.address(),
+                ether(staker.share())
+            ));
+        }
+        stakers::stake(&self.stakers, self.arguments.pools).await?;
         for position in 0..self.pools.len() {
             self.reach(position, Milestone::Staked);
         }
         self.wait_for(stage, &[Milestone::Active, Milestone::Presigned]).await
+    }
+
+    /// The pool manager takes stake once it knows the enclaves: the leader's host tells it.
+    async fn wait_for_founding(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
+        let (patience, contract) = (self.arguments.patience(), self.manifest.contracts.pool_manager);
+        let deadline = Instant::now() + patience;
+        while self.execution.epoch_of(contract).await? == 0 {
+            if let Some(processes) = &mut stage.processes {
+                look_after(processes, &mut self.timeline)?;
+            }
+            if Instant::now() > deadline {
+                return Err(DemoError::TooSlow {
+                    what: "the founding of the DAO at the pool manager".to_owned(),
+                    seconds: patience.as_secs(),
+                    data_dir: self.data_dir.clone(),
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.timeline.say("the pool manager knows the DAO's wallets and enclaves, and takes stake");
+        Ok(())
     }
 
     /// From the request to a leaving validator.
@@ -234,6 +285,19 @@ impl<'a> Play<'a> {
             self.reach(position, Milestone::ExitRequested);
         }
         self.wait_for(stage, &[Milestone::Released, Milestone::Exiting]).await
+    }
+
+    /// From a leaving validator to ether in the stakers' hands.
+    async fn pay_out(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
+        self.wait_for(stage, &[Milestone::PaidOut]).await?;
+        for position in 0..self.pools.len() {
+            let pool = &mut self.pools[position];
+            let paid = pool.paid.unwrap_or_default();
+            pool.stakers =
+                try_join_all(self.stakers.iter().map(|staker| staker.claim(pool.id, paid))).await?;
+            self.reach(position, Milestone::Claimed);
+        }
+        Ok(())
     }
 
     /// Watches until every pool has these milestones.
@@ -288,6 +352,11 @@ impl<'a> Play<'a> {
             if let Some(pubkey) = &pool.pubkey {
                 pool.validator = self.beacon.head_validator(pubkey).await?.or(pool.validator.take());
             }
+            // Anybody may send ether to a pool; only what covers the stake is the payout.
+            if pool.paid.is_none() && pool.status() == Some(ValidatorStatus::WithdrawalDone) {
+                let balance = self.treasury.balance_of(pool.id).await?;
+                pool.paid = (balance >= POOL_CAPACITY).then_some(balance);
+            }
             for milestone in pool.milestones() {
                 news |= self.reach(position, milestone);
             }
@@ -310,7 +379,7 @@ impl<'a> Play<'a> {
         let between = |from, to| millis(milestones::between(&self.tracks, from, to));
         let network = &self.manifest.network;
         Ok(DemoReport {
-            version: 2,
+            version: 3,
             network: NetworkReport {
                 chain_id: network.chain_id,
                 genesis_validators_root: network.genesis_validators_root,
@@ -326,6 +395,7 @@ impl<'a> Play<'a> {
                 deposit: between(Milestone::KeyMade, Milestone::Deposited),
                 presign: between(Milestone::Deposited, Milestone::Presigned),
                 release: between(Milestone::ExitRequested, Milestone::Exiting),
+                payout: between(Milestone::Exiting, Milestone::Claimed),
                 total: millis(self.timeline.elapsed()),
             },
             peak_rss_kib: stage.processes.as_mut().map_or(0, Processes::peak_memory),
@@ -343,7 +413,8 @@ impl<'a> Play<'a> {
         };
         let validator = pool.validator.as_ref().ok_or_else(|| unproved("no validator"))?;
         let paths = TranscriptPaths { keygen, presign, release };
-        let report = report::prove(&self.manifest, pool.id, paths, validator.index, validator.status)?;
+        let (index, status, stakers) = (validator.index, validator.status, pool.stakers.clone());
+        let report = report::prove(&self.manifest, pool.id, paths, index, status, stakers)?;
         if Some(report.pubkey) != pool.pubkey {
             return Err(unproved("the contract has another validator than the transcripts"));
         }
@@ -375,13 +446,23 @@ impl<'a> Play<'a> {
                 "  the deposit's and the exit's signatures verify; the validator is {} on the beacon chain",
                 pool.beacon_status
             ));
+            for staker in &pool.stakers {
+                let ether = |wei: &str| wei.parse().map_or_else(|_| wei.to_owned(), ether);
+                self.timeline.print(&format!(
+                    "  {} brought {} ETH and got {} ETH back",
+                    staker.address,
+                    ether(&staker.contribution_wei),
+                    ether(&staker.claimed_wei)
+                ));
+            }
         }
         self.timeline.print(&format!(
-            "keygen {} ms, deposit {} ms, presign {} ms, release {} ms, total {} ms; {} MiB in all processes",
+            "keygen {} ms, deposit {} ms, presign {} ms, release {} ms, payout {} ms, total {} ms; {} MiB in all processes",
             timings.keygen,
             timings.deposit,
             timings.presign,
             timings.release,
+            timings.payout,
             timings.total,
             report.peak_rss_kib / 1024
         ));
@@ -408,20 +489,33 @@ impl<'a> Play<'a> {
 
 impl Pool {
     fn new(id: PoolId) -> Self {
-        Self { id, pubkey: None, validator: None, keygen: None, presign: None, release: None }
+        Self {
+            id,
+            pubkey: None,
+            validator: None,
+            keygen: None,
+            presign: None,
+            release: None,
+            paid: None,
+            stakers: Vec::new(),
+        }
+    }
+
+    fn status(&self) -> Option<ValidatorStatus> {
+        self.validator.as_ref().map(|validator| validator.status)
     }
 
     /// What is reached by what is known.
     fn milestones(&self) -> impl Iterator<Item = Milestone> + use<> {
-        let status = self.validator.as_ref().map(|validator| validator.status);
-        let active = crate::chain::beacon::ValidatorStatus::ActiveOngoing;
+        let (status, active) = (self.status(), ValidatorStatus::ActiveOngoing);
         [
             (Milestone::KeyMade, self.keygen.is_some()),
             (Milestone::Deposited, self.pubkey.is_some()),
             (Milestone::Active, status.is_some_and(|status| status >= active)),
             (Milestone::Presigned, self.presign.is_some()),
             (Milestone::Released, self.release.is_some()),
-            (Milestone::Exiting, status.is_some_and(|status| status.is_leaving())),
+            (Milestone::Exiting, status.is_some_and(ValidatorStatus::is_leaving)),
+            (Milestone::PaidOut, self.paid.is_some()),
         ]
         .into_iter()
         .filter_map(|(milestone, reached)| reached.then_some(milestone))

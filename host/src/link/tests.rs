@@ -5,7 +5,7 @@ use crate::store::{Place, Store};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
-use postern_shared::ids::{ManifestHash, Measurement, MemberId};
+use postern_shared::ids::{Address, ManifestHash, Measurement, MemberId};
 use postern_shared::message::Certificates;
 use postern_shared::record::{LogHead, LogId, RECORD_VERSION, RecordHeader, Salt, SealedRecord, SlotHeader};
 use postern_shared::snp::RawTcb;
@@ -92,6 +92,7 @@ fn status(key: u8) -> Box<Status> {
         signing: SigningKey([key; 32]),
         agreement: AgreementKey([0; 32]),
         dealing: PublicKey([0; 48]),
+        signer: Address([0; 20]),
     };
     Box::new(Status {
         identity: Some(identity),

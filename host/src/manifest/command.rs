@@ -8,7 +8,8 @@ use alloy::primitives::B256;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use postern_shared::bytes::from_hex;
-use postern_shared::epoch::{SignedEpoch, WalletSignatureBytes, follow};
+use postern_shared::ecdsa::EthereumSignature;
+use postern_shared::epoch::{SignedEpoch, follow};
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::{History, Manifest};
 use std::path::{Path, PathBuf};
@@ -305,18 +306,18 @@ impl SignArguments {
 }
 
 /// Signs with a key in a file; no error shows what is in it.
-fn sign(path: &Path, digest: &[u8; 32]) -> Result<WalletSignatureBytes, ManifestFileError> {
+fn sign(path: &Path, digest: &[u8; 32]) -> Result<EthereumSignature, ManifestFileError> {
     let wrong = || ManifestFileError::Key { path: path.to_owned() };
     let text = String::from_utf8(read(path)?).map_err(|_| wrong())?;
     let key = from_hex(text.trim()).map_err(|_| wrong())?;
     let wallet = PrivateKeySigner::from_slice(&key).map_err(|_| wrong())?;
     let signature = wallet.sign_hash_sync(&B256::from(*digest)).map_err(|_| wrong())?;
-    Ok(WalletSignatureBytes(signature.as_bytes()))
+    Ok(EthereumSignature(signature.as_bytes()))
 }
 
 /// Reads a wallet's signature. Some wallets count `v` from 0 instead of 27; for the manifest there is one form only.
-fn parse_signature(text: &str) -> Result<WalletSignatureBytes, ManifestFileError> {
-    let mut signature: WalletSignatureBytes =
+fn parse_signature(text: &str) -> Result<EthereumSignature, ManifestFileError> {
+    let mut signature: EthereumSignature =
         text.trim().parse().map_err(|error| ManifestFileError::Signature(format!("{error}")))?;
     if let [.., v @ (0 | 1)] = &mut signature.0 {
         *v += 27;

@@ -2,7 +2,9 @@
 
 use super::{Existing, ManifestFileError, read, write};
 use postern_shared::bytes::variable;
-use postern_shared::epoch::{EpochMessage, SignedEpoch, WalletSignature, WalletSignatureBytes, quorum};
+use postern_shared::ecdsa::EthereumSignature;
+use postern_shared::eip712::Domain;
+use postern_shared::epoch::{EpochMessage, SignedEpoch, WalletSignature, quorum};
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
 use serde::{Deserialize, Serialize};
@@ -59,15 +61,16 @@ pub fn typed_data(message: &EpochMessage) -> Value {
                 ("epoch", "uint64"),
                 ("predecessor", "bytes32"),
                 ("manifest", "bytes32"),
+                ("council", "bytes32"),
                 ("changes", "string"),
             ]),
         },
         "primaryType": "ManifestEpoch",
         "domain": {
-            "name": EpochMessage::DOMAIN_NAME,
-            "version": EpochMessage::DOMAIN_VERSION,
-            "chainId": message.chain_id,
-            "verifyingContract": message.verifying_contract,
+            "name": Domain::NAME,
+            "version": Domain::VERSION,
+            "chainId": message.domain.chain_id,
+            "verifyingContract": message.domain.verifying_contract,
         },
         "message": {
             "dao": message.dao,
@@ -75,6 +78,7 @@ pub fn typed_data(message: &EpochMessage) -> Value {
             "epoch": message.epoch.to_string(),
             "predecessor": message.predecessor,
             "manifest": message.manifest,
+            "council": message.council,
             "changes": message.changes,
         },
     })
@@ -120,7 +124,7 @@ impl Proposal {
     pub fn add(
         &mut self,
         member: MemberId,
-        signature: WalletSignatureBytes,
+        signature: EthereumSignature,
     ) -> Result<bool, postern_shared::epoch::EpochError> {
         let mut alone = SignedEpoch::unsigned(&self.manifest);
         alone.signatures.push(WalletSignature { member, signature });

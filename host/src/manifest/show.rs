@@ -165,8 +165,8 @@ impl fmt::Display for Shown {
         if let Some(predecessor) = self.predecessor {
             writeln!(f, "predecessor  {predecessor}")?;
         }
-        let Thresholds { operator, guardian } = self.thresholds;
-        writeln!(f, "thresholds   {operator} operators, {guardian} guardians")?;
+        let Thresholds { operator, guardian, proof } = self.thresholds;
+        writeln!(f, "thresholds   {operator} operators, {guardian} guardians, {proof} enclaves prove")?;
         write!(f, "{}", self.agreement)?;
         writeln!(f, "leader       {}", self.leader)?;
         for ShownMeasurement { listed, in_force } in &self.measurements {

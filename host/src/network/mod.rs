@@ -1,7 +1,8 @@
 //! The network between members' hosts: libp2p, with the keys that the manifest names and nobody else.
 //!
-//! Hosts trust each other with nothing; what they carry protects itself. Two questions are all that they ask: 'hand this
-//! to your enclave', and 'which statements of this speaker do you have', for when a relay has lost a copy.
+//! Hosts trust each other with nothing; what they carry protects itself. Three questions are all that they ask: 'hand this
+//! to your enclave', 'which statements of this speaker do you have', for when a relay has lost a copy, and 'have your enclave
+//! sign this for the pool manager'.
 
 mod outbox;
 mod protocol;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-const PROTOCOL: &str = "/postern/1";
+const PROTOCOL: &str = "/postern/2";
 
 /// A peer that has not answered by then is asked again later.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);

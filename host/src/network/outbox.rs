@@ -105,7 +105,7 @@ fn verdict(answer: &Answer, attempts: u32, expired: bool) -> Verdict {
         Answer::Rejected(rejection) if rejection.is_transient() && !expired => {
             Verdict::Postponed(delay(attempts))
         }
-        Answer::Rejected(_) | Answer::Records(_) => Verdict::Dropped,
+        Answer::Rejected(_) | Answer::Records(_) | Answer::Proved(_) => Verdict::Dropped,
     }
 }
 

@@ -5,9 +5,10 @@ use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
 use postern_shared::bytes::variable;
 use postern_shared::codec;
+use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::message::{Broadcast, Step};
-use postern_shared::wire::Rejection;
+use postern_shared::wire::{Provable, Rejection};
 use serde::{Deserialize, Serialize};
 use std::io;
 
@@ -34,6 +35,8 @@ pub enum Question {
         /// Whose.
         speaker: MemberId,
     },
+    /// Have your enclave sign this for the pool manager.
+    Prove(Provable),
 }
 
 /// See the module.
@@ -47,6 +50,8 @@ pub enum Answer {
     Unavailable,
     /// These.
     Records(Vec<Broadcast>),
+    /// Your enclave's signature.
+    Proved(EthereumSignature),
 }
 
 impl Answer {

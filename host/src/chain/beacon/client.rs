@@ -4,7 +4,7 @@ use super::majority::{Verdict, decide};
 use super::{BeaconError, ExitPosted, ExitRefusal, NodeError, Validator, ValidatorStatus};
 use crate::chain::describe_error;
 use postern_shared::bls::PublicKey;
-use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit};
+use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -53,6 +53,7 @@ struct ValidatorAnswer {
 #[derive(Deserialize)]
 struct ValidatorDetails {
     pubkey: PublicKey,
+    withdrawal_credentials: WithdrawalCredentials,
 }
 
 #[derive(Deserialize)]
@@ -221,7 +222,8 @@ impl Node {
         }
         let index = answer.data.index.parse();
         let index = index.map_err(|_| NodeError::Unreadable(format!("index `{}`", answer.data.index)))?;
-        Ok(Some(Validator { index, status: answer.data.status }))
+        let withdrawal_credentials = answer.data.validator.withdrawal_credentials;
+        Ok(Some(Validator { index, status: answer.data.status, withdrawal_credentials }))
     }
 
     async fn post_exit(&self, exit: &SignedVoluntaryExit) -> Result<Result<(), ExitRefusal>, NodeError> {
@@ -300,6 +302,7 @@ mod tests {
     use postern_shared::bls::Signature;
     use postern_shared::ethereum::VoluntaryExit;
 
+    const CREDENTIALS: WithdrawalCredentials = WithdrawalCredentials([1; 32]);
     const PUBKEY: PublicKey = PublicKey([0xab; 48]);
     const DOWN: &str = "http://127.0.0.1:1";
     const NETWORK: Network = Network {
@@ -328,7 +331,11 @@ mod tests {
     }
 
     fn validator_answer(index: u64, status: &str) -> (u16, String) {
-        let validator = serde_json::json!({"pubkey": PUBKEY, "slashed": false});
+        let validator = serde_json::json!({
+            "pubkey": PUBKEY,
+            "withdrawal_credentials": CREDENTIALS,
+            "slashed": false,
+        });
         let data = serde_json::json!({"index": index.to_string(), "status": status, "validator": validator});
         (200, serde_json::json!({"execution_optimistic": false, "data": data}).to_string())
     }
@@ -370,7 +377,8 @@ mod tests {
             (validator_node(5, "active_ongoing").await, validator_node(6, "active_ongoing").await);
         let second = validator_node(5, "active_ongoing").await;
         let found = nodes(&[&first, &liar, &second]).finalized_validator(&PUBKEY).await.unwrap();
-        assert_eq!(found, Some(Validator { index: 5, status: ValidatorStatus::ActiveOngoing }));
+        let status = ValidatorStatus::ActiveOngoing;
+        assert_eq!(found, Some(Validator { index: 5, status, withdrawal_credentials: CREDENTIALS }));
         let asked = &liar.requests()[0];
         let path = format!("/eth/v1/beacon/states/finalized/validators/{PUBKEY}");
         assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", path.as_str()));

@@ -7,6 +7,7 @@ mod refusal;
 pub use client::BeaconNodes;
 pub use refusal::ExitRefusal;
 
+use postern_shared::ethereum::WithdrawalCredentials;
 use serde::{Deserialize, Serialize};
 
 /// A validator as a beacon node shows it.
@@ -16,6 +17,8 @@ pub struct Validator {
     pub index: u64,
     /// Its status.
     pub status: ValidatorStatus,
+    /// Where its stake goes.
+    pub withdrawal_credentials: WithdrawalCredentials,
 }
 
 /// A validator's status in the words of the Beacon API.

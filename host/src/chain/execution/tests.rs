@@ -145,8 +145,6 @@ async fn events_of_one_block_arrive_all_and_in_order() {
     let seen: Vec<_> =
         events.iter().map(|event| (event.block_number, event.source.log_index, event.pool.number)).collect();
     assert_eq!(seen, [(3, 1, 1), (5, 7, 2), (5, 8, 3), (5, 9, 1)], "block 7 is not final");
-    let credentials = WithdrawalCredentials::execution(Address(POOL_ADDRESS));
-    assert_eq!(events[1].withdrawal_credentials, Some(credentials));
     assert!(matches!(events[1].claim(), Some(ChainEvent::DepositRequested(_))));
     assert!(matches!(events[3].claim(), Some(ChainEvent::ExitRequested { pool: of, .. }) if of == pool(1)));
     assert_eq!(events[0].claim(), None);

@@ -165,6 +165,7 @@ fn of_questions_and_answers_only_the_newest_waits(home: &Home) {
         signing: SigningKey([1; 32]),
         agreement: AgreementKey([2; 32]),
         dealing: PublicKey([3; 48]),
+        signer: Address([4; 20]),
     };
     let answer = |nonce: u8| {
         let certificates = Certificates { ark: vec![], ask: vec![], leaf: vec![], crl: None };
