@@ -62,7 +62,7 @@ mod tests {
             let error = Hello::check(&Hello { version: other }.encode()).unwrap_err();
             assert_eq!(
                 alloc::format!("{error}"),
-                alloc::format!("this side speaks protocol version 5, the other side version {other}")
+                alloc::format!("this side speaks protocol version 6, the other side version {other}")
             );
         }
         assert_eq!(Hello::check(b"GET / HTTP/1.1"), Err(HelloError::Foreign));
