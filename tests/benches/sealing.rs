@@ -9,7 +9,7 @@ use postern_host::store::{Incarnation, Place, Store};
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
 use postern_shared::ids::MemberId;
-use postern_shared::message::{PeerMessage, Step};
+use postern_shared::message::PeerMessage;
 use postern_shared::record::{RecordKind, SealedRecord};
 use postern_shared::wire::{NumberedOutput, Output, Record, Reply, Request, Response};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
@@ -122,7 +122,7 @@ fn keygen(members: u16, threshold: u16, seed: u64) -> Spent {
         let part: fn(&mut Spent) -> &mut Duration = match &request {
             Request::Deliver(bytes) => match codec::decode(bytes) {
                 Ok(PeerMessage::Witness(_)) => |spent| &mut spent.remembering,
-                Ok(PeerMessage::Broadcast(said)) if said.slot.step >= Step::Propose => {
+                Ok(PeerMessage::Broadcast(said)) if said.slot.step.is_of_an_agreement() => {
                     |spent| &mut spent.agreeing
                 }
                 _ => |spent| &mut spent.ceremony,

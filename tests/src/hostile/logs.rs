@@ -176,16 +176,16 @@ impl World {
 
     /// The rival has all that its host has: the epochs, the events, the packets that wait for its member.
     pub(super) fn rival(&mut self, id: MemberId, packets: usize) {
-        let first = !self.rivals.contains_key(&id);
-        if first {
+        let known = self.rivals.remove(&id);
+        let is_new = known.is_none();
+        let mut rival = known.unwrap_or_else(|| {
             self.mishaps.rivals += 1;
             self.launches += 1;
             let heir = Heir::launch(self.cluster.node(id).machine, self.launches);
-            self.rivals.insert(id, Second { core: heir.core, records: Vec::new(), slot: None });
-        }
-        let Some(mut rival) = self.rivals.remove(&id) else { return };
+            Second { core: heir.core, records: Vec::new(), slot: None }
+        });
         rival.swap(self.cluster.node_mut(id));
-        if first {
+        if is_new {
             let (manifest, certificates) =
                 (self.cluster.genesis.to_canonical(), self.cluster.node(id).certificates());
             self.ask(id, Request::Start { manifest, epochs: Vec::new(), member: id, certificates });
