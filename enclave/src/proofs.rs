@@ -7,7 +7,8 @@
 //! has signed it: all three go into its root, so nobody can deposit anything else with such a proof. Whether it was made
 //! already is the contract's to know: a proof is as good after a reorganisation as before.
 //! That the DAO wants a validator out is its own host's word, as for a release: as many hosts have to say so as a proof takes
-//! enclaves.
+//! enclaves. That a recovery is to be cancelled is anybody's: an enclave that acts is there, which is all that it says, and a DAO
+//! whose enclaves are there needs none.
 
 use crate::session::Session;
 use crate::started::Started;
@@ -15,7 +16,7 @@ use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;
 use postern_shared::epoch::{PoolManager, SignedEpoch};
 use postern_shared::ethereum::DepositMessage;
-use postern_shared::ids::PoolId;
+use postern_shared::ids::{Address, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::proof::{Council, Statement};
 use postern_shared::wire::{Provable, Rejection};
@@ -32,24 +33,30 @@ impl Started {
 
 impl Session {
     fn prove(&self, what: &Provable) -> Option<EthereumSignature> {
-        let (pool, statement) = match *what {
+        let (contract, statement) = match *what {
             Provable::Deposit { pool, data } => {
                 let is_so = self.deposit_message(pool)? == data.message
                     && data.is_signed(self.manifest.network.genesis_fork_version);
                 let (number, root) = (pool.number, data.hash_tree_root());
-                (pool, is_so.then_some(Statement::Deposit { pool: number, attempt: ATTEMPT, root })?)
+                let statement = Statement::Deposit { pool: number, attempt: ATTEMPT, root };
+                (self.contract_of(pool)?, is_so.then_some(statement)?)
             }
             Provable::TriggerExit(pool) => {
                 let statement = Statement::TriggerExit { pool: pool.number };
-                (pool, self.ledger.wants_out(pool).then_some(statement)?)
+                (self.contract_of(pool)?, self.ledger.wants_out(pool).then_some(statement)?)
             }
             Provable::EpochApplied(ref epoch) => return self.prove_epoch(epoch),
+            Provable::CancelRecovery { contract, number } => (contract, Statement::CancelRecovery { number }),
         };
-        // In the last epoch that the pool's own manager can be told of: that is where it stays when the DAO names another.
-        let PoolManager { contract, epoch, .. } = *self.pool_manager(pool.contract)?;
-        let domain = Domain { chain_id: pool.chain, verifying_contract: contract };
-        (pool.chain == self.manifest.network.chain_id && epoch > 0)
-            .then(|| self.keys.prove(&statement, &domain, epoch))
+        // In the last epoch that this pool manager can be told of: that is where it stays when the DAO names another.
+        let PoolManager { epoch, .. } = *self.pool_manager(contract)?;
+        let domain = Domain { chain_id: self.manifest.network.chain_id, verifying_contract: contract };
+        (epoch > 0).then(|| self.keys.prove(&statement, &domain, epoch))
+    }
+
+    /// Whose pool it is, on this chain.
+    fn contract_of(&self, pool: PoolId) -> Option<Address> {
+        (pool.chain == self.manifest.network.chain_id).then_some(pool.contract)
     }
 
     /// To the pool manager that the epoch has followed on: its predecessor's.

@@ -525,6 +525,16 @@ impl Manifest {
             if self.members.iter().any(|other| other.governance == member.wallet) {
                 return field(path("wallet"), "the account that pays must not govern, for any member");
             }
+            // The pool manager takes no such council, and would be stuck before the epoch that names it.
+            if let Some(keys) = member.enclave
+                && (keys.signer == Address([0; 20])
+                    || self.members.iter().any(|other| other.governance == keys.signer))
+            {
+                return field(
+                    path("enclave"),
+                    "its signer must be an account of its own, and no governance wallet",
+                );
+            }
             if let Some((name, _)) = duplicates.iter().find(|(_, duplicate)| *duplicate) {
                 return field(path(name), "another member has the same");
             }

@@ -93,6 +93,11 @@ pub enum Statement {
         /// [`Council::digest`] of it.
         council: Digest,
     },
+    /// The enclaves are there: nobody has to be put in their place.
+    CancelRecovery {
+        /// Which proposal.
+        number: u32,
+    },
 }
 
 impl Statement {
@@ -111,6 +116,8 @@ impl Statement {
                 "EpochApplied(uint64 epoch,bytes32 manifest,bytes32 council)",
                 &[epoch, manifest.0, council.0],
             ),
+            Self::CancelRecovery { number } => domain
+                .digest("CancelRecovery(uint64 epoch,uint32 number)", &[epoch, word(&number.to_be_bytes())]),
         }
     }
 }

@@ -680,12 +680,21 @@ impl Cluster {
     /// The enclaves' proof that this deposit is the pool's, if enough of them say so.
     pub fn prove_deposit(&mut self, pool: PoolId, data: &DepositData) -> Option<Proof> {
         let statement = Statement::Deposit { pool: pool.number, attempt: 0, root: data.hash_tree_root() };
+        self.prove(&statement, &Provable::Deposit { pool, data: *data })
+    }
+
+    /// The enclaves' objection to others in their place, if enough of them are there.
+    pub fn prove_cancelled(&mut self, number: u32) -> Option<Proof> {
+        let contract = self.manifest.contracts.pool_manager;
+        self.prove(&Statement::CancelRecovery { number }, &Provable::CancelRecovery { contract, number })
+    }
+
+    fn prove(&mut self, statement: &Statement, asked: &Provable) -> Option<Proof> {
         let digest = statement.digest(&self.manifest.domain(), self.manifest.epoch);
         let council = Council::of(&self.manifest);
         let mut signatures = BTreeMap::new();
         for id in self.ids() {
-            let asked = Request::Prove(Provable::Deposit { pool, data: *data });
-            if let Reply::Proved(signature) = self.ask(id, asked) {
+            if let Reply::Proved(signature) = self.ask(id, Request::Prove(asked.clone())) {
                 signatures.insert(id, signature);
             }
         }

@@ -12,7 +12,8 @@ fn key(member: MemberId) -> SigningKey {
     SigningKey::from_slice(&secret).expect("a scalar")
 }
 
-fn sign(member: MemberId, digest: &[u8; 32]) -> EthereumSignature {
+/// A digest, signed by a member's wallet.
+pub fn sign(member: MemberId, digest: &[u8; 32]) -> EthereumSignature {
     let (signature, recovery) = key(member).sign_prehash_recoverable(digest);
     let mut bytes = [0; 65];
     bytes[..64].copy_from_slice(&signature.to_bytes());

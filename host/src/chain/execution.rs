@@ -357,11 +357,42 @@ impl Execution {
         Err(ChainError::OtherManager { contract: contracts.pool_manager, deposit, code })
     }
 
+    /// The transaction by which a pool's deposit was made, as far as the node still knows: it is looked for from `block` on.
+    pub async fn deposit_transaction(&self, pool: PoolId, block: u64) -> Result<Option<Digest>, ChainError> {
+        let filter = Filter::new()
+            .address(profile::to_alloy(pool.contract))
+            .event_signature(self.profile.topics())
+            .from_block(block);
+        let logs = self.provider.get_logs(&filter).await.map_err(|error| node("logs", error))?;
+        let made = (PoolEventKind::Deposited, pool.number);
+        let found = logs.iter().find(|log| self.profile.decode(log.data()) == Ok(Some(made)));
+        Ok(found.and_then(|log| log.transaction_hash).map(|hash| Digest(hash.0)))
+    }
+
+    /// The recovery that waits at a pool manager, if there is one.
+    pub async fn recovery_at(&self, contract: Address) -> Result<Option<Recovery>, ChainError> {
+        let manager = PoolManager::new(profile::to_alloy(contract), &self.provider);
+        let found = manager.pendingRecovery().call().await.map_err(|error| node("pendingRecovery", error))?;
+        let (number, ready_at, manifest) = (found.number, found.readyAt, Digest(found.manifest.0));
+        Ok((number != 0).then_some(Recovery { number, ready_at, manifest }))
+    }
+
     /// The epoch that a pool manager goes by: 0 until the DAO is founded there.
     pub async fn epoch_of(&self, contract: Address) -> Result<u64, ChainError> {
         let manager = PoolManager::new(profile::to_alloy(contract), &self.provider);
         manager.epoch().call().await.map_err(|error| node("epoch", error))
     }
+}
+
+/// That wallets want other members at a pool manager, without their enclaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Counts what was ever proposed there.
+    pub number: u32,
+    /// From which block on anybody may put it in force.
+    pub ready_at: u64,
+    /// The manifest that names the members.
+    pub manifest: Digest,
 }
 
 /// Connects to a node and checks that it is of the right chain.

@@ -100,6 +100,11 @@ mod contract {
                 bytes calldata enclaveProof
             ) external;
             function epoch() external view returns (uint64);
+            function pendingRecovery()
+                external
+                view
+                returns (uint32 number, uint64 readyAt, bytes32 manifest, bytes32 council);
+            function cancelRecovery(bytes calldata proof) external;
             function manifestHash() external view returns (bytes32);
             function depositContract() external view returns (address);
             function poolCodeHash() external view returns (bytes32);
@@ -250,6 +255,13 @@ impl Profile {
             enclaveProof: enclaves.map(|proof| Bytes::copy_from_slice(proof.as_bytes())).unwrap_or_default(),
         };
         Ok(call.abi_encode())
+    }
+
+    /// Calldata by which the enclaves object to others in their place.
+    pub fn cancel_call(self, proof: &Proof) -> Result<Vec<u8>, UnsupportedCall> {
+        self.documents_only("cancelRecovery")?;
+        let proof = Bytes::copy_from_slice(proof.as_bytes());
+        Ok(PoolManager::cancelRecoveryCall { proof }.abi_encode())
     }
 
     fn documents_only(self, call: &'static str) -> Result<(), UnsupportedCall> {

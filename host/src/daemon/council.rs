@@ -2,6 +2,7 @@
 //!
 //! The leader's host does it, by custom alone: every call carries its proof, and gives whoever makes it no right.
 
+use super::alerts::{self, Alert};
 use super::{DaemonError, RETRY, Shared};
 use crate::chain::transactions::TransactionError;
 use crate::network::{Answer, Question};
@@ -66,23 +67,58 @@ async fn signature(shared: &Shared, member: MemberId, what: &Provable) -> Option
     }
 }
 
-/// Puts epochs in force at the pool manager, for ever.
+/// Looks after the pool managers' councils, for ever: puts epochs in force, and objects to others in the enclaves' place.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     loop {
-        if shared.is_leader()
-            && let Err(error) = advance(&shared).await
-        {
+        if let Err(error) = look_after(&shared).await {
             return error;
         }
         tokio::time::sleep(shared.poll.max(RETRY)).await;
     }
 }
 
-/// Puts the next epoch in force at every pool manager that lacks one.
-async fn advance(shared: &Shared) -> Result<(), DaemonError> {
+async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
     let Ok(manifests) = chain(&shared.first, &shared.epochs) else { return Ok(()) };
     for manager in pool_managers(&manifests).iter().filter(|manager| manager.epoch > 0) {
-        advance_at(shared, &manifests, manager).await?;
+        if shared.is_leader() {
+            advance_at(shared, &manifests, manager).await?;
+        }
+        object_at(shared, manager.contract).await?;
+    }
+    Ok(())
+}
+
+/// Every host says that wallets want others in the enclaves' place; the leader's has the enclaves object. A DAO whose enclaves are
+/// there changes members by an epoch.
+async fn object_at(shared: &Shared, contract: Address) -> Result<(), DaemonError> {
+    let recovery = match shared.execution.recovery_at(contract).await {
+        Ok(Some(recovery)) => recovery,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            tracing::warn!(%contract, %error, "the pool manager can't be read");
+            return Ok(());
+        }
+    };
+    alerts::raise(shared, &Alert::Recovery { contract, recovery });
+    let number = recovery.number;
+    let key = format!("cancel-{contract}-{number}");
+    if !shared.is_leader() || shared.transactions.state(&key).await.is_some() {
+        return Ok(());
+    }
+    let Some(manifest) = known_to(shared, contract) else { return Ok(()) };
+    let wanted = Wanted {
+        what: Provable::CancelRecovery { contract, number },
+        statement: Statement::CancelRecovery { number },
+        domain: Domain { chain_id: manifest.network.chain_id, verifying_contract: contract },
+        epoch: manifest.epoch,
+        council: &Council::of(&manifest),
+    };
+    let Some(proof) = collect(shared, &wanted).await else { return Ok(()) };
+    let Ok(calldata) = shared.execution.profile().cancel_call(&proof) else { return Ok(()) };
+    match shared.transactions.submit(&key, contract, calldata).await {
+        Ok(_) => tracing::info!(%contract, number, "the enclaves object to a recovery"),
+        Err(TransactionError::Store(error)) => return Err(TransactionError::Store(error).into()),
+        Err(error) => tracing::warn!(%contract, number, %error, "the enclaves can't object now"),
     }
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! Everything follows from the store. A task that starts again repeats what was not marked as done; the enclave, the
 //! contract and the beacon chain each take a repetition for what it is.
 
+mod alerts;
 mod attendance;
 mod chains;
 mod council;

@@ -1,5 +1,6 @@
 //! What follows from what the enclave published: files for people, the leader's transactions, exits for the beacon chain.
 
+use super::alerts::{self, Alert};
 use super::council::{self, Wanted};
 use super::{DaemonError, RETRY, Shared};
 use crate::chain::beacon::Validator;
@@ -7,10 +8,9 @@ use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain
 use crate::chain::transactions::{TransactionError, TransactionState};
 use crate::store::{StoreError, StoredArtifact};
 use postern_shared::agreement::Fork;
-use postern_shared::bls::PublicKey;
 use postern_shared::codec;
 use postern_shared::eip712::Domain;
-use postern_shared::ethereum::{DepositData, DepositMessage, SignedVoluntaryExit, WithdrawalCredentials};
+use postern_shared::ethereum::{DepositData, DepositMessage, SignedVoluntaryExit};
 use postern_shared::ids::PoolId;
 use postern_shared::message::Broadcast;
 use postern_shared::proof::{Council, ProvenDeposit, Statement};
@@ -70,45 +70,6 @@ async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonErro
     }
 }
 
-/// What a person has to look at, in `alerts/`: enclaves are broken.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Alert {
-    /// The pool manager has taken another key than the pool's enclaves have made: as many as prove a deposit are broken.
-    OtherValidator {
-        /// The pool.
-        pool: PoolId,
-        /// What it was given.
-        found: PublicKey,
-        /// What the enclaves made.
-        made: PublicKey,
-    },
-    /// The validator's stake goes elsewhere than to the pool: as many operators as sign have signed another deposit before.
-    OtherCredentials {
-        /// The pool.
-        pool: PoolId,
-        /// Its validator.
-        validator: PublicKey,
-        /// Where its stake goes.
-        found: WithdrawalCredentials,
-        /// Where it was to go.
-        made: WithdrawalCredentials,
-    },
-}
-
-fn alert(shared: &Shared, alert: &Alert) {
-    let (kind, pool) = match alert {
-        Alert::OtherValidator { pool, .. } => ("other-validator", pool),
-        Alert::OtherCredentials { pool, .. } => ("other-credentials", pool),
-    };
-    let name = format!("{kind}-pool-{}.json", pool.text());
-    // Said once; the file stays.
-    if !shared.data_dir.join("alerts").join(&name).exists() {
-        tracing::error!(?alert, "ALERT: enclaves are broken");
-        write(shared, "alerts", &name, alert);
-    }
-}
-
 /// Writes down which wallets have signed two epochs in one's place, with the epochs that prove it.
 fn report(shared: &Shared, fork: &Fork) -> Result<bool, DaemonError> {
     let name = Broadcast::digest_of(&codec::encode(fork));
@@ -119,7 +80,7 @@ fn report(shared: &Shared, fork: &Fork) -> Result<bool, DaemonError> {
 }
 
 /// Writes a result into a folder of the data directory, so that it survives a power cut: the store forgets what is done.
-fn write(shared: &Shared, folder: &str, name: &str, result: &impl Serialize) -> Option<PathBuf> {
+pub(super) fn write(shared: &Shared, folder: &str, name: &str, result: &impl Serialize) -> Option<PathBuf> {
     let folder = shared.data_dir.join(folder);
     let path = folder.join(name);
     let write = || {
@@ -186,7 +147,9 @@ async fn see_deposited(shared: &Shared, pool: PoolId, data: &DepositData) -> Res
         }
     };
     if let Some(found) = now.pubkey.filter(|found| *found != data.message.pubkey) {
-        alert(shared, &Alert::OtherValidator { pool, found, made: data.message.pubkey });
+        let transaction = shared.execution.deposit_transaction(pool, shared.start_block).await.ok().flatten();
+        let made = data.message.pubkey;
+        alerts::raise(shared, &Alert::OtherValidator { pool, found, made, transaction });
     }
     if !is_own(shared, pool, data).await {
         return Ok(false);
@@ -205,7 +168,7 @@ async fn is_own(shared: &Shared, pool: PoolId, data: &DepositData) -> bool {
     let DepositMessage { pubkey: validator, withdrawal_credentials: made, .. } = data.message;
     match shared.beacon.head_validator(&validator).await {
         Ok(Some(Validator { withdrawal_credentials: found, .. })) if found != made => {
-            alert(shared, &Alert::OtherCredentials { pool, validator, found, made });
+            alerts::raise(shared, &Alert::OtherCredentials { pool, validator, found, made });
             false
         }
         Ok(_) => true,

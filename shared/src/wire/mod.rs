@@ -122,6 +122,14 @@ pub enum Provable {
     TriggerExit(PoolId),
     /// This epoch is one of those that this enclave has gone by.
     EpochApplied(SignedEpoch),
+    /// The enclaves are there: nobody has to be put in their place at this pool manager. On the host's word that somebody has
+    /// proposed it.
+    CancelRecovery {
+        /// Where.
+        contract: Address,
+        /// Which proposal.
+        number: u32,
+    },
 }
 
 /// An enclave that is to be replaced proves itself to its successor, and asks it to do the same.

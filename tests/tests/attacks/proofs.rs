@@ -132,6 +132,18 @@ fn an_epoch_is_proved_once_it_is_in_force_and_only_the_one_that_is() {
     assert!(Proof::collect(&digest, &council.signers, council.quorum.into(), &signatures).is_some());
 }
 
+/// Of an enclave that acts, and to a pool manager that the DAO has named: that is all that it says.
+#[test]
+fn enclaves_that_are_there_object_to_others_in_their_place() {
+    let (mut cluster, _) = with_deposit(5, 3);
+    assert!(cluster.prove_cancelled(7).is_some());
+    refuses(&mut cluster, &Provable::CancelRecovery { contract: Address([0xbb; 20]), number: 7 });
+    let records = cluster.node(ONE).records.clone();
+    assert_eq!(cluster.restore(ONE, 1, &records), Reply::Done);
+    let what = Provable::CancelRecovery { contract: POOL.contract, number: 7 };
+    assert_eq!(prove(&mut cluster, ONE, what), Reply::Rejected(Rejection::Returning));
+}
+
 /// A DAO that takes another pool manager goes on proving deposits to the old one, in the last epoch that it is told of.
 #[test]
 fn a_pool_of_an_earlier_pool_manager_is_proved_to_that_one() {

@@ -24,6 +24,7 @@ use postern_shared::ids::{self, PoolId};
 use postern_shared::manifest::{Contracts, Manifest};
 use postern_shared::proof::{Council, Proof};
 use postern_tests::cluster::{Cluster, deposit_requested_of, manifest};
+use postern_tests::wallets;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,20 @@ const RULES: FeeRules = FeeRules {
 };
 
 alloy::sol! {
+    struct Terms {
+        uint16 quorum;
+        uint16 walletQuorum;
+        address[] wallets;
+        address[] signers;
+    }
+
+    struct RecoveryTerms {
+        bytes32 manifest;
+        Terms terms;
+    }
+
     function get_deposit_count() external view returns (bytes memory);
+    function proposeRecovery(RecoveryTerms calldata proposal, bytes calldata walletProof) external;
 }
 
 fn ether(amount: u64) -> U256 {
@@ -546,4 +560,51 @@ async fn a_finalised_block_that_changes_stops_the_host_and_a_dead_node_does_not(
 async fn finalised_by_tag(bench: &Bench) -> u64 {
     let block = bench.provider().get_block_by_number(BlockNumberOrTag::Finalized).await;
     block.expect("an answer").expect("a block").header.number
+}
+
+/// Wallets alone want others in the enclaves' place. The enclaves are there, and object.
+#[tokio::test]
+#[ignore = "needs anvil from npm; run by the slow suites"]
+async fn a_recovery_that_wallets_propose_is_cancelled_by_the_enclaves() {
+    let mut bench = Bench::start().await;
+    let contract = bench.manifest().contracts.pool_manager;
+    assert_eq!(bench.execution.recovery_at(contract).await.expect("an answer"), None);
+
+    let council = Council::of(bench.manifest());
+    let others =
+        Council { signers: (1..=5).map(|byte| ids::Address([0xe0 | byte; 20])).collect(), ..council.clone() };
+    let wanted = ids::Digest([7; 32]);
+    let digest = bench.manifest().domain().digest(
+        "Recovery(uint64 epoch,uint32 number,bytes32 manifest,bytes32 council)",
+        &[word(1), word(1), wanted.0, others.digest().0],
+    );
+    let signatures = bench.cluster.ids().into_iter().map(|id| (id, wallets::sign(id, &digest))).collect();
+    let proof = Proof::collect(&digest, &council.wallets, council.wallet_quorum.into(), &signatures);
+    let accounts = |of: &[ids::Address]| of.iter().map(|account| Address::from(account.0)).collect();
+    let proposal = proposeRecoveryCall {
+        proposal: RecoveryTerms {
+            manifest: B256::from(wanted.0),
+            terms: Terms {
+                quorum: others.quorum,
+                walletQuorum: others.wallet_quorum,
+                wallets: accounts(&others.wallets),
+                signers: accounts(&others.signers),
+            },
+        },
+        walletProof: Bytes::copy_from_slice(proof.expect("a quorum").as_bytes()),
+    };
+    assert!(bench.call(proposal.abi_encode(), U256::ZERO).await.status());
+    let found = bench.execution.recovery_at(contract).await.expect("an answer").expect("a recovery");
+    assert_eq!((found.number, found.manifest), (1, wanted));
+
+    let proof = bench.cluster.prove_cancelled(1).expect("a proof");
+    let call = bench.execution.profile().cancel_call(&proof).expect("a call");
+    assert!(bench.call(call, U256::ZERO).await.status());
+    assert_eq!(bench.execution.recovery_at(contract).await.expect("an answer"), None);
+}
+
+fn word(number: u8) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[31] = number;
+    word
 }
