@@ -5,8 +5,8 @@ pragma solidity ^0.8.24;
 /// @notice A proof is a bitmap of members (bit 0 is member 1) followed by one 65-byte signature, r ‖ s ‖ v, for each
 /// bit, in ascending order. There are exactly as many bits as are required, so a set of signers has one encoding.
 /// @dev Every permissionless function carries its proof, so nobody has to be trusted to call it. A proof that is not
-/// valid always reverts. Signatures are EIP-712 in this contract's domain. Each statement names something that changes
-/// when it is used (an epoch, a number, an attempt), so there are no nonces.
+/// valid always reverts. Signatures are EIP-712 in this contract's domain. There are no nonces: each statement names
+/// something that changes when it is used (an epoch, a number, an attempt), or does no harm when it is used again.
 abstract contract Council {
     /// @notice Who the members are. `wallets` and `signers` are in the order of the members and equally long.
     /// @dev A signer of zero is a member whose enclave is not known yet: it cannot sign.
@@ -27,17 +27,20 @@ abstract contract Council {
         string changes;
     }
 
-    /// @notice What a recovery puts in force.
+    /// @notice What a recovery puts in force, and the epoch that begins with it.
     struct RecoveryTerms {
+        uint64 epoch;
         bytes32 manifest;
         Terms terms;
     }
 
     /// @notice A recovery that waits. There is none while `number` is zero.
-    /// @dev It always belongs to the epoch in force, because every change of the epoch drops it.
+    /// @dev It always belongs to the epoch in force, because every change of the epoch drops it. Its own `epoch` is the
+    /// one that it would begin.
     struct PendingRecovery {
         uint32 number;
         uint64 readyAt;
+        uint64 epoch;
         bytes32 manifest;
         bytes32 council;
     }
@@ -46,8 +49,11 @@ abstract contract Council {
     event EpochAdvanced(uint64 indexed epoch, bytes32 manifest, bytes32 council);
     /// @notice A member's enclave is known by another address from now on. Members count from 1.
     event SignerChanged(uint16 indexed member, address previous, address current);
-    /// @notice From block `readyAt` on anybody may put these members in force, unless the enclaves object.
-    event RecoveryProposed(uint32 number, uint64 epoch, bytes32 manifest, bytes32 council, uint64 readyAt);
+    /// @notice From block `readyAt` on anybody may put these members in force, unless the enclaves object. `epoch` is
+    /// the one in force, `next` the one that would begin.
+    event RecoveryProposed(
+        uint32 number, uint64 epoch, uint64 next, bytes32 manifest, bytes32 council, uint64 readyAt
+    );
     event RecoveryCancelled(uint32 number);
     /// @notice `epoch` is the new one.
     event RecoveryExecuted(uint32 number, uint64 epoch);
@@ -75,6 +81,9 @@ abstract contract Council {
     uint256 public constant MAX_MEMBERS = 40;
     /// @dev Below this nobody could meet a quorum of two.
     uint256 private constant MIN_MEMBERS = 2;
+    /// @dev How far a founding or a recovery may go beyond the epoch in force: an epoch a day takes more than a century
+    /// for it. Recoveries are counted in 32 bits and epochs in 64, so a recovery never leaves too few for later ones.
+    uint64 private constant MAX_EPOCH_STEP = type(uint16).max;
     uint256 private constant SIGNATURE_LENGTH = 65;
     /// @dev Half the order of secp256k1. `ecrecover` takes larger values too, which would give a signature two forms.
     uint256 private constant MAX_S = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
@@ -87,10 +96,11 @@ abstract contract Council {
         "ManifestEpoch(string dao,uint64 epoch,bytes32 predecessor,bytes32 manifest,bytes32 council,string changes)"
     );
     bytes32 private constant RECOVERY =
-        keccak256("Recovery(uint64 epoch,uint32 number,bytes32 manifest,bytes32 council)");
+        keccak256("Recovery(uint64 epoch,uint32 number,uint64 next,bytes32 manifest,bytes32 council)");
     bytes32 private constant EPOCH_APPLIED =
         keccak256("EpochApplied(uint64 epoch,bytes32 manifest,bytes32 council)");
-    bytes32 private constant CANCEL_RECOVERY = keccak256("CancelRecovery(uint64 epoch,uint32 number)");
+    bytes32 private constant CANCEL_RECOVERY =
+        keccak256("CancelRecovery(uint64 epoch,uint32 number,bytes32 manifest,bytes32 council)");
 
     /// @notice How many blocks a recovery waits, so that the enclaves can object.
     uint64 public immutable recoveryDelay;
@@ -142,7 +152,7 @@ abstract contract Council {
             )
         );
         if (epoch == 0) {
-            if (change.epoch == 0) revert WrongEpoch(1, 0);
+            checkStep(change.epoch);
             if (enclaveProof.length != 0) revert SurplusProof();
             verify(statement, walletProof, walletList, walletList.length);
         } else {
@@ -163,27 +173,35 @@ abstract contract Council {
 
     /// @notice Announces members that shall be put in force without the enclaves, because their quorum is lost.
     /// @dev Anybody may call it with the wallet quorum's proof of Recovery. The terms are checked here already: a
-    /// proposal that could never be executed would block all later ones.
+    /// proposal that could never be executed would block all later ones. The wallets say which epoch begins, because
+    /// the enclaves may have gone on without this contract: with another number the two would part for good.
     function proposeRecovery(RecoveryTerms calldata proposal, bytes calldata walletProof) external {
         if (pendingRecovery.number != 0) revert RecoveryAlreadyPending(pendingRecovery.number);
         Terms memory terms = proposal.terms;
         bytes32 council = hashOf(terms);
         uint32 number = ++recoveryCount;
-        verifyWallets(keccak256(abi.encode(RECOVERY, epoch, number, proposal.manifest, council)), walletProof);
+        verifyWallets(
+            keccak256(abi.encode(RECOVERY, epoch, number, proposal.epoch, proposal.manifest, council)), walletProof
+        );
+        checkStep(proposal.epoch);
         checkTerms(terms);
         uint64 readyAt = uint64(block.number) + recoveryDelay;
-        pendingRecovery = PendingRecovery(number, readyAt, proposal.manifest, council);
-        emit RecoveryProposed(number, epoch, proposal.manifest, council, readyAt);
+        pendingRecovery = PendingRecovery(number, readyAt, proposal.epoch, proposal.manifest, council);
+        emit RecoveryProposed(number, epoch, proposal.epoch, proposal.manifest, council, readyAt);
     }
 
     /// @notice Drops the recovery that waits: the enclaves are well.
-    /// @dev Anybody may call it with the enclave quorum's proof of CancelRecovery.
+    /// @dev Anybody may call it with the enclave quorum's proof of CancelRecovery. It names what was proposed, enclaves
+    /// that did not exist before, so nobody can have it signed before the proposal is known. Objections to bare numbers
+    /// could be collected while all is well, and would block every recovery once the enclaves are lost.
     function cancelRecovery(bytes calldata proof) external {
-        uint32 number = pendingRecovery.number;
-        if (number == 0) revert NoSuchRecovery();
-        verifyEnclaves(keccak256(abi.encode(CANCEL_RECOVERY, epoch, number)), proof);
+        PendingRecovery memory pending = pendingRecovery;
+        if (pending.number == 0) revert NoSuchRecovery();
+        verifyEnclaves(
+            keccak256(abi.encode(CANCEL_RECOVERY, epoch, pending.number, pending.manifest, pending.council)), proof
+        );
         delete pendingRecovery;
-        emit RecoveryCancelled(number);
+        emit RecoveryCancelled(pending.number);
     }
 
     /// @notice Puts a recovery's members in force.
@@ -197,8 +215,8 @@ abstract contract Council {
         }
         if (block.number < pending.readyAt) revert TooEarly(pending.readyAt);
         delete pendingRecovery;
-        emit RecoveryExecuted(pending.number, epoch + 1);
-        install(epoch + 1, manifest, council, terms);
+        emit RecoveryExecuted(pending.number, pending.epoch);
+        install(pending.epoch, manifest, council, terms);
     }
 
     /// @notice The members' wallets.
@@ -221,7 +239,8 @@ abstract contract Council {
         return verify(statement, proof, signerList, quorum);
     }
 
-    function verifyWallets(bytes32 statement, bytes calldata proof) private view {
+    /// @dev Reverts unless the quorum of wallets in force has signed.
+    function verifyWallets(bytes32 statement, bytes calldata proof) internal view {
         verify(statement, proof, walletList, walletQuorum);
     }
 
@@ -271,6 +290,11 @@ abstract contract Council {
 
     function hashOf(Terms memory terms) private pure returns (bytes32) {
         return keccak256(abi.encode(terms.quorum, terms.walletQuorum, terms.wallets, terms.signers));
+    }
+
+    /// @dev A founding and a recovery may skip epochs, but not so many that too few are left for those that follow.
+    function checkStep(uint64 given) private view {
+        if (given <= epoch || given - epoch > MAX_EPOCH_STEP) revert WrongEpoch(epoch + 1, given);
     }
 
     /// @dev What is refused here would leave a DAO that can never prove anything, or one whose members count twice.

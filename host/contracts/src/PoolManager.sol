@@ -84,6 +84,7 @@ contract PoolManager is Council {
 
     error RecoveryTooSoon(uint64 refund, uint64 recovery);
     error DelayTooLong(uint64 most);
+    error RecoveryPending(uint32 number);
     error OnlyGovernor(address caller);
     error ZeroAddress();
     error ZeroAmount();
@@ -108,6 +109,7 @@ contract PoolManager is Council {
         keccak256("Deposit(uint64 epoch,uint32 pool,uint16 attempt,bytes32 depositDataRoot)");
     bytes32 private constant RAISE_ATTEMPT = keccak256("RaiseAttempt(uint64 epoch,uint32 pool,uint16 attempt)");
     bytes32 private constant TRIGGER_EXIT = keccak256("TriggerExit(uint64 epoch,uint32 pool)");
+    bytes32 private constant REQUEST_EXITS = keccak256("RequestExits(uint64 epoch,uint32[] pools,string reason)");
     bytes32 private constant POOL_EXITED = keccak256("PoolExited(uint64 epoch,uint32 pool)");
 
     address public immutable depositContract;
@@ -116,7 +118,7 @@ contract PoolManager is Council {
     /// @notice How many blocks after a pool was full anybody may have it refunded.
     uint64 public immutable refundDelay;
 
-    /// @notice Who may ask for exits.
+    /// @notice Who may ask for exits, besides the wallets.
     address public governor;
     /// @notice Who becomes governor by accepting it; zero if nobody is proposed.
     address public pendingGovernor;
@@ -140,10 +142,13 @@ contract PoolManager is Council {
     {
         if (depositContract_ == address(0) || governor_ == address(0)) revert ZeroAddress();
         if (delays.exit == 0 || delays.refund == 0) revert ZeroDelay();
-        // Whoever does not like the members that a recovery puts in force has to be out before.
-        if (delays.recovery <= delays.refund) revert RecoveryTooSoon(delays.refund, delays.recovery);
         // No sum with a block number may overflow: that would stop refunds and recoveries for ever.
-        if (delays.exit > MAX_DELAY || delays.recovery > MAX_DELAY) revert DelayTooLong(MAX_DELAY);
+        if (delays.exit > MAX_DELAY || delays.refund > MAX_DELAY || delays.recovery > MAX_DELAY) {
+            revert DelayTooLong(MAX_DELAY);
+        }
+        // Whoever does not like the members that a recovery puts in force has to be out before. A pool that was full
+        // just before the proposal may be refunded after one such delay; its stakers have another one to leave.
+        if (delays.recovery < 2 * delays.refund) revert RecoveryTooSoon(delays.refund, delays.recovery);
         depositContract = depositContract_;
         exitDelay = delays.exit;
         refundDelay = delays.refund;
@@ -152,9 +157,11 @@ contract PoolManager is Council {
     }
 
     /// @notice Adds stake. Each time 32 ETH are together a pool is made, so one call can make several.
-    /// @dev Anybody may call it once the DAO is founded.
+    /// @dev Anybody may call it once the DAO is founded and while no recovery waits: whoever filled a pool then would
+    /// keep those in who want to be out before the recovery is executed.
     function stake() external payable {
         if (epoch == 0) revert NotFounded();
+        if (pendingRecovery.number != 0) revert RecoveryPending(pendingRecovery.number);
         if (msg.value == 0) revert ZeroAmount();
         uint256 left = msg.value;
         while (left != 0) {
@@ -228,9 +235,18 @@ contract PoolManager is Council {
     }
 
     /// @notice Asks the DAO to bring validators out.
-    /// @dev Only the governor may call it, as often as it likes. What it starts cannot be taken back: from `exitDelay`
-    /// blocks after the first request anybody may trigger the exit.
-    function requestPoolExits(uint32[] calldata poolIds, string calldata reason) external onlyGovernor {
+    /// @dev With an empty proof only the governor may call it. With the wallet quorum's proof of RequestExits anybody
+    /// may, so that a governor that is lost or idle keeps nobody's stake in. Either can be repeated: a second request
+    /// does no more than the first. What it starts cannot be taken back: from `exitDelay` blocks after the first
+    /// request anybody may trigger the exit.
+    function requestPoolExits(uint32[] calldata poolIds, string calldata reason, bytes calldata walletProof) external {
+        if (walletProof.length != 0) {
+            // A list is hashed as its words one after another, which is how it is packed.
+            bytes32 list = keccak256(abi.encodePacked(poolIds));
+            verifyWallets(keccak256(abi.encode(REQUEST_EXITS, epoch, list, keccak256(bytes(reason)))), walletProof);
+        } else if (msg.sender != governor) {
+            revert OnlyGovernor(msg.sender);
+        }
         for (uint256 i = 0; i < poolIds.length; ++i) {
             PoolRecord storage record = withValidator(poolIds[i]);
             record.status = Status.ExitRequested;

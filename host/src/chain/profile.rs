@@ -49,6 +49,7 @@ mod contract {
             error ZeroDelay();
             error RecoveryTooSoon(uint64 refund, uint64 recovery);
             error DelayTooLong(uint64 most);
+            error RecoveryPending(uint32 number);
             error WrongEpoch(uint64 expected, uint64 actual);
             error WrongPredecessor(bytes32 expected, bytes32 actual);
             error SurplusProof();
@@ -89,7 +90,11 @@ mod contract {
                 bytes calldata signature,
                 bytes calldata proof
             ) external;
-            function requestPoolExits(uint32[] calldata poolIds, string calldata reason) external;
+            function requestPoolExits(
+                uint32[] calldata poolIds,
+                string calldata reason,
+                bytes calldata walletProof
+            ) external;
             function triggerExit(uint32 poolId, bytes calldata proof) external payable;
             function claim(uint32 poolId) external;
             function claimable(uint32 poolId, address staker) external view returns (uint256);
@@ -103,7 +108,7 @@ mod contract {
             function pendingRecovery()
                 external
                 view
-                returns (uint32 number, uint64 readyAt, bytes32 manifest, bytes32 council);
+                returns (uint32 number, uint64 readyAt, uint64 epoch, bytes32 manifest, bytes32 council);
             function cancelRecovery(bytes calldata proof) external;
             function manifestHash() external view returns (bytes32);
             function depositContract() external view returns (address);

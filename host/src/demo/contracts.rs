@@ -87,7 +87,7 @@ impl Treasury {
     /// Asks for a pool's exit.
     pub(crate) async fn request_exit(&self, pool: PoolId) -> Result<(), DemoError> {
         let (ids, reason) = (vec![pool.number], "the demo's last act".to_owned());
-        let call = PoolManager::requestPoolExitsCall { poolIds: ids, reason };
+        let call = PoolManager::requestPoolExitsCall { poolIds: ids, reason, walletProof: Bytes::new() };
         self.send("requesting an exit", call, U256::ZERO).await
     }
 

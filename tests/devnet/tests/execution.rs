@@ -185,7 +185,8 @@ async fn a_failing_transaction_is_mined_and_says_so() {
     let (manager, _) = net.deploy_manager().await;
     // Gas given by hand: an estimate would refuse it.
     let stranger = net.as_stranger(&manager);
-    let pending = stranger.requestPoolExits(vec![1], "because".into()).gas(200_000).send().await.unwrap();
+    let pending =
+        stranger.requestPoolExits(vec![1], "because".into(), Bytes::new()).gas(200_000).send().await.unwrap();
     net.devnet.advance(1);
     let receipt = pending.get_receipt().await.unwrap();
     assert!(!receipt.status());

@@ -85,7 +85,7 @@ async fn a_pool_goes_from_stake_to_exit() {
     assert_eq!(answer["finalized"], true);
 
     // It leaves by its presigned exit.
-    let receipt = net.mined(manager.requestPoolExits(vec![1], "maintenance".into())).await;
+    let receipt = net.mined(manager.requestPoolExits(vec![1], "maintenance".into(), Bytes::new())).await;
     assert!(receipt.inner.logs()[0].log_decode::<PoolManager::PoolExitRequested>().is_ok());
     let exit = key.exit(&net, 3, 16);
     let path = "/eth/v1/beacon/pool/voluntary_exits";
@@ -203,7 +203,7 @@ async fn a_report_blocks_no_exit_and_anybody_can_trigger_one_that_was_requested(
     net.mined(stranger.reportPoolExited(1, report)).await;
     let early = revert(stranger.triggerExit(1, Bytes::new()).value(U256::ONE).call().await);
     assert!(early.starts_with(&PoolManager::ExitNotRequested::SELECTOR));
-    net.mined(manager.requestPoolExits(vec![1], "the operators are silent".into())).await;
+    net.mined(manager.requestPoolExits(vec![1], "the operators are silent".into(), Bytes::new())).await;
     let early = revert(stranger.triggerExit(1, Bytes::new()).value(U256::ONE).call().await);
     assert!(early.starts_with(&PoolManager::TooEarly::SELECTOR));
     net.devnet.advance(10);

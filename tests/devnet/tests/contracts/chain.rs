@@ -186,7 +186,7 @@ impl Chain {
 }
 
 /// How long things take in these tests, in blocks.
-pub const DELAYS: PoolManager::Delays = PoolManager::Delays { exit: 5, refund: 6, recovery: 8 };
+pub const DELAYS: PoolManager::Delays = PoolManager::Delays { exit: 5, refund: 4, recovery: 8 };
 
 /// A manager with the DAO that it was founded for, and who stakes.
 #[derive(Debug, Clone)]

@@ -1,17 +1,25 @@
 //! Members come and go, and the way back when too many enclaves are lost.
 
-use super::chain::{Bench, STRANGER, staker};
+use super::chain::{Bench, DELAYS, STRANGER, staker};
 use crate::support::dao::{Dao, Place, key, prove};
-use crate::support::{Council, ETHER, PoolManager};
+use crate::support::{ETHER, PoolManager};
 use alloy::primitives::{Address, B256, Bytes, keccak256};
 use alloy::sol_types::{SolError as _, SolEvent as _};
+
+/// How many epochs a founding or a recovery may skip at most.
+const MAX_EPOCH_STEP: u64 = 65_535;
 
 fn propose(bench: &Bench, number: u32, next: &Dao) -> PoolManager::proposeRecoveryCall {
     let digest = bench.place(0).recovery(number, next);
     PoolManager::proposeRecoveryCall {
-        proposal: Council::RecoveryTerms { manifest: next.manifest, terms: next.terms() },
+        proposal: next.proposal(),
         walletProof: bench.dao.wallet_proof(digest, bench.dao.wallet_quorum.into()),
     }
+}
+
+fn cancel(bench: &Bench, number: u32, proposed: &Dao) -> PoolManager::cancelRecoveryCall {
+    let digest = bench.place(0).cancel_recovery(number, proposed);
+    PoolManager::cancelRecoveryCall { proof: bench.dao.enclave_proof(digest) }
 }
 
 fn execute(next: &Dao) -> PoolManager::executeRecoveryCall {
@@ -30,9 +38,12 @@ fn a_dao_is_founded_by_all_wallets() {
     let surplus = call(4, founded.enclave_proof(bench.place(0).epoch_applied(&founded)));
     assert!(bench.refusal(STRANGER, &three).is::<PoolManager::ProofLength>());
     assert!(bench.refusal(STRANGER, &surplus).is::<PoolManager::SurplusProof>());
-    let mut epoch_zero = all.clone();
-    epoch_zero.change.epoch = 0;
-    assert!(bench.refusal(STRANGER, &epoch_zero).is::<PoolManager::WrongEpoch>());
+    for epoch in [0, MAX_EPOCH_STEP + 1, u64::MAX] {
+        let mut other = all.clone();
+        other.change.epoch = epoch;
+        let expected = PoolManager::WrongEpoch { expected: 1, actual: epoch };
+        assert_eq!(bench.refusal(STRANGER, &other).0, expected.abi_encode());
+    }
 
     let done = bench.send(STRANGER, 0, &all).unwrap();
     let changed: Vec<_> =
@@ -63,13 +74,13 @@ fn a_dao_is_founded_by_all_wallets() {
 fn a_dao_may_be_founded_in_any_epoch() {
     // It has lived elsewhere before: its wallets signed an epoch and a predecessor that this chain does not know.
     let mut bench = Bench::unfounded(3);
-    bench.dao.epoch = 6;
+    bench.dao.epoch = MAX_EPOCH_STEP - 1;
     bench.dao.manifest = keccak256("elsewhere");
     let founded = bench.dao.next();
     let digest = bench.place(0).manifest_epoch(bench.dao.manifest, &founded);
     let call = bench.dao.advance(&founded, bench.dao.wallet_proof(digest, 3), Bytes::new());
     bench.send(STRANGER, 0, &call).unwrap();
-    assert_eq!(bench.ask(&PoolManager::epochCall {}), 7);
+    assert_eq!(bench.ask(&PoolManager::epochCall {}), MAX_EPOCH_STEP);
     bench.dao = founded;
     bench.advance(bench.dao.next());
 }
@@ -207,24 +218,24 @@ fn a_recovery_waits_and_the_enclaves_can_object() {
     let mut next = bench.dao.next();
     (next.enclaves[0], next.enclaves[1]) = (Some(key(1_100)), Some(key(1_101)));
     assert!(bench.refusal(STRANGER, &execute(&next)).is::<PoolManager::NoSuchRecovery>());
-    let cancel = |bench: &Bench, number| PoolManager::cancelRecoveryCall {
-        proof: bench.dao.enclave_proof(bench.place(0).cancel_recovery(number)),
-    };
-    assert!(bench.refusal(STRANGER, &cancel(&bench, 1)).is::<PoolManager::NoSuchRecovery>());
+    assert!(bench.refusal(STRANGER, &cancel(&bench, 1, &next)).is::<PoolManager::NoSuchRecovery>());
 
     let first = propose(&bench, 1, &next);
-    bench.send(STRANGER, 0, &first).unwrap();
+    let done = bench.send(STRANGER, 0, &first).unwrap();
+    let proposed = PoolManager::RecoveryProposed::decode_log(&done.logs[0]).unwrap();
+    assert_eq!((proposed.number, proposed.epoch, proposed.next), (1, 1, 2));
     let pending = bench.ask(&PoolManager::pendingRecoveryCall {});
-    assert_eq!((pending.number, pending.readyAt), (1, bench.chain.number + 8));
+    assert_eq!((pending.number, pending.readyAt), (1, bench.chain.number + DELAYS.recovery));
+    assert_eq!(pending.epoch, 2);
     assert_eq!((pending.manifest, pending.council), (next.manifest, next.council()));
     assert!(bench.refusal(STRANGER, &propose(&bench, 2, &next)).is::<PoolManager::RecoveryAlreadyPending>());
-    bench.send(STRANGER, 0, &cancel(&bench, 1)).unwrap();
+    bench.send(STRANGER, 0, &cancel(&bench, 1, &next)).unwrap();
 
     // The wallets' signatures proposed once, and the enclaves' objection was to that proposal.
     assert!(bench.refusal(STRANGER, &first).is::<PoolManager::ProofSignature>());
     bench.send(STRANGER, 0, &propose(&bench, 2, &next)).unwrap();
-    assert!(bench.refusal(STRANGER, &cancel(&bench, 1)).is::<PoolManager::ProofSignature>());
-    bench.chain.advance(7);
+    assert!(bench.refusal(STRANGER, &cancel(&bench, 1, &next)).is::<PoolManager::ProofSignature>());
+    bench.chain.advance(DELAYS.recovery - 1);
     assert!(bench.refusal(STRANGER, &execute(&next)).is::<PoolManager::TooEarly>());
     bench.chain.advance(1);
     let mut other = next.clone();
@@ -244,6 +255,72 @@ fn a_recovery_waits_and_the_enclaves_can_object() {
     let mut back = bench.dao.next();
     back.enclaves[0] = Some(key(1_000));
     assert!(bench.refusal(STRANGER, &propose(&bench, 3, &back)).is::<PoolManager::SignerRefused>());
+    bench.advance(bench.dao.next());
+}
+
+/// Enclaves sign an objection to whatever their hosts say was proposed. It has to be of no use to whoever collects such
+/// objections while all is well, for the day on which the enclaves are lost.
+#[test]
+fn a_recovery_that_is_not_known_yet_cannot_be_objected_to() {
+    let mut bench = Bench::new(3);
+    let mut next = bench.dao.next();
+    next.enclaves[0] = Some(key(1_100));
+    let known = [
+        // All that can be known before: the number, the manifest's text perhaps, the members in force.
+        Dao { manifest: B256::ZERO, ..next.clone() },
+        Dao { manifest: bench.dao.manifest, ..next.clone() },
+        Dao { enclaves: bench.dao.enclaves.clone(), ..next.clone() },
+        bench.dao.clone(),
+    ];
+    let collected: Vec<_> = known.iter().map(|known| cancel(&bench, 1, known)).collect();
+    let numbers_alone = bench.place(0).digest(&by_number::CancelRecovery { epoch: 1, number: 1 });
+    let numbers_alone = PoolManager::cancelRecoveryCall { proof: bench.dao.enclave_proof(numbers_alone) };
+    bench.send(STRANGER, 0, &propose(&bench, 1, &next)).unwrap();
+    for call in collected.iter().chain([&numbers_alone]) {
+        assert!(bench.refusal(STRANGER, call).is::<PoolManager::ProofSignature>());
+    }
+    bench.send(STRANGER, 0, &cancel(&bench, 1, &next)).unwrap();
+}
+
+mod by_number {
+    alloy::sol! {
+        struct CancelRecovery {
+            uint64 epoch;
+            uint32 number;
+        }
+    }
+}
+
+/// The enclaves have gone on without the contract, which nobody has told of it. A recovery brings the two together again.
+#[test]
+fn a_recovery_says_which_epoch_begins() {
+    let mut bench = Bench::new(3);
+    let recovered = |bench: &Bench, epoch| Dao { epoch, ..bench.dao.next() };
+    for epoch in [0, 1, 2 + MAX_EPOCH_STEP, u64::MAX - 1, u64::MAX] {
+        let refusal = bench.refusal(STRANGER, &propose(&bench, 1, &recovered(&bench, epoch)));
+        assert_eq!(refusal.0, PoolManager::WrongEpoch { expected: 2, actual: epoch }.abi_encode());
+    }
+    // The epoch is part of what the wallets signed.
+    let mut other = propose(&bench, 1, &recovered(&bench, 2));
+    other.proposal.epoch = 3;
+    assert!(bench.refusal(STRANGER, &other).is::<PoolManager::ProofSignature>());
+
+    let mut epoch = 1;
+    for (number, step) in [(1, 1), (2, 5), (3, MAX_EPOCH_STEP), (4, MAX_EPOCH_STEP)] {
+        epoch += step;
+        let next = recovered(&bench, epoch);
+        let done = bench.send(STRANGER, 0, &propose(&bench, number, &next)).unwrap();
+        let proposed = PoolManager::RecoveryProposed::decode_log(&done.logs[0]).unwrap();
+        assert_eq!((proposed.epoch, proposed.next), (epoch - step, epoch));
+        assert_eq!(bench.ask(&PoolManager::pendingRecoveryCall {}).epoch, epoch);
+        bench.chain.advance(DELAYS.recovery);
+        let done = bench.send(STRANGER, 0, &execute(&next)).unwrap();
+        let executed = PoolManager::RecoveryExecuted::decode_log(&done.logs[0]).unwrap();
+        assert_eq!((executed.number, executed.epoch), (number, epoch));
+        let advanced = PoolManager::EpochAdvanced::decode_log(done.logs.last().unwrap()).unwrap();
+        assert_eq!((advanced.epoch, bench.ask(&PoolManager::epochCall {})), (epoch, epoch));
+        bench.dao = next;
+    }
     bench.advance(bench.dao.next());
 }
 

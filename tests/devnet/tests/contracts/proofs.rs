@@ -3,7 +3,7 @@
 use super::chain::{Bench, DepositBytes, GOVERNOR, STRANGER, deploy_manager, staker};
 use super::flaws::{Flaw, Signers};
 use crate::support::dao::{Dao, Place, key};
-use crate::support::{Council, ETHER, PoolManager};
+use crate::support::{ETHER, PoolManager};
 use alloy::primitives::{B256, Bytes};
 use alloy::sol_types::{SolCall as _, SolError as _};
 use revm::primitives::TxKind;
@@ -41,8 +41,7 @@ fn recovered(dao: &Dao) -> Dao {
 }
 
 fn propose(dao: &Dao, proof: Bytes) -> PoolManager::proposeRecoveryCall {
-    let proposal = Council::RecoveryTerms { manifest: dao.manifest, terms: dao.terms() };
-    PoolManager::proposeRecoveryCall { proposal, walletProof: proof }
+    PoolManager::proposeRecoveryCall { proposal: dao.proposal(), walletProof: proof }
 }
 
 fn cases(bench: &Bench, enclaves: &Signers) -> Vec<Case> {
@@ -84,6 +83,16 @@ fn cases(bench: &Bench, enclaves: &Signers) -> Vec<Case> {
             enclaves,
             Box::new(|place| place.pool_exited()),
             Box::new(|proof| PoolManager::reportPoolExitedCall { poolId: 2, proof }.abi_encode()),
+        ),
+        case(
+            "requestPoolExits",
+            bench.place(2),
+            &wallets,
+            Box::new(|place| place.request_exits(&[place.pool, 2], "because")),
+            Box::new(|proof| {
+                let (ids, reason) = (vec![2, 2], "because".into());
+                PoolManager::requestPoolExitsCall { poolIds: ids, reason, walletProof: proof }.abi_encode()
+            }),
         ),
         case(
             "proposeRecovery",
@@ -146,6 +155,7 @@ fn try_all(bench: &Bench, case: &Case) {
         let refused = send(proof).expect_err(case.name);
         let expected = match (case.name, flaw) {
             ("triggerExit", Flaw::Empty) => PoolManager::ExitNotRequested::SELECTOR,
+            ("requestPoolExits", Flaw::Empty) => PoolManager::OnlyGovernor::SELECTOR,
             _ => flaw.error(),
         };
         assert!(refused.0.starts_with(&expected), "{}, {flaw:?}: {:?}", case.name, refused.0);
@@ -171,7 +181,7 @@ fn every_call_that_wants_a_proof_refuses_every_other() {
         name: "cancelRecovery",
         place: bench.place(0),
         signers: enclaves,
-        digest: Box::new(|place| place.cancel_recovery(1)),
+        digest: Box::new(move |place| place.cancel_recovery(1, &next)),
         call: Box::new(|proof| PoolManager::cancelRecoveryCall { proof }.abi_encode()),
     };
     try_all(&bench, &case);
@@ -303,7 +313,11 @@ fn a_report_changes_nothing() {
         bench.send(STRANGER, 0, &report).unwrap();
     }
     assert_eq!(bench.ask(&PoolManager::getPoolCall { poolId: 1 }).status, 2);
-    let call = PoolManager::requestPoolExitsCall { poolIds: vec![1], reason: String::new() };
+    let call = PoolManager::requestPoolExitsCall {
+        poolIds: vec![1],
+        reason: String::new(),
+        walletProof: Bytes::new(),
+    };
     bench.send(GOVERNOR, 0, &call).unwrap();
     bench.send(STRANGER, 0, &report).unwrap();
     bench.send(GOVERNOR, 1, &PoolManager::triggerExitCall { poolId: 1, proof: Bytes::new() }).unwrap();

@@ -8,15 +8,17 @@ use super::chain::{Bench, DELAYS, DepositBytes, Done, GOVERNOR, Reverted, STRANG
 use super::flaws::{Flaw, Signers};
 use super::model::{CAPACITY, PoolModel, Random, STAKERS, Status};
 use crate::support::dao::{Dao, Key, Place, key, prove};
-use crate::support::{Council, DepositContract, ETHER, Pool, PoolManager};
+use crate::support::{DepositContract, ETHER, Pool, PoolManager};
 use alloy::eips::eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS as WITHDRAWALS;
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::sol_types::{SolCall, SolEvent as _};
 use revm::primitives::TxKind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+/// How many epochs a recovery may skip at most.
+const MAX_EPOCH_STEP: u64 = 65_535;
 /// A sequence is up to twice as long.
 const STEPS: usize = 60;
 
@@ -189,7 +191,8 @@ impl World {
             _ => self.random.below(12 * ETHER),
         };
         let call = PoolManager::stakeCall {};
-        if self.call("stake", staker(who as u8), wei, &call, wei > 0).is_none() {
+        let allowed = wei > 0 && self.waiting.is_none();
+        if self.call("stake", staker(who as u8), wei, &call, allowed).is_none() {
             return;
         }
         *self.person(staker(who as u8)) -= wei;
@@ -285,8 +288,24 @@ impl World {
         let from = if self.random.chance(70) { self.governor } else { self.anybody() };
         let ids: Vec<u32> = (0..1 + self.random.below(2)).map(|_| self.pool_id()).collect();
         let all = ids.iter().all(|id| self.pool(*id).is_some_and(PoolModel::has_validator));
-        let call = PoolManager::requestPoolExitsCall { poolIds: ids.clone(), reason: "because".into() };
-        if self.call("requestPoolExits", from, 0, &call, all && from == self.governor).is_some() {
+        // The governor by itself, or anybody for the wallets. The proof's place says what the last pool is.
+        let (first, last) = (&ids[..ids.len() - 1], ids[ids.len() - 1]);
+        let (proof, proven) = match self.random.chance(60) {
+            true => (Bytes::new(), false),
+            false => {
+                let place = self.bench.place(last);
+                self.proof(Signers::wallets(&self.bench.dao), place, &|place| {
+                    place.request_exits(&[first, &[place.pool]].concat(), "because")
+                })
+            }
+        };
+        let may = if proof.is_empty() { from == self.governor } else { proven };
+        let call = PoolManager::requestPoolExitsCall {
+            poolIds: ids.clone(),
+            reason: "because".into(),
+            walletProof: proof,
+        };
+        if self.call("requestPoolExits", from, 0, &call, all && may).is_some() {
             let number = self.bench.chain.number;
             for id in ids {
                 let pool = self.pool_mut(id);
@@ -385,13 +404,26 @@ impl World {
     }
 
     fn propose_recovery(&mut self) {
-        let (next, place, number) = (self.next_members(), self.bench.place(0), self.proposals + 1);
+        let (mut next, place, number) = (self.next_members(), self.bench.place(0), self.proposals + 1);
+        let now = self.bench.dao.epoch;
+        next.epoch = match self.random.below(8) {
+            0 => now + 1 + self.random.below(10) as u64,
+            1 => now + MAX_EPOCH_STEP,
+            2 => now + MAX_EPOCH_STEP + 1,
+            3 => self.random.below(u128::from(now) + 1) as u64,
+            _ => now + 1,
+        };
+        next.manifest = keccak256(format!("recovery {number} begins epoch {}", next.epoch));
         let (proof, proven) =
             self.proof(Signers::wallets(&self.bench.dao), place, &|place| place.recovery(number, &next));
-        let allowed = proven && self.waiting.is_none() && self.acceptable(&next);
-        let proposal = Council::RecoveryTerms { manifest: next.manifest, terms: next.terms() };
-        let (from, call) =
-            (self.anybody(), PoolManager::proposeRecoveryCall { proposal, walletProof: proof });
+        let timely = next.epoch > now && next.epoch <= now + MAX_EPOCH_STEP;
+        let mut call = PoolManager::proposeRecoveryCall { proposal: next.proposal(), walletProof: proof };
+        let other = self.random.chance(5);
+        if other {
+            call.proposal.epoch += 1;
+        }
+        let allowed = proven && timely && !other && self.waiting.is_none() && self.acceptable(&next);
+        let from = self.anybody();
         if self.call("proposeRecovery", from, 0, &call, allowed).is_some() {
             self.proposals = number;
             let ready_at = self.bench.chain.number + DELAYS.recovery;
@@ -401,10 +433,23 @@ impl World {
     }
 
     fn cancel_recovery(&mut self) {
-        let number = self.waiting.as_ref().map_or(self.proposals, |waiting| waiting.number);
-        let (proof, proven) = self.enclave_proof(self.bench.place(0), &|place| place.cancel_recovery(number));
+        let (number, mut proposed) = match &self.waiting {
+            Some(waiting) => (waiting.number, waiting.next.clone()),
+            None => (self.proposals, self.next_members()),
+        };
+        // An objection to that number, from before anybody knew what would be proposed.
+        let known = !self.random.chance(20);
+        if !known {
+            match self.random.chance(50) {
+                true => proposed.manifest = self.bench.dao.manifest,
+                false => proposed.quorum += 1,
+            }
+        }
+        let place = self.bench.place(0);
+        let (proof, proven) = self.enclave_proof(place, &|place| place.cancel_recovery(number, &proposed));
+        let allowed = proven && known && self.waiting.is_some();
         let (from, call) = (self.anybody(), PoolManager::cancelRecoveryCall { proof });
-        if self.call("cancelRecovery", from, 0, &call, proven && self.waiting.is_some()).is_some() {
+        if self.call("cancelRecovery", from, 0, &call, allowed).is_some() {
             self.waiting = None;
             self.done.push(call.abi_encode());
         }
@@ -418,6 +463,12 @@ impl World {
         let other = self.random.chance(20);
         if other {
             proposed.quorum += 1;
+        }
+        if let Some(waiting) = &self.waiting
+            && self.bench.chain.number < waiting.ready_at
+            && self.random.chance(30)
+        {
+            self.advance(waiting.ready_at - self.bench.chain.number);
         }
         let number = self.bench.chain.number;
         let due = self.waiting.as_ref().is_some_and(|waiting| number >= waiting.ready_at);
@@ -696,7 +747,8 @@ impl World {
         }
     }
 
-    /// From here everybody gets out what is theirs. Nobody of the DAO helps but the governor, who asks for the exits.
+    /// From here everybody gets out what is theirs. Nobody of the DAO helps but the governor, who asks for the exits, or
+    /// the wallets, who do it in the governor's place.
     fn everybody_leaves(&mut self) {
         self.check_views();
         for number in 0..STAKERS {
@@ -710,8 +762,19 @@ impl World {
         let full = 1..self.pools.len() as u32;
         let asked_for: Vec<u32> =
             full.clone().filter(|id| self.pool(*id).is_some_and(PoolModel::has_validator)).collect();
-        let call = PoolManager::requestPoolExitsCall { poolIds: asked_for.clone(), reason: "the end".into() };
-        self.call("requestPoolExits", self.governor, 0, &call, true);
+        let (from, proof) = match self.random.chance(50) {
+            true => (self.governor, Bytes::new()),
+            false => {
+                let digest = self.bench.place(0).request_exits(&asked_for, "the end");
+                (STRANGER, Signers::wallets(&self.bench.dao).right(digest))
+            }
+        };
+        let call = PoolManager::requestPoolExitsCall {
+            poolIds: asked_for.clone(),
+            reason: "the end".into(),
+            walletProof: proof,
+        };
+        self.call("requestPoolExits", from, 0, &call, true);
         self.advance(DELAYS.refund.max(DELAYS.exit));
         for id in full.clone() {
             if self.pool(id).unwrap().status == Status::Ready {

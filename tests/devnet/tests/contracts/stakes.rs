@@ -1,7 +1,8 @@
 //! Whose the ether is, and how it comes back.
 
 use super::chain::{Bench, CHAIN_ID, Chain, DELAYS, DepositBytes, GOVERNOR, STRANGER, manager_code, staker};
-use crate::support::{Council, ETHER, Pool, PoolManager};
+use crate::support::dao::Dao;
+use crate::support::{ETHER, Pool, PoolManager};
 use alloy::eips::eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS as WITHDRAWALS;
 use alloy::primitives::{Address, Bytes, U256};
 use alloy::sol_types::{SolCall as _, SolError as _, SolEvent as _};
@@ -16,7 +17,8 @@ fn trigger(pool: u32) -> PoolManager::triggerExitCall {
 }
 
 fn request(pools: Vec<u32>) -> PoolManager::requestPoolExitsCall {
-    PoolManager::requestPoolExitsCall { poolIds: pools, reason: "maintenance".into() }
+    let (reason, proof) = ("maintenance".into(), Bytes::new());
+    PoolManager::requestPoolExitsCall { poolIds: pools, reason, walletProof: proof }
 }
 
 fn refund(pool: u32) -> PoolManager::refundPoolCall {
@@ -140,21 +142,30 @@ fn what_comes_back_is_shared_by_contribution() {
     assert!(left < 3, "only what rounding leaves");
 }
 
+/// Has a recovery proposed. Gives the call that puts it in force.
+fn propose(bench: &mut Bench, number: u32, next: &Dao) -> PoolManager::executeRecoveryCall {
+    let digest = bench.place(0).recovery(number, next);
+    let proof = bench.dao.wallet_proof(digest, bench.dao.wallet_quorum.into());
+    let proposal = PoolManager::proposeRecoveryCall { proposal: next.proposal(), walletProof: proof };
+    bench.send(STRANGER, 0, &proposal).unwrap();
+    PoolManager::executeRecoveryCall { manifest: next.manifest, newTerms: next.terms() }
+}
+
 #[test]
 fn stakers_are_out_before_a_recovery_is_in() {
     let mut bench = Bench::new(3);
     let mut next = bench.dao.next();
     next.enclaves = (0..3).map(|number| Some(crate::support::dao::key(6_000 + number))).collect();
+    // A pool that is full in the block before the proposal is the last that there can be.
     bench.stake(staker(0), 40 * ETHER);
-    let digest = bench.place(0).recovery(1, &next);
-    let proposal = PoolManager::proposeRecoveryCall {
-        proposal: Council::RecoveryTerms { manifest: next.manifest, terms: next.terms() },
-        walletProof: bench.dao.wallet_proof(digest, 2),
-    };
-    bench.send(STRANGER, 0, &proposal).unwrap();
-    let execute = PoolManager::executeRecoveryCall { manifest: next.manifest, newTerms: next.terms() };
+    let execute = propose(&mut bench, 1, &next);
 
-    // The delay of a refund is the shorter one.
+    // Nobody can fill a pool now, and so lock in who could still take the stake back.
+    let stake = PoolManager::stakeCall {};
+    let refused = bench.chain.refusal(staker(1), bench.manager, 24 * ETHER, &stake);
+    assert_eq!(refused.0, PoolManager::RecoveryPending { number: 1 }.abi_encode());
+
+    // A refund is due when half of the delay has passed.
     bench.chain.advance(DELAYS.refund);
     assert!(bench.refusal(STRANGER, &execute).is::<PoolManager::TooEarly>());
     let unstake = PoolManager::unstakeCall { amount: U256::from(8 * ETHER) };
@@ -164,8 +175,21 @@ fn stakers_are_out_before_a_recovery_is_in() {
         bench.send(staker(0), 0, &claim(1)).unwrap();
     });
     assert_eq!(back, 40 * ETHER);
-    bench.chain.advance(DELAYS.recovery - DELAYS.refund);
+    bench.chain.advance(DELAYS.refund - 1);
+    assert!(bench.refusal(STRANGER, &execute).is::<PoolManager::TooEarly>());
+    bench.chain.advance(DELAYS.recovery - 2 * DELAYS.refund + 1);
+    assert!(bench.chain.refusal(staker(1), bench.manager, 1, &stake).is::<PoolManager::RecoveryPending>());
     bench.send(STRANGER, 0, &execute).unwrap();
+    bench.dao = next;
+    bench.stake(staker(1), 1);
+
+    // The same with one that the enclaves object to.
+    let next = bench.dao.next();
+    propose(&mut bench, 2, &next);
+    assert!(bench.chain.refusal(staker(1), bench.manager, 1, &stake).is::<PoolManager::RecoveryPending>());
+    let proof = bench.dao.enclave_proof(bench.place(0).cancel_recovery(2, &next));
+    bench.send(STRANGER, 0, &PoolManager::cancelRecoveryCall { proof }).unwrap();
+    bench.stake(staker(1), 1);
 }
 
 #[test]
@@ -190,6 +214,50 @@ fn a_requested_exit_cannot_be_withheld() {
     let key = Bytes::copy_from_slice(&DepositBytes::of(bench.manager, 1, 0).key);
     assert_eq!(bench.chain.advance(1), [(bench.pool(1), key.clone()), (bench.pool(1), key)]);
     assert_eq!(bench.ask(&PoolManager::getPoolCall { poolId: 1 }).status, 3);
+}
+
+/// A governor that is lost or idle must not keep the principal in.
+#[test]
+fn wallets_can_ask_for_exits_in_the_governors_place() {
+    let mut bench = Bench::new(3);
+    bench.stake(staker(0), 96 * ETHER);
+    for pool in [1, 2] {
+        let call = bench.deposit_call(pool, 0);
+        bench.send(STRANGER, 0, &call).unwrap();
+    }
+    let proven = |bench: &Bench, signed: &[u32], asked: &[u32]| PoolManager::requestPoolExitsCall {
+        walletProof: bench.dao.wallet_proof(bench.place(0).request_exits(signed, "maintenance"), 2),
+        ..request(asked.to_vec())
+    };
+    let right = proven(&bench, &[1, 2], &[1, 2]);
+    for asked in [&[1][..], &[2, 1], &[1, 2, 2], &[]] {
+        let other = proven(&bench, &[1, 2], asked);
+        assert!(bench.refusal(STRANGER, &other).is::<PoolManager::ProofSignature>(), "{asked:?}");
+    }
+    let other = PoolManager::requestPoolExitsCall { reason: "malice".into(), ..right.clone() };
+    assert!(bench.refusal(STRANGER, &other).is::<PoolManager::ProofSignature>());
+    let enclaves = bench.dao.enclave_proof(bench.place(0).request_exits(&[1, 2], "maintenance"));
+    let enclaves = PoolManager::requestPoolExitsCall { walletProof: enclaves, ..right.clone() };
+    assert!(bench.refusal(STRANGER, &enclaves).is::<PoolManager::ProofSignature>());
+    // A pool without a validator has nothing to leave.
+    assert!(bench.refusal(STRANGER, &proven(&bench, &[3], &[3])).is::<PoolManager::WrongStatus>());
+
+    let done = bench.send(STRANGER, 0, &right).unwrap();
+    let asked: Vec<_> =
+        done.logs.iter().filter_map(|log| PoolManager::PoolExitRequested::decode_log(log).ok()).collect();
+    assert_eq!(asked.iter().map(|event| event.poolId).collect::<Vec<_>>(), [1, 2]);
+    let reason = PoolManager::PoolExitReason::decode_log(&done.logs[3]).unwrap();
+    assert_eq!((reason.poolId, reason.reason.as_str()), (2, "maintenance"));
+    // Once more, which does not begin the delay again, and neither does the governor, who keeps the right.
+    bench.chain.advance(DELAYS.exit - 1);
+    bench.send(staker(0), 0, &right).unwrap();
+    bench.send(GOVERNOR, 0, &request(vec![1, 2])).unwrap();
+    assert!(bench.chain.refusal(STRANGER, bench.manager, 1, &trigger(2)).is::<PoolManager::TooEarly>());
+    bench.chain.advance(1);
+    bench.send(STRANGER, 1, &trigger(2)).unwrap();
+    // Not in another epoch.
+    bench.advance(bench.dao.next());
+    assert!(bench.refusal(STRANGER, &right).is::<PoolManager::ProofSignature>());
 }
 
 #[test]
@@ -335,20 +403,27 @@ fn delays_that_would_keep_stakers_in_are_refused() {
         let code = manager_code(Address::repeat_byte(9), wallets, delays);
         bench.chain.send_raw(STRANGER, TxKind::Create, 0, code).err()
     };
-    assert!(refusal(5, 6, 7).is_none());
+    assert!(refusal(5, 6, 12).is_none());
     let most = u64::from(u32::MAX);
-    assert!(refusal(most, most - 1, most).is_none());
-    for (exit, refund, recovery) in [(0, 6, 7), (5, 0, 7), (5, 6, 0)] {
+    assert!(refusal(most, most / 2, most).is_none());
+    for (exit, refund, recovery) in [(0, 6, 12), (5, 0, 12), (5, 6, 0)] {
         assert!(
             refusal(exit, refund, recovery).is_some_and(|reverted| reverted.is::<PoolManager::ZeroDelay>())
         );
     }
-    for (refund, recovery) in [(7, 7), (8, 7)] {
+    for (refund, recovery) in [(6, 11), (6, 6), (7, 6), (most / 2 + 1, most), (most, most)] {
         let reverted = refusal(5, refund, recovery);
         assert!(reverted.is_some_and(|reverted| reverted.is::<PoolManager::RecoveryTooSoon>()));
     }
-    for (exit, recovery) in [(most + 1, 7), (5, most + 1)] {
-        let reverted = refusal(exit, 6, recovery);
+    for (exit, refund, recovery) in [
+        (most + 1, 6, 12),
+        (5, 6, most + 1),
+        (5, most + 1, most),
+        // Twice as much would be nothing, or less than the other one.
+        (5, 1 << 63, 12),
+        (5, u64::MAX, u64::MAX),
+    ] {
+        let reverted = refusal(exit, refund, recovery);
         assert!(reverted.is_some_and(|reverted| reverted.is::<PoolManager::DelayTooLong>()));
     }
 }

@@ -21,6 +21,7 @@ alloy::sol! {
     struct Recovery {
         uint64 epoch;
         uint32 number;
+        uint64 next;
         bytes32 manifest;
         bytes32 council;
     }
@@ -51,6 +52,13 @@ alloy::sol! {
     struct CancelRecovery {
         uint64 epoch;
         uint32 number;
+        bytes32 manifest;
+        bytes32 council;
+    }
+    struct RequestExits {
+        uint64 epoch;
+        uint32[] pools;
+        string reason;
     }
 }
 
@@ -140,13 +148,18 @@ impl Place {
         self.digest(&PoolExited { epoch: self.epoch, pool: self.pool })
     }
 
-    pub fn cancel_recovery(&self, number: u32) -> B256 {
-        self.digest(&CancelRecovery { epoch: self.epoch, number })
+    pub fn request_exits(&self, pools: &[u32], reason: &str) -> B256 {
+        self.digest(&RequestExits { epoch: self.epoch, pools: pools.to_vec(), reason: reason.into() })
+    }
+
+    pub fn cancel_recovery(&self, number: u32, proposed: &Dao) -> B256 {
+        let (manifest, council) = (proposed.manifest, proposed.council());
+        self.digest(&CancelRecovery { epoch: self.epoch, number, manifest, council })
     }
 
     pub fn recovery(&self, number: u32, next: &Dao) -> B256 {
         let (manifest, council) = (next.manifest, next.council());
-        self.digest(&Recovery { epoch: self.epoch, number, manifest, council })
+        self.digest(&Recovery { epoch: self.epoch, number, next: next.epoch, manifest, council })
     }
 
     /// The epoch is the one in force; what is signed names the next one.
@@ -240,6 +253,11 @@ impl Dao {
     pub fn able(&self) -> Vec<(usize, Key)> {
         let able = self.enclaves.iter().enumerate();
         able.filter_map(|(index, key)| Some((index, key.clone()?))).collect()
+    }
+
+    /// These members as a recovery proposes them.
+    pub fn proposal(&self) -> Council::RecoveryTerms {
+        Council::RecoveryTerms { epoch: self.epoch, manifest: self.manifest, terms: self.terms() }
     }
 
     /// The proof of the first enclaves that make a quorum.

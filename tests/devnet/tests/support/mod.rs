@@ -80,7 +80,7 @@ impl Net {
     pub async fn deploy_manager(&self) -> (PoolManager::PoolManagerInstance<DynProvider>, Dao) {
         let provider = self.provider(&self.owner);
         let dao = Dao::new(3);
-        let delays = PoolManager::Delays { exit: 10, refund: 20, recovery: 30 };
+        let delays = PoolManager::Delays { exit: 10, refund: 20, recovery: 40 };
         let builder = PoolManager::deploy_builder(
             provider.clone(),
             self.config.deposit_contract,
