@@ -407,10 +407,10 @@ impl World {
         let (mut next, place, number) = (self.next_members(), self.bench.place(0), self.proposals + 1);
         let now = self.bench.dao.epoch;
         next.epoch = match self.random.below(8) {
-            0 => now + 1 + self.random.below(10) as u64,
-            1 => now + MAX_EPOCH_STEP,
-            2 => now + MAX_EPOCH_STEP + 1,
-            3 => self.random.below(u128::from(now) + 1) as u64,
+            0..3 => now + 1 + self.random.below(10) as u64,
+            3 => now + MAX_EPOCH_STEP,
+            4 => now + MAX_EPOCH_STEP + 1,
+            5 => self.random.below(u128::from(now) + 1) as u64,
             _ => now + 1,
         };
         next.manifest = keccak256(format!("recovery {number} begins epoch {}", next.epoch));
@@ -466,7 +466,7 @@ impl World {
         }
         if let Some(waiting) = &self.waiting
             && self.bench.chain.number < waiting.ready_at
-            && self.random.chance(30)
+            && self.random.chance(50)
         {
             self.advance(waiting.ready_at - self.bench.chain.number);
         }
