@@ -10,7 +10,7 @@ use crate::witness::raise;
 use postern_shared::agreement::{
     Attempt, Choice, Content, Decision, Fork, Made, Mark, Proposal, Run, Said, Subject, Voters,
 };
-use postern_shared::epoch::{SignedEpoch, WalletSignature};
+use postern_shared::epoch::{SignedEpoch, WalletSignature, check_returns};
 use postern_shared::events::DepositRequest;
 use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{Digest, ManifestHash, MemberId, PoolId};
@@ -129,6 +129,8 @@ impl Session {
         if manifest.members.len() != self.manifest.members.len() {
             return Err(Rejection::NewMembers);
         }
+        check_returns(self.identities.values().copied(), &self.pool_managers, &self.manifest, &manifest)
+            .map_err(|_| Rejection::InvalidEpoch)?;
         Ok(manifest)
     }
 

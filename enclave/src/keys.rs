@@ -6,6 +6,7 @@ use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use k256::elliptic_curve::Generate as _;
 use postern_shared::bls::{G1, Scalar};
 use postern_shared::codec;
 use postern_shared::ecdsa::{self, EthereumSignature};
@@ -23,14 +24,6 @@ use zeroize::Zeroizing;
 /// HPKE's `info`: separates our envelopes from any other use of the keys.
 const ENVELOPE_INFO: &[u8] = b"postern-envelope-v1";
 
-/// The first of these coins that are a secp256k1 key: all but one in 2^128 are.
-fn proving_key(coins: &Coins) -> k256::ecdsa::SigningKey {
-    let candidates = (0_u8..=u8::MAX).map(|number| {
-        k256::ecdsa::SigningKey::from_slice(&coins.bytes("postern-key-proving-v1", &[number])[..])
-    });
-    candidates.flatten().next().unwrap_or_else(|| unreachable!("256 hashes above the group's order"))
-}
-
 /// The secret side of an [`Identity`].
 pub struct IdentityKeys {
     signing: ed25519_dalek::SigningKey,
@@ -43,11 +36,12 @@ pub struct IdentityKeys {
 impl IdentityKeys {
     /// The keys that these coins give this member's enclave on this machine.
     pub fn derive(coins: &Coins, member: MemberId, machine: u32) -> Self {
-        let proving = proving_key(coins);
         let signing = ed25519_dalek::SigningKey::from_bytes(&coins.bytes("postern-key-signing-v1", b""));
         let agreement = X25519HkdfSha256::derive_keypair(&coins.bytes("postern-key-agreement-v1", b"")[..]);
         // Of this version: builds before it opened shares without a proof that their dealer knew the ephemeral secret.
         let dealing = coins.scalar("postern-key-dealing-v2", b"");
+        let proving =
+            k256::ecdsa::SigningKey::generate_from_rng(&mut coins.stream("postern-key-proving-v1", b""));
         let identity = Identity {
             member,
             machine,

@@ -401,8 +401,8 @@ impl Session {
     /// Takes note of what has happened on a chain; says whether that is new.
     ///
     /// Hosts err, so an event takes the place of another one like it as long as nothing that left this enclave depends on
-    /// it: a deposit until this enclave has judged a run for it, a validator's index until its exit is presigned and packed, an
-    /// exit until this enclave has authorised it.
+    /// it: a deposit until this enclave has judged a run for it, a validator's index until its exit is presigned and packed. That
+    /// the DAO wants a pool out is only ever added to.
     fn observe(&mut self, event: &ChainEvent) -> Result<bool, Rejection> {
         let own = self.own();
         let may_correct = match event {
@@ -474,7 +474,7 @@ impl Session {
             }
             let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
             let ReleaseTerms { presign, leader, source } = release.terms();
-            // A wish that the host has taken back is authorised no more.
+            // Of a wish that the own host knows nothing of, nothing is authorised.
             if !self.ledger.is_wish(presign.pool, *source) {
                 return Err(Rejection::UnknownCeremony);
             }

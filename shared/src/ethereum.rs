@@ -104,6 +104,12 @@ impl DepositMessage {
 }
 
 impl DepositData {
+    /// Whether its key has signed it, on the network with this genesis fork version.
+    pub fn is_signed(&self, genesis_fork_version: ForkVersion) -> bool {
+        let root = self.message.signing_root(genesis_fork_version);
+        self.message.pubkey.verify(&root.0, &self.signature).is_ok()
+    }
+
     /// `hash_tree_root` of the container: the deposit contract's `deposit_data_root`.
     pub fn hash_tree_root(&self) -> Root {
         let signature = &self.signature.0;

@@ -526,6 +526,9 @@ impl Manifest {
                 return field(path("wallet"), "the account that pays must not govern, for any member");
             }
             // The pool manager takes no such council, and would be stuck before the epoch that names it.
+            if member.governance == Address([0; 20]) {
+                return field(path("governance"), "nobody's account");
+            }
             if let Some(keys) = member.enclave
                 && (keys.signer == Address([0; 20])
                     || self.members.iter().any(|other| other.governance == keys.signer))

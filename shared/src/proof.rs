@@ -11,7 +11,7 @@ use crate::bytes::variable;
 use crate::ecdsa::{EthereumSignature, recover};
 use crate::eip712::{Domain, keccak, word};
 use crate::epoch;
-use crate::ethereum::{DepositData, ForkVersion, Root, VALIDATOR_STAKE_GWEI, WithdrawalCredentials};
+use crate::ethereum::{DepositData, Root, VALIDATOR_STAKE_GWEI, WithdrawalCredentials};
 use crate::identity::EnclaveKeys;
 use crate::ids::{Address, Digest, ManifestHash, MemberId, PoolId};
 use crate::manifest::{Contracts, MAX_MEMBERS, Manifest, ManifestError};
@@ -93,12 +93,20 @@ pub enum Statement {
         /// [`Council::digest`] of it.
         council: Digest,
     },
-    /// The enclaves are there: nobody has to be put in their place.
+    /// The enclaves are there: nobody has to be put in their place. It says who would be: nobody can have had it signed before
+    /// that was known, to use it once the enclaves are lost.
     CancelRecovery {
         /// Which proposal.
         number: u32,
+        /// The manifest that it wants.
+        manifest: ManifestHash,
+        /// [`Council::digest`] of that.
+        council: Digest,
     },
 }
+
+/// Which of a pool's keys: no pool has had a second one so far.
+pub const ATTEMPT: u16 = 0;
 
 impl Statement {
     /// What goes into signatures. `epoch` is the one in force at the contract; of [`Self::EpochApplied`] the one that follows.
@@ -116,8 +124,77 @@ impl Statement {
                 "EpochApplied(uint64 epoch,bytes32 manifest,bytes32 council)",
                 &[epoch, manifest.0, council.0],
             ),
-            Self::CancelRecovery { number } => domain
-                .digest("CancelRecovery(uint64 epoch,uint32 number)", &[epoch, word(&number.to_be_bytes())]),
+            Self::CancelRecovery { number, manifest, council } => domain.digest(
+                "CancelRecovery(uint64 epoch,uint32 number,bytes32 manifest,bytes32 council)",
+                &[epoch, word(&number.to_be_bytes()), manifest.0, council.0],
+            ),
+        }
+    }
+}
+
+/// What is to be proved, in an epoch that the pool manager goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofRequest {
+    /// The pool manager's epoch, which may be behind the enclaves'; of [`Provable::EpochApplied`] the one that follows.
+    pub epoch: u64,
+    /// Statement, and what an enclave needs to see that it is so.
+    pub what: Provable,
+}
+
+/// What an enclave signs for a pool manager, with what it needs to see that it is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Provable {
+    /// This is a pool's deposit: its key is the one that the members agreed on, and the key has signed it.
+    Deposit {
+        /// The pool.
+        pool: PoolId,
+        /// To hand in.
+        data: DepositData,
+    },
+    /// The DAO wants this pool's validator out, as the host has said ([`ChainEvent::ExitRequested`]).
+    TriggerExit(PoolId),
+    /// This epoch is one of those that this enclave has gone by.
+    EpochApplied {
+        /// To whom it is to be told.
+        contract: Address,
+        /// The epoch's.
+        manifest: ManifestHash,
+        /// [`Council::digest`] of it.
+        council: Digest,
+    },
+    /// The enclaves are there: nobody has to be put in their place. Of a recovery that the host says somebody has proposed.
+    CancelRecovery {
+        /// Where.
+        contract: Address,
+        /// Which proposal.
+        number: u32,
+        /// The manifest that it wants.
+        manifest: ManifestHash,
+        /// [`Council::digest`] of that.
+        council: Digest,
+    },
+}
+
+impl Provable {
+    /// The pool manager that is to take it.
+    pub fn contract(&self) -> Address {
+        match *self {
+            Self::Deposit { pool, .. } | Self::TriggerExit(pool) => pool.contract,
+            Self::EpochApplied { contract, .. } | Self::CancelRecovery { contract, .. } => contract,
+        }
+    }
+
+    /// What is signed.
+    pub fn statement(&self) -> Statement {
+        match *self {
+            Self::Deposit { pool, data } => {
+                Statement::Deposit { pool: pool.number, attempt: ATTEMPT, root: data.hash_tree_root() }
+            }
+            Self::TriggerExit(pool) => Statement::TriggerExit { pool: pool.number },
+            Self::EpochApplied { manifest, council, .. } => Statement::EpochApplied { manifest, council },
+            Self::CancelRecovery { number, manifest, council, .. } => {
+                Statement::CancelRecovery { number, manifest, council }
+            }
         }
     }
 }
@@ -294,12 +371,4 @@ fn bits(bitmap: &[u8]) -> impl Iterator<Item = MemberId> {
         let set = (0_u16..8).filter(move |bit| byte >> bit & 1 == 1);
         set.map(move |bit| MemberId(place.saturating_mul(8).saturating_add(bit).saturating_add(1)))
     })
-}
-
-impl DepositData {
-    /// Whether its key has signed it, on the network with this genesis fork version.
-    pub fn is_signed(&self, genesis_fork_version: ForkVersion) -> bool {
-        let root = self.message.signing_root(genesis_fork_version);
-        self.message.pubkey.verify(&root.0, &self.signature).is_ok()
-    }
 }

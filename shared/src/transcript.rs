@@ -9,7 +9,7 @@ use crate::codec;
 use crate::ethereum::{DepositData, SignedVoluntaryExit, VoluntaryExit};
 use crate::fault::{Court, Exhibits, Fault, Statements, TermsRef, partial_is_good};
 use crate::identity::{Identity, Roster};
-use crate::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
+use crate::ids::{CeremonyId, MemberId, PoolId};
 use crate::keygen::{Commit, Confirm, KeygenCertificate, KeygenTerms, PartialDeposit, Verdict};
 use crate::manifest::{Contracts, Manifest, ManifestError};
 use crate::message::{Attestation, Broadcast, SignedDigest, Step};
@@ -139,14 +139,6 @@ pub enum TranscriptError {
     /// The manifest inside is none.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The manifest inside is another than the one expected.
-    #[error("the transcript is of the DAO {found}, not {expected}")]
-    OtherManifest {
-        /// The verifier's.
-        expected: ManifestHash,
-        /// The transcript's.
-        found: ManifestHash,
-    },
     /// Terms that the manifest or the roster does not give.
     #[error("the terms do not follow from manifest and roster: {what}")]
     Terms {
@@ -196,13 +188,9 @@ impl Transcript {
         &self.roster
     }
 
-    /// Checks everything but attestation evidence. With `expected`, the manifest must be that one.
-    pub fn verify(&self, expected: Option<ManifestHash>) -> Result<Claim, TranscriptError> {
+    /// Checks everything but attestation evidence, and whether the manifest is the DAO's.
+    pub fn verify(&self) -> Result<Claim, TranscriptError> {
         let manifest = self.manifest()?;
-        let found = manifest.hash();
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
-            return Err(TranscriptError::OtherManifest { expected, found });
-        }
         let roster = Roster::new(self.roster.iter().map(|attested| attested.identity).collect());
         let named = |identity: &Identity| manifest.identity(identity.member) == Some(*identity);
         require(roster.identities().iter().all(named), "enclaves")?;

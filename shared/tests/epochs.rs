@@ -6,7 +6,7 @@ use postern_shared::codec::DecodeError;
 use postern_shared::ecdsa::{EthereumSignature, SignatureFault, recover};
 use postern_shared::epoch::{
     ChainError, Change, EpochError, EpochMessage, MAX_SIGNED_EPOCH, PoolManager, SignedEpoch,
-    WalletSignature, changes, follow, pool_managers, quorum,
+    WalletSignature, changes, check_returns, follow, pool_managers, quorum,
 };
 use postern_shared::ethereum::{ForkVersion, Network, Root};
 use postern_shared::identity::{self, AgreementKey, EnclaveKeys};
@@ -607,22 +607,66 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
     let three = to(&two, 2);
     let all = [1, 2, 3, 4, 5];
     let chain = [(&zero, &one), (&one, &two), (&two, &three)].map(|(old, new)| signed(old, new, &all));
-    let manager = |place, code, epoch| PoolManager {
+    let manager = |place, code, since, epoch| PoolManager {
         contract: Address([place; 20]),
         pool_code: Digest([code; 32]),
+        since,
         epoch,
     };
     let (b, c) = (0xbb, 0xcc);
-    assert_eq!(managers(&zero, &[]), Ok(vec![manager(2, 5, 0)]));
+    assert_eq!(managers(&zero, &[]), Ok(vec![manager(2, 5, 0, 0)]));
     // Each learns of the epoch that names another in its place, and of none after that, until it is named again.
-    let two_on = vec![manager(2, 5, 1), manager(b, b, 2), manager(c, c, 0)];
+    let two_on = vec![manager(2, 5, 0, 1), manager(b, b, 1, 2), manager(c, c, 2, 0)];
     assert_eq!(managers(&zero, &chain[..2]), Ok(two_on));
-    let all_of_them = vec![manager(2, 5, 1), manager(b, b, 2), manager(c, c, 3)];
+    let all_of_them = vec![manager(2, 5, 0, 1), manager(b, b, 1, 2), manager(c, c, 2, 3)];
     assert_eq!(managers(&zero, &chain), Ok(all_of_them));
     // Whoever begins later knows nothing of what was before.
-    let later = vec![manager(b, b, 2), manager(c, c, 3), manager(2, 2, 0)];
+    let later = vec![manager(b, b, 1, 2), manager(c, c, 2, 3), manager(2, 2, 3, 0)];
     assert_eq!(managers(&one, &chain[1..]), Ok(later));
     assert!(managers(&zero, &chain[1..]).is_err());
+    let goes_by =
+        |number| (0..5).filter(|epoch| manager(b, b, 1, number).goes_by(*epoch)).collect::<Vec<_>>();
+    assert_eq!((goes_by(0), goes_by(2), goes_by(4)), (vec![], vec![2], vec![2, 3, 4]));
+}
+
+/// The pool manager remembers whom it knew: it takes no signer again, and has missed what came after it was left.
+#[test]
+fn what_was_replaced_does_not_come_back() {
+    let (zero, one) = (genesis(), founded());
+    let two = next(&one, |new| {
+        replace(&mut new.members[1]);
+        new.contracts.pool_manager = Address([0xbb; 20]);
+    });
+    let chain = [zero, one.clone(), two.clone()];
+    let known = || {
+        chain.iter().flat_map(|manifest| {
+            manifest.members.iter().filter_map(|member| manifest.identity(member.id)).collect::<Vec<_>>()
+        })
+    };
+    let check = |change: &dyn Fn(&mut Manifest)| {
+        check_returns(known(), &pool_managers(&chain), &two, &next(&two, change))
+    };
+    assert_eq!(check(&|new| new.name = "another".to_owned()), Ok(()));
+    assert_eq!(check(&|new| new.contracts.pool_manager = Address([0xcc; 20])), Ok(()));
+    assert_eq!(check(&|new| replace(&mut new.members[1])), Ok(()));
+    let old = one.members[1].enclave.unwrap();
+    let edits: [fn(&mut EnclaveKeys, EnclaveKeys); 4] = [
+        |keys, old| keys.signing = old.signing,
+        |keys, old| keys.agreement = old.agreement,
+        |keys, old| keys.dealing = old.dealing,
+        |keys, old| keys.signer = old.signer,
+    ];
+    for edit in edits {
+        for position in [1, 2] {
+            let back = check(&|new| {
+                replace(&mut new.members[position]);
+                edit(new.members[position].enclave.as_mut().unwrap(), old);
+            });
+            assert_eq!(back, Err(EpochError::KeyReturns(two.members[position].id)));
+        }
+    }
+    let first = one.contracts.pool_manager;
+    assert_eq!(check(&|new| new.contracts.pool_manager = first), Err(EpochError::ManagerReturns(first)));
 }
 
 #[test]

@@ -19,12 +19,11 @@ use postern_shared::manifest::{
 };
 use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
-use postern_shared::proof::{Council, Proof, Statement};
+use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
 use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
 use postern_shared::wire::{
-    Artifact, Notice, Output, Provable, Recipient, Record as Stored, Rejection, Reply, Request, Response,
-    Standing,
+    Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
 };
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::{BTreeMap, VecDeque};
@@ -206,10 +205,13 @@ impl Node {
     pub fn long_lived_secrets(&self) -> Vec<Vec<u8>> {
         let coins = self.coins();
         let dealing = coins.scalar("postern-key-dealing-v2", b"").to_bytes();
+        let mut proving = [0; 32];
+        rand_core::Rng::fill_bytes(&mut coins.stream("postern-key-proving-v1", b""), &mut proving);
         vec![
             self.seed.to_vec(),
             coins.bytes("postern-key-signing-v1", b"").to_vec(),
             coins.bytes("postern-key-agreement-v1", b"").to_vec(),
+            proving.to_vec(),
             dealing.to_vec(),
             dealing.iter().rev().copied().collect(),
         ]
@@ -679,22 +681,17 @@ impl Cluster {
 
     /// The enclaves' proof that this deposit is the pool's, if enough of them say so.
     pub fn prove_deposit(&mut self, pool: PoolId, data: &DepositData) -> Option<Proof> {
-        let statement = Statement::Deposit { pool: pool.number, attempt: 0, root: data.hash_tree_root() };
-        self.prove(&statement, &Provable::Deposit { pool, data: *data })
+        self.prove(Provable::Deposit { pool, data: *data })
     }
 
-    /// The enclaves' objection to others in their place, if enough of them are there.
-    pub fn prove_cancelled(&mut self, number: u32) -> Option<Proof> {
-        let contract = self.manifest.contracts.pool_manager;
-        self.prove(&Statement::CancelRecovery { number }, &Provable::CancelRecovery { contract, number })
-    }
-
-    fn prove(&mut self, statement: &Statement, asked: &Provable) -> Option<Proof> {
-        let digest = statement.digest(&self.manifest.domain(), self.manifest.epoch);
+    /// The enclaves' proof in the epoch in force, if enough of them say so.
+    pub fn prove(&mut self, what: Provable) -> Option<Proof> {
+        let asked = ProofRequest { epoch: self.manifest.epoch, what };
+        let digest = what.statement().digest(&self.manifest.domain(), asked.epoch);
         let council = Council::of(&self.manifest);
         let mut signatures = BTreeMap::new();
         for id in self.ids() {
-            if let Reply::Proved(signature) = self.ask(id, Request::Prove(asked.clone())) {
+            if let Reply::Proved(signature) = self.ask(id, Request::Prove(asked)) {
                 signatures.insert(id, signature);
             }
         }
@@ -706,7 +703,7 @@ impl Cluster {
         let genesis = self.genesis.hash();
         let claim = |transcript: &Transcript| {
             assert_eq!(transcript.manifest().expect("a manifest").genesis(), genesis);
-            transcript.verify(None).expect("published transcripts verify")
+            transcript.verify().expect("published transcripts verify")
         };
         self.nodes.iter().flat_map(Node::transcripts).map(claim).collect()
     }

@@ -22,11 +22,12 @@ use postern_shared::{
         Slot, Step,
     },
     policy::{AllowedMeasurement, AttestationRules, Trust},
+    proof::{ProofRequest, Provable},
     record::{
         KeySlot, LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedRecord, SlotHeader,
     },
     snp::RawTcb,
-    wire::{Provable, Request},
+    wire::Request,
     witness::{
         Advance, Ballot, Claim, End, InForce, Known, Memory, Note, Noted, Place, SignedNote, Witness,
         WitnessMessage,
@@ -116,6 +117,8 @@ fn requests() -> Vec<Request> {
     };
     let data = DepositData { message, signature: Signature([7; 96]) };
     let certificates = SAMPLES[0].certificates();
+    let manifest_hash = manifest().hash();
+    let prove = |what| Request::Prove(ProofRequest { epoch: 300, what });
     vec![
         Request::Status,
         Request::Start {
@@ -143,9 +146,10 @@ fn requests() -> Vec<Request> {
         Request::Records(vec![record(RecordKind::Change), record(RecordKind::Snapshot { first: 300 })]),
         Request::Restored,
         Request::Amend(epoch()),
-        Request::Prove(Provable::Deposit { pool, data }),
-        Request::Prove(Provable::TriggerExit(pool)),
-        Request::Prove(Provable::EpochApplied(epoch())),
+        prove(Provable::Deposit { pool, data }),
+        prove(Provable::TriggerExit(pool)),
+        prove(Provable::EpochApplied { contract: pool.contract, manifest: manifest_hash, council: Digest([9; 32]) }),
+        prove(Provable::CancelRecovery { contract: pool.contract, number: 300, manifest: manifest_hash, council: Digest([9; 32]) }),
     ]
 }
 

@@ -23,6 +23,7 @@ pub use message::EpochMessage;
 use crate::bytes::variable;
 use crate::codec::{self, DecodeError};
 use crate::ecdsa::{EthereumSignature, SignatureFault, recover};
+use crate::identity::Identity;
 use crate::ids::{Address, Digest, ManifestHash, MemberId};
 use crate::manifest::{Contracts, MAX_MEMBERS, Manifest, ManifestError};
 use alloc::{string::String, vec::Vec};
@@ -128,6 +129,12 @@ pub enum EpochError {
         /// What it is.
         found: u32,
     },
+    /// A key of an enclave before comes back: the pool manager never takes one that was replaced, nor any epoch after that.
+    #[error("the enclave of {0} has a key of another one before it")]
+    KeyReturns(MemberId),
+    /// An earlier pool manager comes back. It was told of no epoch since it was replaced, and can be told of none now.
+    #[error("{0} was the pool manager before, and has missed epochs since")]
+    ManagerReturns(Address),
     /// Measurements stay listed, so that retired ones are known for ever.
     #[error("measurement `{0}` is missing: give it an `until_epoch` instead")]
     MeasurementRemoved(String),
@@ -294,12 +301,19 @@ pub struct PoolManager {
     pub contract: Address,
     /// What it creates pools by.
     pub pool_code: Digest,
+    /// The epoch that has named it.
+    pub since: u64,
     /// The last epoch that it can be told of, since that follows on a manifest which names it; 0 before there is one, and nothing
-    /// is founded there. Enclaves prove what it may do in that epoch.
+    /// is founded there.
     pub epoch: u64,
 }
 
 impl PoolManager {
+    /// Whether it goes by this epoch, or did: enclaves prove in that one what it may do.
+    pub fn goes_by(&self, epoch: u64) -> bool {
+        self.since < epoch && epoch <= self.epoch
+    }
+
     /// Whether an epoch that follows on a manifest is to be told to it.
     fn learns_from(&self, before: &Manifest) -> bool {
         before.contracts.pool_manager == self.contract
@@ -326,8 +340,30 @@ pub fn follow_manager(managers: &mut Vec<PoolManager>, before: Option<&Manifest>
     }
     let Contracts { pool_manager: contract, pool_code, .. } = next.contracts;
     if !managers.iter().any(|known| known.contract == contract) {
-        managers.push(PoolManager { contract, pool_code, epoch: 0 });
+        managers.push(PoolManager { contract, pool_code, since: next.epoch, epoch: 0 });
     }
+}
+
+/// Refuses what `next` brings back of what was replaced before `current`: keys, by all enclaves that are `known`, and pool managers.
+/// No pool manager could ever be told of such an epoch, nor of any after it.
+pub fn check_returns(
+    known: impl IntoIterator<Item = Identity>,
+    managers: &[PoolManager],
+    current: &Manifest,
+    next: &Manifest,
+) -> Result<(), EpochError> {
+    for before in known {
+        for after in &next.members {
+            let same = (before.member, before.machine) == (after.id, after.machine);
+            if !same && after.enclave.is_some_and(|keys| keys.shares_a_key_with(&before.keys())) {
+                return Err(EpochError::KeyReturns(after.id));
+            }
+        }
+    }
+    let named = next.contracts.pool_manager;
+    let returns =
+        named != current.contracts.pool_manager && managers.iter().any(|manager| manager.contract == named);
+    if returns { Err(EpochError::ManagerReturns(named)) } else { Ok(()) }
 }
 
 fn next_of(manifest: &Manifest, next: &SignedEpoch) -> Result<Manifest, ChainError> {

@@ -23,6 +23,7 @@ use crate::events::ChainEvent;
 use crate::identity::Identity;
 use crate::ids::{Address, CeremonyId, ManifestHash, MemberId, Nonce, PoolId};
 use crate::message::{Attestation, Broadcast, Certificates, Challenge, Envelope, Step};
+use crate::proof::ProofRequest;
 use crate::record::{KeySlot, LogHead, SealedError, SealedRecord};
 use crate::transcript::Transcript;
 use alloc::{boxed::Box, vec::Vec};
@@ -104,32 +105,8 @@ pub enum Request {
     TakeOver(Envelope),
     /// The manifest's next epoch. One that is known is passed over.
     Amend(SignedEpoch),
-    /// Sign something for the pool manager in force, if it is so.
-    Prove(Provable),
-}
-
-/// What an enclave signs for the pool manager, with what it needs to see that it is so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Provable {
-    /// This is a pool's deposit: its key is the one that the members agreed on, and the key has signed it.
-    Deposit {
-        /// The pool.
-        pool: PoolId,
-        /// To hand in.
-        data: DepositData,
-    },
-    /// The DAO wants this pool's validator out, as the host has said ([`ChainEvent::ExitRequested`]).
-    TriggerExit(PoolId),
-    /// This epoch is one of those that this enclave has gone by.
-    EpochApplied(SignedEpoch),
-    /// The enclaves are there: nobody has to be put in their place at this pool manager. On the host's word that somebody has
-    /// proposed it.
-    CancelRecovery {
-        /// Where.
-        contract: Address,
-        /// Which proposal.
-        number: u32,
-    },
+    /// Sign something for a pool manager, if it is so.
+    Prove(ProofRequest),
 }
 
 /// An enclave that is to be replaced proves itself to its successor, and asks it to do the same.
@@ -164,7 +141,7 @@ pub enum Reply {
     Rejected(Rejection),
     /// To [`Request::Report`].
     Report(#[serde(with = "variable")] Vec<u8>),
-    /// To [`Request::Prove`]: signed in the epoch in force, or the one that was asked about.
+    /// To [`Request::Prove`]: signed in the epoch that was asked about.
     Proved(EthereumSignature),
     /// To [`Request::Attest`] and [`Request::Meet`].
     Attestation(Box<Attestation>),

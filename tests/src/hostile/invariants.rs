@@ -345,7 +345,7 @@ impl World {
                 Invariant::I5.broken(format!("{id} has a transcript of a manifest that is not in force"))
             );
         }
-        let claim = transcript.verify(None).map_err(|error| {
+        let claim = transcript.verify().map_err(|error| {
             Invariant::I5.broken(format!("{id} published a transcript that does not verify: {error}"))
         })?;
         // I4: every participant is a real enclave.

@@ -23,9 +23,13 @@ fn exits_after(members: u16, threshold: u16, change: impl FnOnce(&mut Manifest))
     cluster.observe(exit_requested(POOL.number));
     cluster.run(3);
     assert_eq!(cluster.exits(POOL).len(), 1);
-    let verified = cluster.nodes[0].transcripts().filter(|transcript| kind(transcript) == "presign");
-    let claims: Vec<Claim> =
-        verified.map(|transcript| transcript.verify(Some(second.hash())).expect("it verifies")).collect();
+    let presigns = cluster.nodes[0].transcripts().filter(|transcript| kind(transcript) == "presign");
+    let claims: Vec<Claim> = presigns
+        .map(|transcript| {
+            assert_eq!(transcript.manifest().expect("a manifest").hash(), second.hash());
+            transcript.verify().expect("it verifies")
+        })
+        .collect();
     assert!(matches!(&claims[..], [Claim::Presigned { .. }]), "{claims:?}");
 }
 

@@ -2,15 +2,21 @@
 //!
 //! Found by a hostile reading: the pool manager believed a leader's wallet, which could have any key deposited.
 
+use postern_enclave::coins::Coins;
+use postern_enclave::keys::IdentityKeys;
 use postern_shared::bls::Signature;
+use postern_shared::eip712::Domain;
 use postern_shared::ethereum::{DepositData, DepositMessage, WithdrawalCredentials};
-use postern_shared::ids::{Address, Digest, MemberId, PoolId};
-use postern_shared::proof::{Council, Proof, ProofError, Statement};
-use postern_shared::wire::{Provable, Rejection, Reply, Request};
+use postern_shared::identity::EnclaveKeys;
+use postern_shared::ids::{Address, Digest, ManifestHash, MemberId, PoolId};
+use postern_shared::manifest::Manifest;
+use postern_shared::proof::{Council, Proof, ProofError, ProofRequest, Provable, Statement};
+use postern_shared::wire::{Rejection, Reply, Request};
 use postern_tests::cluster::{
     Cluster, POOL_CODE, deposit_requested, deposit_requested_of, exit_requested, manifest, pool,
 };
 use postern_tests::wallets::{next, signed};
+use zeroize::Zeroizing;
 
 const ONE: MemberId = MemberId(1);
 const POOL: PoolId = pool(1);
@@ -25,14 +31,29 @@ fn with_deposit(members: u16, threshold: u16) -> (Cluster, DepositData) {
 }
 
 fn prove(cluster: &mut Cluster, id: MemberId, what: Provable) -> Reply {
-    cluster.ask(id, Request::Prove(what))
+    let epoch = cluster.manifest.epoch;
+    cluster.ask(id, Request::Prove(ProofRequest { epoch, what }))
 }
 
-fn refuses(cluster: &mut Cluster, what: &Provable) {
+fn refuses(cluster: &mut Cluster, what: Provable) {
+    refuses_in(cluster, cluster.manifest.epoch, what);
+}
+
+fn refuses_in(cluster: &mut Cluster, epoch: u64, what: Provable) {
     for id in cluster.ids() {
-        let reply = prove(cluster, id, what.clone());
-        assert_eq!(reply, Reply::Rejected(Rejection::NothingToProve), "{id}: {what:?}");
+        let reply = cluster.ask(id, Request::Prove(ProofRequest { epoch, what }));
+        assert_eq!(reply, Reply::Rejected(Rejection::NothingToProve), "{id}: {what:?} in epoch {epoch}");
     }
+}
+
+/// Whether an enclave's answer is its own signature of this, in this epoch.
+fn proves(cluster: &mut Cluster, id: MemberId, epoch: u64, what: Provable, council: &Council) -> bool {
+    let domain = Domain { chain_id: POOL.chain, verifying_contract: what.contract() };
+    let digest = what.statement().digest(&domain, epoch);
+    let Reply::Proved(signature) = cluster.ask(id, Request::Prove(ProofRequest { epoch, what })) else {
+        return false;
+    };
+    Proof::collect(&digest, &council.signers, 1, &[(id, signature)].into()).is_some()
 }
 
 #[test]
@@ -76,20 +97,20 @@ fn no_enclave_proves_another_deposit_than_the_one_that_its_key_has_signed() {
         (PoolId::new(1, POOL.contract, POOL.number), data),
         (PoolId::new(POOL.chain, Address([0xbb; 20]), POOL.number), data),
     ] {
-        refuses(&mut cluster, &Provable::Deposit { pool, data });
+        refuses(&mut cluster, Provable::Deposit { pool, data });
     }
     // A key that was made for another pool, with a good signature of its own.
     cluster.observe(deposit_requested_of(other));
     cluster.run(1);
     let second = cluster.deposit(other).expect("a deposit");
-    refuses(&mut cluster, &Provable::Deposit { pool: POOL, data: second });
+    refuses(&mut cluster, Provable::Deposit { pool: POOL, data: second });
 }
 
 #[test]
 fn nothing_is_proved_by_an_enclave_that_does_not_act() {
     let mut cluster = Cluster::launch_candidates(manifest(3, 2, 2), 72, None);
     let what = Provable::TriggerExit(POOL);
-    assert_eq!(prove(&mut cluster, ONE, what.clone()), Reply::Rejected(Rejection::Candidate));
+    assert_eq!(prove(&mut cluster, ONE, what), Reply::Rejected(Rejection::Candidate));
     let (mut cluster, data) = with_deposit(5, 3);
     let records = cluster.node(ONE).records.clone();
     assert_eq!(cluster.restore(ONE, 1, &records), Reply::Done);
@@ -101,9 +122,9 @@ fn nothing_is_proved_by_an_enclave_that_does_not_act() {
 fn an_exit_is_triggered_on_as_many_hosts_word_as_a_proof_takes() {
     let (mut cluster, _) = with_deposit(5, 3);
     let what = Provable::TriggerExit(POOL);
-    refuses(&mut cluster, &what);
+    refuses(&mut cluster, what);
     cluster.ask(ONE, Request::Observe(exit_requested(1)));
-    assert!(matches!(prove(&mut cluster, ONE, what.clone()), Reply::Proved(_)));
+    assert!(matches!(prove(&mut cluster, ONE, what), Reply::Proved(_)));
     assert_eq!(prove(&mut cluster, MemberId(2), what), Reply::Rejected(Rejection::NothingToProve));
 }
 
@@ -111,40 +132,88 @@ fn an_exit_is_triggered_on_as_many_hosts_word_as_a_proof_takes() {
 fn an_epoch_is_proved_once_it_is_in_force_and_only_the_one_that_is() {
     let (mut cluster, _) = with_deposit(5, 3);
     let before = cluster.manifest.clone();
+    let applied = |next: &Manifest| Provable::EpochApplied {
+        contract: POOL.contract,
+        manifest: next.hash(),
+        council: Council::of(next).digest(),
+    };
     let one = next(&before, |next| next.name = "one".into());
     let other = next(&before, |next| next.name = "other".into());
-    let [one_signed, other_signed] = [&one, &other].map(|next| signed(&before, next, cluster.ids()));
-    refuses(&mut cluster, &Provable::EpochApplied(one_signed.clone()));
+    refuses_in(&mut cluster, one.epoch, applied(&one));
     cluster.amend(&one);
     cluster.run(2);
-    refuses(&mut cluster, &Provable::EpochApplied(other_signed));
-    let statement = Statement::EpochApplied { manifest: one.hash(), council: Council::of(&one).digest() };
-    let digest = statement.digest(&before.domain(), one.epoch);
-    let ids = cluster.ids();
-    let signatures = ids.into_iter().filter_map(|id| {
-        match prove(&mut cluster, id, Provable::EpochApplied(one_signed.clone())) {
-            Reply::Proved(signature) => Some((id, signature)),
-            _ => None,
+    refuses_in(&mut cluster, one.epoch, applied(&other));
+    // Of another number, to another contract, with members that are not the manifest's.
+    refuses_in(&mut cluster, one.epoch + 1, applied(&one));
+    refuses_in(&mut cluster, before.epoch, applied(&one));
+    let (manifest, council) = (one.hash(), Council::of(&one).digest());
+    let contract = Address([0xbb; 20]);
+    refuses_in(&mut cluster, one.epoch, Provable::EpochApplied { contract, manifest, council });
+    let contract = POOL.contract;
+    let council = Digest([7; 32]);
+    refuses_in(&mut cluster, one.epoch, Provable::EpochApplied { contract, manifest, council });
+    for id in cluster.ids() {
+        assert!(proves(&mut cluster, id, one.epoch, applied(&one), &Council::of(&before)), "{id}");
+    }
+}
+
+/// A pool manager that no host has told of the last epochs goes by an earlier one: what is so can be proved in that one.
+#[test]
+fn a_pool_manager_that_is_behind_is_served_in_its_own_epoch() {
+    let (mut cluster, data) = with_deposit(5, 3);
+    let founded = cluster.manifest.clone();
+    for name in ["second", "third"] {
+        cluster.amend(&next(&cluster.manifest, |next| next.name = name.into()));
+        cluster.run(2);
+    }
+    assert_eq!(cluster.manifest.epoch, founded.epoch + 2);
+    let deposit = Provable::Deposit { pool: POOL, data };
+    let (number, manifest, council) = (1, ManifestHash([5; 32]), Digest([6; 32]));
+    let objection = Provable::CancelRecovery { contract: POOL.contract, number, manifest, council };
+    let newest = cluster.manifest.epoch;
+    for what in [deposit, objection] {
+        for epoch in founded.epoch..=newest {
+            assert!(proves(&mut cluster, ONE, epoch, what, &Council::of(&founded)), "{what:?} in {epoch}");
         }
-    });
-    let signatures = signatures.collect();
-    let council = Council::of(&before);
-    assert!(Proof::collect(&digest, &council.signers, council.quorum.into(), &signatures).is_some());
+        refuses_in(&mut cluster, founded.epoch - 1, what);
+        refuses_in(&mut cluster, newest + 1, what);
+    }
 }
 
 /// Of an enclave that acts, and to a pool manager that the DAO has named: that is all that it says.
 #[test]
 fn enclaves_that_are_there_object_to_others_in_their_place() {
     let (mut cluster, _) = with_deposit(5, 3);
-    assert!(cluster.prove_cancelled(7).is_some());
-    refuses(&mut cluster, &Provable::CancelRecovery { contract: Address([0xbb; 20]), number: 7 });
+    let (number, manifest, council) = (7, ManifestHash([5; 32]), Digest([6; 32]));
+    let objection = |contract| Provable::CancelRecovery { contract, number, manifest, council };
+    assert!(cluster.prove(objection(POOL.contract)).is_some());
+    refuses(&mut cluster, objection(Address([0xbb; 20])));
     let records = cluster.node(ONE).records.clone();
     assert_eq!(cluster.restore(ONE, 1, &records), Reply::Done);
-    let what = Provable::CancelRecovery { contract: POOL.contract, number: 7 };
-    assert_eq!(prove(&mut cluster, ONE, what), Reply::Rejected(Rejection::Returning));
+    assert_eq!(prove(&mut cluster, ONE, objection(POOL.contract)), Reply::Rejected(Rejection::Returning));
 }
 
-/// A DAO that takes another pool manager goes on proving deposits to the old one, in the last epoch that it is told of.
+/// While all is well, one host has objections signed to everything that may ever be proposed, to keep the DAO from its way back
+/// once the enclaves are lost. They are good for the proposals that were asked about, and those name enclaves to come.
+#[test]
+fn no_objection_to_a_proposal_can_be_had_before_its_terms_are_known() {
+    let (mut cluster, _) = with_deposit(5, 3);
+    let (manifest, council) = (ManifestHash([5; 32]), Digest([6; 32]));
+    let contract = POOL.contract;
+    let stored = Provable::CancelRecovery { contract, number: 1, manifest, council };
+    let proof = cluster.prove(stored).expect("a proof");
+    let (domain, epoch) = (cluster.manifest.domain(), cluster.manifest.epoch);
+    let signers = Council::of(&cluster.manifest).signers;
+    let check = |statement: Statement| {
+        Proof::verify(proof.as_bytes(), &statement.digest(&domain, epoch), &signers, 3).is_ok()
+    };
+    assert!(check(stored.statement()));
+    assert!(!check(Statement::CancelRecovery { number: 1, manifest: ManifestHash([4; 32]), council }));
+    assert!(!check(Statement::CancelRecovery { number: 1, manifest, council: Digest([4; 32]) }));
+    assert!(!check(Statement::CancelRecovery { number: 2, manifest, council }));
+}
+
+/// A DAO that takes another pool manager goes on proving deposits to the old one, in the epochs that it is told of.
 #[test]
 fn a_pool_of_an_earlier_pool_manager_is_proved_to_that_one() {
     let (mut cluster, data) = with_deposit(5, 3);
@@ -153,22 +222,58 @@ fn a_pool_of_an_earlier_pool_manager_is_proved_to_that_one() {
     let moved = next(&before, |next| (next.contracts.pool_manager, next.contracts.pool_code) = (new, code));
     cluster.amend(&moved);
     cluster.run(2);
+    let there = PoolId::new(POOL.chain, new, 1);
+    // The new one is told of no epoch yet.
+    let deposit = Provable::Deposit { pool: POOL, data };
+    let (number, manifest, council) = (1, ManifestHash([5; 32]), Digest([6; 32]));
+    let objection = Provable::CancelRecovery { contract: new, number, manifest, council };
+    refuses_in(&mut cluster, moved.epoch, objection);
     let later = next(&moved, |next| next.name = "later".into());
     cluster.amend(&later);
     cluster.run(2);
-    let statement = Statement::Deposit { pool: 1, attempt: 0, root: data.hash_tree_root() };
-    let digest = statement.digest(&before.domain(), moved.epoch);
-    let Reply::Proved(signature) = prove(&mut cluster, ONE, Provable::Deposit { pool: POOL, data }) else {
-        panic!("no proof")
-    };
-    let signers = Council::of(&moved).signers;
-    assert!(Proof::collect(&digest, &signers, 1, &[(ONE, signature)].into()).is_some());
+    for epoch in [before.epoch, moved.epoch] {
+        assert!(proves(&mut cluster, ONE, epoch, deposit, &Council::of(&moved)), "{epoch}");
+    }
+    refuses_in(&mut cluster, later.epoch, deposit);
+    refuses_in(&mut cluster, moved.epoch, objection);
+    assert!(proves(&mut cluster, ONE, later.epoch, objection, &Council::of(&later)));
     // A pool of the new one has its address by the new code.
-    let there = PoolId::new(POOL.chain, new, 1);
     cluster.observe(deposit_requested_of(there));
     cluster.run(1);
     let credentials = cluster.deposit(there).expect("a deposit").message.withdrawal_credentials;
     assert_eq!(credentials, WithdrawalCredentials::execution(there.address(&code)));
+    // It has missed the epochs since it was left, so it can't be the DAO's again: no epoch could ever be told to it.
+    let back = next(&later, |next| next.contracts = before.contracts);
+    let epoch = signed(&later, &back, cluster.ids());
+    assert_eq!(cluster.ask(ONE, Request::Amend(epoch)), Reply::Rejected(Rejection::InvalidEpoch));
+}
+
+/// The pool manager never takes a signer again that was replaced: an epoch that names it would be the last one told to it.
+#[test]
+fn a_key_of_a_lost_machine_is_not_named_again_however_late() {
+    let (mut cluster, _) = with_deposit(5, 3);
+    let lost = cluster.manifest.members[0].enclave.expect("named");
+    let fresh = |machine: u8| {
+        let coins = Coins::new(Zeroizing::new([machine; 32]));
+        IdentityKeys::derive(&coins, ONE, machine.into()).identity().keys()
+    };
+    let replaced = |manifest: &Manifest, keys: EnclaveKeys| {
+        next(manifest, |next| {
+            next.members[0].machine += 1;
+            next.members[0].enclave = Some(keys);
+        })
+    };
+    cluster.amend(&replaced(&cluster.manifest, fresh(1)));
+    cluster.run(2);
+    let second = cluster.manifest.clone();
+    let back = replaced(&second, EnclaveKeys { signer: lost.signer, ..fresh(2) });
+    let epoch = signed(&second, &back, cluster.ids());
+    for id in cluster.ids().into_iter().skip(1) {
+        let reply = cluster.ask(id, Request::Amend(epoch.clone()));
+        assert_eq!(reply, Reply::Rejected(Rejection::InvalidEpoch), "{id}");
+    }
+    let good = signed(&second, &replaced(&second, fresh(2)), cluster.ids());
+    assert_eq!(cluster.ask(MemberId(2), Request::Amend(good)), Reply::Done);
 }
 
 /// As the contract reads them: one set of signers, one sequence of bytes.

@@ -119,7 +119,7 @@ fn an_epoch_that_changes_the_contract_leaves_the_old_ones_pools_served() {
     let named: Vec<PoolId> = transcripts
         .map(|transcript| {
             assert!(known.contains(&transcript.manifest().unwrap().hash()));
-            match transcript.verify(None).expect("published transcripts verify") {
+            match transcript.verify().expect("published transcripts verify") {
                 Claim::Key { pool, .. } | Claim::Presigned { pool, .. } => pool,
                 Claim::Released { pool, .. } | Claim::Cheated { pool, .. } => pool,
             }
@@ -218,14 +218,14 @@ fn a_transcript_of_a_pool_on_another_chain_than_its_manifests_proves_nothing() {
     cluster.run(1);
     let mut seen = 0;
     for mut transcript in cluster.node(MemberId(1)).transcripts().cloned() {
-        transcript.verify(None).expect("as it was published");
+        transcript.verify().expect("as it was published");
         match &mut transcript.record {
             Record::Keygen { terms, .. } | Record::KeygenFault { terms, .. } => terms.request.pool.chain = 1,
             Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => terms.pool.chain = 1,
             Record::Release { terms, .. } => terms.presign.pool.chain = 1,
         }
         let expected = TranscriptError::Terms { what: "chain of the pool" };
-        assert_eq!(transcript.verify(None), Err(expected));
+        assert_eq!(transcript.verify(), Err(expected));
         seen += 1;
     }
     assert_eq!(seen, 3);
