@@ -5,14 +5,14 @@ use crate::certificates::folder::FolderError;
 use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
 use crate::link::EnclaveAddress;
-use crate::manifest::load_epochs;
+use crate::manifest::{KeptEpochs, load_epochs};
 use crate::store::{Place, PostgresPlace};
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::bytes::from_hex;
-use postern_shared::epoch::{SignedEpoch, chain, pool_managers};
-use postern_shared::ids::{Address, MemberId};
+use postern_shared::epoch::SignedEpoch;
+use postern_shared::ids::MemberId;
 use postern_shared::manifest::{Manifest, ManifestError, Member};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +63,9 @@ pub struct ConfigFile {
     /// How long to wait for members that are not admitted before going on without them, in seconds.
     #[serde(default = "default_patience_s")]
     pub patience_s: u64,
+    /// How long to wait for each host whose turn it is before this one to make a call of the pool manager, in seconds.
+    #[serde(default = "default_turn_s")]
+    pub turn_s: u64,
 }
 
 /// Where the certificates for the enclave's reports come from.
@@ -145,6 +148,11 @@ fn default_patience_s() -> u64 {
     10 * 60
 }
 
+/// A transaction takes some blocks to be mined.
+fn default_turn_s() -> u64 {
+    90
+}
+
 /// Everything that the daemon needs, read and checked.
 pub struct Config {
     /// The DAO, as it is now.
@@ -153,8 +161,8 @@ pub struct Config {
     pub first: Manifest,
     /// What has changed since.
     pub epochs: Vec<SignedEpoch>,
-    /// The pool managers of all these manifests, each once.
-    pub pool_managers: Vec<Address>,
+    /// All manifests with the first.
+    pub manifests: Vec<Manifest>,
     /// Which member.
     pub member: MemberId,
     /// Existing or to be made.
@@ -189,6 +197,8 @@ pub struct Config {
     pub reattest: std::time::Duration,
     /// With members that are not admitted.
     pub patience: std::time::Duration,
+    /// How long to wait for each host whose turn it is before this one.
+    pub turn: std::time::Duration,
 }
 
 /// Why a configuration can't be used.
@@ -304,9 +314,8 @@ impl Config {
             return field("manifest", reason);
         }
         let data_dir = folder.join(&file.data_dir);
-        let (epochs, manifest) = load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
-        let manifests = chain(&first, &epochs).or_else(|error| field("data_dir", error))?;
-        let pool_managers = pool_managers(&manifests).iter().map(|manager| manager.contract).collect();
+        let KeptEpochs { epochs, manifests, newest: manifest } =
+            load_epochs(&data_dir, &first).or_else(|error| field("data_dir", error))?;
         let member = MemberId(file.member);
         let Some(entry) = manifest.member(member) else {
             return field("member", format_args!("the manifest has no {member}"));
@@ -320,6 +329,7 @@ impl Config {
             ("tick_ms", file.tick_ms),
             ("reattest_s", file.reattest_s),
             ("patience_s", file.patience_s),
+            ("turn_s", file.turn_s),
         ] {
             if value == 0 {
                 return field(name, "must not be 0");
@@ -345,11 +355,12 @@ impl Config {
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),
             reattest: std::time::Duration::from_secs(file.reattest_s),
+            turn: std::time::Duration::from_secs(file.turn_s),
             patience: std::time::Duration::from_secs(file.patience_s),
             manifest,
             first,
             epochs,
-            pool_managers,
+            manifests,
         })
     }
 }

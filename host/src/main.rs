@@ -2,10 +2,10 @@
 
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
-use postern_host::config::{Config, read_data_dir, read_manifest};
+use postern_host::config::{Config, read_data_dir};
 use postern_host::daemon::DaemonError;
 use postern_host::image::ImageCommand;
-use postern_host::manifest::command::ManifestCommand;
+use postern_host::manifest::command::{ManifestCommand, manifests};
 use postern_host::store::command::StoreCommand;
 use postern_host::vm::VmCommand;
 use postern_host::{daemon, status, verify};
@@ -44,14 +44,20 @@ enum Command {
     /// Look at attestation evidence.
     #[command(subcommand)]
     Attest(AttestCommand),
-    /// Check transcripts of ceremonies offline, and against each other.
+    /// Check transcripts of ceremonies and proofs of deposits offline, and against each other.
     Verify {
-        /// Transcripts, JSON.
+        /// Transcripts and proofs, JSON.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// The DAO's manifest: the transcripts must be of this DAO.
-        #[arg(long)]
+        /// A host's configuration: all must be of the manifest that it names, or of the epochs in its data directory.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["manifest", "data_dir"])]
+        config: Option<PathBuf>,
+        /// The DAO's manifest: all must be of this one, or of the epochs after it.
+        #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
+        /// The data directory with these epochs.
+        #[arg(long, value_name = "DIR", requires = "manifest")]
+        data_dir: Option<PathBuf>,
         /// Print one JSON array instead of lines.
         #[arg(long)]
         json: bool,
@@ -149,10 +155,10 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
                 Err(Refused.into())
             }
         }
-        Command::Verify { files, manifest, json } => {
-            let expected =
-                manifest.map(|path| read_manifest(&path)).transpose()?.map(|manifest| manifest.hash());
-            let verified = verify::verify_files(&files, expected)?;
+        Command::Verify { files, config, manifest, data_dir, json } => {
+            let manifests = manifests(config.as_deref(), manifest.as_deref(), data_dir.as_deref())?;
+            let expected: Vec<_> = manifests.iter().map(|manifest| manifest.hash()).collect();
+            let verified = verify::verify_files(&files, &expected)?;
             if json {
                 let claims: Vec<_> = verified.iter().map(|verified| &verified.claim).collect();
                 println!("{}", serde_json::to_string(&claims)?);

@@ -68,6 +68,8 @@ pub struct HostStatus {
     pub admitted: Vec<MemberId>,
     /// Members whose evidence the enclave has refused, and what is wrong with it.
     pub refused: Vec<Refused>,
+    /// What a person has to look at: the names of files in `alerts/`.
+    pub alerts: Vec<String>,
     /// By ascending id.
     pub pools: Vec<PoolStatus>,
 }
@@ -158,6 +160,7 @@ impl HostStatus {
             lines.push(format!("  {how}: {}: {}", refused.member, names.join(", ")));
             lines.extend(refused.reasons.iter().map(|reason| format!("    {reason}")));
         }
+        lines.extend(self.alerts.iter().map(|name| format!("  ALERT: alerts/{name}.json")));
         for pool in &self.pools {
             lines.push(format!("  {}: {}", pool.pool_id, pool.describe()));
             if !pool.faults.is_empty() {

@@ -1,4 +1,4 @@
-//! `postern verify`: checks transcripts offline, evidence included, and proofs of deposits.
+//! `postern verify`: checks transcripts offline, evidence included, and proofs of deposits, which hold by a manifest.
 
 use postern_attestation::{Binding, Launch, Refusal, Time, TrustAnchor, Verifier};
 use postern_shared::ethereum::DepositData;
@@ -11,7 +11,7 @@ use postern_shared::transcript::{Claim, Transcript, TranscriptError};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Why a transcript is not accepted.
+/// Why a file is not accepted.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -23,8 +23,8 @@ pub enum VerifyError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The file is no transcript.
-    #[error("{path}: not a transcript: {source}", path = path.display())]
+    /// The file is neither a transcript nor a proof of a deposit.
+    #[error("{path}: neither a transcript nor a deposit's proof: {source}", path = path.display())]
     Format {
         /// Which file.
         path: PathBuf,
@@ -47,13 +47,23 @@ pub enum VerifyError {
         /// What is wrong.
         source: ProvenDepositError,
     },
-    /// Proved under another manifest than the one expected.
-    #[error("{path}: the deposit is proved under the manifest {found}, not {expected}", path = path.display())]
+    /// A deposit's proof holds by the signers that the DAO has named, so it takes a manifest that the verifier trusts.
+    #[error(
+        "{path}: a deposit is proved by the enclaves that the DAO's manifest names, here {found}: \
+         `--config` or `--manifest` and `--data-dir` must say that this is the DAO's",
+        path = path.display()
+    )]
+    NoManifest {
+        /// Which file.
+        path: PathBuf,
+        /// The file's.
+        found: ManifestHash,
+    },
+    /// Of a manifest that is none of the DAO's.
+    #[error("{path}: of the manifest {found}, which is none of the DAO's that were given", path = path.display())]
     OtherManifest {
         /// Which file.
         path: PathBuf,
-        /// The verifier's.
-        expected: ManifestHash,
         /// The file's.
         found: ManifestHash,
     },
@@ -115,6 +125,8 @@ pub enum Proved {
     Deposit {
         /// The pool.
         pool: PoolId,
+        /// Which of the pool's keys it is of.
+        attempt: u16,
         /// The deposit.
         data: DepositData,
         /// Who.
@@ -127,7 +139,9 @@ pub enum Proved {
 
 /// Verifies files, in their order, and against each other: a presign's key must be the one that the keygen certified,
 /// a released exit the one that was presigned.
-pub fn verify_files(paths: &[PathBuf], expected: Option<ManifestHash>) -> Result<Vec<Verified>, VerifyError> {
+///
+/// All must be of `expected` manifests, unless there are none. What holds by the manifest alone then proves nothing.
+pub fn verify_files(paths: &[PathBuf], expected: &[ManifestHash]) -> Result<Vec<Verified>, VerifyError> {
     let mut results: Vec<Verified> = Vec::new();
     for path in paths {
         let verified = verify_file(path, expected)?;
@@ -139,17 +153,21 @@ pub fn verify_files(paths: &[PathBuf], expected: Option<ManifestHash>) -> Result
     Ok(results)
 }
 
-fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, VerifyError> {
+fn verify_file(path: &Path, expected: &[ManifestHash]) -> Result<Verified, VerifyError> {
     let path = path.to_owned();
     let text = std::fs::read(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
-    if let Ok(deposit) = serde_json::from_slice(&text) {
+    let format = |source| VerifyError::Format { path: path.clone(), source };
+    // A transcript has a record, and a deposit's proof its data: which one it is decides what is wrong with it.
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(format)?;
+    if value.get("data").is_some() {
+        let deposit = serde_json::from_value(value).map_err(format)?;
         return verify_deposit(path, &deposit, expected);
     }
-    let transcript: Transcript =
-        serde_json::from_slice(&text).map_err(|source| VerifyError::Format { path: path.clone(), source })?;
+    let transcript: Transcript = serde_json::from_value(value).map_err(format)?;
     let broken = |source| VerifyError::Transcript { path: path.clone(), source };
-    let claim = transcript.verify(expected).map_err(broken)?;
+    let claim = transcript.verify().map_err(broken)?;
     let manifest = transcript.manifest().map_err(broken)?;
+    must_be_of(expected, &path, manifest.hash())?;
     let trust = manifest.attestation.trust;
     let anchor = trust_anchor(trust)
         .map_err(|UnknownSimulation(root)| VerifyError::UnknownRoot { path: path.clone(), root })?;
@@ -164,19 +182,28 @@ fn verify_file(path: &Path, expected: Option<ManifestHash>) -> Result<Verified, 
     Ok(Verified { path, claim: Proved::Claim(claim), manifest, dao, simulated })
 }
 
-/// That the signers are attested enclaves, the founding epoch and those after it say, which name them.
+fn must_be_of(expected: &[ManifestHash], path: &Path, found: ManifestHash) -> Result<(), VerifyError> {
+    if expected.is_empty() || expected.contains(&found) {
+        return Ok(());
+    }
+    Err(VerifyError::OtherManifest { path: path.to_owned(), found })
+}
+
+/// The signers are whom the expected manifest names: what the file says of them would prove nothing.
 fn verify_deposit(
     path: PathBuf,
     deposit: &ProvenDeposit,
-    expected: Option<ManifestHash>,
+    expected: &[ManifestHash],
 ) -> Result<Verified, VerifyError> {
     let (manifest, signers) =
         deposit.verify().map_err(|source| VerifyError::Deposit { path: path.clone(), source })?;
     let (found, simulated) = (manifest.hash(), manifest.attestation.trust != Trust::Amd);
-    if let Some(expected) = expected.filter(|expected| *expected != found) {
-        return Err(VerifyError::OtherManifest { path, expected, found });
+    if expected.is_empty() {
+        return Err(VerifyError::NoManifest { path, found });
     }
-    let claim = Proved::Deposit { pool: deposit.pool, data: deposit.data, signers };
+    must_be_of(expected, &path, found)?;
+    let ProvenDeposit { pool, attempt, data, .. } = *deposit;
+    let claim = Proved::Deposit { pool, attempt, data, signers };
     Ok(Verified { path, claim, manifest: found, dao: manifest.genesis(), simulated })
 }
 
@@ -221,20 +248,34 @@ fn simulated_anchor(_root: Digest) -> Option<TrustAnchor> {
     None
 }
 
-/// In what two transcripts of one pool contradict each other.
+/// In what two files about one pool contradict each other.
 fn contradiction(earlier: &Verified, later: &Verified) -> Option<&'static str> {
     if earlier.dao != later.dao {
         return None;
     }
-    let (earlier, later) = match (&earlier.claim, &later.claim) {
-        (Proved::Claim(earlier), Proved::Claim(later)) => (earlier, later),
-        (Proved::Claim(Claim::Key { pool, certificate, .. }), Proved::Deposit { pool: of, data, .. })
-        | (Proved::Deposit { pool: of, data, .. }, Proved::Claim(Claim::Key { pool, certificate, .. })) => {
-            return (pool == of && certificate.pubkey() != data.message.pubkey)
-                .then_some("a deposit of another key than keygen certified");
+    match (&earlier.claim, &later.claim) {
+        (Proved::Claim(earlier), Proved::Claim(later)) => contradicting_claims(earlier, later),
+        (Proved::Claim(claim), Proved::Deposit { pool, data, .. })
+        | (Proved::Deposit { pool, data, .. }, Proved::Claim(claim)) => {
+            let (of, pubkey) = match claim {
+                Claim::Key { pool, certificate, .. } | Claim::Presigned { pool, certificate, .. } => {
+                    (pool, certificate.pubkey())
+                }
+                Claim::Released { pool, pubkey, .. } => (pool, *pubkey),
+                Claim::Cheated { .. } => return None,
+            };
+            (pool == of && pubkey != data.message.pubkey)
+                .then_some("a deposit of another key than the pool's")
         }
-        _ => return None,
-    };
+        (
+            Proved::Deposit { pool, data, attempt, .. },
+            Proved::Deposit { pool: of, data: other, attempt: again, .. },
+        ) => ((pool, attempt) == (of, again) && data.message != other.message)
+            .then_some("two deposits for one pool: as many enclaves as prove one are broken"),
+    }
+}
+
+fn contradicting_claims(earlier: &Claim, later: &Claim) -> Option<&'static str> {
     match (earlier, later) {
         (Claim::Key { pool, certificate, .. }, Claim::Presigned { pool: of, certificate: used, .. }) => {
             (pool == of && certificate != used).then_some("presigned with another key than keygen certified")
@@ -256,7 +297,7 @@ pub fn describe(claim: &Proved) -> String {
     };
     let claim = match claim {
         Proved::Claim(claim) => claim,
-        Proved::Deposit { pool, data, signers } => {
+        Proved::Deposit { pool, data, signers, .. } => {
             return format!(
                 "{pool}: the enclaves of members {} have signed that the deposit for validator key {} is the pool's; its \
                  root is {}, and its stake comes back to {}",

@@ -221,9 +221,9 @@ fn an_execution_node_of_another_chain_is_refused_with_both_ids() {
 fn files_that_are_no_transcripts_are_refused() {
     let folder = folder();
     std::fs::write(folder.path().join("empty.json"), "").unwrap();
-    assert_refused(folder.path(), &["verify", "empty.json"], &["empty.json", "not a transcript"]);
+    assert_refused(folder.path(), &["verify", "empty.json"], &["empty.json", "neither a transcript"]);
     assert_refused(folder.path(), &["verify", "missing.json"], &["missing.json"]);
-    assert_refused(folder.path(), &["verify", "manifest.toml"], &["manifest.toml", "not a transcript"]);
+    assert_refused(folder.path(), &["verify", "manifest.toml"], &["manifest.toml", "neither a transcript"]);
 }
 
 #[test]

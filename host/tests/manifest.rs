@@ -4,7 +4,7 @@ use alloy::primitives::{B256, keccak256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
-use postern_host::manifest::{Proposal, awaits_cut, load_epochs};
+use postern_host::manifest::{KeptEpochs, Proposal, awaits_cut, load_epochs};
 use postern_host::status::HostStatus;
 use postern_shared::bls::PublicKey;
 use postern_shared::ecdsa::{EthereumSignature, recover};
@@ -181,7 +181,7 @@ impl Folder {
     }
 
     fn newest(&self) -> Manifest {
-        load_epochs(&self.path("data"), &self.genesis()).unwrap().1
+        load_epochs(&self.path("data"), &self.genesis()).unwrap().newest
     }
 }
 
@@ -633,7 +633,7 @@ fn gaps_and_forks_are_refused() {
     // A host that starts from a later manifest needs only what comes after.
     folder.write("later.toml", folder.does("show data/epochs/1.epoch --toml"));
     let later = Manifest::from_toml(&folder.text("later.toml")).unwrap();
-    let (epochs, newest) = load_epochs(Path::new(&folder.path("data")), &later).unwrap();
+    let KeptEpochs { epochs, newest, .. } = load_epochs(Path::new(&folder.path("data")), &later).unwrap();
     assert_eq!((epochs.len(), newest.epoch), (1, 2));
     folder.refuses(
         "apply proposal.json --manifest later.toml --data-dir data",

@@ -14,7 +14,7 @@ use alloy::rpc::types::{Filter, Log};
 use alloy::transports::http::Http;
 use postern_shared::bls::PublicKey;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
-use postern_shared::ids::{Address, Digest, PoolId};
+use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
 use postern_shared::manifest::Contracts;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -23,6 +23,8 @@ use std::time::Duration;
 const MAX_SPAN: u64 = 1_000;
 /// Most spans that one call of [`Execution::poll`] walks, so that a host far behind makes progress in stored steps.
 const MAX_SPANS_PER_POLL: u64 = 20;
+/// Most spans that are searched backwards: about three weeks.
+const MAX_SPANS_BACK: u64 = 150;
 /// How long a node may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -357,31 +359,57 @@ impl Execution {
         Err(ChainError::OtherManager { contract: contracts.pool_manager, deposit, code })
     }
 
-    /// The transaction by which a pool's deposit was made, as far as the node still knows: it is looked for from `block` on.
-    pub async fn deposit_transaction(&self, pool: PoolId, block: u64) -> Result<Option<Digest>, ChainError> {
-        let filter = Filter::new()
-            .address(profile::to_alloy(pool.contract))
-            .event_signature(self.profile.topics())
-            .from_block(block);
-        let logs = self.provider.get_logs(&filter).await.map_err(|error| node("logs", error))?;
+    /// The transaction by which a pool's deposit was made: looked for from the head back to `first`, but not for ever.
+    pub async fn deposit_transaction(&self, pool: PoolId, first: u64) -> Result<Option<Digest>, ChainError> {
         let made = (PoolEventKind::Deposited, pool.number);
-        let found = logs.iter().find(|log| self.profile.decode(log.data()) == Ok(Some(made)));
-        Ok(found.and_then(|log| log.transaction_hash).map(|hash| Digest(hash.0)))
+        let mut last = self.provider.get_block_number().await.map_err(|error| node("block number", error))?;
+        for _ in 0..MAX_SPANS_BACK {
+            let from = last.saturating_sub(MAX_SPAN - 1).max(first);
+            let filter = Filter::new()
+                .address(profile::to_alloy(pool.contract))
+                .event_signature(self.profile.topics())
+                .from_block(from)
+                .to_block(last);
+            let logs = self.provider.get_logs(&filter).await.map_err(|error| node("logs", error))?;
+            let found = logs.iter().find(|log| self.profile.decode(log.data()) == Ok(Some(made)));
+            if let Some(hash) = found.and_then(|log| log.transaction_hash) {
+                return Ok(Some(Digest(hash.0)));
+            }
+            if from <= first {
+                break;
+            }
+            last = from - 1;
+        }
+        Ok(None)
     }
 
-    /// The recovery that waits at a pool manager, if there is one.
-    pub async fn recovery_at(&self, contract: Address) -> Result<Option<Recovery>, ChainError> {
+    /// Which members a pool manager knows now, and whether wallets want others.
+    pub async fn in_force_at(&self, contract: Address) -> Result<InForce, ChainError> {
         let manager = PoolManager::new(profile::to_alloy(contract), &self.provider);
+        let epoch = manager.epoch().call().await.map_err(|error| node("epoch", error))?;
+        let manifest = manager.manifestHash().call().await.map_err(|error| node("manifestHash", error))?;
         let found = manager.pendingRecovery().call().await.map_err(|error| node("pendingRecovery", error))?;
-        let (number, ready_at, manifest) = (found.number, found.readyAt, Digest(found.manifest.0));
-        Ok((number != 0).then_some(Recovery { number, ready_at, manifest }))
+        let recovery = Recovery {
+            number: found.number,
+            ready_at: found.readyAt,
+            epoch: found.epoch,
+            manifest: ManifestHash(found.manifest.0),
+            council: Digest(found.council.0),
+        };
+        let recovery = (found.number != 0).then_some(recovery);
+        Ok(InForce { epoch, manifest: ManifestHash(manifest.0), recovery })
     }
+}
 
-    /// The epoch that a pool manager goes by: 0 until the DAO is founded there.
-    pub async fn epoch_of(&self, contract: Address) -> Result<u64, ChainError> {
-        let manager = PoolManager::new(profile::to_alloy(contract), &self.provider);
-        manager.epoch().call().await.map_err(|error| node("epoch", error))
-    }
+/// Which members a pool manager knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce {
+    /// The epoch that it goes by: 0 until the DAO is founded there.
+    pub epoch: u64,
+    /// The manifest of that epoch.
+    pub manifest: ManifestHash,
+    /// That wallets want others.
+    pub recovery: Option<Recovery>,
 }
 
 /// That wallets want other members at a pool manager, without their enclaves.
@@ -391,8 +419,12 @@ pub struct Recovery {
     pub number: u32,
     /// From which block on anybody may put it in force.
     pub ready_at: u64,
+    /// The epoch that would be in force.
+    pub epoch: u64,
     /// The manifest that names the members.
-    pub manifest: Digest,
+    pub manifest: ManifestHash,
+    /// What the pool manager has to know of it ([`postern_shared::proof::Council::digest`]).
+    pub council: Digest,
 }
 
 /// Connects to a node and checks that it is of the right chain.

@@ -1,14 +1,18 @@
 //! What a person has to look at: files in `alerts/`, each said once.
 
-use super::{Shared, results};
+use super::files;
 use crate::chain::execution::Recovery;
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::WithdrawalCredentials;
-use postern_shared::ids::{Address, Digest, PoolId};
+use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
 use serde::Serialize;
+use std::path::Path;
+
+/// Where they are, in the data directory.
+pub(super) const FOLDER: &str = "alerts";
 
 /// See the module.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Alert {
     /// The pool manager has taken another key than the pool's enclaves have made: as many as prove a deposit are broken.
@@ -17,12 +21,13 @@ pub(super) enum Alert {
         pool: PoolId,
         /// What it was given.
         found: PublicKey,
-        /// What the enclaves made.
-        made: PublicKey,
+        /// What the enclaves made; none that the own one knows of.
+        made: Option<PublicKey>,
         /// The transaction that did it, if the node knows.
         transaction: Option<Digest>,
     },
-    /// The validator's stake goes elsewhere than to the pool: as many operators as sign have signed another deposit before.
+    /// The stake of the pool's validator goes, or would go, elsewhere than to the pool: as many operators as sign have signed
+    /// another deposit before.
     OtherCredentials {
         /// The pool.
         pool: PoolId,
@@ -40,6 +45,15 @@ pub(super) enum Alert {
         /// What they want.
         recovery: Recovery,
     },
+    /// A pool manager goes by members that no epoch here names: a recovery was carried out, or this host lacks epochs.
+    OtherCouncil {
+        /// Which pool manager.
+        contract: Address,
+        /// The epoch that it goes by.
+        epoch: u64,
+        /// The manifest of that.
+        manifest: ManifestHash,
+    },
 }
 
 impl Alert {
@@ -47,16 +61,80 @@ impl Alert {
         match self {
             Self::OtherValidator { pool, .. } => format!("other-validator-pool-{}", pool.text()),
             Self::OtherCredentials { pool, .. } => format!("other-credentials-pool-{}", pool.text()),
-            Self::Recovery { contract, recovery } => format!("recovery-{contract}-{}", recovery.number),
+            // The same number may come again with something else, should the chain be reorganised.
+            Self::Recovery { contract, recovery } => {
+                format!("recovery-{contract}-{}-{}", recovery.number, recovery.manifest)
+            }
+            Self::OtherCouncil { contract, epoch, manifest } => {
+                format!("other-council-{contract}-{epoch}-{manifest}")
+            }
         }
+    }
+
+    fn file(&self) -> String {
+        format!("{}.json", self.name())
+    }
+
+    /// Whether it was said.
+    pub(super) fn is_raised(&self, data_dir: &Path) -> bool {
+        data_dir.join(FOLDER).join(self.file()).exists()
     }
 }
 
-/// Says it, if it was not said before.
-pub(super) fn raise(shared: &Shared, alert: &Alert) {
-    let name = format!("{}.json", alert.name());
-    if !shared.data_dir.join("alerts").join(&name).exists() {
-        tracing::error!(?alert, "ALERT");
-        results::write(shared, "alerts", &name, alert);
+/// Says it, if it was not said before. Whether it is written down: who forgets what it is about must wait for that.
+pub(super) fn raise(data_dir: &Path, alert: &Alert) -> bool {
+    if alert.is_raised(data_dir) {
+        return true;
+    }
+    tracing::error!(?alert, "ALERT");
+    files::write(data_dir, FOLDER, &alert.file(), alert).is_some()
+}
+
+/// The names of all that were ever raised, ascending.
+pub(super) fn all(data_dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_said_once_and_found_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path();
+        assert_eq!(all(data_dir), [""; 0]);
+        let pool = PoolId::new(1, Address([2; 20]), 3);
+        let alert = |found| Alert::OtherValidator { pool, found, made: None, transaction: None };
+        assert!(!alert(PublicKey([1; 48])).is_raised(data_dir));
+        assert!(raise(data_dir, &alert(PublicKey([1; 48]))));
+        let council =
+            Alert::OtherCouncil { contract: pool.contract, epoch: 7, manifest: ManifestHash([9; 32]) };
+        assert!(raise(data_dir, &council));
+        let names = all(data_dir);
+        assert_eq!(names.len(), 2);
+        assert!(names[1] == format!("other-validator-pool-{}", pool.text()), "{names:?}");
+        // The first word counts: what is repeated with other words is the same matter.
+        assert!(raise(data_dir, &alert(PublicKey([4; 48]))));
+        let text = std::fs::read_to_string(data_dir.join(FOLDER).join(format!("{}.json", names[1]))).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(said["other_validator"]["found"], serde_json::json!(PublicKey([1; 48])));
+    }
+
+    #[test]
+    fn what_can_not_be_written_was_not_said() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FOLDER), "in the way").unwrap();
+        let contract = Address([2; 20]);
+        assert!(!raise(
+            folder.path(),
+            &Alert::OtherCouncil { contract, epoch: 7, manifest: ManifestHash([9; 32]) }
+        ));
+        assert_eq!(all(folder.path()), [""; 0]);
     }
 }

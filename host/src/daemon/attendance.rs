@@ -1,7 +1,7 @@
 //! Who is with us: asks for fresh evidence on a schedule and on SIGHUP, publishes the own enclave's, and tells it whom to
 //! go on without.
 
-use super::results::write_whole;
+use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared, credentials};
 use postern_shared::agreement::{Attempt, Subject};
 use postern_shared::ids::{MemberId, Nonce};

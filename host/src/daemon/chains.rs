@@ -1,8 +1,13 @@
 //! What happens on the chains: written down in order, then told to the enclave.
 
+use super::alerts::{self, Alert};
 use super::{DaemonError, RETRY, Shared};
+use crate::chain::beacon::Validator;
 use crate::chain::execution::{ChainError, Cursor, Execution};
+use crate::status::PoolStatus;
 use crate::store::{Store, StoreError, StoredEvent};
+use postern_shared::epoch::pool_managers;
+use postern_shared::ethereum::DepositData;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::Address;
 use postern_shared::wire::{Rejection, Reply, Request};
@@ -10,9 +15,11 @@ use std::sync::Arc;
 
 /// Looks at the chains for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
-    let Shared { execution, store, pool_managers, start_block, .. } = &*shared;
+    let Shared { execution, store, manifests, start_block, .. } = &*shared;
+    // Pools of an earlier one are served like those of the one in force.
+    let contracts: Vec<Address> = pool_managers(manifests).iter().map(|manager| manager.contract).collect();
     loop {
-        if let Err(error) = look(execution, store, pool_managers, *start_block).await {
+        if let Err(error) = look(execution, store, &contracts, *start_block).await {
             return error;
         }
         if let Err(error) = validators(&shared).await {
@@ -26,10 +33,10 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 pub(super) async fn look(
     execution: &Execution,
     store: &Store,
-    pool_managers: &[Address],
+    contracts: &[Address],
     start_block: u64,
 ) -> Result<(), DaemonError> {
-    for contract in pool_managers {
+    for contract in contracts {
         match look_at(execution, store, *contract, start_block).await {
             Ok(()) => {}
             Err(LookError::Store(error)) => return Err(error.into()),
@@ -89,6 +96,8 @@ async fn validators(shared: &Shared) -> Result<(), StoreError> {
         let Some(pubkey) = pool.pubkey else { continue };
         if pool.validator_index.is_none() {
             match shared.beacon.finalized_validator(&pubkey).await {
+                // With a validator whose stake goes elsewhere, nothing goes on.
+                Ok(Some(validator)) if !is_own(shared, &pool, &validator) => {}
                 Ok(Some(validator)) => {
                     let validator_index = validator.index;
                     let event = ChainEvent::ValidatorIndexed { pool: pool.pool_id, pubkey, validator_index };
@@ -108,6 +117,17 @@ async fn validators(shared: &Shared) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Whether the stake of a pool's validator goes where the enclaves wanted it to.
+fn is_own(shared: &Shared, pool: &PoolStatus, validator: &Validator) -> bool {
+    let Some(DepositData { message, .. }) = pool.deposit else { return true };
+    let (found, made) = (validator.withdrawal_credentials, message.withdrawal_credentials);
+    if found != made {
+        let (pool, validator) = (pool.pool_id, message.pubkey);
+        alerts::raise(&shared.data_dir, &Alert::OtherCredentials { pool, validator, found, made });
+    }
+    found == made
 }
 
 /// Tells the enclave every event, in order; all again whenever the connection was made anew.

@@ -1,73 +1,19 @@
-//! What the pool manager wants proved: collects enclaves' signatures from members' hosts, and puts epochs in force there.
-//!
-//! The leader's host does it, by custom alone: every call carries its proof, and gives whoever makes it no right.
+//! Looks after the members that pool managers know: puts epochs in force there, and objects to others in the enclaves' place.
 
 use super::alerts::{self, Alert};
+use super::calls::{self, Turn};
+use super::proofs::collect;
 use super::{DaemonError, RETRY, Shared};
-use crate::chain::transactions::TransactionError;
-use crate::network::{Answer, Question};
-use futures::StreamExt;
-use postern_shared::ecdsa::EthereumSignature;
-use postern_shared::eip712::Domain;
-use postern_shared::epoch::{EpochMessage, PoolManager, SignedEpoch, chain, pool_managers};
-use postern_shared::ids::{Address, MemberId};
+use crate::chain::execution::{InForce, Recovery};
+use crate::chain::profile::UnsupportedCall;
+use postern_shared::epoch::{EpochMessage, PoolManager, SignedEpoch, pool_managers};
+use postern_shared::ids::Address;
 use postern_shared::manifest::Manifest;
-use postern_shared::proof::{Council, Proof, Statement};
-use postern_shared::wire::{Provable, Reply, Request};
-use std::collections::BTreeMap;
+use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-/// How long hosts have to answer; who has not by then is asked again.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What is to be proved, and who can: the enclaves that the pool manager knows.
-pub(super) struct Wanted<'a> {
-    pub(super) what: Provable,
-    pub(super) statement: Statement,
-    pub(super) domain: Domain,
-    pub(super) epoch: u64,
-    pub(super) council: &'a Council,
-}
-
-/// The proof, if enough enclaves sign. Hosts that answer nothing or nonsense keep nobody from it.
-pub(super) async fn collect(shared: &Shared, wanted: &Wanted<'_>) -> Option<Proof> {
-    let Wanted { what, statement, domain, epoch, council } = wanted;
-    let digest = statement.digest(domain, *epoch);
-    let members: Vec<MemberId> = (1..).map(MemberId).take(council.signers.len()).collect();
-    let mut answers: futures::stream::FuturesUnordered<_> = members
-        .into_iter()
-        .map(|member| async move { (member, signature(shared, member, what).await) })
-        .collect();
-    let mut signatures = BTreeMap::new();
-    let mut proof = None;
-    let gather = async {
-        while let Some((member, signature)) = answers.next().await {
-            signatures.extend(signature.map(|signature| (member, signature)));
-            proof = Proof::collect(&digest, &council.signers, council.quorum.into(), &signatures);
-            if proof.is_some() {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(PATIENCE, gather).await;
-    proof
-}
-
-async fn signature(shared: &Shared, member: MemberId, what: &Provable) -> Option<EthereumSignature> {
-    if member == shared.member {
-        return match shared.enclave.ask(&Request::Prove(what.clone())).await {
-            Ok(Reply::Proved(signature)) => Some(signature),
-            _ => None,
-        };
-    }
-    match shared.network.ask(member, Question::Prove(what.clone())).await {
-        Ok(Answer::Proved(signature)) => Some(signature),
-        _ => None,
-    }
-}
-
-/// Looks after the pool managers' councils, for ever: puts epochs in force, and objects to others in the enclaves' place.
+/// Does so for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     loop {
         if let Err(error) = look_after(&shared).await {
@@ -78,121 +24,166 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 }
 
 async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
-    let Ok(manifests) = chain(&shared.first, &shared.epochs) else { return Ok(()) };
-    for manager in pool_managers(&manifests).iter().filter(|manager| manager.epoch > 0) {
-        if shared.is_leader() {
-            advance_at(shared, &manifests, manager).await?;
+    let manifests = in_force(shared).await;
+    for manager in pool_managers(manifests).iter().filter(|manager| manager.epoch > 0) {
+        match shared.execution.in_force_at(manager.contract).await {
+            Ok(there) => look_at(shared, manifests, manager, there).await?,
+            Err(error) => {
+                tracing::warn!(contract = %manager.contract, %error, "the pool manager can't be read");
+            }
         }
-        object_at(shared, manager.contract).await?;
     }
     Ok(())
 }
 
-/// Every host says that wallets want others in the enclaves' place; the leader's has the enclaves object. A DAO whose enclaves are
-/// there changes members by an epoch.
-async fn object_at(shared: &Shared, contract: Address) -> Result<(), DaemonError> {
-    let recovery = match shared.execution.recovery_at(contract).await {
-        Ok(Some(recovery)) => recovery,
-        Ok(None) => return Ok(()),
-        Err(error) => {
-            tracing::warn!(%contract, %error, "the pool manager can't be read");
-            return Ok(());
-        }
-    };
-    alerts::raise(shared, &Alert::Recovery { contract, recovery });
-    let number = recovery.number;
-    let key = format!("cancel-{contract}-{number}");
-    if !shared.is_leader() || shared.transactions.state(&key).await.is_some() {
-        return Ok(());
-    }
-    let Some(manifest) = known_to(shared, contract) else { return Ok(()) };
-    let wanted = Wanted {
-        what: Provable::CancelRecovery { contract, number },
-        statement: Statement::CancelRecovery { number },
-        domain: Domain { chain_id: manifest.network.chain_id, verifying_contract: contract },
-        epoch: manifest.epoch,
-        council: &Council::of(&manifest),
-    };
-    let Some(proof) = collect(shared, &wanted).await else { return Ok(()) };
-    let Ok(calldata) = shared.execution.profile().cancel_call(&proof) else { return Ok(()) };
-    match shared.transactions.submit(&key, contract, calldata).await {
-        Ok(_) => tracing::info!(%contract, number, "the enclaves object to a recovery"),
-        Err(TransactionError::Store(error)) => return Err(TransactionError::Store(error).into()),
-        Err(error) => tracing::warn!(%contract, number, %error, "the enclaves can't object now"),
-    }
-    Ok(())
+/// All manifests up to the one that the own enclave goes by: it proves what follows from these, and not from an epoch that it
+/// does not take, or not yet.
+pub(super) async fn in_force(shared: &Shared) -> &[Manifest] {
+    let newest = shared.enclave.status().await.ok().and_then(|status| status.manifest);
+    let place = shared.manifests.iter().position(|manifest| Some(manifest.hash()) == newest);
+    place.and_then(|place| shared.manifests.get(..=place)).unwrap_or_default()
 }
 
-async fn advance_at(
+/// Which of these manifests a pool manager goes by.
+pub(super) fn known<'a>(manifests: &'a [Manifest], there: &InForce) -> Option<&'a Manifest> {
+    manifests.iter().find(|manifest| (manifest.epoch, manifest.hash()) == (there.epoch, there.manifest))
+}
+
+async fn look_at(
     shared: &Shared,
     manifests: &[Manifest],
     &PoolManager { contract, epoch: last, .. }: &PoolManager,
+    there: InForce,
 ) -> Result<(), DaemonError> {
-    let there = match shared.execution.epoch_of(contract).await {
-        Ok(there) => there,
-        Err(error) => {
-            tracing::warn!(%contract, %error, "the pool manager's epoch can't be read");
-            return Ok(());
-        }
-    };
-    // One that is not founded is so by the first epoch that follows on a manifest which names it.
-    let mut steps = manifests.windows(2).zip(&shared.epochs).filter_map(|(pair, epoch)| match pair {
-        [before, next] => Some((before, epoch, next)),
-        _ => None,
-    });
-    let follows = |before: &Manifest| {
-        before.contracts.pool_manager == contract && (there == 0 || before.epoch == there)
-    };
-    let due = (there < last).then(|| steps.find(|(before, ..)| follows(before))).flatten();
-    let Some((before, epoch, next)) = due else { return Ok(()) };
-    let key = format!("epoch-{contract}-{}", next.epoch);
-    if shared.transactions.state(&key).await.is_some() {
-        return Ok(());
+    if let Some(recovery) = there.recovery {
+        alerts::raise(&shared.data_dir, &Alert::Recovery { contract, recovery });
     }
-    let Some(calldata) = call(shared, there == 0, before, epoch, next).await else { return Ok(()) };
-    match shared.transactions.submit(&key, contract, calldata).await {
-        Ok(_) => tracing::info!(%contract, epoch = next.epoch, "the epoch is handed in to the pool manager"),
-        Err(TransactionError::Store(error)) => return Err(TransactionError::Store(error).into()),
-        Err(error) => {
-            tracing::warn!(%contract, epoch = next.epoch, %error, "the epoch can't be handed in now");
+    let unknown = format!("council-{contract}");
+    if there.epoch == 0 {
+        return found(shared, manifests, contract).await;
+    }
+    let Some(current) = known(manifests, &there) else {
+        // This host may be told of the epoch yet.
+        if shared.turns.has_waited(&unknown, shared.turn, Instant::now()) {
+            let InForce { epoch, manifest, .. } = there;
+            alerts::raise(&shared.data_dir, &Alert::OtherCouncil { contract, epoch, manifest });
         }
+        return Ok(());
+    };
+    shared.turns.forget(&unknown);
+    if let Some(recovery) = there.recovery {
+        object(shared, contract, current, recovery).await?;
+    }
+    if there.epoch < last {
+        advance(shared, manifests, current).await?;
     }
     Ok(())
 }
 
-/// The last manifest that a pool manager can be told of.
-pub(super) fn known_to(shared: &Shared, contract: Address) -> Option<Manifest> {
-    let manifests = chain(&shared.first, &shared.epochs).ok()?;
-    let managers = pool_managers(&manifests);
-    let epoch = managers.iter().find(|manager| manager.contract == contract)?.epoch;
-    manifests.into_iter().find(|manifest| manifest.epoch == epoch).filter(|_| epoch > 0)
+/// Has the enclaves object to others in their place. A DAO whose enclaves are there changes members by an epoch.
+async fn object(
+    shared: &Shared,
+    contract: Address,
+    current: &Manifest,
+    recovery: Recovery,
+) -> Result<(), DaemonError> {
+    let Recovery { number, manifest, council, .. } = recovery;
+    let Some(turn) = calls::turn(shared, &format!("cancel-{contract}-{number}-{manifest}")).await else {
+        return Ok(());
+    };
+    let what = Provable::CancelRecovery { contract, number, manifest, council };
+    let asked = ProofRequest { epoch: current.epoch, what };
+    let Some(proof) = collect(shared, asked, &Council::of(current)).await else { return Ok(()) };
+    let call = shared.execution.profile().cancel_call(&proof);
+    make(shared, &turn, contract, call).await
 }
 
-async fn call(
-    shared: &Shared,
-    founds: bool,
-    before: &Manifest,
-    epoch: &SignedEpoch,
-    next: &Manifest,
-) -> Option<Vec<u8>> {
-    let message = EpochMessage::new(before, next).ok()?;
-    let (council, after) = (Council::of(before), Council::of(next));
-    let wallets = if founds { council.wallets.len() } else { council.wallet_quorum.into() };
-    let signatures = epoch.signatures.iter().map(|signed| (signed.member, signed.signature)).collect();
-    let wallets = Proof::collect(&message.digest(), &council.wallets, wallets, &signatures)?;
-    let enclaves = if founds {
-        None
-    } else {
-        let statement = Statement::EpochApplied { manifest: next.hash(), council: after.digest() };
-        let wanted = Wanted {
-            what: Provable::EpochApplied(epoch.clone()),
-            statement,
-            domain: before.domain(),
-            epoch: next.epoch,
-            council: &council,
-        };
-        Some(collect(shared, &wanted).await?)
+/// Tells a pool manager that was told of none yet of the first epoch on top of its own that all wallets have signed: it takes
+/// no other.
+async fn found(shared: &Shared, manifests: &[Manifest], contract: Address) -> Result<(), DaemonError> {
+    let mut steps = steps(shared, manifests).filter(|step| step.before.contracts.pool_manager == contract);
+    let founding = steps.find_map(|step| {
+        let message = step.message()?;
+        let wallets = step.wallets(&message, step.before.members.len())?;
+        Some((step, message, wallets))
+    });
+    let Some((step, message, wallets)) = founding else {
+        tracing::warn!(%contract, "no epoch that all wallets have signed follows on the one that names this pool manager");
+        return Ok(());
     };
-    let call = shared.execution.profile().epoch_call(&message, &after, &wallets, enclaves.as_ref());
-    call.inspect_err(|error| tracing::error!(%error, "epochs can't be handed in")).ok()
+    let Some(turn) = calls::turn(shared, &step.key()).await else { return Ok(()) };
+    make(shared, &turn, contract, step.call(shared, &message, &wallets, None)).await
+}
+
+/// Tells a pool manager of the epoch after the one that it goes by.
+async fn advance(shared: &Shared, manifests: &[Manifest], current: &Manifest) -> Result<(), DaemonError> {
+    let Some(step) = steps(shared, manifests).find(|step| step.before.epoch == current.epoch) else {
+        return Ok(());
+    };
+    let Some(turn) = calls::turn(shared, &step.key()).await else { return Ok(()) };
+    let contract = current.contracts.pool_manager;
+    let (council, after) = (Council::of(current), Council::of(step.next).digest());
+    let what = Provable::EpochApplied { contract, manifest: step.next.hash(), council: after };
+    let asked = ProofRequest { epoch: step.next.epoch, what };
+    let Some(message) = step.message() else { return Ok(()) };
+    let Some(wallets) = step.wallets(&message, council.wallet_quorum.into()) else { return Ok(()) };
+    let Some(enclaves) = collect(shared, asked, &council).await else { return Ok(()) };
+    make(shared, &turn, contract, step.call(shared, &message, &wallets, Some(&enclaves))).await
+}
+
+async fn make(
+    shared: &Shared,
+    turn: &Turn,
+    contract: Address,
+    call: Result<Vec<u8>, UnsupportedCall>,
+) -> Result<(), DaemonError> {
+    match call {
+        Ok(calldata) => calls::make(shared, turn, contract, calldata).await,
+        Err(error) => {
+            tracing::error!(%contract, %error, "the pool manager can't be told");
+            Ok(())
+        }
+    }
+}
+
+/// An epoch, between the manifests before and after it.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    before: &'a Manifest,
+    epoch: &'a SignedEpoch,
+    next: &'a Manifest,
+}
+
+fn steps<'a>(shared: &'a Shared, manifests: &'a [Manifest]) -> impl Iterator<Item = Step<'a>> {
+    manifests.windows(2).zip(&shared.epochs).filter_map(|(pair, epoch)| match pair {
+        [before, next] => Some(Step { before, epoch, next }),
+        _ => None,
+    })
+}
+
+impl Step<'_> {
+    fn key(&self) -> String {
+        format!("epoch-{}-{}", self.before.contracts.pool_manager, self.next.epoch)
+    }
+
+    /// What the wallets have signed. Whoever has loaded the epoch has had it.
+    fn message(&self) -> Option<EpochMessage> {
+        EpochMessage::new(self.before, self.next).ok()
+    }
+
+    /// The wallets' proof, if that many have signed.
+    fn wallets(&self, message: &EpochMessage, wanted: usize) -> Option<Proof> {
+        let signatures = self.epoch.signatures.iter().map(|signed| (signed.member, signed.signature));
+        Proof::collect(&message.digest(), &Council::of(self.before).wallets, wanted, &signatures.collect())
+    }
+
+    fn call(
+        &self,
+        shared: &Shared,
+        message: &EpochMessage,
+        wallets: &Proof,
+        enclaves: Option<&Proof>,
+    ) -> Result<Vec<u8>, UnsupportedCall> {
+        shared.execution.profile().epoch_call(message, &Council::of(self.next), wallets, enclaves)
+    }
 }

@@ -2,8 +2,10 @@
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
 //! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
-//! - `results` acts on what the enclave published: files, the leader's transactions, exits; `council` collects what the pool
-//!   manager wants proved, and puts epochs in force there;
+//! - `results` acts on what the enclave published: files, exits, and transactions on their way;
+//! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
+//!   both collect what enclaves sign for these (`proofs`), and make a call if it is their turn (`calls`);
+//! - `alerts` are what a person has to look at;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
 //! - `succession` has the enclave hand over to newer code, if there is any;
@@ -16,14 +18,19 @@
 
 mod alerts;
 mod attendance;
+mod calls;
 mod chains;
 mod council;
 mod credentials;
+mod deposits;
+mod files;
 mod peers;
+mod proofs;
 mod report;
 mod results;
 mod succession;
 
+use self::calls::Turns;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
@@ -34,7 +41,7 @@ use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
-use postern_shared::ids::{Address, MemberId};
+use postern_shared::ids::MemberId;
 use postern_shared::manifest::{Contracts, Manifest};
 use postern_shared::policy::Trust;
 use postern_shared::wire::{Reply, Request};
@@ -91,11 +98,10 @@ pub enum DaemonError {
 /// What all tasks share.
 pub(crate) struct Shared {
     manifest: Manifest,
-    /// The manifest before all epochs, and these.
+    /// The manifest before all epochs, these, and all manifests with the first.
     first: Manifest,
     epochs: Vec<SignedEpoch>,
-    /// Of all of them: pools of an earlier one are served like those of the one in force.
-    pool_managers: Vec<Address>,
+    manifests: Vec<Manifest>,
     member: MemberId,
     data_dir: PathBuf,
     store: Arc<Store>,
@@ -109,13 +115,9 @@ pub(crate) struct Shared {
     tick: Duration,
     reattest: Duration,
     patience: Duration,
+    turn: Duration,
     certificates: CertificateSources,
-}
-
-impl Shared {
-    fn is_leader(&self) -> bool {
-        self.manifest.leader == self.member
-    }
+    turns: Turns,
 }
 
 /// Runs until something fails for good, or the future is dropped.
@@ -148,7 +150,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         manifest: config.manifest,
         first: config.first,
         epochs: config.epochs,
-        pool_managers: config.pool_managers,
+        manifests: config.manifests,
         member: config.member,
         data_dir: config.data_dir,
         store,
@@ -161,7 +163,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tick: config.tick,
         reattest: config.reattest,
         patience: config.patience,
+        turn: config.turn,
         certificates: config.certificates,
+        turns: Turns::default(),
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
@@ -181,6 +185,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(chains::follow(Arc::clone(&shared)));
     tasks.spawn(chains::tell(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
+    tasks.spawn(deposits::follow(Arc::clone(&shared)));
     tasks.spawn(council::follow(Arc::clone(&shared)));
     tasks.spawn(report::write(Arc::clone(&shared)));
     tasks.spawn(watch_epochs(Arc::clone(&shared)));
@@ -199,7 +204,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
     loop {
         match load_epochs(&shared.data_dir, &shared.first) {
-            Ok((epochs, _)) if epochs.len() != shared.epochs.len() => {
+            Ok(kept) if kept.epochs.len() != shared.epochs.len() => {
                 return DaemonError::Again("the manifest has a new epoch");
             }
             Ok(_) => {}

@@ -9,7 +9,7 @@ use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::MAX_MEMBERS;
 use postern_shared::message::{Broadcast, PeerMessage, Slot};
-use postern_shared::wire::{Provable, Rejection, Reply, Request};
+use postern_shared::wire::{Rejection, Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
     let mut waiting = Vec::with_capacity(MAX_TOGETHER);
     while questions.recv_many(&mut waiting, MAX_TOGETHER).await > 0 {
         let (mut messages, mut askers) = (Vec::new(), Vec::new());
+        let (mut proofs, mut provers) = (Vec::new(), Vec::new());
         for Incoming { from, question, answer } in waiting.drain(..) {
             match question {
                 Question::Deliver(message) => match check_sender(from, &message) {
@@ -57,7 +58,10 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
                         Err(error) => return error.into(),
                     }
                 }
-                Question::Prove(what) => drop(answer.send(prove(&shared, what).await)),
+                Question::Prove(asked) => {
+                    proofs.push(Request::Prove(asked));
+                    provers.push(answer);
+                }
             }
         }
         let answers = match deliver(&shared, messages).await {
@@ -68,17 +72,28 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
             tracing::trace!(%from, ?answer, "delivered");
             drop(asker.send(answer));
         }
+        // After what ceremonies wait for.
+        for (prover, answer) in provers.into_iter().zip(prove(&shared, &proofs).await) {
+            drop(prover.send(answer));
+        }
     }
     DaemonError::Task("the network has ended".to_owned())
 }
 
-/// Has the enclave sign something for the pool manager, if it is so: whoever asks may have it.
-async fn prove(shared: &Shared, what: Provable) -> Answer {
-    match shared.enclave.ask(&Request::Prove(what)).await {
-        Ok(Reply::Proved(signature)) => Answer::Proved(signature),
-        Ok(Reply::Rejected(rejection)) => Answer::Rejected(rejection),
-        _ => Answer::Unavailable,
+/// Has the enclave sign things for a pool manager, if they are so: whoever asks may have it.
+async fn prove(shared: &Shared, asked: &[Request]) -> Vec<Answer> {
+    if asked.is_empty() {
+        return Vec::new();
     }
+    let Ok(replies) = shared.enclave.ask_all(asked).await else {
+        return vec![Answer::Unavailable; asked.len()];
+    };
+    let answer = |reply| match reply {
+        Reply::Proved(signature) => Answer::Proved(signature),
+        Reply::Rejected(rejection) => Answer::Rejected(rejection),
+        _ => Answer::Unavailable,
+    };
+    replies.into_iter().map(answer).collect()
 }
 
 /// A member's host speaks for its own enclave only. Keys are made up easily, and whoever makes some up in another's name

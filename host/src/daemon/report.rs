@@ -1,7 +1,7 @@
 //! The status file.
 
-use super::results::write_whole;
-use super::{DaemonError, Shared};
+use super::files::write_whole;
+use super::{DaemonError, Shared, alerts};
 use crate::status::{HostStatus, Refused, STATUS_FILE};
 use crate::store::StoreError;
 use postern_shared::policy::Trust;
@@ -78,6 +78,7 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         waiting: last.as_ref().and_then(|last| last.waiting.clone()),
         admitted,
         refused: refused.collect(),
+        alerts: alerts::all(&shared.data_dir),
         pools,
     })
 }

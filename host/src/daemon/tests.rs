@@ -1,14 +1,19 @@
-//! Two pool managers on the embedded chain.
+//! Two pool managers on the embedded chains, and a thief.
 
 use super::chains::look;
+use super::deposits::other_credentials;
+use crate::chain::beacon::BeaconNodes;
 use crate::chain::execution::{Execution, PoolStatus};
 use crate::chain::profile::to_alloy;
 use crate::chain::transactions::Transactions;
+use crate::demo::account::{Account, Call};
 use crate::demo::contracts::Treasury;
 use crate::store::{Place, Store};
-use alloy::primitives::U256;
+use alloy::primitives::{TxKind, U256};
+use alloy::providers::Provider;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
+use alloy::sol_types::SolCall;
 use postern_devnet::{Config, Devnet};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
 use postern_shared::ecdsa::EthereumSignature;
@@ -23,8 +28,13 @@ use postern_shared::proof::{Council, Proof, Statement};
 use std::sync::Arc;
 use std::time::Duration;
 
+alloy::sol! {
+    function deposit(bytes pubkey, bytes withdrawal_credentials, bytes signature, bytes32 deposit_data_root);
+}
+
 const OWNER: [u8; 32] = [0x11; 32];
 const LEADER: [u8; 32] = [0x22; 32];
+const THIEF: [u8; 32] = [0x66; 32];
 /// Enough slots to make everything before final.
 const FINAL: u64 = 16;
 
@@ -64,7 +74,7 @@ impl Bench {
     async fn start() -> Self {
         let wallet = |key: &[u8; 32]| PrivateKeySigner::from_bytes(key.into()).unwrap();
         let prefunded =
-            [OWNER, LEADER].map(|key| (wallet(&key).address(), U256::from(10).pow(U256::from(21))));
+            [OWNER, LEADER, THIEF].map(|key| (wallet(&key).address(), U256::from(10).pow(U256::from(21))));
         // Blocks come by themselves while a transaction is waited for.
         let config =
             Config { slot: Duration::from_millis(20), prefunded: prefunded.to_vec(), ..Config::default() };
@@ -107,7 +117,7 @@ impl Bench {
         self.leader.submit(&format!("epoch-{manager}"), pool.contract, call).await.unwrap();
         self.leader.drive().await.unwrap();
         self.devnet.advance(1);
-        assert_eq!(self.execution.epoch_of(pool.contract).await.unwrap(), 1);
+        assert_eq!(self.execution.in_force_at(pool.contract).await.unwrap().epoch, 1);
     }
 
     /// The pool with number 1 of a manager.
@@ -135,6 +145,22 @@ impl Bench {
         };
         let signature = (G2::hash(&message.signing_root(self.fork).0, ETHEREUM_DST) * &secret).encode();
         DepositData { message, signature }
+    }
+
+    /// What anybody can do with ether of their own.
+    async fn send(&self, data: &DepositData) {
+        let call = depositCall {
+            pubkey: data.message.pubkey.0.into(),
+            withdrawal_credentials: data.message.withdrawal_credentials.0.into(),
+            signature: data.signature.0.into(),
+            deposit_data_root: data.hash_tree_root().0.into(),
+        };
+        let value = U256::from(data.message.amount) * U256::from(1_000_000_000);
+        let config = Config::default();
+        let provider = self.execution.provider().clone();
+        let thief = Account::new(provider, config.chain_id, PrivateKeySigner::from_slice(&THIEF).unwrap());
+        let to = TxKind::Call(config.deposit_contract);
+        thief.send(&Call { what: "depositing", to, input: call.abi_encode(), value }).await.unwrap();
     }
 
     async fn hand_in(&self, pool: PoolId, data: &DepositData) {
@@ -197,4 +223,56 @@ async fn a_deposit_is_handed_in_to_its_own_pools_contract() {
         assert_eq!((found.status, found.pubkey), (PoolStatus::Deposited, Some(data.message.pubkey)));
         assert_ne!(to_alloy(pool.contract), to_alloy(found.address.unwrap()));
     }
+}
+
+/// What a thief can send to the deposit contract before the pool manager does, and when a host sees it: while it waits already.
+#[tokio::test]
+async fn a_deposit_that_would_take_the_stake_is_seen_before_it_is_applied() {
+    let bench = Bench::start().await;
+    let (pool, fork) = (bench.pool(0), bench.fork);
+    bench.managers[0].stake(1).await.unwrap();
+    let beacon = BeaconNodes::new(&[bench.devnet.beacon_url()]).unwrap();
+    let seen = async |own: &DepositData| other_credentials(&beacon, fork, &own.message).await.unwrap();
+    let thiefs = WithdrawalCredentials::execution(Address([0x66; 20]));
+    let [honest, garbage, stolen] = [bench.deposit(pool, 7), bench.deposit(pool, 8), bench.deposit(pool, 9)];
+    let (honest, garbage, stolen) = (honest.await, garbage.await, stolen.await);
+    let with = |own: &DepositData, secret: Option<u64>| {
+        let message = DepositMessage { withdrawal_credentials: thiefs, amount: 1_000_000_000, ..own.message };
+        let sign = |secret| {
+            let key = Scalar::from_u64(secret);
+            (G2::hash(&message.signing_root(fork).0, ETHEREUM_DST) * &key).encode()
+        };
+        DepositData { message, signature: secret.map_or(own.signature, sign) }
+    };
+    // Nobody else can sign for these keys: of the second one the signature is of something else.
+    bench.send(&with(&garbage, None)).await;
+    bench.send(&with(&stolen, Some(9))).await;
+    bench.devnet.advance(1);
+    assert_eq!(seen(&honest).await, None);
+    assert_eq!(seen(&garbage).await, None, "the chain will drop it");
+    assert_eq!(seen(&stolen).await, Some(thiefs), "it waits");
+    // The pool's own deposit comes behind it, and is a top-up.
+    bench.hand_in(pool, &stolen).await;
+    assert_eq!(seen(&stolen).await, Some(thiefs));
+    bench.devnet.advance(8 * FINAL);
+    assert_eq!(seen(&stolen).await, Some(thiefs), "the validator is the thief's");
+    assert_eq!(seen(&garbage).await, None);
+}
+
+#[tokio::test]
+async fn the_transaction_that_made_a_deposit_is_found_and_no_others() {
+    let bench = Bench::start().await;
+    let pool = bench.pool(0);
+    bench.managers[0].stake(1).await.unwrap();
+    let found = async |pool| bench.execution.deposit_transaction(pool, 0).await.unwrap();
+    assert_eq!(found(pool).await, None);
+    let data = bench.deposit(pool, 7).await;
+    bench.hand_in(pool, &data).await;
+    let rows = bench.leader.state(&format!("deposit-{}", pool.text())).await;
+    assert!(rows.is_some());
+    let hash = found(pool).await.expect("a transaction");
+    let provider = bench.execution.provider();
+    let receipt = provider.get_transaction_receipt(hash.0.into()).await.unwrap().expect("a receipt");
+    assert_eq!(receipt.to, Some(to_alloy(pool.contract)));
+    assert_eq!(found(PoolId { number: 2, ..pool }).await, None);
 }

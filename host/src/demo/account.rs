@@ -17,7 +17,7 @@ const FEE: u128 = 100_000_000_000;
 
 /// An account and the node that it talks to.
 #[derive(Clone)]
-pub(super) struct Account {
+pub(crate) struct Account {
     provider: DynProvider,
     chain_id: u64,
     signer: PrivateKeySigner,
@@ -25,49 +25,49 @@ pub(super) struct Account {
 
 /// What a transaction does.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// In words, for errors.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
     /// The contract.
-    pub(super) to: TxKind,
+    pub(crate) to: TxKind,
     /// The function and its arguments.
-    pub(super) input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     /// Ether that goes along, in wei.
-    pub(super) value: U256,
+    pub(crate) value: U256,
 }
 
 impl Account {
-    pub(super) fn new(provider: DynProvider, chain_id: u64, signer: PrivateKeySigner) -> Self {
+    pub(crate) fn new(provider: DynProvider, chain_id: u64, signer: PrivateKeySigner) -> Self {
         Self { provider, chain_id, signer }
     }
 
     /// Another account of the same chain.
-    pub(super) fn beside(&self, signer: PrivateKeySigner) -> Self {
+    pub(crate) fn beside(&self, signer: PrivateKeySigner) -> Self {
         Self { signer, ..self.clone() }
     }
 
-    pub(super) fn provider(&self) -> &DynProvider {
+    pub(crate) fn provider(&self) -> &DynProvider {
         &self.provider
     }
 
-    pub(super) fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         self.signer.address()
     }
 
     /// What it has, in wei.
-    pub(super) async fn balance(&self, what: &'static str) -> Result<U256, DemoError> {
+    pub(crate) async fn balance(&self, what: &'static str) -> Result<U256, DemoError> {
         self.provider.get_balance(self.address()).await.map_err(|error| failed(what, error))
     }
 
     /// Sends a transaction and waits until it is in a block. One that reverts is an error.
-    pub(super) async fn send(&self, call: &Call) -> Result<TransactionReceipt, DemoError> {
+    pub(crate) async fn send(&self, call: &Call) -> Result<TransactionReceipt, DemoError> {
         let gas = self.gas(call).await?;
         let hash = self.submit(call, self.nonce(call.what).await?, gas).await?;
         self.mined(call.what, hash).await
     }
 
     /// A gas limit for a transaction: what it would take now and a quarter more.
-    pub(super) async fn gas(&self, call: &Call) -> Result<u64, DemoError> {
+    pub(crate) async fn gas(&self, call: &Call) -> Result<u64, DemoError> {
         let request = TransactionRequest { to: Some(call.to), ..Default::default() };
         let request = request.from(self.address()).value(call.value).input(call.input.clone().into());
         let gas = self.provider.estimate_gas(request).await.map_err(|error| failed(call.what, error))?;
@@ -75,12 +75,12 @@ impl Account {
     }
 
     /// The nonce of its next transaction, if none is waiting.
-    pub(super) async fn nonce(&self, what: &'static str) -> Result<u64, DemoError> {
+    pub(crate) async fn nonce(&self, what: &'static str) -> Result<u64, DemoError> {
         self.provider.get_transaction_count(self.address()).await.map_err(|error| failed(what, error))
     }
 
     /// Hands a transaction in and does not wait for its block.
-    pub(super) async fn submit(&self, call: &Call, nonce: u64, gas: u64) -> Result<TxHash, DemoError> {
+    pub(crate) async fn submit(&self, call: &Call, nonce: u64, gas: u64) -> Result<TxHash, DemoError> {
         let mut transaction = TxEip1559 {
             chain_id: self.chain_id,
             nonce,
@@ -102,7 +102,7 @@ impl Account {
     }
 
     /// Waits until a transaction is in a block. One that reverted is an error.
-    pub(super) async fn mined(
+    pub(crate) async fn mined(
         &self,
         what: &'static str,
         hash: TxHash,
@@ -124,6 +124,6 @@ impl Account {
 }
 
 /// Why a transaction, or what was read for it, went wrong.
-pub(super) fn failed(what: &'static str, reason: impl std::fmt::Display) -> DemoError {
+pub(crate) fn failed(what: &'static str, reason: impl std::fmt::Display) -> DemoError {
     DemoError::Transaction { what, reason: reason.to_string() }
 }

@@ -46,6 +46,9 @@ pub struct DemoArguments {
     /// Let a member's machine lie to the others about itself, as in `5=vmpl-1`: they go on without it.
     #[arg(long, value_name = "MEMBER=HOW")]
     pub liar: Option<Liar>,
+    /// Leave a member's host without ether for fees, the leader's (1) for instance: others make its calls.
+    #[arg(long, value_name = "MEMBER")]
+    pub poor: Option<u16>,
     /// Let the hosts keep their state in this PostgreSQL database, each in a schema that stays there, and not in files.
     #[arg(long, value_name = "URL")]
     pub postgres: Option<String>,
@@ -123,10 +126,12 @@ impl DemoArguments {
             // Members go on without anybody but the leader, who collects the exit's shares.
             return flag("liar", liar.member, format!("2 to {} wanted", self.members));
         }
-        if let Some(member) = self.vm
-            && !(1..=self.members).contains(&member)
-        {
-            return flag("vm", member, format!("1 to {} wanted", self.members));
+        for (name, member) in [("vm", self.vm), ("poor", self.poor)] {
+            if let Some(member) = member
+                && !(1..=self.members).contains(&member)
+            {
+                return flag(name, member, format!("1 to {} wanted", self.members));
+            }
         }
         if self.step_timeout == 0 {
             return flag("step-timeout", 0, "at least 1 wanted");

@@ -31,6 +31,8 @@ const VM_PORT: u32 = 5000;
 const POLL_MS: u64 = 150;
 /// How often enclaves look for what they miss.
 const TICK_MS: u64 = 1_000;
+/// How long a host waits for another that should make a call.
+const TURN_S: u64 = 3;
 /// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
 const PATIENCE_S: u64 = 60;
 const PATIENCE_WITH_A_LIAR_S: u64 = 8;
@@ -350,6 +352,7 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
         tick_ms: TICK_MS,
         reattest_s: REATTEST_S,
         patience_s,
+        turn_s: TURN_S,
     };
     let text = toml::to_string(&config).map_err(|error| DemoError::Unproved {
         what: files.config.display().to_string(),

@@ -48,7 +48,9 @@ impl Milestone {
         match self {
             Self::Staked => "32 ETH staked, the contract asks for a validator",
             Self::KeyMade => "operators made a key that nobody holds, and signed the deposit",
-            Self::Deposited => "the leader handed the deposit in, the deposit contract took it",
+            Self::Deposited => {
+                "the deposit was handed in with the enclaves' proof, the deposit contract took it"
+            }
             Self::Active => "the validator is active on the beacon chain",
             Self::Presigned => "guardians hold verified shares of the presigned exit",
             Self::ExitRequested => "the contract asks for the exit",

@@ -16,7 +16,7 @@
 //! Children get a death signal with this process, so that none lingers, however it ends. A host that dies is started
 //! again, as an init system would do; an enclave that dies has lost its secrets, and the demo fails.
 
-mod account;
+pub(crate) mod account;
 mod arguments;
 mod chaos;
 mod child;

@@ -141,8 +141,7 @@ pub(super) fn prove(
     let require = |holds: bool, what: &str| if holds { Ok(()) } else { Err(unproved(what.to_owned())) };
 
     let paths = [&transcripts.keygen, &transcripts.presign, &transcripts.release].map(PathBuf::clone);
-    let verified =
-        verify_files(&paths, Some(manifest.hash())).map_err(|error| unproved(error.to_string()))?;
+    let verified = verify_files(&paths, &[manifest.hash()]).map_err(|error| unproved(error.to_string()))?;
     let claims: Vec<Claim> = verified
         .into_iter()
         .filter_map(|verified| match verified.claim {

@@ -169,7 +169,7 @@ impl<'a> Play<'a> {
             prefunded.push((signer.address(), wei(share * u64::from(arguments.pools) + POCKET_MONEY)));
             signers.push((signer, share));
         }
-        for member in &keys {
+        for (member, _) in keys.iter().zip(1..).filter(|(_, id)| arguments.poor != Some(*id)) {
             prefunded.push((member.wallet_address()?, wei(POCKET_MONEY)));
         }
         let config = postern_devnet::Config {
@@ -260,7 +260,7 @@ impl<'a> Play<'a> {
     async fn wait_for_founding(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
         let (patience, contract) = (self.arguments.patience(), self.manifest.contracts.pool_manager);
         let deadline = Instant::now() + patience;
-        while self.execution.epoch_of(contract).await? == 0 {
+        while self.execution.in_force_at(contract).await?.epoch == 0 {
             if let Some(processes) = &mut stage.processes {
                 look_after(processes, &mut self.timeline)?;
             }

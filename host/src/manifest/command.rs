@@ -217,17 +217,28 @@ impl ShowArguments {
 }
 
 impl InForce {
+    /// The grammar wants one.
     fn read(&self) -> Result<Option<Manifest>, ManifestFileError> {
-        let (start, data_dir) = match (&self.config, &self.manifest) {
-            (Some(config), _) => (read_manifest_of(config)?, Some(read_data_dir(config)?)),
-            (None, Some(manifest)) => (read_manifest(manifest)?, self.data_dir.clone()),
-            // The grammar wants one of them.
-            (None, None) => return Ok(None),
-        };
-        match data_dir {
-            Some(data_dir) => Ok(Some(load_epochs(&data_dir, &start)?.1)),
-            None => Ok(Some(start)),
-        }
+        let Self { config, manifest, data_dir } = self;
+        Ok(manifests(config.as_deref(), manifest.as_deref(), data_dir.as_deref())?.pop())
+    }
+}
+
+/// A DAO's manifests, the newest last: of a host's configuration, or the one given and the epochs after it that a data directory
+/// has. None of neither.
+pub fn manifests(
+    config: Option<&Path>,
+    manifest: Option<&Path>,
+    data_dir: Option<&Path>,
+) -> Result<Vec<Manifest>, ManifestFileError> {
+    let (start, data_dir) = match (config, manifest) {
+        (Some(config), _) => (read_manifest_of(config)?, Some(read_data_dir(config)?)),
+        (None, Some(manifest)) => (read_manifest(manifest)?, data_dir.map(Path::to_owned)),
+        (None, None) => return Ok(Vec::new()),
+    };
+    match data_dir {
+        Some(data_dir) => Ok(load_epochs(&data_dir, &start)?.manifests),
+        None => Ok(vec![start]),
     }
 }
 

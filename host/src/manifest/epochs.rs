@@ -1,7 +1,7 @@
 //! The epochs that a host keeps: `epochs/N.epoch` in its data directory.
 
 use super::{Existing, ManifestFileError, Proposal, read_epoch, write};
-use postern_shared::epoch::{SignedEpoch, follow};
+use postern_shared::epoch::{SignedEpoch, chain, check_returns, pool_managers};
 use postern_shared::ids::ManifestHash;
 use postern_shared::manifest::Manifest;
 use std::io::ErrorKind;
@@ -30,12 +30,20 @@ pub fn await_cut(data_dir: &Path) -> Result<(), ManifestFileError> {
     write(&marker(data_dir), b"", Existing::Replace)
 }
 
-/// Reads the epochs in a data directory that come after `genesis`, and verifies them all; they, and the newest manifest.
-/// Without any, that is `genesis`, which may be of a later epoch too: earlier files are then passed over.
-pub fn load_epochs(
-    data_dir: &Path,
-    genesis: &Manifest,
-) -> Result<(Vec<SignedEpoch>, Manifest), ManifestFileError> {
+/// What a host keeps, verified.
+#[derive(Debug, Clone)]
+pub struct KeptEpochs {
+    /// As they were signed.
+    pub epochs: Vec<SignedEpoch>,
+    /// The manifest before them, then the epochs'.
+    pub manifests: Vec<Manifest>,
+    /// The last of these.
+    pub newest: Manifest,
+}
+
+/// Reads the epochs in a data directory that come after `genesis`, and verifies them all. Without any, `genesis` is the newest
+/// manifest. It may be of a later epoch too: earlier files are then passed over.
+pub fn load_epochs(data_dir: &Path, genesis: &Manifest) -> Result<KeptEpochs, ManifestFileError> {
     let numbers = numbers(&folder(data_dir))?;
     let mut epochs = Vec::new();
     for (number, due) in
@@ -46,9 +54,10 @@ pub fn load_epochs(
         }
         epochs.push(read_epoch(&file(data_dir, number))?);
     }
-    let newest = follow(genesis, &epochs)
+    let manifests = chain(genesis, &epochs)
         .map_err(|source| ManifestFileError::Chain { path: folder(data_dir), source })?;
-    Ok((epochs, newest))
+    let newest = manifests.last().unwrap_or(genesis).clone();
+    Ok(KeptEpochs { epochs, manifests, newest })
 }
 
 /// The epochs for which there is a file, ascending. Files that are not named like epochs are somebody else's.
@@ -76,7 +85,7 @@ fn numbers(folder: &Path) -> Result<Vec<u64>, ManifestFileError> {
 /// Keeps a proposal as the next epoch, if a quorum signed it and it follows the newest that is kept; where it is kept.
 /// Doing it again changes nothing.
 pub fn apply(proposal: &Proposal, data_dir: &Path, genesis: &Manifest) -> Result<PathBuf, ManifestFileError> {
-    let (epochs, newest) = load_epochs(data_dir, genesis)?;
+    let KeptEpochs { epochs, manifests, newest } = load_epochs(data_dir, genesis)?;
     let epoch = proposal.manifest.epoch;
     let path = file(data_dir, epoch);
     if epoch <= genesis.epoch {
@@ -92,6 +101,10 @@ pub fn apply(proposal: &Proposal, data_dir: &Path, genesis: &Manifest) -> Result
     }
     let refused = |source| ManifestFileError::Epoch { path: path.clone(), source };
     proposal.signed.verify(&newest).map_err(refused)?;
+    let known = manifests
+        .iter()
+        .flat_map(|manifest| manifest.members.iter().filter_map(|member| manifest.identity(member.id)));
+    check_returns(known, &pool_managers(&manifests), &newest, &proposal.manifest).map_err(refused)?;
     std::fs::create_dir_all(folder(data_dir))
         .map_err(|source| ManifestFileError::Write { path: folder(data_dir), source })?;
     match write(&path, &proposal.signed.to_bytes(), Existing::Keep) {

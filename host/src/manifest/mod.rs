@@ -15,7 +15,7 @@ mod proposal;
 mod show;
 mod statuses;
 
-pub use epochs::{apply, await_cut, awaits_cut, load_epochs};
+pub use epochs::{KeptEpochs, apply, await_cut, awaits_cut, load_epochs};
 pub use proposal::{Proposal, typed_data};
 pub use statuses::with_statuses;
 

@@ -8,7 +8,8 @@ use postern_shared::codec;
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::message::{Broadcast, Step};
-use postern_shared::wire::{Provable, Rejection};
+use postern_shared::proof::ProofRequest;
+use postern_shared::wire::Rejection;
 use serde::{Deserialize, Serialize};
 use std::io;
 
@@ -36,7 +37,7 @@ pub enum Question {
         speaker: MemberId,
     },
     /// Have your enclave sign this for the pool manager.
-    Prove(Provable),
+    Prove(ProofRequest),
 }
 
 /// See the module.

@@ -8,6 +8,7 @@
 
 use super::view::View;
 use postern_host::chain::beacon::ValidatorStatus;
+use postern_host::chain::transactions::{TransactionRow, TransactionState};
 use postern_host::config::ConfigFile;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
@@ -124,20 +125,18 @@ impl Demo {
         self.stores.get_mut(&member)?.column(sql)
     }
 
-    /// What a member's host knows of its transactions: the state of each.
-    fn transactions(&mut self, member: u16) -> Option<Vec<Value>> {
+    /// What a member's host knows of its transactions.
+    fn transactions(&mut self, member: u16) -> Option<Vec<TransactionRow>> {
         let bodies = self.column(member, "SELECT body FROM transactions")?;
-        let state =
-            |body: &Vec<u8>| serde_json::from_slice::<Value>(body).expect("a transaction")["state"].take();
-        Some(bodies.iter().map(state).collect())
+        Some(bodies.iter().map(|body| serde_json::from_slice(body).expect("a transaction")).collect())
     }
 
     /// Whether nothing is still to follow from a result, and all transactions are final.
     fn is_settled(&mut self, member: u16) -> bool {
         let open = self.column(member, "SELECT artifact FROM artifacts WHERE done = 0");
-        let states = self.transactions(member);
-        let is_final = |state: &Value| !["prepared", "sent"].iter().any(|open| state == open);
-        open.is_some_and(|open| open.is_empty()) && states.is_some_and(|states| states.iter().all(is_final))
+        let rows = self.transactions(member);
+        open.is_some_and(|open| open.is_empty())
+            && rows.is_some_and(|rows| rows.iter().all(|row| row.state.is_final()))
     }
 
     /// What a member's enclave has published, in words.
@@ -179,9 +178,9 @@ impl Demo {
         answer["result"].take()
     }
 
-    /// How many transactions of the leader's wallet the node has, mined or not.
-    fn sent(&self) -> usize {
-        let wallet = self.manifest.member(MemberId(LEADER)).expect("the leader").wallet;
+    /// How many transactions of a member's wallet the node has, mined or not.
+    fn sent(&self, member: u16) -> usize {
+        let wallet = self.manifest.member(MemberId(member)).expect("a member").wallet;
         let count = self.rpc("eth_getTransactionCount", json!([wallet.to_string(), "pending"]));
         let digits = count.as_str().expect("a number").trim_start_matches("0x");
         usize::from_str_radix(digits, 16).expect("a number")
@@ -195,9 +194,14 @@ impl Demo {
             let ended = self.process.try_wait().expect("the demo is ours");
             assert!(ended.is_none(), "the demo ended too early: {ended:?}");
             // In this order: what was sent had been stored before.
-            let sent = self.sent();
-            if let Some(stored) = self.transactions(LEADER).map(|stored| stored.len()) {
-                assert!(sent <= stored, "{sent} transactions are sent, {stored} are stored");
+            for member in 1..=MEMBERS {
+                let sent = self.sent(member);
+                if let Some(stored) = self.transactions(member).map(|stored| stored.len()) {
+                    assert!(
+                        sent <= stored,
+                        "member {member} has sent {sent} transactions, {stored} are stored"
+                    );
+                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -263,19 +267,31 @@ impl Demo {
         let contract = self.manifest.contracts.deposit.to_string();
         let filter = json!([{ "address": contract, "fromBlock": "0x0", "toBlock": "latest" }]);
         assert_eq!(self.rpc("eth_getLogs", filter).as_array().map(Vec::len), Some(POOLS), "deposits");
-        assert_eq!(self.sent(), POOLS, "transactions");
 
-        // In the stores: each result once, each of the leader's transactions mined.
+        // In the stores: each result once.
+        let (mut mined, mut reverted) = (Vec::new(), Vec::new());
         for member in 1..=MEMBERS {
             assert_eq!(self.results(member), Self::expected_results(member), "results of member {member}");
-            let states = self.transactions(member).expect("a table");
-            let mined = states.iter().filter(|state| state["mined"].is_object()).count();
-            assert_eq!(mined, if member == LEADER { POOLS } else { 0 });
+            let rows = self.transactions(member).expect("a table");
+            assert_eq!(self.sent(member), rows.len(), "transactions of member {member}");
+            for row in rows {
+                match row.state {
+                    TransactionState::Mined { .. } => mined.push(row.key),
+                    TransactionState::Reverted { .. } => reverted.push(row.key),
+                    open => panic!("{}: {open:?}", row.key),
+                }
+            }
             self.check_log(member);
             let log = self.text(&format!("demo/member-{member}/host.log"));
             let bad = log.lines().find(|line| line.contains("ERROR") || line.contains("panicked"));
             assert_eq!(bad, None, "log of member {member}");
         }
+
+        // Each call was made once. If the host was dead whose turn it was, another may have made it first: then its own did nothing.
+        mined.sort_unstable();
+        assert_eq!(mined.len(), 1 + POOLS, "the founding, and a deposit for each pool: {mined:?}");
+        assert!(mined.windows(2).all(|pair| pair[0] != pair[1]), "{mined:?}");
+        assert!(reverted.iter().all(|key| mined.contains(key)), "{reverted:?} beside {mined:?}");
 
         // Nobody ever died by itself. The demo tells of a restart just after it.
         let kills = self.kills.values().sum::<usize>();

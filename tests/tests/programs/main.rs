@@ -1,7 +1,7 @@
 //! Whole programs, ours and others': demos under fire and with liars, hosts' chain clients against real nodes. All of it is
 //! slow, and run by `tests/slow.sh`, one module at a time.
 
-mod demo_liars;
+mod demos;
 mod kill;
 mod peer;
 mod real_beacon_node;

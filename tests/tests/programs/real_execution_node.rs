@@ -10,7 +10,7 @@ use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::{SolCall, SolValue};
-use postern_host::chain::execution::{ChainError, Cursor, Execution, Pool, PoolEvent, PoolStatus};
+use postern_host::chain::execution::{ChainError, Cursor, Execution, Pool, PoolEvent, PoolStatus, Recovery};
 use postern_host::chain::profile::{PoolEventKind, PoolManager};
 use postern_host::chain::transactions::{
     FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Transactions,
@@ -22,7 +22,7 @@ use postern_shared::ethereum::{DepositData, DepositMessage};
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::{self, PoolId};
 use postern_shared::manifest::{Contracts, Manifest};
-use postern_shared::proof::{Council, Proof};
+use postern_shared::proof::{Council, Proof, Provable};
 use postern_tests::cluster::{Cluster, deposit_requested_of, manifest};
 use postern_tests::wallets;
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ alloy::sol! {
     }
 
     struct RecoveryTerms {
+        uint64 epoch;
         bytes32 manifest;
         Terms terms;
     }
@@ -184,8 +185,9 @@ impl Bench {
         let after = Council::of(&self.cluster.manifest);
         let call = self.execution.profile().epoch_call(&message, &after, &wallets.expect("all"), None);
         assert!(self.call(call.expect("a call"), U256::ZERO).await.status());
-        let there = self.execution.epoch_of(self.manifest().contracts.pool_manager).await;
-        assert_eq!(there.expect("an answer"), 1);
+        let there =
+            self.execution.in_force_at(self.manifest().contracts.pool_manager).await.expect("an answer");
+        assert_eq!((there.epoch, there.manifest), (1, self.manifest().hash()));
     }
 
     fn manifest(&self) -> &Manifest {
@@ -357,7 +359,11 @@ async fn a_pool_is_followed_from_its_stake_to_its_validators_end() {
 
     // The DAO wants it out, and says so again.
     for _ in 0..2 {
-        let request = PoolManager::requestPoolExitsCall { poolIds: vec![POOL], reason: "it is time".into() };
+        let request = PoolManager::requestPoolExitsCall {
+            poolIds: vec![POOL],
+            reason: "it is time".into(),
+            walletProof: Bytes::new(),
+        };
         assert!(bench.call(request.abi_encode(), U256::ZERO).await.status());
     }
     bench.finalise().await;
@@ -568,21 +574,22 @@ async fn finalised_by_tag(bench: &Bench) -> u64 {
 async fn a_recovery_that_wallets_propose_is_cancelled_by_the_enclaves() {
     let mut bench = Bench::start().await;
     let contract = bench.manifest().contracts.pool_manager;
-    assert_eq!(bench.execution.recovery_at(contract).await.expect("an answer"), None);
+    assert_eq!(bench.execution.in_force_at(contract).await.expect("an answer").recovery, None);
 
     let council = Council::of(bench.manifest());
     let others =
         Council { signers: (1..=5).map(|byte| ids::Address([0xe0 | byte; 20])).collect(), ..council.clone() };
-    let wanted = ids::Digest([7; 32]);
+    let wanted = ids::ManifestHash([7; 32]);
     let digest = bench.manifest().domain().digest(
-        "Recovery(uint64 epoch,uint32 number,bytes32 manifest,bytes32 council)",
-        &[word(1), word(1), wanted.0, others.digest().0],
+        "Recovery(uint64 epoch,uint32 number,uint64 next,bytes32 manifest,bytes32 council)",
+        &[word(1), word(1), word(5), wanted.0, others.digest().0],
     );
     let signatures = bench.cluster.ids().into_iter().map(|id| (id, wallets::sign(id, &digest))).collect();
     let proof = Proof::collect(&digest, &council.wallets, council.wallet_quorum.into(), &signatures);
     let accounts = |of: &[ids::Address]| of.iter().map(|account| Address::from(account.0)).collect();
     let proposal = proposeRecoveryCall {
         proposal: RecoveryTerms {
+            epoch: 5,
             manifest: B256::from(wanted.0),
             terms: Terms {
                 quorum: others.quorum,
@@ -594,13 +601,15 @@ async fn a_recovery_that_wallets_propose_is_cancelled_by_the_enclaves() {
         walletProof: Bytes::copy_from_slice(proof.expect("a quorum").as_bytes()),
     };
     assert!(bench.call(proposal.abi_encode(), U256::ZERO).await.status());
-    let found = bench.execution.recovery_at(contract).await.expect("an answer").expect("a recovery");
-    assert_eq!((found.number, found.manifest), (1, wanted));
+    let found = bench.execution.in_force_at(contract).await.expect("an answer").recovery.expect("a recovery");
+    assert_eq!((found.number, found.epoch, found.manifest, found.council), (1, 5, wanted, others.digest()));
 
-    let proof = bench.cluster.prove_cancelled(1).expect("a proof");
+    let Recovery { number, manifest, council, .. } = found;
+    let objection = Provable::CancelRecovery { contract, number, manifest, council };
+    let proof = bench.cluster.prove(objection).expect("a proof");
     let call = bench.execution.profile().cancel_call(&proof).expect("a call");
     assert!(bench.call(call, U256::ZERO).await.status());
-    assert_eq!(bench.execution.recovery_at(contract).await.expect("an answer"), None);
+    assert_eq!(bench.execution.in_force_at(contract).await.expect("an answer").recovery, None);
 }
 
 fn word(number: u8) -> [u8; 32] {

@@ -3,8 +3,10 @@
 use super::majority::{Verdict, decide};
 use super::{BeaconError, ExitPosted, ExitRefusal, NodeError, Validator, ValidatorStatus};
 use crate::chain::describe_error;
-use postern_shared::bls::PublicKey;
-use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials};
+use postern_shared::bls::{PublicKey, Signature};
+use postern_shared::ethereum::{
+    DepositData, DepositMessage, ForkVersion, Network, Root, SignedVoluntaryExit, WithdrawalCredentials,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -15,8 +17,10 @@ use tokio::task::JoinSet;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Most bytes of an answer. The largest wanted, `config/spec`, has about 10 KiB.
+/// Most bytes of an answer. The largest wanted but one, `config/spec`, has about 10 KiB.
 const MAX_ANSWER: usize = 256 * 1024;
+/// Most bytes of the list of pending deposits: some 400 for each, and there were 60,000 on mainnet when most waited.
+const MAX_PENDING: usize = 64 << 20;
 
 /// The configured beacon nodes.
 #[derive(Debug, Clone)]
@@ -54,6 +58,14 @@ struct ValidatorAnswer {
 struct ValidatorDetails {
     pubkey: PublicKey,
     withdrawal_credentials: WithdrawalCredentials,
+}
+
+#[derive(Deserialize)]
+struct PendingDeposit {
+    pubkey: PublicKey,
+    withdrawal_credentials: WithdrawalCredentials,
+    amount: String,
+    signature: Signature,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +143,15 @@ impl BeaconNodes {
         let ask = move |node: Node| async move { node.validator("head", &pubkey).await };
         let answers = self.ask_all(ask).await?;
         Ok(answers.into_iter().filter_map(|(_, answer)| answer).max_by_key(|validator| validator.status))
+    }
+
+    /// The deposits of a key that wait at the head, as any node says: whether the key has signed them is for the caller to see, so
+    /// no node can make one up. Nodes that do not know the question, which came with Electra, have none.
+    pub async fn pending_deposits(&self, pubkey: &PublicKey) -> Result<Vec<DepositData>, BeaconError> {
+        let pubkey = *pubkey;
+        let answers =
+            self.ask_all(move |node: Node| async move { node.pending_deposits(&pubkey).await }).await?;
+        Ok(answers.into_iter().flat_map(|(_, deposits)| deposits).collect())
     }
 
     /// Posts an exit to every node. Success when one takes it or knows it.
@@ -226,10 +247,27 @@ impl Node {
         Ok(Some(Validator { index, status: answer.data.status, withdrawal_credentials }))
     }
 
+    async fn pending_deposits(&self, pubkey: &PublicKey) -> Result<Vec<DepositData>, NodeError> {
+        let path = "eth/v1/beacon/states/head/pending_deposits";
+        let answer: Data<Vec<PendingDeposit>> = match self.get_up_to(path, MAX_PENDING).await {
+            Ok(answer) => answer,
+            Err(NodeError::Status { status: 400 | 404 | 405 | 501, .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let own = answer.data.into_iter().filter(|deposit| deposit.pubkey == *pubkey);
+        own.map(|PendingDeposit { pubkey, withdrawal_credentials, amount, signature }| {
+            let amount =
+                amount.parse().map_err(|_| NodeError::Unreadable(format!("a deposit of `{amount}` Gwei")))?;
+            let message = DepositMessage { pubkey, withdrawal_credentials, amount };
+            Ok(DepositData { message, signature })
+        })
+        .collect()
+    }
+
     async fn post_exit(&self, exit: &SignedVoluntaryExit) -> Result<Result<(), ExitRefusal>, NodeError> {
         let url = self.url("eth/v1/beacon/pool/voluntary_exits")?;
         let request = self.client.post(url).json(&exit_json(exit));
-        let (status, body) = read(request).await?;
+        let (status, body) = read(request, MAX_ANSWER).await?;
         if (200..300).contains(&status) {
             return Ok(Ok(()));
         }
@@ -242,7 +280,11 @@ impl Node {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NodeError> {
-        let (status, body) = read(self.client.get(self.url(path)?)).await?;
+        self.get_up_to(path, MAX_ANSWER).await
+    }
+
+    async fn get_up_to<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, NodeError> {
+        let (status, body) = read(self.client.get(self.url(path)?), most).await?;
         if !(200..300).contains(&status) {
             return Err(NodeError::Status { status, message: message_of(&body) });
         }
@@ -254,15 +296,15 @@ impl Node {
     }
 }
 
-/// Sends a request and reads its answer, up to the limit.
-async fn read(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), NodeError> {
+/// Sends a request and reads its answer, of so many bytes at most.
+async fn read(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Vec<u8>), NodeError> {
     let unreachable = |error: reqwest::Error| NodeError::Unreachable(describe_error(&error));
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + part.len() > MAX_ANSWER {
-            return Err(NodeError::TooLarge(MAX_ANSWER));
+        if body.len() + part.len() > most {
+            return Err(NodeError::TooLarge(most));
         }
         body.extend_from_slice(&part);
     }
@@ -299,7 +341,6 @@ fn describe(validator: Option<&Validator>) -> String {
 mod tests {
     use super::*;
     use crate::chain::test_server::{TestRequest, TestServer};
-    use postern_shared::bls::Signature;
     use postern_shared::ethereum::VoluntaryExit;
 
     const CREDENTIALS: WithdrawalCredentials = WithdrawalCredentials([1; 32]);
@@ -414,6 +455,29 @@ mod tests {
         assert!(matches!(errors[0].1, NodeError::Unreadable(_)));
         assert_eq!(errors[1].1, NodeError::TooLarge(MAX_ANSWER));
         assert!(matches!(errors[2].1, NodeError::Unreadable(_)), "an answer about another validator");
+    }
+
+    #[tokio::test]
+    async fn deposits_that_wait_are_those_of_the_key_at_any_node() {
+        let deposit = |pubkey: PublicKey, amount: &str| {
+            serde_json::json!({
+                "pubkey": pubkey, "withdrawal_credentials": CREDENTIALS, "amount": amount,
+                "signature": Signature([0xcd; 96]), "slot": "7",
+            })
+        };
+        let list =
+            serde_json::json!({"data": [deposit(PublicKey([1; 48]), "5"), deposit(PUBKEY, "1000000000")]});
+        let electra = TestServer::start(move |_| (200, list.to_string())).await;
+        let deneb = exit_node(404, "Route does not exist").await;
+        let found = nodes(&[&deneb, &electra]).pending_deposits(&PUBKEY).await.unwrap();
+        let message =
+            DepositMessage { pubkey: PUBKEY, withdrawal_credentials: CREDENTIALS, amount: 1_000_000_000 };
+        assert_eq!(found, [DepositData { message, signature: Signature([0xcd; 96]) }]);
+        assert_eq!(electra.requests()[0].path, "/eth/v1/beacon/states/head/pending_deposits");
+
+        let list = serde_json::json!({"data": [deposit(PUBKEY, "much")]});
+        let strange = TestServer::start(move |_| (200, list.to_string())).await;
+        assert!(matches!(nodes(&[&strange]).pending_deposits(&PUBKEY).await, Err(BeaconError::AllDown(_))));
     }
 
     #[tokio::test]

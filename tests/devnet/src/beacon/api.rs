@@ -37,6 +37,7 @@ pub fn router(world: Shared) -> Router {
         .route("/eth/v1/beacon/states/{state_id}/finality_checkpoints", get(finality_checkpoints))
         .route("/eth/v1/beacon/states/{state_id}/validators", get(validators).post(post_validators))
         .route("/eth/v1/beacon/states/{state_id}/validators/{validator_id}", get(validator))
+        .route("/eth/v1/beacon/states/{state_id}/pending_deposits", get(pending_deposits))
         .route("/eth/v1/beacon/pool/voluntary_exits", get(pooled_exits).post(post_exit))
         .fallback(async || ApiError::not_found("Route does not exist"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
@@ -98,6 +99,12 @@ async fn validator(State(world): State<Shared>, Path((state_id, id)): Path<(Stri
         let index = ValidatorId::parse(&id)?.find(&slot.state);
         let found = index.and_then(|index| views::validator(&world.config, &slot.state, index));
         found.ok_or_else(|| ApiError::not_found(format!("Validator not found: {id}")))
+    })
+}
+
+async fn pending_deposits(State(world): State<Shared>, Path(state_id): Path<String>) -> Answer {
+    with_state(&world, &state_id, |_, slot| {
+        Ok(slot.state.pending_deposits.iter().map(views::pending_deposit).collect())
     })
 }
 

@@ -1,6 +1,7 @@
 //! The Beacon API's JSON: numbers as strings, bytes as `0x…`.
 
 use super::chain::Slot;
+use super::deposits::PendingDeposit;
 use super::identifiers::{decimal, fixed_hex};
 use super::ssz::Chunk;
 use super::state::{BeaconState, Checkpoint};
@@ -131,6 +132,17 @@ pub fn validator(config: &Config, state: &BeaconState, index: usize) -> Option<V
             "withdrawable_epoch": validator.withdrawable_epoch.to_string(),
         },
     }))
+}
+
+/// A deposit that waits.
+pub fn pending_deposit(PendingDeposit { request, slot }: &PendingDeposit) -> Value {
+    json!({
+        "pubkey": hexadecimal(&request.pubkey),
+        "withdrawal_credentials": hexadecimal(&request.withdrawal_credentials),
+        "amount": request.amount.to_string(),
+        "signature": hexadecimal(&request.signature),
+        "slot": slot.to_string(),
+    })
 }
 
 /// A signed exit.

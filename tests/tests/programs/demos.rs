@@ -1,5 +1,5 @@
-//! Whole demos in which one member's machine lies about itself, in each way that there is: the others go on without it, and
-//! each of their hosts says who was refused and why.
+//! Whole demos in which one member is not as it should be. Its machine lies about itself, in each way that there is: the others go
+//! on without it, and each of their hosts says who was refused and why. Or its host can pay for nothing, and others do.
 
 use postern_simulation::Misbehaviour;
 use serde_json::Value;
@@ -34,18 +34,40 @@ fn others_go_on_without_a_machine_that_lies() {
     });
 }
 
-fn lie(how: Misbehaviour) {
-    let folder = tempfile::tempdir().expect("a directory");
-    let liar = format!("{LIAR}={}", how.name());
+/// What a demo with these arguments reports.
+fn demo(arguments: [&str; 2], folder: &Path) -> Value {
     let run = Command::new(binary())
-        .args(["demo", "--json", "--liar", &liar, "--data-dir"])
-        .arg(folder.path())
+        .args(["demo", "--json"])
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(folder)
         .stderr(Stdio::inherit())
         .output()
         .expect("the demo starts");
-    assert!(run.status.success(), "{liar}: {}", String::from_utf8_lossy(&run.stdout));
+    assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stdout));
     let text = String::from_utf8(run.stdout).expect("text");
-    let report: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
+}
+
+/// The leader's host calls nobody, for want of ether: the pool manager learns of the epoch, and the deposit is made, all the same.
+#[test]
+#[ignore = "a demo of half a minute"]
+fn others_make_the_calls_of_a_leader_that_can_not_pay() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let report = demo(["--poor", "1"], folder.path());
+    assert_eq!(report["pools"][0]["beacon_status"], "withdrawal_done");
+    let proofs = |member: u16| folder.path().join(format!("member-{member}/data/proofs")).exists();
+    assert!((2..=5).any(proofs), "nobody but the leader has handed a deposit in");
+    for member in 1..=5 {
+        let alerts = folder.path().join(format!("member-{member}/data/alerts"));
+        assert!(!alerts.exists(), "a false alarm of member {member}");
+    }
+}
+
+fn lie(how: Misbehaviour) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let liar = format!("{LIAR}={}", how.name());
+    let report = demo(["--liar", &liar], folder.path());
     let pool = &report["pools"][0];
     assert_eq!(pool["beacon_status"], "withdrawal_done", "{liar}");
     for committee in [&pool["operators"], &pool["guardians"]] {
