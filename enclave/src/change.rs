@@ -5,6 +5,7 @@ use crate::secret::SecretBytes;
 use postern_shared::agreement::{Mark, Subject, Voters};
 use postern_shared::epoch::{PoolManager, SignedEpoch};
 use postern_shared::events::ChainEvent;
+use postern_shared::identity::Identity;
 use postern_shared::ids::{ChipId, MemberId, Nonce};
 use postern_shared::message::Attestation;
 use postern_shared::record::LogId;
@@ -68,6 +69,8 @@ pub(crate) struct Genesis {
     pub(crate) pool_managers: Vec<PoolManager>,
     /// By this manifest and by all before it.
     pub(crate) voters: Vec<Voters>,
+    /// The enclaves that all these have named.
+    pub(crate) identities: Vec<Identity>,
 }
 
 /// A peer, and the guest that it is.

@@ -38,6 +38,7 @@ use postern_shared::wire::{
     MAX_FRAME, MAX_UNDECIDED, Output, Record, Rejection, Reply, Request, Response, Standing, Status,
 };
 use postern_shared::witness::Memory;
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// Bytes that the log grows by at least between two snapshots, unless told otherwise.
@@ -247,7 +248,11 @@ impl<P: Platform> Core<P> {
         let (manifest, seed) = (manifest.to_canonical(), SecretBytes::of(&seed[..]));
         let (pool_managers, voters) = (epoch::pool_managers(&chain), Voters::of_all(&chain));
         let log = LogId(log);
-        let genesis = Genesis { manifest, member, machine, seed, nonce, log, pool_managers, voters };
+        let named = chain.iter().flat_map(Manifest::identities);
+        let identities: BTreeMap<_, _> = named.map(|named| ((named.member, named.machine), named)).collect();
+        let identities = identities.into_values().collect();
+        let genesis =
+            Genesis { manifest, member, machine, seed, nonce, log, pool_managers, voters, identities };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
             .ok_or(Rejection::InvalidManifest)?;
         session.renew(certificates, &mut self.platform, groups)?;

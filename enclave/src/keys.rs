@@ -231,6 +231,17 @@ mod tests {
         assert!(!SignedNote { note: asking, ..signed }.verify(dao, one.identity()), "who acts does not ask");
     }
 
+    /// A log must give the same account back under every version of what draws the key; and a search for the secret must know it.
+    #[test]
+    fn the_proving_key_is_the_first_scalar_of_its_coins_and_stays_what_it_is() {
+        let (coins, keys) = member(7);
+        let mut secret = [0; 32];
+        rand_core::Rng::fill_bytes(&mut coins.stream("postern-key-proving-v1", b""), &mut secret);
+        let same = k256::ecdsa::SigningKey::from_slice(&secret).unwrap();
+        assert_eq!(keys.identity().signer, ecdsa::address(same.verifying_key()).unwrap());
+        assert_eq!(keys.identity().signer.to_string(), "0x368cf2b219f1d97014f9f98515a713129b039734");
+    }
+
     #[test]
     fn a_statement_verifies_for_its_speaker_and_slot_only() {
         let ((_, one), (_, two)) = (member(1), member(2));

@@ -167,7 +167,11 @@ impl Session {
             late: BTreeMap::new(),
             refused_late: BTreeSet::new(),
             notes,
-            identities: BTreeMap::new(),
+            identities: genesis
+                .identities
+                .iter()
+                .map(|known| ((known.member, known.machine), *known))
+                .collect(),
             caught_up: BTreeSet::new(),
             held: VecDeque::new(),
             handed_over: false,
@@ -178,7 +182,7 @@ impl Session {
 
     /// Remembers whom the manifest names.
     fn name_enclaves(&mut self) {
-        let named = self.manifest.members.iter().filter_map(|member| self.manifest.identity(member.id));
+        let named = self.manifest.identities();
         self.identities.extend(named.map(|identity| ((identity.member, identity.machine), identity)));
     }
 

@@ -17,7 +17,7 @@ use postern_shared::agreement::Mark;
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::events::ChainEvent;
-use postern_shared::identity::{Identity, Roster};
+use postern_shared::identity::Roster;
 use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::Broadcast;
@@ -39,8 +39,6 @@ pub(crate) enum Item {
     /// An earlier manifest, in canonical form.
     Manifest(Vec<u8>),
     Notes(Notes),
-    /// An enclave that an earlier manifest named.
-    Named(Identity),
     HandedOver(bool),
     Without(Vec<MemberId>),
     Epoch(Box<SignedEpoch>),
@@ -149,6 +147,7 @@ impl Session {
             log: self.notes.own().place.log,
             pool_managers: self.pool_managers.clone(),
             voters: self.voters.values().cloned().collect(),
+            identities: self.identities.values().copied().collect(),
         };
         let before = self.unknown.iter().map(|(contract, number)| (*contract, *number)).collect();
         [
@@ -160,7 +159,6 @@ impl Session {
         ]
         .into_iter()
         .chain(self.manifests.values().cloned().map(Item::Manifest))
-        .chain(self.identities.values().copied().map(Item::Named))
         .chain(self.candidates.iter().map(|known| Item::Epoch(Box::new(known.epoch.clone()))))
         .chain(self.agreed.iter().map(|(before, agreed)| Item::Agreed(*before, Box::new(agreed.clone()))))
         .chain(self.marks.values().map(|mark| Item::Mark(Box::new(mark.clone()))))
@@ -219,9 +217,6 @@ impl Session {
             Item::Manifest(canonical) => {
                 let manifest = Manifest::from_canonical(&canonical).ok()?;
                 self.manifests.insert(manifest.hash(), canonical);
-            }
-            Item::Named(identity) => {
-                self.identities.insert((identity.member, identity.machine), identity);
             }
             Item::Notes(notes) => self.notes = notes,
             Item::HandedOver(handed_over) => self.handed_over = handed_over,

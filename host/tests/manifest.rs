@@ -454,6 +454,30 @@ fn wallets_are_recovered_as_alloy_recovers_them() {
     }
 }
 
+/// Neither proposed nor kept: the pool manager before has missed what was told since.
+#[test]
+fn an_earlier_pool_manager_is_not_named_again() {
+    let folder = Folder::founded();
+    let first = folder.in_force();
+    let (before, after) =
+        ("0x0101010101010101010101010101010101010101", "0x0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
+    folder.write("new.toml", first.replace(before, after));
+    folder.propose();
+    folder.all_sign();
+    folder.does(APPLY);
+    std::fs::remove_file(folder.path("proposal.json")).unwrap();
+    let second = folder.does("show data/epochs/2.epoch --toml");
+    folder.write("new.toml", second.replace(after, before));
+    let propose = "propose --manifest manifest.toml --data-dir data --new new.toml --out proposal.json";
+    folder.refuses(propose, &["was the pool manager before"]);
+    // Whoever proposes it without the epochs before is told when it is to be kept.
+    folder.write("second.toml", second);
+    folder.does("propose --manifest second.toml --new new.toml --out proposal.json");
+    folder.all_sign();
+    folder.refuses(APPLY, &["was the pool manager before"]);
+    assert_eq!(folder.newest().epoch, 2);
+}
+
 #[test]
 fn editions_that_can_not_follow_are_refused() {
     let folder = Folder::founded();

@@ -317,6 +317,11 @@ impl Manifest {
         entry.enclave.map(|keys| keys.identity(id, entry.machine))
     }
 
+    /// The enclaves that it names.
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
+        self.members.iter().filter_map(|member| Some(member.enclave?.identity(member.id, member.machine)))
+    }
+
     /// A member's entry.
     pub fn member(&self, id: MemberId) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)

@@ -386,9 +386,14 @@ impl Execution {
     /// Which members a pool manager knows now, and whether wallets want others.
     pub async fn in_force_at(&self, contract: Address) -> Result<InForce, ChainError> {
         let manager = PoolManager::new(profile::to_alloy(contract), &self.provider);
-        let epoch = manager.epoch().call().await.map_err(|error| node("epoch", error))?;
-        let manifest = manager.manifestHash().call().await.map_err(|error| node("manifestHash", error))?;
-        let found = manager.pendingRecovery().call().await.map_err(|error| node("pendingRecovery", error))?;
+        // All of one block.
+        let block = self.provider.get_block_number().await.map_err(|error| node("block number", error))?;
+        let at = block.into();
+        let epoch = manager.epoch().block(at).call().await.map_err(|error| node("epoch", error))?;
+        let manifest = manager.manifestHash().block(at).call().await;
+        let manifest = manifest.map_err(|error| node("manifestHash", error))?;
+        let found = manager.pendingRecovery().block(at).call().await;
+        let found = found.map_err(|error| node("pendingRecovery", error))?;
         let recovery = Recovery {
             number: found.number,
             ready_at: found.readyAt,

@@ -21,8 +21,18 @@ pub(super) enum Alert {
         pool: PoolId,
         /// What it was given.
         found: PublicKey,
-        /// What the enclaves made; none that the own one knows of.
-        made: Option<PublicKey>,
+        /// What the enclaves made.
+        made: PublicKey,
+        /// The transaction that did it, if the node knows.
+        transaction: Option<Digest>,
+    },
+    /// The pool manager has taken a key that the own enclave knows nothing of, though it takes part. It may have missed how the key was
+    /// made; or as many as prove a deposit are broken. Other members' hosts may know more.
+    UnknownValidator {
+        /// The pool.
+        pool: PoolId,
+        /// What it was given.
+        found: PublicKey,
         /// The transaction that did it, if the node knows.
         transaction: Option<Digest>,
     },
@@ -60,7 +70,8 @@ impl Alert {
     fn name(&self) -> String {
         match self {
             Self::OtherValidator { pool, .. } => format!("other-validator-pool-{}", pool.text()),
-            Self::OtherCredentials { pool, .. } => format!("other-credentials-pool-{}", pool.text()),
+            Self::UnknownValidator { pool, .. } => format!("unknown-validator-pool-{}", pool.text()),
+            Self::OtherCredentials { pool, .. } => of_credentials(*pool),
             // The same number may come again with something else, should the chain be reorganised.
             Self::Recovery { contract, recovery } => {
                 format!("recovery-{contract}-{}-{}", recovery.number, recovery.manifest)
@@ -70,24 +81,29 @@ impl Alert {
             }
         }
     }
+}
 
-    fn file(&self) -> String {
-        format!("{}.json", self.name())
-    }
+fn of_credentials(pool: PoolId) -> String {
+    format!("other-credentials-pool-{}", pool.text())
+}
 
-    /// Whether it was said.
-    pub(super) fn is_raised(&self, data_dir: &Path) -> bool {
-        data_dir.join(FOLDER).join(self.file()).exists()
-    }
+fn is_raised(data_dir: &Path, name: &str) -> bool {
+    data_dir.join(FOLDER).join(format!("{name}.json")).exists()
+}
+
+/// Whether it was ever said of this pool that its stake would go elsewhere, and nobody has taken that away.
+pub(super) fn is_of_other_credentials(data_dir: &Path, pool: PoolId) -> bool {
+    is_raised(data_dir, &of_credentials(pool))
 }
 
 /// Says it, if it was not said before. Whether it is written down: who forgets what it is about must wait for that.
 pub(super) fn raise(data_dir: &Path, alert: &Alert) -> bool {
-    if alert.is_raised(data_dir) {
+    let name = alert.name();
+    if is_raised(data_dir, &name) {
         return true;
     }
     tracing::error!(?alert, "ALERT");
-    files::write(data_dir, FOLDER, &alert.file(), alert).is_some()
+    files::write(data_dir, FOLDER, &format!("{name}.json"), alert).is_some()
 }
 
 /// The names of all that were ever raised, ascending.
@@ -110,15 +126,19 @@ mod tests {
         let data_dir = folder.path();
         assert_eq!(all(data_dir), [""; 0]);
         let pool = PoolId::new(1, Address([2; 20]), 3);
-        let alert = |found| Alert::OtherValidator { pool, found, made: None, transaction: None };
-        assert!(!alert(PublicKey([1; 48])).is_raised(data_dir));
+        let made = PublicKey([9; 48]);
+        let alert = |found| Alert::OtherValidator { pool, found, made, transaction: None };
         assert!(raise(data_dir, &alert(PublicKey([1; 48]))));
-        let council =
-            Alert::OtherCouncil { contract: pool.contract, epoch: 7, manifest: ManifestHash([9; 32]) };
-        assert!(raise(data_dir, &council));
+        assert!(!is_of_other_credentials(data_dir, pool));
+        let [found, made] = [[1; 32], [2; 32]].map(WithdrawalCredentials);
+        let credentials = Alert::OtherCredentials { pool, validator: PublicKey([9; 48]), found, made };
+        assert!(raise(data_dir, &credentials));
+        assert!(is_of_other_credentials(data_dir, pool));
+        assert!(!is_of_other_credentials(data_dir, PoolId { number: 30, ..pool }));
         let names = all(data_dir);
-        assert_eq!(names.len(), 2);
-        assert!(names[1] == format!("other-validator-pool-{}", pool.text()), "{names:?}");
+        let named =
+            ["other-credentials-pool-", "other-validator-pool-"].map(|name| format!("{name}{}", pool.text()));
+        assert_eq!(names, named);
         // The first word counts: what is repeated with other words is the same matter.
         assert!(raise(data_dir, &alert(PublicKey([4; 48]))));
         let text = std::fs::read_to_string(data_dir.join(FOLDER).join(format!("{}.json", names[1]))).unwrap();

@@ -4,6 +4,7 @@
 //! fees only: of two hosts that make one call, one pays for nothing.
 
 use super::{DaemonError, Shared};
+use crate::chain::profile::UnsupportedCall;
 use crate::chain::transactions::{TransactionError, TransactionState};
 use postern_shared::ids::{Address, MemberId};
 use std::collections::BTreeMap;
@@ -73,8 +74,15 @@ pub(super) async fn make(
     shared: &Shared,
     Turn { name, key }: &Turn,
     contract: Address,
-    calldata: Vec<u8>,
+    call: Result<Vec<u8>, UnsupportedCall>,
 ) -> Result<(), DaemonError> {
+    let calldata = match call {
+        Ok(calldata) => calldata,
+        Err(error) => {
+            tracing::error!(key, %error, "a call can't be made");
+            return Ok(());
+        }
+    };
     match shared.transactions.submit(key, contract, calldata).await {
         Ok(_) => tracing::info!(key, "a call is made"),
         Err(error @ TransactionError::Store(_)) => return Err(error.into()),

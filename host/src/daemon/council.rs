@@ -1,12 +1,12 @@
 //! Looks after the members that pool managers know: puts epochs in force there, and objects to others in the enclaves' place.
 
 use super::alerts::{self, Alert};
-use super::calls::{self, Turn};
+use super::calls;
 use super::proofs::collect;
 use super::{DaemonError, RETRY, Shared};
 use crate::chain::execution::{InForce, Recovery};
 use crate::chain::profile::UnsupportedCall;
-use postern_shared::epoch::{EpochMessage, PoolManager, SignedEpoch, pool_managers};
+use postern_shared::epoch::{EpochMessage, SignedEpoch, pool_managers};
 use postern_shared::ids::Address;
 use postern_shared::manifest::Manifest;
 use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
@@ -24,60 +24,89 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 }
 
 async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
-    let manifests = in_force(shared).await;
-    for manager in pool_managers(manifests).iter().filter(|manager| manager.epoch > 0) {
-        match shared.execution.in_force_at(manager.contract).await {
-            Ok(there) => look_at(shared, manifests, manager, there).await?,
+    let in_force = in_force(shared).await;
+    for manager in pool_managers(&shared.manifests).into_iter().filter(|manager| manager.epoch > 0) {
+        let contract = manager.contract;
+        let there = match shared.execution.in_force_at(contract).await {
+            Ok(there) => there,
             Err(error) => {
-                tracing::warn!(contract = %manager.contract, %error, "the pool manager can't be read");
+                tracing::warn!(%contract, %error, "the pool manager can't be read");
+                continue;
+            }
+        };
+        let unknown = format!("council-{contract}");
+        if known(&shared.manifests, &there).is_some() {
+            shared.turns.forget(&unknown);
+        }
+        for due in due(&shared.manifests, in_force, contract, &there) {
+            match due {
+                Due::Say(alert) => drop(alerts::raise(&shared.data_dir, &alert)),
+                // This host may be told of the epoch yet.
+                Due::SayLater(alert) if shared.turns.has_waited(&unknown, shared.turn, Instant::now()) => {
+                    alerts::raise(&shared.data_dir, &alert);
+                }
+                Due::SayLater(_) => {}
+                Due::Object(current, recovery) => object(shared, contract, current, recovery).await?,
+                Due::Found => found(shared, in_force, contract).await?,
+                Due::Advance(current) => advance(shared, in_force, current).await?,
             }
         }
     }
     Ok(())
 }
 
+/// What is to be done about a pool manager.
+#[derive(Debug, PartialEq)]
+enum Due<'a> {
+    Say(Alert),
+    /// If it stays so.
+    SayLater(Alert),
+    /// By the enclaves of this manifest.
+    Object(&'a Manifest, Recovery),
+    Found,
+    /// To the epoch after this one.
+    Advance(&'a Manifest),
+}
+
+/// Of `all` manifests that this host has, the own enclave proves what follows from those `in_force`. What a person has to look at
+/// does not depend on it: it may be what was lost.
+fn due<'a>(all: &[Manifest], in_force: &'a [Manifest], contract: Address, there: &InForce) -> Vec<Due<'a>> {
+    let InForce { epoch, manifest, recovery } = *there;
+    let mut due: Vec<Due<'a>> =
+        recovery.map(|recovery| Due::Say(Alert::Recovery { contract, recovery })).into_iter().collect();
+    if epoch == 0 {
+        due.push(Due::Found);
+        return due;
+    }
+    if known(all, there).is_none() {
+        due.push(Due::SayLater(Alert::OtherCouncil { contract, epoch, manifest }));
+    }
+    if let Some(current) = known(in_force, there) {
+        due.extend(recovery.map(|recovery| Due::Object(current, recovery)));
+        let managers = pool_managers(in_force);
+        let last = managers.iter().find(|manager| manager.contract == contract);
+        due.extend(last.is_some_and(|last| epoch < last.epoch).then_some(Due::Advance(current)));
+    }
+    due
+}
+
 /// All manifests up to the one that the own enclave goes by: it proves what follows from these, and not from an epoch that it
 /// does not take, or not yet.
 pub(super) async fn in_force(shared: &Shared) -> &[Manifest] {
-    let newest = shared.enclave.status().await.ok().and_then(|status| status.manifest);
-    let place = shared.manifests.iter().position(|manifest| Some(manifest.hash()) == newest);
+    let Ok(status) = shared.enclave.status().await else { return &[] };
+    let place = shared.manifests.iter().position(|manifest| Some(manifest.hash()) == status.manifest);
+    if place.is_none() && status.manifest.is_some() {
+        tracing::warn!(
+            epoch = status.epoch,
+            "the enclave goes by an epoch that this host does not have, or has another of"
+        );
+    }
     place.and_then(|place| shared.manifests.get(..=place)).unwrap_or_default()
 }
 
 /// Which of these manifests a pool manager goes by.
 pub(super) fn known<'a>(manifests: &'a [Manifest], there: &InForce) -> Option<&'a Manifest> {
     manifests.iter().find(|manifest| (manifest.epoch, manifest.hash()) == (there.epoch, there.manifest))
-}
-
-async fn look_at(
-    shared: &Shared,
-    manifests: &[Manifest],
-    &PoolManager { contract, epoch: last, .. }: &PoolManager,
-    there: InForce,
-) -> Result<(), DaemonError> {
-    if let Some(recovery) = there.recovery {
-        alerts::raise(&shared.data_dir, &Alert::Recovery { contract, recovery });
-    }
-    let unknown = format!("council-{contract}");
-    if there.epoch == 0 {
-        return found(shared, manifests, contract).await;
-    }
-    let Some(current) = known(manifests, &there) else {
-        // This host may be told of the epoch yet.
-        if shared.turns.has_waited(&unknown, shared.turn, Instant::now()) {
-            let InForce { epoch, manifest, .. } = there;
-            alerts::raise(&shared.data_dir, &Alert::OtherCouncil { contract, epoch, manifest });
-        }
-        return Ok(());
-    };
-    shared.turns.forget(&unknown);
-    if let Some(recovery) = there.recovery {
-        object(shared, contract, current, recovery).await?;
-    }
-    if there.epoch < last {
-        advance(shared, manifests, current).await?;
-    }
-    Ok(())
 }
 
 /// Has the enclaves object to others in their place. A DAO whose enclaves are there changes members by an epoch.
@@ -94,8 +123,7 @@ async fn object(
     let what = Provable::CancelRecovery { contract, number, manifest, council };
     let asked = ProofRequest { epoch: current.epoch, what };
     let Some(proof) = collect(shared, asked, &Council::of(current)).await else { return Ok(()) };
-    let call = shared.execution.profile().cancel_call(&proof);
-    make(shared, &turn, contract, call).await
+    calls::make(shared, &turn, contract, shared.execution.profile().cancel_call(&proof)).await
 }
 
 /// Tells a pool manager that was told of none yet of the first epoch on top of its own that all wallets have signed: it takes
@@ -107,12 +135,17 @@ async fn found(shared: &Shared, manifests: &[Manifest], contract: Address) -> Re
         let wallets = step.wallets(&message, step.before.members.len())?;
         Some((step, message, wallets))
     });
-    let Some((step, message, wallets)) = founding else {
+    if let Some((step, message, wallets)) = founding {
+        let Some(turn) = calls::turn(shared, &step.key()).await else { return Ok(()) };
+        let call = step.call(shared, &message, &wallets, None);
+        return calls::make(shared, &turn, contract, call).await;
+    }
+    let unfounded = format!("unfounded-{contract}");
+    if shared.turns.has_waited(&unfounded, shared.turn, Instant::now()) {
         tracing::warn!(%contract, "no epoch that all wallets have signed follows on the one that names this pool manager");
-        return Ok(());
-    };
-    let Some(turn) = calls::turn(shared, &step.key()).await else { return Ok(()) };
-    make(shared, &turn, contract, step.call(shared, &message, &wallets, None)).await
+        shared.turns.forget(&unfounded);
+    }
+    Ok(())
 }
 
 /// Tells a pool manager of the epoch after the one that it goes by.
@@ -128,22 +161,8 @@ async fn advance(shared: &Shared, manifests: &[Manifest], current: &Manifest) ->
     let Some(message) = step.message() else { return Ok(()) };
     let Some(wallets) = step.wallets(&message, council.wallet_quorum.into()) else { return Ok(()) };
     let Some(enclaves) = collect(shared, asked, &council).await else { return Ok(()) };
-    make(shared, &turn, contract, step.call(shared, &message, &wallets, Some(&enclaves))).await
-}
-
-async fn make(
-    shared: &Shared,
-    turn: &Turn,
-    contract: Address,
-    call: Result<Vec<u8>, UnsupportedCall>,
-) -> Result<(), DaemonError> {
-    match call {
-        Ok(calldata) => calls::make(shared, turn, contract, calldata).await,
-        Err(error) => {
-            tracing::error!(%contract, %error, "the pool manager can't be told");
-            Ok(())
-        }
-    }
+    let call = step.call(shared, &message, &wallets, Some(&enclaves));
+    calls::make(shared, &turn, contract, call).await
 }
 
 /// An epoch, between the manifests before and after it.
@@ -185,5 +204,132 @@ impl Step<'_> {
         enclaves: Option<&Proof>,
     ) -> Result<Vec<u8>, UnsupportedCall> {
         shared.execution.profile().epoch_call(message, &Council::of(self.next), wallets, enclaves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::bls::PublicKey;
+    use postern_shared::ethereum::{ForkVersion, Network, Root};
+    use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
+    use postern_shared::ids::{ChipId, Digest, ManifestHash, Measurement, MemberId};
+    use postern_shared::manifest::{
+        Agreement, Contracts, History, HostKey, MANIFEST_VERSION, Member, Thresholds,
+    };
+    use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
+
+    const FIRST: Address = Address([2; 20]);
+    const SECOND: Address = Address([3; 20]);
+
+    fn member(id: u8) -> Member {
+        Member {
+            id: MemberId(id.into()),
+            name: format!("member {id}"),
+            wallet: Address([0x10 | id; 20]),
+            governance: Address([0x20 | id; 20]),
+            host_key: HostKey([id; 32]),
+            machine: 0,
+            enclave: Some(EnclaveKeys {
+                signing: SigningKey([id; 32]),
+                agreement: AgreementKey([id; 32]),
+                dealing: PublicKey([id; 48]),
+                signer: Address([0x80 | id; 20]),
+            }),
+            chip_ids: vec![ChipId([id; 64])],
+            operator: true,
+            guardian: true,
+        }
+    }
+
+    /// Epochs 1 to 4, of which the third names another pool manager.
+    fn manifests() -> Vec<Manifest> {
+        let mut manifest = Manifest {
+            version: MANIFEST_VERSION,
+            name: "DAO".into(),
+            epoch: 1,
+            leader: MemberId(1),
+            history: Some(History { genesis: ManifestHash([8; 32]), predecessor: ManifestHash([8; 32]) }),
+            network: Network {
+                chain_id: 1,
+                genesis_fork_version: ForkVersion([0; 4]),
+                capella_fork_version: ForkVersion([3, 0, 0, 0]),
+                genesis_validators_root: Root([1; 32]),
+            },
+            contracts: Contracts {
+                pool_manager: FIRST,
+                pool_code: Digest([5; 32]),
+                deposit: Address([4; 20]),
+            },
+            thresholds: Thresholds { operator: 2, guardian: 2, proof: 2 },
+            agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
+            attestation: AttestationRules {
+                measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
+                ..AttestationRules::strict(Trust::Amd)
+            },
+            members: (1..=3).map(member).collect(),
+        };
+        let mut all = vec![manifest.clone()];
+        for epoch in 2..=4 {
+            let history = History { genesis: manifest.genesis(), predecessor: manifest.hash() };
+            (manifest.epoch, manifest.history) = (epoch, Some(history));
+            manifest.name = format!("DAO in epoch {epoch}");
+            manifest.contracts.pool_manager = if epoch < 3 { FIRST } else { SECOND };
+            manifest.validate().unwrap();
+            all.push(manifest.clone());
+        }
+        all
+    }
+
+    fn at(manifest: &Manifest) -> InForce {
+        InForce { epoch: manifest.epoch, manifest: manifest.hash(), recovery: None }
+    }
+
+    fn recovery() -> Recovery {
+        let (manifest, council) = (ManifestHash([9; 32]), Digest([9; 32]));
+        Recovery { number: 1, ready_at: 100, epoch: 9, manifest, council }
+    }
+
+    #[test]
+    fn a_pool_manager_is_told_of_each_epoch_up_to_the_one_that_replaces_it() {
+        let all = manifests();
+        let unfounded = InForce { epoch: 0, manifest: ManifestHash([0; 32]), recovery: None };
+        assert_eq!(due(&all, &all, FIRST, &unfounded), [Due::Found]);
+        assert_eq!(due(&all, &all, FIRST, &at(&all[0])), [Due::Advance(&all[0])]);
+        assert_eq!(due(&all, &all, FIRST, &at(&all[1])), [Due::Advance(&all[1])]);
+        assert_eq!(due(&all, &all, FIRST, &at(&all[2])), [], "it has been told that another takes its place");
+        assert_eq!(due(&all, &all, SECOND, &at(&all[3])), []);
+    }
+
+    #[test]
+    fn nothing_follows_from_epochs_that_the_own_enclave_does_not_go_by() {
+        let all = manifests();
+        // The enclave is behind, or takes no more of them: what is in force at the pool manager can't be proved here.
+        assert_eq!(due(&all, &all[..2], FIRST, &at(&all[0])), [Due::Advance(&all[0])]);
+        assert_eq!(due(&all, &all[..2], FIRST, &at(&all[1])), []);
+        assert_eq!(due(&all, &all[..2], FIRST, &at(&all[2])), [], "and that is no alarm");
+        assert_eq!(due(&all, &[], FIRST, &at(&all[0])), []);
+    }
+
+    #[test]
+    fn a_person_is_told_of_a_recovery_whatever_became_of_the_own_enclave() {
+        let all = manifests();
+        let there = InForce { recovery: Some(recovery()), ..at(&all[0]) };
+        let said = || Due::Say(Alert::Recovery { contract: FIRST, recovery: recovery() });
+        assert_eq!(due(&all, &[], FIRST, &there), [said()]);
+        let objected = [said(), Due::Object(&all[0], recovery()), Due::Advance(&all[0])];
+        assert_eq!(due(&all, &all, FIRST, &there), objected);
+    }
+
+    #[test]
+    fn a_person_is_told_of_members_that_no_epoch_names() {
+        let all = manifests();
+        let manifest = ManifestHash([9; 32]);
+        for epoch in [2, 9] {
+            let there = InForce { epoch, manifest, recovery: None };
+            let said = [Due::SayLater(Alert::OtherCouncil { contract: FIRST, epoch, manifest })];
+            assert_eq!(due(&all, &all, FIRST, &there), said);
+            assert_eq!(due(&all, &[], FIRST, &there), said);
+        }
     }
 }

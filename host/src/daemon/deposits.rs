@@ -1,20 +1,18 @@
-//! The pools' deposits: handed in with the enclaves' proof, and compared with what the chains have taken, at every host.
+//! The pools' deposits: compared with what the chains have taken, and handed in with the enclaves' proof.
 
 use super::alerts::{self, Alert};
-use super::calls;
+use super::calls::{self, Turn};
 use super::proofs::collect;
 use super::{DaemonError, Shared, council, files};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
-use futures::StreamExt;
-use postern_shared::bls::PublicKey;
+use futures::{StreamExt, TryStreamExt};
 use postern_shared::ethereum::{DepositData, DepositMessage, ForkVersion, WithdrawalCredentials};
-use postern_shared::ids::PoolId;
+use postern_shared::ids::{Digest, PoolId};
 use postern_shared::manifest::Manifest;
-use postern_shared::proof::{ATTEMPT, Council, ProofRequest, Provable, ProvenDeposit};
+use postern_shared::proof::{ATTEMPT, Council, Proof, ProofRequest, Provable, ProvenDeposit};
 use postern_shared::wire::Artifact;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// How many are seen to at a time: others' hosts may take seconds to answer for each.
 const AT_ONCE: usize = 8;
@@ -22,66 +20,85 @@ const AT_ONCE: usize = 8;
 /// Sees to all that are not made for good, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     loop {
-        let open = match shared.store.open_artifacts() {
-            Ok(open) => open,
-            Err(error) => return error.into(),
-        };
-        let deposits = open.into_iter().filter_map(|stored| match stored.artifact {
-            Artifact::Deposit { pool, data, .. } => Some((stored.id, pool, data)),
-            _ => None,
-        });
-        let manifests = council::in_force(&shared).await;
-        let mut done = futures::stream::iter(deposits)
-            .map(|(id, pool, data)| {
-                let shared = &shared;
-                async move { (id, see_to(shared, manifests, pool, &data).await) }
-            })
-            .buffer_unordered(AT_ONCE);
-        while let Some((id, is_done)) = done.next().await {
-            let closed = match is_done {
-                Ok(true) => shared.store.close_artifact(id),
-                Ok(false) => Ok(()),
-                Err(error) => return error,
-            };
-            if let Err(error) = closed {
-                return error.into();
-            }
-        }
-        if let Err(error) = look_for_strangers(&shared).await {
+        if let Err(error) = round(&shared).await {
             return error;
         }
         tokio::time::sleep(shared.poll).await;
     }
 }
 
-/// Compares what the pool manager has taken with what the enclaves made, and has it taken. Whether it is made for good.
+/// A deposit that the enclave has published.
+struct Open {
+    /// In the store.
+    artifact: i64,
+    pool: PoolId,
+    data: DepositData,
+}
+
+/// One that this host is to hand in now.
+struct Proven {
+    pool: PoolId,
+    data: DepositData,
+    turn: Turn,
+    proof: Proof,
+}
+
+async fn round(shared: &Shared) -> Result<(), DaemonError> {
+    let artifacts = shared.store.open_artifacts()?.into_iter();
+    let open: Vec<Open> = artifacts
+        .filter_map(|stored| match stored.artifact {
+            Artifact::Deposit { pool, data, .. } => Some(Open { artifact: stored.id, pool, data }),
+            _ => None,
+        })
+        .collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let manifests = council::in_force(shared).await;
+    let proven = futures::stream::iter(open).map(|open| see_to(shared, manifests, open));
+    let proven: Vec<Option<Proven>> = proven.buffer_unordered(AT_ONCE).try_collect().await?;
+    hand_in(shared, proven.into_iter().flatten().collect()).await
+}
+
+/// Compares what the pool manager has taken with what the enclaves made; proves it, if this host is to hand it in.
 async fn see_to(
     shared: &Shared,
     manifests: &[Manifest],
-    pool: PoolId,
-    data: &DepositData,
-) -> Result<bool, DaemonError> {
+    Open { artifact, pool, data }: Open,
+) -> Result<Option<Proven>, DaemonError> {
+    let made = data.message.pubkey;
+    shared.store.change_pool(pool, |status| {
+        status.pubkey = Some(made);
+        status.deposit = Some(data);
+    })?;
     let (for_good, now) = match both(&shared.execution, pool).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%pool, %error, "the pool can't be read");
-            return Ok(false);
+            return Ok(None);
         }
     };
-    let made = data.message.pubkey;
     let other = |pool: &Pool| pool.pubkey.filter(|found| *found != made);
     let is_said = match other(&now).or_else(|| other(&for_good)) {
-        Some(found) => say_other(shared, pool, found, Some(made)).await,
+        Some(found) => {
+            let transaction = transaction(shared, pool).await;
+            let alert = Alert::OtherValidator { pool, found, made, transaction };
+            alerts::raise(&shared.data_dir, &alert)
+        }
         None => true,
     };
     if for_good.status > OnChain::Ready {
         shared.turns.forget(&name(pool));
-        return Ok(is_said);
+        if is_said {
+            shared.store.close_artifact(artifact)?;
+        }
+        return Ok(None);
     }
-    if now.status == OnChain::Ready {
-        hand_in(shared, manifests, pool, data).await?;
+    // Nothing more is paid for a validator whose stake goes elsewhere.
+    if now.status != OnChain::Ready || alerts::is_of_other_credentials(&shared.data_dir, pool) {
+        return Ok(None);
     }
-    Ok(false)
+    prove(shared, manifests, pool, data).await
 }
 
 /// What the pool manager says of a pool for good, and now.
@@ -94,56 +111,66 @@ fn name(pool: PoolId) -> String {
     format!("deposit-{}-", pool.text())
 }
 
-/// Has the pool's own pool manager make the deposit, with the proof that it is the pool's.
-async fn hand_in(
+/// The proof that the deposit is the pool's, if it is this host's turn; kept for whoever wants to see it.
+async fn prove(
     shared: &Shared,
     manifests: &[Manifest],
     pool: PoolId,
-    data: &DepositData,
-) -> Result<(), DaemonError> {
+    data: DepositData,
+) -> Result<Option<Proven>, DaemonError> {
     let there = match shared.execution.in_force_at(pool.contract).await {
         Ok(there) => there,
         Err(error) => {
             tracing::warn!(%pool, %error, "the pool manager can't be read");
-            return Ok(());
+            return Ok(None);
         }
     };
     // It takes proofs of its own epoch only.
-    let Some(manifest) = council::known(manifests, &there) else { return Ok(()) };
+    let Some(manifest) = council::known(manifests, &there) else { return Ok(None) };
     let Some(turn) = calls::turn(shared, &format!("{}{}", name(pool), manifest.epoch)).await else {
-        return Ok(());
+        return Ok(None);
     };
-    if !is_own(shared, pool, data).await {
-        return Ok(());
-    }
-    let asked = ProofRequest { epoch: manifest.epoch, what: Provable::Deposit { pool, data: *data } };
-    let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else { return Ok(()) };
+    let asked = ProofRequest { epoch: manifest.epoch, what: Provable::Deposit { pool, data } };
+    let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else { return Ok(None) };
     let file = ProvenDeposit {
         manifest: manifest.to_canonical(),
         pool,
         attempt: ATTEMPT,
-        data: *data,
+        data,
         proof: proof.as_bytes().to_vec(),
     };
-    if files::write(&shared.data_dir, "proofs", &format!("deposit-pool-{}.json", pool.text()), &file)
-        .is_none()
-    {
-        return Ok(());
-    }
-    match shared.execution.profile().deposit_call(pool.number, data, &proof) {
-        Ok(calldata) => calls::make(shared, &turn, pool.contract, calldata).await,
-        Err(error) => {
-            tracing::error!(%pool, %error, "the deposit can't be handed in");
-            Ok(())
-        }
-    }
+    let written =
+        files::write(&shared.data_dir, "proofs", &format!("deposit-pool-{}.json", pool.text()), &file);
+    Ok(written.map(|_| Proven { pool, data, turn, proof }))
 }
 
-/// Whether the stake will come back to the pool, as far as the beacon chain knows: then it is paid.
-async fn is_own(shared: &Shared, pool: PoolId, data: &DepositData) -> bool {
-    let DepositMessage { pubkey: validator, withdrawal_credentials: made, .. } = data.message;
+/// Has the pools' own pool managers make the deposits, if the stake will come back to the pools.
+async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError> {
+    if proven.is_empty() {
+        return Ok(());
+    }
+    let keys = proven.iter().map(|one| one.data.message.pubkey).collect();
+    // Once for all: on mainnet the list can have tens of megabytes.
+    let waiting = match shared.beacon.pending_deposits(&keys).await {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            tracing::warn!(%error, "the beacon chain can't be read: nothing is deposited now");
+            return Ok(());
+        }
+    };
+    for Proven { pool, data, turn, proof } in proven {
+        if is_own(shared, pool, &data.message, &waiting).await {
+            let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
+            calls::make(shared, &turn, pool.contract, call).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn is_own(shared: &Shared, pool: PoolId, own: &DepositMessage, waiting: &[DepositData]) -> bool {
+    let DepositMessage { pubkey: validator, withdrawal_credentials: made, .. } = *own;
     let fork = shared.manifest.network.genesis_fork_version;
-    match other_credentials(&shared.beacon, fork, &data.message).await {
+    match other_credentials(&shared.beacon, fork, own, waiting).await {
         Ok(None) => true,
         Ok(Some(found)) => {
             let alert = Alert::OtherCredentials { pool, validator, found, made };
@@ -151,7 +178,7 @@ async fn is_own(shared: &Shared, pool: PoolId, data: &DepositData) -> bool {
             false
         }
         Err(error) => {
-            tracing::warn!(%pool, %error, "the beacon chain can't be read");
+            tracing::warn!(%pool, %error, "the beacon chain can't be read: nothing is deposited now");
             false
         }
     }
@@ -163,46 +190,25 @@ pub(super) async fn other_credentials(
     beacon: &BeaconNodes,
     fork: ForkVersion,
     own: &DepositMessage,
+    waiting: &[DepositData],
 ) -> Result<Option<WithdrawalCredentials>, BeaconError> {
-    let there = beacon.finalized_validator(&own.pubkey).await?;
-    if let Some(validator) = there {
+    if let Some(validator) = beacon.finalized_validator(&own.pubkey).await? {
         let found = validator.withdrawal_credentials;
         return Ok((found != own.withdrawal_credentials).then_some(found));
     }
-    let waiting = beacon.pending_deposits(&own.pubkey).await?;
-    let signed = waiting.into_iter().filter(|deposit| deposit.is_signed(fork));
+    let of_the_key = waiting.iter().filter(|deposit| deposit.message.pubkey == own.pubkey);
+    let signed = of_the_key.filter(|deposit| deposit.is_signed(fork));
     let mut found = signed.map(|deposit| deposit.message.withdrawal_credentials);
     Ok(found.find(|found| *found != own.withdrawal_credentials))
 }
 
-/// Looks for pools whose deposit was made, and of whose key the own enclave knows nothing, long after the others.
-async fn look_for_strangers(shared: &Shared) -> Result<(), DaemonError> {
-    let patience = shared.turn * u32::try_from(shared.manifest.members.len()).unwrap_or(u32::MAX);
-    for pool in shared.store.pools()?.into_iter().filter(|pool| pool.deposit.is_none()) {
-        let pool = pool.pool_id;
-        let found = match shared.execution.pool(pool, true).await {
-            Ok(found) => found.pubkey,
-            Err(error) => {
-                tracing::debug!(%pool, %error, "the pool can't be read");
-                continue;
-            }
-        };
-        if let Some(found) = found
-            && shared.turns.has_waited(&format!("stranger-{}", pool.text()), patience, Instant::now())
-        {
-            say_other(shared, pool, found, None).await;
+/// The transaction that made a pool's deposit, for people.
+pub(super) async fn transaction(shared: &Shared, pool: PoolId) -> Option<Digest> {
+    match shared.execution.deposit_transaction(pool, shared.start_block).await {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            tracing::warn!(%pool, %error, "which transaction made the deposit can't be read");
+            None
         }
     }
-    Ok(())
-}
-
-/// Says that the pool manager has taken another key. Whether it is written down.
-async fn say_other(shared: &Shared, pool: PoolId, found: PublicKey, made: Option<PublicKey>) -> bool {
-    let alert = |transaction| Alert::OtherValidator { pool, found, made, transaction };
-    if alert(None).is_raised(&shared.data_dir) {
-        return true;
-    }
-    let transaction = shared.execution.deposit_transaction(pool, shared.start_block).await;
-    let transaction = transaction.inspect_err(|error| tracing::warn!(%pool, %error, "no logs")).ok();
-    alerts::raise(&shared.data_dir, &alert(transaction.flatten()))
 }

@@ -5,7 +5,7 @@
 //! - `results` acts on what the enclave published: files, exits, and transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   both collect what enclaves sign for these (`proofs`), and make a call if it is their turn (`calls`);
-//! - `alerts` are what a person has to look at;
+//! - `strangers` looks for deposits that the own enclave knows nothing of; `alerts` are what a person has to look at;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
 //! - `succession` has the enclave hand over to newer code, if there is any;
@@ -28,6 +28,7 @@ mod peers;
 mod proofs;
 mod report;
 mod results;
+mod strangers;
 mod succession;
 
 use self::calls::Turns;
@@ -186,6 +187,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(chains::tell(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
     tasks.spawn(deposits::follow(Arc::clone(&shared)));
+    tasks.spawn(strangers::follow(Arc::clone(&shared)));
     tasks.spawn(council::follow(Arc::clone(&shared)));
     tasks.spawn(report::write(Arc::clone(&shared)));
     tasks.spawn(watch_epochs(Arc::clone(&shared)));

@@ -47,14 +47,8 @@ pub(super) async fn act(shared: Arc<Shared>) -> DaemonError {
 async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonError> {
     match artifact {
         Artifact::Transcript(transcript) => publish(shared, transcript),
-        Artifact::Deposit { pool, data, .. } => {
-            shared.store.change_pool(*pool, |status| {
-                status.pubkey = Some(data.message.pubkey);
-                status.deposit = Some(*data);
-            })?;
-            // It is done once the deposit is made.
-            Ok(false)
-        }
+        // `deposits` sees to it.
+        Artifact::Deposit { .. } => Ok(false),
         Artifact::Exit { pool, exit } => {
             shared.store.change_pool(*pool, |status| status.exit = Some(*exit))?;
             post(shared, *pool, exit).await

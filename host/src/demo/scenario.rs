@@ -256,7 +256,7 @@ impl<'a> Play<'a> {
         self.wait_for(stage, &[Milestone::Active, Milestone::Presigned]).await
     }
 
-    /// The pool manager takes stake once it knows the enclaves: the leader's host tells it.
+    /// The pool manager takes stake once it knows the enclaves: a host tells it.
     async fn wait_for_founding(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
         let (patience, contract) = (self.arguments.patience(), self.manifest.contracts.pool_manager);
         let deadline = Instant::now() + patience;

@@ -1,5 +1,6 @@
 //! `postern manifest check|show|propose|sign|apply|await-cut`.
 
+use super::epochs::must_not_return;
 use super::proposal::Proposal;
 use super::show::Shown;
 use super::{ManifestFileError, apply, await_cut, load_epochs, read, with_statuses};
@@ -217,10 +218,10 @@ impl ShowArguments {
 }
 
 impl InForce {
-    /// The grammar wants one.
-    fn read(&self) -> Result<Option<Manifest>, ManifestFileError> {
+    /// All manifests, the newest last. The grammar wants one at least.
+    fn read(&self) -> Result<Vec<Manifest>, ManifestFileError> {
         let Self { config, manifest, data_dir } = self;
-        Ok(manifests(config.as_deref(), manifest.as_deref(), data_dir.as_deref())?.pop())
+        manifests(config.as_deref(), manifest.as_deref(), data_dir.as_deref())
     }
 }
 
@@ -244,7 +245,8 @@ pub fn manifests(
 
 impl ProposeArguments {
     fn run(self) -> Result<(), ManifestFileError> {
-        let Some(current) = self.in_force.read()? else { return Ok(()) };
+        let chain = self.in_force.read()?;
+        let Some(current) = chain.last().cloned() else { return Ok(()) };
         let path = self.new.clone().or_else(|| self.status.first().cloned()).unwrap_or_default();
         let refused = |source| ManifestFileError::Epoch { path: path.clone(), source };
         let manifest = match &self.new {
@@ -253,6 +255,7 @@ impl ProposeArguments {
         };
         let manifest = with_statuses(&current, manifest, &self.status)?;
         let proposal = Proposal::new(current, manifest).map_err(refused)?;
+        must_not_return(&chain, &proposal.manifest).map_err(refused)?;
         proposal.write_new(&self.out)?;
         for change in proposal.message.changes.lines() {
             println!("{change}");

@@ -1,7 +1,7 @@
 //! The epochs that a host keeps: `epochs/N.epoch` in its data directory.
 
 use super::{Existing, ManifestFileError, Proposal, read_epoch, write};
-use postern_shared::epoch::{SignedEpoch, chain, check_returns, pool_managers};
+use postern_shared::epoch::{EpochError, SignedEpoch, chain, check_returns, pool_managers};
 use postern_shared::ids::ManifestHash;
 use postern_shared::manifest::Manifest;
 use std::io::ErrorKind;
@@ -60,6 +60,13 @@ pub fn load_epochs(data_dir: &Path, genesis: &Manifest) -> Result<KeptEpochs, Ma
     Ok(KeptEpochs { epochs, manifests, newest })
 }
 
+/// Refuses what is the next manifest of a chain and brings something back.
+pub(super) fn must_not_return(chain: &[Manifest], next: &Manifest) -> Result<(), EpochError> {
+    let Some(current) = chain.last() else { return Ok(()) };
+    let known = chain.iter().flat_map(Manifest::identities);
+    check_returns(known, &pool_managers(chain), current, next)
+}
+
 /// The epochs for which there is a file, ascending. Files that are not named like epochs are somebody else's.
 fn numbers(folder: &Path) -> Result<Vec<u64>, ManifestFileError> {
     let failed = |source| ManifestFileError::Read { path: folder.to_owned(), source };
@@ -101,10 +108,7 @@ pub fn apply(proposal: &Proposal, data_dir: &Path, genesis: &Manifest) -> Result
     }
     let refused = |source| ManifestFileError::Epoch { path: path.clone(), source };
     proposal.signed.verify(&newest).map_err(refused)?;
-    let known = manifests
-        .iter()
-        .flat_map(|manifest| manifest.members.iter().filter_map(|member| manifest.identity(member.id)));
-    check_returns(known, &pool_managers(&manifests), &newest, &proposal.manifest).map_err(refused)?;
+    must_not_return(&manifests, &proposal.manifest).map_err(refused)?;
     std::fs::create_dir_all(folder(data_dir))
         .map_err(|source| ManifestFileError::Write { path: folder(data_dir), source })?;
     match write(&path, &proposal.signed.to_bytes(), Existing::Keep) {

@@ -345,7 +345,7 @@ pub fn follow_manager(managers: &mut Vec<PoolManager>, before: Option<&Manifest>
 }
 
 /// Refuses what `next` brings back of what was replaced before `current`: keys, by all enclaves that are `known`, and pool managers.
-/// No pool manager could ever be told of such an epoch, nor of any after it.
+/// The one in force that was told of the replacement could never be told of such an epoch, nor of any after it.
 pub fn check_returns(
     known: impl IntoIterator<Item = Identity>,
     managers: &[PoolManager],

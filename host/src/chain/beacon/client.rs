@@ -9,7 +9,7 @@ use postern_shared::ethereum::{
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ANSWER: usize = 256 * 1024;
 /// Most bytes of the list of pending deposits: some 400 for each, and there were 60,000 on mainnet when most waited.
 const MAX_PENDING: usize = 64 << 20;
+/// How long a node may take to send that list.
+const PENDING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The configured beacon nodes.
 #[derive(Debug, Clone)]
@@ -145,13 +147,19 @@ impl BeaconNodes {
         Ok(answers.into_iter().filter_map(|(_, answer)| answer).max_by_key(|validator| validator.status))
     }
 
-    /// The deposits of a key that wait at the head, as any node says: whether the key has signed them is for the caller to see, so
-    /// no node can make one up. Nodes that do not know the question, which came with Electra, have none.
-    pub async fn pending_deposits(&self, pubkey: &PublicKey) -> Result<Vec<DepositData>, BeaconError> {
-        let pubkey = *pubkey;
-        let answers =
-            self.ask_all(move |node: Node| async move { node.pending_deposits(&pubkey).await }).await?;
-        Ok(answers.into_iter().flat_map(|(_, deposits)| deposits).collect())
+    /// The deposits of these keys that wait at the head, or in the newest finalised state: what has left the one is a validator
+    /// before it leaves the other. As any node says: whether a key has signed them is for the caller to see, so no node can make one
+    /// up. A node that does not know the question, which came with Electra, says nothing.
+    ///
+    /// # Errors
+    /// If nobody says anything, and some node may only be down.
+    pub async fn pending_deposits(&self, of: &BTreeSet<PublicKey>) -> Result<Vec<DepositData>, BeaconError> {
+        let answers = self.ask_all(|node: Node| node.pending_deposits(of.clone())).await?;
+        let silent = answers.iter().filter(|(_, answer)| answer.is_none()).count();
+        if silent == answers.len() && silent < self.nodes.len() {
+            return Err(BeaconError::NoAnswer("which deposits wait"));
+        }
+        Ok(answers.into_iter().filter_map(|(_, deposits)| deposits).flatten().collect())
     }
 
     /// Posts an exit to every node. Success when one takes it or knows it.
@@ -247,21 +255,28 @@ impl Node {
         Ok(Some(Validator { index, status: answer.data.status, withdrawal_credentials }))
     }
 
-    async fn pending_deposits(&self, pubkey: &PublicKey) -> Result<Vec<DepositData>, NodeError> {
-        let path = "eth/v1/beacon/states/head/pending_deposits";
-        let answer: Data<Vec<PendingDeposit>> = match self.get_up_to(path, MAX_PENDING).await {
-            Ok(answer) => answer,
-            Err(NodeError::Status { status: 400 | 404 | 405 | 501, .. }) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let own = answer.data.into_iter().filter(|deposit| deposit.pubkey == *pubkey);
-        own.map(|PendingDeposit { pubkey, withdrawal_credentials, amount, signature }| {
-            let amount =
-                amount.parse().map_err(|_| NodeError::Unreadable(format!("a deposit of `{amount}` Gwei")))?;
-            let message = DepositMessage { pubkey, withdrawal_credentials, amount };
-            Ok(DepositData { message, signature })
-        })
-        .collect()
+    async fn pending_deposits(self, of: BTreeSet<PublicKey>) -> Result<Option<Vec<DepositData>>, NodeError> {
+        let mut found = Vec::new();
+        for state in ["finalized", "head"] {
+            let url = self.url(&format!("eth/v1/beacon/states/{state}/pending_deposits"))?;
+            let request = self.client.get(url).timeout(PENDING_TIMEOUT);
+            let answer: Data<Vec<PendingDeposit>> = match answer(request, MAX_PENDING).await {
+                Ok(answer) => answer,
+                Err(NodeError::Status { status: 400 | 404 | 405 | 501, .. }) => {
+                    tracing::warn!(node = self.name, "a beacon node does not say which deposits wait");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            for deposit in answer.data.into_iter().filter(|deposit| of.contains(&deposit.pubkey)) {
+                let PendingDeposit { pubkey, withdrawal_credentials, amount, signature } = deposit;
+                let unreadable = |_| NodeError::Unreadable(format!("a deposit of `{amount}` Gwei"));
+                let amount = amount.parse().map_err(unreadable)?;
+                let message = DepositMessage { pubkey, withdrawal_credentials, amount };
+                found.push(DepositData { message, signature });
+            }
+        }
+        Ok(Some(found))
     }
 
     async fn post_exit(&self, exit: &SignedVoluntaryExit) -> Result<Result<(), ExitRefusal>, NodeError> {
@@ -280,20 +295,21 @@ impl Node {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NodeError> {
-        self.get_up_to(path, MAX_ANSWER).await
-    }
-
-    async fn get_up_to<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, NodeError> {
-        let (status, body) = read(self.client.get(self.url(path)?), most).await?;
-        if !(200..300).contains(&status) {
-            return Err(NodeError::Status { status, message: message_of(&body) });
-        }
-        serde_json::from_slice(&body).map_err(|error| NodeError::Unreadable(error.to_string()))
+        answer(self.client.get(self.url(path)?), MAX_ANSWER).await
     }
 
     fn url(&self, path: &str) -> Result<reqwest::Url, NodeError> {
         self.base.join(path).map_err(|error| NodeError::Unreachable(error.to_string()))
     }
+}
+
+/// Sends a request and understands its answer, of so many bytes at most.
+async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder, most: usize) -> Result<T, NodeError> {
+    let (status, body) = read(request, most).await?;
+    if !(200..300).contains(&status) {
+        return Err(NodeError::Status { status, message: message_of(&body) });
+    }
+    serde_json::from_slice(&body).map_err(|error| NodeError::Unreadable(error.to_string()))
 }
 
 /// Sends a request and reads its answer, of so many bytes at most.
@@ -469,15 +485,23 @@ mod tests {
             serde_json::json!({"data": [deposit(PublicKey([1; 48]), "5"), deposit(PUBKEY, "1000000000")]});
         let electra = TestServer::start(move |_| (200, list.to_string())).await;
         let deneb = exit_node(404, "Route does not exist").await;
-        let found = nodes(&[&deneb, &electra]).pending_deposits(&PUBKEY).await.unwrap();
+        let own = BTreeSet::from([PUBKEY]);
+        let found = nodes(&[&deneb, &electra]).pending_deposits(&own).await.unwrap();
         let message =
             DepositMessage { pubkey: PUBKEY, withdrawal_credentials: CREDENTIALS, amount: 1_000_000_000 };
-        assert_eq!(found, [DepositData { message, signature: Signature([0xcd; 96]) }]);
-        assert_eq!(electra.requests()[0].path, "/eth/v1/beacon/states/head/pending_deposits");
+        // Once as the newest finalised state has it, once as the head has.
+        assert_eq!(found, [DepositData { message, signature: Signature([0xcd; 96]) }; 2]);
+        let paths: Vec<String> = electra.requests().iter().map(|request| request.path.clone()).collect();
+        let path = |state| format!("/eth/v1/beacon/states/{state}/pending_deposits");
+        assert_eq!(paths, [path("finalized"), path("head")]);
+        // A network before Electra has none; but who is down may be one that has.
+        assert_eq!(nodes(&[&deneb]).pending_deposits(&own).await.unwrap(), []);
+        let one_down = BeaconNodes::new(&[deneb.url.clone(), DOWN.to_owned()]).unwrap();
+        assert!(matches!(one_down.pending_deposits(&own).await, Err(BeaconError::NoAnswer(_))));
 
         let list = serde_json::json!({"data": [deposit(PUBKEY, "much")]});
         let strange = TestServer::start(move |_| (200, list.to_string())).await;
-        assert!(matches!(nodes(&[&strange]).pending_deposits(&PUBKEY).await, Err(BeaconError::AllDown(_))));
+        assert!(matches!(nodes(&[&strange]).pending_deposits(&own).await, Err(BeaconError::AllDown(_))));
     }
 
     #[tokio::test]

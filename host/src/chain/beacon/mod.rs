@@ -115,6 +115,9 @@ pub enum BeaconError {
         /// Who said what.
         answers: String,
     },
+    /// Nobody who answers knows the question, and others are down.
+    #[error("no beacon node that answers can say {0}")]
+    NoAnswer(&'static str),
     /// Every node refused the exit.
     #[error("the exit was refused: {refusal} (by {node})")]
     ExitRefused {

@@ -1,4 +1,4 @@
-//! Sends the leader's transactions, each exactly once.
+//! Sends this host's transactions, each exactly once.
 //!
 //! # Flow
 //! [`Transactions::submit`] gives the call a nonce, signs it and **stores the signed bytes before anything is sent**.
