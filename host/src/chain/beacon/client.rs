@@ -147,9 +147,10 @@ impl BeaconNodes {
         Ok(answers.into_iter().filter_map(|(_, answer)| answer).max_by_key(|validator| validator.status))
     }
 
-    /// The deposits of these keys that wait at the head, or in the newest finalised state: what has left the one is a validator
-    /// before it leaves the other. As any node says: whether a key has signed them is for the caller to see, so no node can make one
-    /// up. A node that does not know the question, which came with Electra, says nothing.
+    /// The deposits of these keys that wait at the head, or in the newest finalised state: a deposit is applied once it is final, so
+    /// what this does not show is a final validator by the time that it returns, if it ever was there. As any node says: whether a key
+    /// has signed them is for the caller to see, so no node can make one up. A node that does not know the question, which came with
+    /// Electra, says nothing.
     ///
     /// # Errors
     /// If nobody says anything, and some node may only be down.
@@ -257,7 +258,8 @@ impl Node {
 
     async fn pending_deposits(self, of: BTreeSet<PublicKey>) -> Result<Option<Vec<DepositData>>, NodeError> {
         let mut found = Vec::new();
-        for state in ["finalized", "head"] {
+        // In this order: what has left the head's list in between was final before, and so is in the other one, or a validator there.
+        for state in ["head", "finalized"] {
             let url = self.url(&format!("eth/v1/beacon/states/{state}/pending_deposits"))?;
             let request = self.client.get(url).timeout(PENDING_TIMEOUT);
             let answer: Data<Vec<PendingDeposit>> = match answer(request, MAX_PENDING).await {
@@ -489,11 +491,11 @@ mod tests {
         let found = nodes(&[&deneb, &electra]).pending_deposits(&own).await.unwrap();
         let message =
             DepositMessage { pubkey: PUBKEY, withdrawal_credentials: CREDENTIALS, amount: 1_000_000_000 };
-        // Once as the newest finalised state has it, once as the head has.
+        // Once as the head has it, once as the newest finalised state has.
         assert_eq!(found, [DepositData { message, signature: Signature([0xcd; 96]) }; 2]);
         let paths: Vec<String> = electra.requests().iter().map(|request| request.path.clone()).collect();
         let path = |state| format!("/eth/v1/beacon/states/{state}/pending_deposits");
-        assert_eq!(paths, [path("finalized"), path("head")]);
+        assert_eq!(paths, [path("head"), path("finalized")]);
         // A network before Electra has none; but who is down may be one that has.
         assert_eq!(nodes(&[&deneb]).pending_deposits(&own).await.unwrap(), []);
         let one_down = BeaconNodes::new(&[deneb.url.clone(), DOWN.to_owned()]).unwrap();
