@@ -442,4 +442,4 @@ fn certificate_sources(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

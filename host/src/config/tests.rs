@@ -20,9 +20,8 @@ fn governance(id: u8) -> PrivateKeySigner {
     PrivateKeySigner::from_slice(&[0x10 | id; 32]).unwrap()
 }
 
-/// A folder with everything that a configuration of member 1 names.
-fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+/// Before its enclaves are named.
+fn manifest_text() -> String {
     let public = |mut seed: [u8; 32]| {
         let secret = ed25519::SecretKey::try_from_bytes(&mut seed).unwrap();
         hex::encode(ed25519::Keypair::from(secret).public().to_bytes())
@@ -37,7 +36,7 @@ fn folder() -> TempDir {
             "[[members]]\nid = {id}\nname = \"{id}\"\nwallet = \"{wallet}\"\ngovernance = \"{governance}\"\nhost_key = \"0x{host_key}\"\nchip_ids = [{chip}]\n"
         )
     };
-    let manifest = format!(
+    format!(
         "version = 4\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
          [contracts]\npool_manager = {}\npool_code = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\nproof = 2\n\
@@ -52,9 +51,33 @@ fn folder() -> TempDir {
         member(1, wallet.to_string(), HOST_SEED),
         member(2, format!("0x{}", "08".repeat(20)), [9; 32]),
         member(3, format!("0x{}", "0a".repeat(20)), [10; 32]),
-    );
+    )
+}
+
+/// See [`manifest_text`].
+pub(crate) fn manifest() -> Manifest {
+    Manifest::from_toml(&manifest_text()).unwrap()
+}
+
+/// The one after it, which names all enclaves, with something edited.
+pub(crate) fn next(before: &Manifest, edit: impl FnOnce(&mut Manifest)) -> Manifest {
+    let history = Some(History { genesis: before.genesis(), predecessor: before.hash() });
+    let mut next = Manifest { epoch: before.epoch + 1, history, ..before.clone() };
+    for (member, id) in next.members.iter_mut().zip(1..) {
+        let (signing, agreement, dealing, signer) =
+            (SigningKey([id; 32]), AgreementKey([id; 32]), PublicKey([id; 48]), Address([0x80 | id; 20]));
+        member.enclave = Some(EnclaveKeys { signing, agreement, dealing, signer });
+    }
+    edit(&mut next);
+    next.validate().unwrap();
+    next
+}
+
+/// A folder with everything that a configuration of member 1 names.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
-    write("manifest.toml", manifest.as_bytes());
+    write("manifest.toml", manifest_text().as_bytes());
     write("host.key", hex::encode(HOST_SEED).as_bytes());
     write("wallet.key", format!("0x{}\n", hex::encode(WALLET)).as_bytes());
     std::fs::create_dir(folder.path().join("certificates")).unwrap();
@@ -220,16 +243,10 @@ fn every_pool_manager_that_an_epoch_has_named_is_served_and_each_once() {
     std::fs::create_dir_all(folder.path().join("data/epochs")).unwrap();
     let mut before = first;
     for number in 1..=2 {
-        let mut manifest = before.clone();
-        let history = History { genesis: before.genesis(), predecessor: before.hash() };
-        (manifest.epoch, manifest.history) = (number, Some(history));
-        manifest.contracts.pool_manager = b;
-        manifest.name = format!("epoch {number}");
-        for (member, id) in manifest.members.iter_mut().zip(1..) {
-            let (signing, agreement, dealing, signer) =
-                (SigningKey([id; 32]), AgreementKey([id; 32]), PublicKey([id; 48]), Address([0x80 | id; 20]));
-            member.enclave = Some(EnclaveKeys { signing, agreement, dealing, signer });
-        }
+        let manifest = next(&before, |next| {
+            next.contracts.pool_manager = b;
+            next.name = format!("epoch {number}");
+        });
         let mut epoch = SignedEpoch::unsigned(&manifest);
         let digest = epoch.message(&before).unwrap().digest().into();
         epoch.signatures = (1..=3)

@@ -87,23 +87,27 @@ fn of_credentials(pool: PoolId) -> String {
     format!("other-credentials-pool-{}", pool.text())
 }
 
-fn is_raised(data_dir: &Path, name: &str) -> bool {
+fn is_named(data_dir: &Path, name: &str) -> bool {
     data_dir.join(FOLDER).join(format!("{name}.json")).exists()
+}
+
+/// Whether it was said.
+pub(super) fn is_raised(data_dir: &Path, alert: &Alert) -> bool {
+    is_named(data_dir, &alert.name())
 }
 
 /// Whether it was ever said of this pool that its stake would go elsewhere, and nobody has taken that away.
 pub(super) fn is_of_other_credentials(data_dir: &Path, pool: PoolId) -> bool {
-    is_raised(data_dir, &of_credentials(pool))
+    is_named(data_dir, &of_credentials(pool))
 }
 
 /// Says it, if it was not said before. Whether it is written down: who forgets what it is about must wait for that.
 pub(super) fn raise(data_dir: &Path, alert: &Alert) -> bool {
-    let name = alert.name();
-    if is_raised(data_dir, &name) {
+    if is_raised(data_dir, alert) {
         return true;
     }
     tracing::error!(?alert, "ALERT");
-    files::write(data_dir, FOLDER, &format!("{name}.json"), alert).is_some()
+    files::write(data_dir, FOLDER, &format!("{}.json", alert.name()), alert).is_some()
 }
 
 /// The names of all that were ever raised, ascending.

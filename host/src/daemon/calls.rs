@@ -8,7 +8,7 @@ use crate::chain::profile::UnsupportedCall;
 use crate::chain::transactions::{TransactionError, TransactionState};
 use postern_shared::ids::{Address, MemberId};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a call is made that is reverted each time, though it is still due.
@@ -20,21 +20,24 @@ const MAX_TRIES: usize = 5;
 pub(super) struct Turns(Mutex<BTreeMap<String, Instant>>);
 
 impl Turns {
+    fn since(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether what is due has been for so long. It begins with the first question.
     pub(super) fn has_waited(&self, name: &str, how_long: Duration, now: Instant) -> bool {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = *since.entry(name.to_owned()).or_insert(now);
+        let begun = *self.since().entry(name.to_owned()).or_insert(now);
         now.checked_duration_since(begun).is_some_and(|waited| waited >= how_long)
     }
 
     /// Has it wait anew, until it has waited for so long beyond this moment.
     fn put_off(&self, name: &str, until: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), until);
+        self.since().insert(name.to_owned(), until);
     }
 
     /// What begins with this name is due no more.
     pub(super) fn forget(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known, _| !known.starts_with(name));
+        self.since().retain(|known, _| !known.starts_with(name));
     }
 }
 

@@ -210,75 +210,25 @@ impl Step<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_shared::bls::PublicKey;
-    use postern_shared::ethereum::{ForkVersion, Network, Root};
-    use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
-    use postern_shared::ids::{ChipId, Digest, ManifestHash, Measurement, MemberId};
-    use postern_shared::manifest::{
-        Agreement, Contracts, History, HostKey, MANIFEST_VERSION, Member, Thresholds,
-    };
-    use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
+    use crate::config::tests::{manifest, next};
+    use postern_shared::ids::{Digest, ManifestHash};
 
-    const FIRST: Address = Address([2; 20]);
+    const FIRST: Address = Address([5; 20]);
     const SECOND: Address = Address([3; 20]);
-
-    fn member(id: u8) -> Member {
-        Member {
-            id: MemberId(id.into()),
-            name: format!("member {id}"),
-            wallet: Address([0x10 | id; 20]),
-            governance: Address([0x20 | id; 20]),
-            host_key: HostKey([id; 32]),
-            machine: 0,
-            enclave: Some(EnclaveKeys {
-                signing: SigningKey([id; 32]),
-                agreement: AgreementKey([id; 32]),
-                dealing: PublicKey([id; 48]),
-                signer: Address([0x80 | id; 20]),
-            }),
-            chip_ids: vec![ChipId([id; 64])],
-            operator: true,
-            guardian: true,
-        }
-    }
 
     /// Epochs 1 to 4, of which the third names another pool manager.
     fn manifests() -> Vec<Manifest> {
-        let mut manifest = Manifest {
-            version: MANIFEST_VERSION,
-            name: "DAO".into(),
-            epoch: 1,
-            leader: MemberId(1),
-            history: Some(History { genesis: ManifestHash([8; 32]), predecessor: ManifestHash([8; 32]) }),
-            network: Network {
-                chain_id: 1,
-                genesis_fork_version: ForkVersion([0; 4]),
-                capella_fork_version: ForkVersion([3, 0, 0, 0]),
-                genesis_validators_root: Root([1; 32]),
-            },
-            contracts: Contracts {
-                pool_manager: FIRST,
-                pool_code: Digest([5; 32]),
-                deposit: Address([4; 20]),
-            },
-            thresholds: Thresholds { operator: 2, guardian: 2, proof: 2 },
-            agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
-            attestation: AttestationRules {
-                measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
-                ..AttestationRules::strict(Trust::Amd)
-            },
-            members: (1..=3).map(member).collect(),
-        };
-        let mut all = vec![manifest.clone()];
-        for epoch in 2..=4 {
-            let history = History { genesis: manifest.genesis(), predecessor: manifest.hash() };
-            (manifest.epoch, manifest.history) = (epoch, Some(history));
-            manifest.name = format!("DAO in epoch {epoch}");
-            manifest.contracts.pool_manager = if epoch < 3 { FIRST } else { SECOND };
-            manifest.validate().unwrap();
-            all.push(manifest.clone());
-        }
-        all
+        let mut before = manifest();
+        assert_eq!(before.contracts.pool_manager, FIRST);
+        (1..=4)
+            .map(|epoch| {
+                before = next(&before, |next| {
+                    next.name = format!("DAO in epoch {epoch}");
+                    next.contracts.pool_manager = if epoch < 3 { FIRST } else { SECOND };
+                });
+                before.clone()
+            })
+            .collect()
     }
 
     fn at(manifest: &Manifest) -> InForce {

@@ -81,9 +81,10 @@ async fn see_to(
     let other = |pool: &Pool| pool.pubkey.filter(|found| *found != made);
     let is_said = match other(&now).or_else(|| other(&for_good)) {
         Some(found) => {
-            let transaction = transaction(shared, pool).await;
-            let alert = Alert::OtherValidator { pool, found, made, transaction };
-            alerts::raise(&shared.data_dir, &alert)
+            let alert = |transaction| Alert::OtherValidator { pool, found, made, transaction };
+            // The logs are searched once, not in every round until the block is final.
+            alerts::is_raised(&shared.data_dir, &alert(None))
+                || alerts::raise(&shared.data_dir, &alert(transaction(shared, pool).await))
         }
         None => true,
     };

@@ -1,22 +1,16 @@
 //! Whole demos in which one member is not as it should be. Its machine lies about itself, in each way that there is: the others go
 //! on without it, and each of their hosts says who was refused and why. Or its host can pay for nothing, and others do.
 
+use super::kill::binary;
 use postern_simulation::Misbehaviour;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 const LIAR: u16 = 5;
 /// Demos at a time: each is eleven processes that mostly wait.
 const AT_ONCE: usize = 4;
-
-fn binary() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/postern");
-    let path = std::env::var_os("POSTERN_BIN").map_or(built, PathBuf::from);
-    assert!(path.exists(), "{} is needed for this test: cargo build --release", path.display());
-    path
-}
 
 #[test]
 #[ignore = "many demos, each some fifteen seconds"]

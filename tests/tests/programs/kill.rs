@@ -39,7 +39,8 @@ const ENCLAVE: &str = "enclave";
 const PATIENCE: Duration = Duration::from_secs(600);
 const SETTLING: Duration = Duration::from_secs(30);
 
-fn binary() -> PathBuf {
+/// The program of these tests.
+pub(super) fn binary() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/postern");
     let binary = std::env::var_os("POSTERN_BIN").map_or(built, PathBuf::from);
     assert!(binary.exists(), "{} is missing: run `cargo build --release` first", binary.display());
