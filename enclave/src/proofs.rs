@@ -1,13 +1,15 @@
 //! What this enclave signs for a pool manager: statements that it knows to be so, each as often as its host likes.
 //!
 //! # What others can make this enclave do
-//! Sign: with its key for proofs, nothing but [statements](postern_shared::proof::Statement), to pool managers that the DAO has named, in epochs that these go or
-//! went by. The digest is computed here. An earlier epoch will do: a pool manager can be behind, and what is signed is so still.
+//! Sign: with its key for proofs, nothing but [statements](postern_shared::proof::Statement), to pool managers that the DAO
+//! has named, in epochs that these go or went by. The digest is computed here. An earlier epoch will do: a pool manager can be
+//! behind, and what is signed is so still.
 //! A deposit is signed if the key is the one that the members have agreed on, the credentials are the pool's own, and the key
 //! has signed it: all three go into its root, so nobody can deposit anything else with such a proof. Whether it was made
 //! already is the contract's to know: a proof is as good after a reorganisation as before.
 //! That the DAO wants a validator out is its own host's word, as for a release: as many hosts have to say so as a proof takes
-//! enclaves. That a recovery is to be cancelled is anybody's: an enclave that acts is there, which is all that it says, of a
+//! enclaves. That one has left is its own host's word too, which hands on no other host's question before it has looked: it is
+//! a line on record, from which nothing follows. That a recovery is to be cancelled is anybody's: an enclave that acts is there, which is all that it says, of a
 //! proposal whose terms whoever asks must know. A DAO whose enclaves are there needs none.
 
 use crate::session::Session;
@@ -37,6 +39,7 @@ impl Session {
                 self.has_applied(contract, epoch, manifest, council)
             }
             Provable::CancelRecovery { .. } => true,
+            Provable::PoolExited(pool) => self.is_ours(pool) && self.deposit_message(pool).is_some(),
         };
         let goes_by = self.pool_manager(contract)?.goes_by(epoch);
         let domain = Domain { chain_id: self.manifest.network.chain_id, verifying_contract: contract };

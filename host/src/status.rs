@@ -1,5 +1,6 @@
 //! What a host shows of itself: `DATA_DIR/status.json`, replaced whole whenever something changes.
 
+use crate::chain::beacon::ValidatorStatus;
 use postern_shared::bls::PublicKey;
 use postern_shared::check::Check;
 use postern_shared::epoch::Waiting;
@@ -103,7 +104,13 @@ pub struct PoolStatus {
     /// The released exit.
     pub exit: Option<SignedVoluntaryExit>,
     /// What the beacon chain says of the validator.
-    pub beacon_status: Option<String>,
+    pub beacon_status: Option<ValidatorStatus>,
+    /// Whether the validator has left, for good.
+    #[serde(default)]
+    pub has_left: bool,
+    /// Whether its pool manager has that on record, for good.
+    #[serde(default)]
+    pub exit_reported: bool,
     /// Where the transcripts are.
     pub transcripts: TranscriptFiles,
     /// What the enclave is doing.
@@ -199,6 +206,8 @@ impl PoolStatus {
             exit_requested: false,
             exit: None,
             beacon_status: None,
+            has_left: false,
+            exit_reported: false,
             transcripts: TranscriptFiles::default(),
             progress: None,
             faults: Vec::new(),

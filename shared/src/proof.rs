@@ -49,6 +49,11 @@ impl Council {
         }
     }
 
+    /// With which account a member's enclave signs, if one is named.
+    pub fn signer(&self, member: MemberId) -> Option<Address> {
+        signer(&self.signers, member)
+    }
+
     /// `keccak256(abi.encode(quorum, walletQuorum, wallets, signers))`.
     pub fn digest(&self) -> Digest {
         // Where an array begins, in bytes from the start: behind the four words at the head.
@@ -103,6 +108,11 @@ pub enum Statement {
         /// [`Council::digest`] of that.
         council: Digest,
     },
+    /// The pool's validator has left the beacon chain.
+    PoolExited {
+        /// The pool's number.
+        pool: u32,
+    },
 }
 
 /// Which of a pool's keys: no pool has had a second one so far.
@@ -128,6 +138,9 @@ impl Statement {
                 "CancelRecovery(uint64 epoch,uint32 number,bytes32 manifest,bytes32 council)",
                 &[epoch, word(&number.to_be_bytes()), manifest.0, council.0],
             ),
+            Self::PoolExited { pool } => {
+                domain.digest("PoolExited(uint64 epoch,uint32 pool)", &[epoch, word(&pool.to_be_bytes())])
+            }
         }
     }
 }
@@ -173,13 +186,15 @@ pub enum Provable {
         /// [`Council::digest`] of that.
         council: Digest,
     },
+    /// This pool's validator has left, as the host says by asking.
+    PoolExited(PoolId),
 }
 
 impl Provable {
     /// The pool manager that is to take it.
     pub fn contract(&self) -> Address {
         match *self {
-            Self::Deposit { pool, .. } | Self::TriggerExit(pool) => pool.contract,
+            Self::Deposit { pool, .. } | Self::TriggerExit(pool) | Self::PoolExited(pool) => pool.contract,
             Self::EpochApplied { contract, .. } | Self::CancelRecovery { contract, .. } => contract,
         }
     }
@@ -195,6 +210,7 @@ impl Provable {
             Self::CancelRecovery { number, manifest, council, .. } => {
                 Statement::CancelRecovery { number, manifest, council }
             }
+            Self::PoolExited(pool) => Statement::PoolExited { pool: pool.number },
         }
     }
 }
@@ -236,7 +252,7 @@ impl Proof {
         signatures: &BTreeMap<MemberId, EthereumSignature>,
     ) -> Option<Self> {
         let good = signatures.iter().filter(|(member, signature)| {
-            account(accounts, **member).is_some_and(|account| recover(digest, signature) == Ok(account))
+            signer(accounts, **member).is_some_and(|signer| recover(digest, signature) == Ok(signer))
         });
         let chosen: Vec<(MemberId, EthereumSignature)> =
             good.take(wanted).map(|(member, signature)| (*member, *signature)).collect();
@@ -273,7 +289,7 @@ impl Proof {
             return Err(length);
         }
         for (member, signature) in members.iter().zip(signatures) {
-            let account = account(accounts, *member).ok_or(ProofError::NoMember(*member))?;
+            let account = signer(accounts, *member).ok_or(ProofError::NoMember(*member))?;
             if recover(digest, &EthereumSignature(*signature)) != Ok(account) {
                 return Err(ProofError::Signature(*member));
             }
@@ -353,7 +369,8 @@ impl ProvenDeposit {
     }
 }
 
-fn account(accounts: &[Address], member: MemberId) -> Option<Address> {
+/// With which account a member signs, if any.
+fn signer(accounts: &[Address], member: MemberId) -> Option<Address> {
     let account = *accounts.get(usize::from(member.0).checked_sub(1)?)?;
     (account != Address([0; 20])).then_some(account)
 }

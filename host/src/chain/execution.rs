@@ -359,9 +359,14 @@ impl Execution {
         Err(ChainError::OtherManager { contract: contracts.pool_manager, deposit, code })
     }
 
-    /// The transaction by which a pool's deposit was made: looked for from the head back to `first`, but not for ever.
-    pub async fn deposit_transaction(&self, pool: PoolId, first: u64) -> Result<Option<Digest>, ChainError> {
-        let made = (PoolEventKind::Deposited, pool.number);
+    /// The transaction of a pool's newest event of a kind: looked for from the head back to block `first`, but not for ever.
+    pub async fn transaction_of(
+        &self,
+        kind: PoolEventKind,
+        pool: PoolId,
+        first: u64,
+    ) -> Result<Option<Digest>, ChainError> {
+        let wanted = (kind, pool.number);
         let mut last = self.provider.get_block_number().await.map_err(|error| node("block number", error))?;
         for _ in 0..MAX_SPANS_BACK {
             let from = last.saturating_sub(MAX_SPAN - 1).max(first);
@@ -371,7 +376,7 @@ impl Execution {
                 .from_block(from)
                 .to_block(last);
             let logs = self.provider.get_logs(&filter).await.map_err(|error| node("logs", error))?;
-            let found = logs.iter().find(|log| self.profile.decode(log.data()) == Ok(Some(made)));
+            let found = logs.iter().rev().find(|log| self.profile.decode(log.data()) == Ok(Some(wanted)));
             if let Some(hash) = found.and_then(|log| log.transaction_hash) {
                 return Ok(Some(Digest(hash.0)));
             }

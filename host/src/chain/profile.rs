@@ -96,6 +96,7 @@ mod contract {
                 bytes calldata walletProof
             ) external;
             function triggerExit(uint32 poolId, bytes calldata proof) external payable;
+            function reportPoolExited(uint32 poolId, bytes calldata proof) external;
             function claim(uint32 poolId) external;
             function claimable(uint32 poolId, address staker) external view returns (uint256);
             function contributionOf(uint32 poolId, address staker) external view returns (uint256);
@@ -142,6 +143,8 @@ pub enum PoolEventKind {
     ReshareRequested,
     /// The DAO wants the pool's validator out.
     ExitRequested,
+    /// The pool's validator has left.
+    Exited,
 }
 
 /// A log of the pool manager that can't be what its topic says.
@@ -185,6 +188,7 @@ impl Profile {
                 ("PoolDeposited(uint32)", PoolEventKind::Deposited),
                 ("PoolReshareRequested(uint32)", PoolEventKind::ReshareRequested),
                 ("PoolExitRequested(uint32)", PoolEventKind::ExitRequested),
+                ("PoolExited(uint32)", PoolEventKind::Exited),
             ],
             Self::CasimirV1 => &[
                 ("InitiationRequested(uint32)", PoolEventKind::DepositRequested),
@@ -267,6 +271,13 @@ impl Profile {
         self.documents_only("cancelRecovery")?;
         let proof = Bytes::copy_from_slice(proof.as_bytes());
         Ok(PoolManager::cancelRecoveryCall { proof }.abi_encode())
+    }
+
+    /// Calldata that puts on record that a pool's validator has left.
+    pub fn exited_call(self, number: u32, proof: &Proof) -> Result<Vec<u8>, UnsupportedCall> {
+        self.documents_only("reportPoolExited")?;
+        let proof = Bytes::copy_from_slice(proof.as_bytes());
+        Ok(PoolManager::reportPoolExitedCall { poolId: number, proof }.abi_encode())
     }
 
     fn documents_only(self, call: &'static str) -> Result<(), UnsupportedCall> {

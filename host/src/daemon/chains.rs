@@ -4,8 +4,10 @@ use super::alerts::{self, Alert};
 use super::{DaemonError, RETRY, Shared};
 use crate::chain::beacon::Validator;
 use crate::chain::execution::{ChainError, Cursor, Execution};
+use crate::chain::profile::PoolEventKind;
 use crate::status::PoolStatus;
 use crate::store::{Store, StoreError, StoredEvent};
+use postern_shared::bls::PublicKey;
 use postern_shared::epoch::pool_managers;
 use postern_shared::ethereum::DepositData;
 use postern_shared::events::ChainEvent;
@@ -85,6 +87,10 @@ async fn look_at(
     }
     for event in &events {
         tracing::info!(pool = %event.pool, kind = ?event.kind, block = event.block_number, "pool event");
+        // Of no use to enclaves.
+        if event.kind == PoolEventKind::Exited {
+            store.change_pool(event.pool, |status| status.exit_reported = true)?;
+        }
     }
     let claims: Vec<ChainEvent> = events.iter().filter_map(|event| event.claim()).collect();
     Ok(store.keep_events(&claims, Some((contract, next)))?)
@@ -108,15 +114,32 @@ async fn validators(shared: &Shared) -> Result<(), StoreError> {
                 Err(error) => tracing::warn!(%error, "the beacon chain can't be read"),
             }
         }
-        match shared.beacon.head_validator(&pubkey).await {
-            Ok(Some(validator)) => shared.store.change_pool(pool.pool_id, |status| {
-                status.beacon_status = Some(validator.status.to_string());
-            })?,
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "the beacon chain can't be read"),
-        }
+        let at_head = match shared.beacon.head_validator(&pubkey).await {
+            Ok(found) => found.map(|validator| validator.status),
+            Err(error) => {
+                tracing::debug!(%error, "the beacon chain can't be read");
+                continue;
+            }
+        };
+        let Some(at_head) = at_head else { continue };
+        // Any one node can say so of the head.
+        let has_left = pool.has_left || at_head.has_exited() && has_left(shared, &pubkey).await;
+        shared.store.change_pool(pool.pool_id, |status| {
+            (status.beacon_status, status.has_left) = (Some(at_head), has_left);
+        })?;
     }
     Ok(())
+}
+
+/// Whether a validator has left, for good.
+async fn has_left(shared: &Shared, pubkey: &PublicKey) -> bool {
+    match shared.beacon.finalized_validator(pubkey).await {
+        Ok(found) => found.is_some_and(|validator| validator.status.has_exited()),
+        Err(error) => {
+            tracing::warn!(%error, "the beacon chain can't be read");
+            false
+        }
+    }
 }
 
 /// Whether the stake of a pool's validator goes where the enclaves wanted it to.

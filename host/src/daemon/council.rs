@@ -27,13 +27,7 @@ async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
     let in_force = in_force(shared).await;
     for manager in pool_managers(&shared.manifests).into_iter().filter(|manager| manager.epoch > 0) {
         let contract = manager.contract;
-        let there = match shared.execution.in_force_at(contract).await {
-            Ok(there) => there,
-            Err(error) => {
-                tracing::warn!(%contract, %error, "the pool manager can't be read");
-                continue;
-            }
-        };
+        let Some(there) = read(shared, contract).await else { continue };
         let unknown = format!("council-{contract}");
         if known(&shared.manifests, &there).is_some() {
             shared.turns.forget(&unknown);
@@ -104,8 +98,27 @@ pub(super) async fn in_force(shared: &Shared) -> &[Manifest] {
     place.and_then(|place| shared.manifests.get(..=place)).unwrap_or_default()
 }
 
+async fn read(shared: &Shared, contract: Address) -> Option<InForce> {
+    match shared.execution.in_force_at(contract).await {
+        Ok(there) => Some(there),
+        Err(error) => {
+            tracing::warn!(%contract, %error, "the pool manager can't be read");
+            None
+        }
+    }
+}
+
+/// By which of these manifests a pool manager goes now, if it can be read.
+pub(super) async fn of<'a>(
+    shared: &Shared,
+    manifests: &'a [Manifest],
+    contract: Address,
+) -> Option<&'a Manifest> {
+    known(manifests, &read(shared, contract).await?)
+}
+
 /// Which of these manifests a pool manager goes by.
-pub(super) fn known<'a>(manifests: &'a [Manifest], there: &InForce) -> Option<&'a Manifest> {
+fn known<'a>(manifests: &'a [Manifest], there: &InForce) -> Option<&'a Manifest> {
     manifests.iter().find(|manifest| (manifest.epoch, manifest.hash()) == (there.epoch, there.manifest))
 }
 

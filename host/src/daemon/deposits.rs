@@ -6,6 +6,7 @@ use super::proofs::collect;
 use super::{DaemonError, Shared, council, files};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
+use crate::chain::profile::PoolEventKind;
 use futures::{StreamExt, TryStreamExt};
 use postern_shared::ethereum::{DepositData, DepositMessage, ForkVersion, WithdrawalCredentials};
 use postern_shared::ids::{Digest, PoolId};
@@ -119,15 +120,8 @@ async fn prove(
     pool: PoolId,
     data: DepositData,
 ) -> Result<Option<Proven>, DaemonError> {
-    let there = match shared.execution.in_force_at(pool.contract).await {
-        Ok(there) => there,
-        Err(error) => {
-            tracing::warn!(%pool, %error, "the pool manager can't be read");
-            return Ok(None);
-        }
-    };
     // It takes proofs of its own epoch only.
-    let Some(manifest) = council::known(manifests, &there) else { return Ok(None) };
+    let Some(manifest) = council::of(shared, manifests, pool.contract).await else { return Ok(None) };
     let Some(turn) = calls::turn(shared, &format!("{}{}", name(pool), manifest.epoch)).await else {
         return Ok(None);
     };
@@ -205,7 +199,7 @@ pub(super) async fn other_credentials(
 
 /// The transaction that made a pool's deposit, for people.
 pub(super) async fn transaction(shared: &Shared, pool: PoolId) -> Option<Digest> {
-    match shared.execution.deposit_transaction(pool, shared.start_block).await {
+    match shared.execution.transaction_of(PoolEventKind::Deposited, pool, shared.start_block).await {
         Ok(transaction) => transaction,
         Err(error) => {
             tracing::warn!(%pool, %error, "which transaction made the deposit can't be read");

@@ -4,7 +4,8 @@
 //! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
 //! - `results` acts on what the enclave published: files, exits, and transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
-//!   both collect what enclaves sign for these (`proofs`), and make a call if it is their turn (`calls`);
+//!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
+//!   call if it is their turn (`calls`);
 //! - `strangers` looks for deposits that the own enclave knows nothing of; `alerts` are what a person has to look at;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
@@ -23,6 +24,7 @@ mod chains;
 mod council;
 mod credentials;
 mod deposits;
+mod exits;
 mod files;
 mod peers;
 mod proofs;
@@ -187,6 +189,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(chains::tell(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
     tasks.spawn(deposits::follow(Arc::clone(&shared)));
+    tasks.spawn(exits::follow(Arc::clone(&shared)));
     tasks.spawn(strangers::follow(Arc::clone(&shared)));
     tasks.spawn(council::follow(Arc::clone(&shared)));
     tasks.spawn(report::write(Arc::clone(&shared)));

@@ -1,14 +1,16 @@
 //! Other members' hosts, and what the own enclave lacks of theirs.
 
 use super::attendance::Attendance;
-use super::{DaemonError, RETRY, Shared};
+use super::{DaemonError, RETRY, Shared, exits};
 use crate::attest;
 use crate::network::{Answer, Incoming, Question};
+use crate::store::{Store, StoreError};
 use futures::StreamExt;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::MAX_MEMBERS;
 use postern_shared::message::{Broadcast, PeerMessage, Slot};
+use postern_shared::proof::{ProofRequest, Provable};
 use postern_shared::wire::{Rejection, Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,10 +60,14 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
                         Err(error) => return error.into(),
                     }
                 }
-                Question::Prove(asked) => {
-                    proofs.push(Request::Prove(asked));
-                    provers.push(answer);
-                }
+                Question::Prove(asked) => match may_prove(&shared.store, &asked) {
+                    Ok(true) => {
+                        proofs.push(Request::Prove(asked));
+                        provers.push(answer);
+                    }
+                    Ok(false) => drop(answer.send(Answer::Rejected(Rejection::NothingToProve))),
+                    Err(error) => return error.into(),
+                },
             }
         }
         let answers = match deliver(&shared, messages).await {
@@ -78,6 +84,14 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
         }
     }
     DaemonError::Task("the network has ended".to_owned())
+}
+
+/// Whether the enclave may be asked: what it takes this host's word for, this host must have seen.
+fn may_prove(store: &Store, asked: &ProofRequest) -> Result<bool, StoreError> {
+    match asked.what {
+        Provable::PoolExited(pool) => exits::may_be_said(store, pool),
+        _ => Ok(true),
+    }
 }
 
 /// Has the enclave sign things for a pool manager, if they are so: whoever asks may have it.
@@ -244,9 +258,10 @@ fn turn(others: &[MemberId], speaker: MemberId, round: usize) -> Vec<MemberId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store;
     use postern_shared::bls::PublicKey;
     use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-    use postern_shared::ids::{Address, CeremonyId, ManifestHash, Nonce};
+    use postern_shared::ids::{Address, CeremonyId, ManifestHash, Nonce, PoolId};
     use postern_shared::message::{
         Attestation, Certificates, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, Step,
     };
@@ -319,6 +334,21 @@ mod tests {
         assert_eq!(check_sender(two, &statement), Ok(()));
         assert_eq!(check_sender(three, &statement), Ok(()), "its speaker's host may withhold it");
         assert_eq!(check_sender(two, &[0xff]), Err(Rejection::Malformed));
+    }
+
+    #[test]
+    fn the_enclave_is_asked_whether_a_validator_has_left_only_if_this_host_has_seen_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&store::Place::Directory(folder.path().to_owned())).unwrap();
+        let [left, stays, unknown] = [1, 2, 3].map(|number| PoolId::new(1, Address([2; 20]), number));
+        for pool in [left, stays] {
+            store.change_pool(pool, |status| status.has_left = pool == left).unwrap();
+        }
+        let may = |what| may_prove(&store, &ProofRequest { epoch: 1, what }).unwrap();
+        assert!(may(Provable::PoolExited(left)));
+        assert!(!may(Provable::PoolExited(stays)));
+        assert!(!may(Provable::PoolExited(unknown)));
+        assert!(may(Provable::TriggerExit(unknown)), "the enclave itself knows the wish, or not");
     }
 
     #[test]

@@ -23,8 +23,7 @@ pub(super) async fn collect(shared: &Shared, asked: ProofRequest, council: &Coun
     let digest = asked.what.statement().digest(&domain, asked.epoch);
     let mut signatures = BTreeMap::new();
     let mut take = |member: MemberId, answer: Result<EthereumSignature, String>| {
-        let signer =
-            usize::from(member.0).checked_sub(1).and_then(|place| council.signers.get(place)).copied();
+        let signer = council.signer(member);
         match answer {
             Ok(signature) if signer.is_some() && recover(&digest, &signature).ok() == signer => {
                 signatures.insert(member, signature);

@@ -2,7 +2,7 @@
 
 use super::{DaemonError, RETRY, Shared, files};
 use crate::chain::transactions::{TransactionError, TransactionState};
-use crate::store::{StoreError, StoredArtifact};
+use crate::store::StoredArtifact;
 use postern_shared::agreement::Fork;
 use postern_shared::codec;
 use postern_shared::ethereum::SignedVoluntaryExit;
@@ -123,13 +123,11 @@ async fn drive(shared: &Shared) -> Result<(), DaemonError> {
 
 /// Posts an exit until the validator is seen leaving.
 async fn post(shared: &Shared, pool: PoolId, exit: &SignedVoluntaryExit) -> Result<bool, DaemonError> {
-    let status: Result<_, StoreError> = shared.store.pools();
-    let known = status?.into_iter().find(|status| status.pool_id == pool);
-    if let Some(pubkey) = known.and_then(|status| status.pubkey) {
+    if let Some(pubkey) = shared.store.pool(pool)?.and_then(|known| known.pubkey) {
         match shared.beacon.head_validator(&pubkey).await {
             Ok(Some(validator)) if validator.status.is_leaving() => {
                 shared.store.change_pool(pool, |status| {
-                    status.beacon_status = Some(validator.status.to_string());
+                    status.beacon_status = Some(validator.status);
                 })?;
                 return Ok(true);
             }

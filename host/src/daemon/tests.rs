@@ -4,7 +4,7 @@ use super::chains::look;
 use super::deposits::other_credentials;
 use crate::chain::beacon::BeaconNodes;
 use crate::chain::execution::{Execution, PoolStatus};
-use crate::chain::profile::to_alloy;
+use crate::chain::profile::{PoolEventKind, to_alloy};
 use crate::chain::transactions::Transactions;
 use crate::demo::account::{Account, Call};
 use crate::demo::contracts::Treasury;
@@ -270,7 +270,7 @@ async fn the_transaction_that_made_a_deposit_is_found_and_no_others() {
     let bench = Bench::start().await;
     let pool = bench.pool(0);
     bench.managers[0].stake(1).await.unwrap();
-    let found = async |pool| bench.execution.deposit_transaction(pool, 0).await.unwrap();
+    let found = async |pool| bench.execution.transaction_of(PoolEventKind::Deposited, pool, 0).await.unwrap();
     assert_eq!(found(pool).await, None);
     let data = bench.deposit(pool, 7).await;
     bench.hand_in(pool, &data).await;
@@ -281,4 +281,37 @@ async fn the_transaction_that_made_a_deposit_is_found_and_no_others() {
     let receipt = provider.get_transaction_receipt(hash.0.into()).await.unwrap().expect("a receipt");
     assert_eq!(receipt.to, Some(to_alloy(pool.contract)));
     assert_eq!(found(PoolId { number: 2, ..pool }).await, None);
+}
+
+#[tokio::test]
+async fn that_a_validator_has_left_is_put_on_record_by_proof_and_read_from_it() {
+    let bench = Bench::start().await;
+    let (pool, other) = (bench.pool(0), bench.pool(1));
+    for manager in &bench.managers {
+        manager.stake(1).await.unwrap();
+    }
+    for (pool, secret) in [(pool, 7), (other, 8)] {
+        let data = bench.deposit(pool, secret).await;
+        bench.hand_in(pool, &data).await;
+    }
+    bench.seen(&[pool, other]).await;
+    let reported = |pool| bench.store.pool(pool).unwrap().is_some_and(|known| known.exit_reported);
+    let on_chain = async |pool| bench.execution.transaction_of(PoolEventKind::Exited, pool, 0).await.unwrap();
+    assert!(!reported(pool) && on_chain(pool).await.is_none());
+
+    let accounts: Vec<Address> = ENCLAVES.iter().map(account).collect();
+    let digest = Statement::PoolExited { pool: pool.number }.digest(&domain(pool), 1);
+    let call = |proof| bench.execution.profile().exited_call(pool.number, &proof).unwrap();
+    // Of the other pool manager it proves nothing.
+    let strange = Statement::PoolExited { pool: pool.number }.digest(&domain(other), 1);
+    let strange = call(proof(&strange, &ENCLAVES, &accounts, 2));
+    assert!(bench.leader.submit("strange", pool.contract, strange).await.is_err());
+    let good = call(proof(&digest, &ENCLAVES, &accounts, 2));
+    bench.leader.submit("exited", pool.contract, good).await.unwrap();
+    bench.leader.drive().await.unwrap();
+    bench.devnet.advance(1);
+    assert!(on_chain(pool).await.is_some() && on_chain(other).await.is_none());
+    let events = bench.seen(&[pool, other]).await;
+    assert!(reported(pool) && !reported(other));
+    assert!(!events.iter().any(|event| matches!(event, ChainEvent::ExitRequested { .. })), "{events:?}");
 }

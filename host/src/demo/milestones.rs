@@ -24,13 +24,15 @@ pub(super) enum Milestone {
     Exiting,
     /// The beacon chain paid the validator's balance to the pool.
     PaidOut,
+    /// The contract has on record that the validator has left.
+    Reported,
     /// The pool's stakers got their ether back.
     Claimed,
 }
 
 impl Milestone {
     /// All, in order.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Staked,
         Self::KeyMade,
         Self::Deposited,
@@ -40,6 +42,7 @@ impl Milestone {
         Self::Released,
         Self::Exiting,
         Self::PaidOut,
+        Self::Reported,
         Self::Claimed,
     ];
 
@@ -57,6 +60,7 @@ impl Milestone {
             Self::Released => "guardians released the exit",
             Self::Exiting => "the beacon chain took the exit: the validator is leaving",
             Self::PaidOut => "the beacon chain paid the validator's balance to the pool",
+            Self::Reported => "the enclaves have proved to the contract that the validator has left",
             Self::Claimed => "both stakers claimed, and each got back all that it brought, to the wei",
         }
     }

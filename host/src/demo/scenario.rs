@@ -12,6 +12,7 @@ use super::timeline::Timeline;
 use super::{DemoArguments, DemoError, write_file};
 use crate::chain::beacon::{BeaconNodes, Validator, ValidatorStatus};
 use crate::chain::execution::Execution;
+use crate::chain::profile::PoolEventKind;
 use alloy::primitives::U256;
 use futures::future::try_join_all;
 use postern_devnet::Devnet;
@@ -63,6 +64,8 @@ struct Pool {
     release: Option<PathBuf>,
     /// What the beacon chain paid it, in wei.
     paid: Option<U256>,
+    /// Whether the contract has on record that the validator has left.
+    reported: bool,
     stakers: Vec<StakerReport>,
 }
 
@@ -289,7 +292,7 @@ impl<'a> Play<'a> {
 
     /// From a leaving validator to ether in the stakers' hands.
     async fn pay_out(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
-        self.wait_for(stage, &[Milestone::PaidOut]).await?;
+        self.wait_for(stage, &[Milestone::PaidOut, Milestone::Reported]).await?;
         for position in 0..self.pools.len() {
             let pool = &mut self.pools[position];
             let paid = pool.paid.unwrap_or_default();
@@ -356,6 +359,10 @@ impl<'a> Play<'a> {
             if pool.paid.is_none() && pool.status() == Some(ValidatorStatus::WithdrawalDone) {
                 let balance = self.treasury.balance_of(pool.id).await?;
                 pool.paid = (balance >= POOL_CAPACITY).then_some(balance);
+            }
+            if !pool.reported && pool.status().is_some_and(ValidatorStatus::has_exited) {
+                let found = self.execution.transaction_of(PoolEventKind::Exited, pool.id, 0).await?;
+                pool.reported = found.is_some();
             }
             for milestone in pool.milestones() {
                 news |= self.reach(position, milestone);
@@ -497,6 +504,7 @@ impl Pool {
             presign: None,
             release: None,
             paid: None,
+            reported: false,
             stakers: Vec::new(),
         }
     }
@@ -516,6 +524,7 @@ impl Pool {
             (Milestone::Released, self.release.is_some()),
             (Milestone::Exiting, status.is_some_and(ValidatorStatus::is_leaving)),
             (Milestone::PaidOut, self.paid.is_some()),
+            (Milestone::Reported, self.reported),
         ]
         .into_iter()
         .filter_map(|(milestone, reached)| reached.then_some(milestone))

@@ -73,6 +73,12 @@ impl Store {
         Ok(pools)
     }
 
+    /// One pool.
+    pub fn pool(&self, pool: PoolId) -> Result<Option<PoolStatus>, StoreError> {
+        let row = self.lock().query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.text()])?;
+        row.map(|row| from_json("pools", row.text(0)?)).transpose()
+    }
+
     /// Changes what is known of a pool.
     pub fn change_pool(
         &self,

@@ -129,6 +129,20 @@ fn an_exit_is_triggered_on_as_many_hosts_word_as_a_proof_takes() {
 }
 
 #[test]
+fn a_validator_is_proved_to_have_left_only_if_it_is_a_pools_own() {
+    let (mut cluster, _) = with_deposit(5, 3);
+    let what = Provable::PoolExited(POOL);
+    let (epoch, council) = (cluster.manifest.epoch, Council::of(&cluster.manifest));
+    for id in cluster.ids() {
+        assert!(proves(&mut cluster, id, epoch, what, &council), "{id}");
+    }
+    refuses(&mut cluster, Provable::PoolExited(pool(2)));
+    refuses(&mut cluster, Provable::PoolExited(PoolId::new(1, POOL.contract, POOL.number)));
+    refuses(&mut cluster, Provable::PoolExited(PoolId::new(POOL.chain, Address([0xbb; 20]), POOL.number)));
+    refuses_in(&mut cluster, epoch + 1, what);
+}
+
+#[test]
 fn an_epoch_is_proved_once_it_is_in_force_and_only_the_one_that_is() {
     let (mut cluster, _) = with_deposit(5, 3);
     let before = cluster.manifest.clone();
@@ -311,6 +325,7 @@ fn bytes_that_are_no_proof_are_refused() {
         Statement::Deposit { pool: 1, attempt: 1, root: data.hash_tree_root() },
         Statement::Deposit { pool: 1, attempt: 0, root: postern_shared::ethereum::Root([1; 32]) },
         Statement::TriggerExit { pool: 1 },
+        Statement::PoolExited { pool: 1 },
     ];
     for other in others {
         assert_eq!(check(&good, &other.digest(&domain, epoch)), wrong(1));

@@ -102,6 +102,7 @@ fn topic(kind: PoolEventKind) -> B256 {
         PoolEventKind::Deposited => "PoolDeposited(uint32)",
         PoolEventKind::ReshareRequested => "PoolReshareRequested(uint32)",
         PoolEventKind::ExitRequested => "PoolExitRequested(uint32)",
+        PoolEventKind::Exited => "PoolExited(uint32)",
     };
     alloy::primitives::keccak256(signature)
 }

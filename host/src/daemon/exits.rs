@@ -1,0 +1,73 @@
+//! Validators that have left: put on record at their pool managers, with the enclaves' proof.
+//!
+//! It is a line in the log for those who watch only the contract: nothing there follows from it.
+
+use super::calls;
+use super::proofs::collect;
+use super::{DaemonError, RETRY, Shared, council};
+use crate::chain::execution::ChainError;
+use crate::chain::profile::PoolEventKind;
+use crate::status::PoolStatus;
+use crate::store::{Store, StoreError};
+use postern_shared::ids::PoolId;
+use postern_shared::proof::{Council, ProofRequest, Provable};
+use std::sync::Arc;
+
+/// Does so for ever.
+pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
+    loop {
+        if let Err(error) = round(&shared).await {
+            return error;
+        }
+        tokio::time::sleep(shared.poll.max(RETRY)).await;
+    }
+}
+
+async fn round(shared: &Shared) -> Result<(), DaemonError> {
+    let due: Vec<PoolId> =
+        shared.store.pools()?.iter().filter(|pool| is_due(pool)).map(|pool| pool.pool_id).collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let manifests = council::in_force(shared).await;
+    for pool in due {
+        let Some(manifest) = council::of(shared, manifests, pool.contract).await else { continue };
+        match is_news(shared, pool).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!(%pool, %error, "whether it is known that the validator has left can't be read");
+                continue;
+            }
+        }
+        let Some(turn) = calls::turn(shared, &format!("{}{}", name(pool), manifest.epoch)).await else {
+            continue;
+        };
+        let asked = ProofRequest { epoch: manifest.epoch, what: Provable::PoolExited(pool) };
+        let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else { continue };
+        let call = shared.execution.profile().exited_call(pool.number, &proof);
+        calls::make(shared, &turn, pool.contract, call).await?;
+    }
+    Ok(())
+}
+
+/// Whether its validator has left, and that is not on record for good.
+fn is_due(pool: &PoolStatus) -> bool {
+    pool.has_left && !pool.exit_reported
+}
+
+/// Begins the name of the call, in whatever epoch.
+fn name(pool: PoolId) -> String {
+    format!("exited-{}-", pool.text())
+}
+
+/// Whether no block says it yet: what final ones say, the store knows.
+async fn is_news(shared: &Shared, pool: PoolId) -> Result<bool, ChainError> {
+    let first = shared.execution.finalised().await?.block;
+    Ok(shared.execution.transaction_of(PoolEventKind::Exited, pool, first).await?.is_none())
+}
+
+/// Whether the own enclave may be asked to say that a pool's validator has left, for whichever host: it believes this one.
+pub(super) fn may_be_said(store: &Store, pool: PoolId) -> Result<bool, StoreError> {
+    Ok(store.pool(pool)?.is_some_and(|known| known.has_left))
+}
