@@ -87,7 +87,7 @@ fn folder() -> TempDir {
     folder
 }
 
-const CONFIG: &str = r#"manifest = "manifest.toml"
+pub(crate) const CONFIG: &str = r#"manifest = "manifest.toml"
 member = 1
 data_dir = "data"
 enclave = "unix:enclave.sock"

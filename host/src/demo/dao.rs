@@ -3,6 +3,7 @@
 use super::{DemoArguments, DemoError, Liar, write_file};
 use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
 use crate::image::write_machine;
+use crate::link::ENCLAVE_PORT;
 use crate::manifest::{ManifestFileError, Proposal, apply, with_statuses};
 use crate::status::STATUS_FILE;
 use alloy::primitives::{Address as AlloyAddress, B256};
@@ -23,9 +24,6 @@ use std::path::{Path, PathBuf};
 
 /// The launch digest that simulated enclaves report.
 const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security...";
-
-/// Where enclaves in VMs listen.
-const VM_PORT: u32 = 5000;
 
 /// How often hosts look at the chains: blocks come every fraction of a second.
 const POLL_MS: u64 = 150;
@@ -328,7 +326,7 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             ca: None,
         }),
         enclave: match files.vm {
-            Some(_) => format!("unix-connect:enclave.sock:{VM_PORT}"),
+            Some(_) => format!("unix-connect:enclave.sock:{ENCLAVE_PORT}"),
             None => "unix:enclave.sock".to_owned(),
         },
         successor: None,

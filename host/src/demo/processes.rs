@@ -233,15 +233,8 @@ impl Processes {
 
 fn start_enclave(files: &MemberFiles) -> Result<Child, DemoError> {
     if let Some(vm) = &files.vm {
-        let arguments: [&Path; 7] = [
-            "vm".as_ref(),
-            "run".as_ref(),
-            "--tcg".as_ref(),
-            "--config".as_ref(),
-            &files.config,
-            "--image".as_ref(),
-            vm,
-        ];
+        let arguments: [&Path; 6] =
+            ["vm".as_ref(), "run".as_ref(), "--config".as_ref(), &files.config, "--image".as_ref(), vm];
         return start(&arguments, &files.directory, &files.enclave_log);
     }
     let arguments: [&Path; 5] = [

@@ -1,11 +1,12 @@
 //! `postern image`: makes what the enclave's VM is started from, and says what its launch digest will be.
 
+use crate::config::{ConfigError, read_manifest};
 use crate::measure::command::{MeasureError, Row, read_key};
 use crate::measure::id_block::{IdBlock, IdBlockError, id_auth};
+use crate::measure::policy::launch_policy;
 use crate::measure::{CpuModel, Firmware, FirmwareError, KernelError, KernelHashes, Launch, VcpuError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use postern_attestation::GuestPolicy;
 use postern_image::{COMMAND_LINE, ImageError, Inputs, VCPUS, initramfs};
 use postern_shared::ids::Measurement;
 use sha2::{Digest, Sha256};
@@ -18,8 +19,6 @@ use std::process::{Command, Stdio};
 pub const CPU_MODELS: [&str; 4] = ["EPYC-v4", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"];
 /// `SEV_FEATURES`: SNPActive, and nothing else.
 const GUEST_FEATURES: u64 = 1;
-/// Whatever else is said, a guest that its host may debug is nobody's secret.
-pub const GUEST_POLICY: u64 = 0x3_0000;
 
 /// What a directory with an image holds.
 pub mod files {
@@ -69,6 +68,9 @@ pub struct BuildArguments {
     /// The author key, which signs the id key.
     #[arg(long, value_name = "PEM", requires = "id_key")]
     author_key: Option<PathBuf>,
+    /// The manifest whose rules for the guest policy ID blocks are made for; without it, those of a manifest that says nothing.
+    #[arg(long, value_name = "FILE", requires = "id_key")]
+    manifest: Option<PathBuf>,
     /// The image's security version, in the ID block.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "id_key")]
     guest_svn: u32,
@@ -107,6 +109,9 @@ pub enum BuildError {
     /// The ID block.
     #[error(transparent)]
     IdBlock(#[from] IdBlockError),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ConfigError),
     /// A CPU model that `measure` does not know.
     #[error(transparent)]
     Model(#[from] crate::measure::UnknownCpuModel),
@@ -142,8 +147,10 @@ impl BuildArguments {
             // Writing to a string does not fail.
             let _ = writeln!(fragment, "guest_svn = {}", self.guest_svn);
             let _ = writeln!(fragment, "id_keys = [\"0x{signs}\"]\nauthor_keys = [\"0x{certifies}\"]");
+            let rules = self.manifest.as_deref().map(read_manifest).transpose()?;
+            let policy =
+                launch_policy(&rules.map(|manifest| manifest.attestation.guest_policy).unwrap_or_default());
             for (model, digest) in digests(&rows) {
-                let policy = GuestPolicy(GUEST_POLICY);
                 let block = IdBlock::new(digest, policy, [0; 16], [0; 16], self.guest_svn)?;
                 let auth = id_auth(&block, &id_key, Some(&author));
                 write(&format!("{model}.{}", files::ID_BLOCK), STANDARD.encode(block.to_bytes()).as_bytes())?;

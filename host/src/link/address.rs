@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The vsock port on which the enclave of a VM listens.
+pub const ENCLAVE_PORT: u32 = 5000;
+
 /// See [`EnclaveAddress::parse`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnclaveAddress {

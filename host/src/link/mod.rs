@@ -10,7 +10,7 @@ mod address;
 mod connection;
 mod privileged;
 
-pub use address::{AddressError, EnclaveAddress};
+pub use address::{AddressError, ENCLAVE_PORT, EnclaveAddress};
 pub use connection::{Connection, LinkError};
 
 use crate::store::{Incarnation, Store, StoreError};

@@ -12,7 +12,7 @@ use p384::elliptic_curve::zeroize::Zeroizing;
 use postern_attestation::{GuestPolicy, Hex};
 use postern_shared::bytes::{HexError, from_hex};
 use postern_shared::ids::Measurement;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -160,7 +160,7 @@ struct IdBlockArguments {
 }
 
 /// One combination, as printed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) vcpus: u32,
     pub(crate) cpu: String,

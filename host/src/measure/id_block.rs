@@ -29,6 +29,10 @@ const ECDSA_P384_SHA384: u32 = 1;
 /// P-384 (56860, table of curves).
 const CURVE_P384: u32 = 2;
 
+/// Where the id key is in ID authentication information, and the author's.
+const ID_KEY: usize = 0x240;
+const AUTHOR_KEY: usize = 0x880;
+
 /// Policy bits 63:26 are reserved.
 const POLICY_RESERVED: u64 = !0 << 26;
 
@@ -47,6 +51,20 @@ pub enum IdBlockError {
     PolicyUnsafe {
         /// The policy given.
         found: u64,
+    },
+    /// A file that is too long or too short.
+    #[error("an {what} of {found} bytes")]
+    Length {
+        /// What it should be.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+    },
+    /// A version that is not known.
+    #[error("an ID block of version {found}, where {VERSION} is the only one")]
+    Version {
+        /// As the block says.
+        found: u32,
     },
     /// The file has no private key.
     #[error("no private key in PEM found: expected `EC PRIVATE KEY` or `PRIVATE KEY`")]
@@ -86,6 +104,35 @@ impl IdBlock {
             return Err(IdBlockError::PolicyUnsafe { found: policy.0 });
         }
         Ok(Self { launch_digest, policy, family_id, image_id, guest_svn })
+    }
+
+    /// Reads a block that was made before.
+    pub fn parse(bytes: &[u8]) -> Result<Self, IdBlockError> {
+        let block: &[u8; ID_BLOCK_LEN] =
+            bytes.try_into().map_err(|_| IdBlockError::Length { what: "ID block", found: bytes.len() })?;
+        let version = u32::from_le_bytes(field(block, 0x50));
+        if version != VERSION {
+            return Err(IdBlockError::Version { found: version });
+        }
+        let policy = GuestPolicy(u64::from_le_bytes(field(block, 0x58)));
+        let (launch_digest, guest_svn) =
+            (Measurement(field(block, 0)), u32::from_le_bytes(field(block, 0x54)));
+        Self::new(launch_digest, policy, field(block, 0x30), field(block, 0x40), guest_svn)
+    }
+
+    /// Of the guest that it is for.
+    pub fn launch_digest(&self) -> Measurement {
+        self.launch_digest
+    }
+
+    /// That the guest must be launched with.
+    pub fn policy(&self) -> GuestPolicy {
+        self.policy
+    }
+
+    /// The image's security version.
+    pub fn guest_svn(&self) -> u32 {
+        self.guest_svn
     }
 
     /// The block as the secure processor reads it.
@@ -158,13 +205,31 @@ pub fn id_auth(block: &IdBlock, id_key: &PublisherKey, author: Option<&Publisher
     let mut auth = [0; ID_AUTH_LEN];
     put(&mut auth, 0x000, &ECDSA_P384_SHA384.to_le_bytes());
     put(&mut auth, 0x040, &id_key.sign(&block.to_bytes()));
-    put(&mut auth, 0x240, &public_key);
+    put(&mut auth, ID_KEY, &public_key);
     if let Some(author) = author {
         put(&mut auth, 0x004, &ECDSA_P384_SHA384.to_le_bytes());
         put(&mut auth, 0x680, &author.sign(&public_key));
-        put(&mut auth, 0x880, &author.public_key());
+        put(&mut auth, AUTHOR_KEY, &author.public_key());
     }
     auth
+}
+
+/// The digests of id key and author key that reports will show of a guest with this authentication information; all zero
+/// without an author.
+pub fn key_digests(auth: &[u8]) -> Result<(KeyDigest, KeyDigest), IdBlockError> {
+    let auth: &[u8; ID_AUTH_LEN] = auth
+        .try_into()
+        .map_err(|_| IdBlockError::Length { what: "ID authentication information", found: auth.len() })?;
+    let digest = |offset| {
+        let key: [u8; PUBLIC_KEY_LEN] = field(auth, offset);
+        if key == [0; PUBLIC_KEY_LEN] { Hex([0; 48]) } else { Hex(Sha384::digest(key).into()) }
+    };
+    Ok((digest(ID_KEY), digest(AUTHOR_KEY)))
+}
+
+/// Of a structure that is long enough.
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    std::array::from_fn(|index| bytes[offset + index])
 }
 
 fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {

@@ -20,6 +20,7 @@ mod firmware;
 pub mod id_block;
 mod kernel;
 mod page_chain;
+pub mod policy;
 mod vcpu;
 
 pub use firmware::{Firmware, FirmwareError};

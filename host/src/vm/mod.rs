@@ -1,15 +1,24 @@
-//! `postern vm`: starts the enclave's VM, confidential where the machine can, else in emulation.
+//! `postern vm`: starts the enclave's VM, confidential where its address is of the kernel's vsock, else in emulation.
 
 mod driver;
+mod launch;
 mod qemu;
+mod this_machine;
 
 pub use driver::wait_for_driver;
+pub use launch::Objection;
 pub use qemu::{Device, Machine, control};
 
-use crate::config::{ConfigError, read_enclave, read_manifest_of};
+use crate::config::{ConfigError, read_data_dir, read_enclave, read_manifest_of};
 use crate::image::files;
-use crate::link::EnclaveAddress;
+use crate::link::{ENCLAVE_PORT, EnclaveAddress};
+use crate::manifest::{ManifestFileError, load_epochs};
+use crate::measure::id_block::IdBlockError;
+use crate::measure::policy::launch_policy;
+use crate::measure::{CpuModel, FirmwareError, KernelError, VcpuError};
+use launch::{Terms, examine};
 use postern_image::ANY_PORT;
+use postern_shared::ids::Measurement;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,13 +33,10 @@ const MAX_PACKET: &str = "28672";
 /// How long it may take to make its socket.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What SEV-SNP guests need of their host.
-const NEEDED: [(&str, &str); 3] = [
-    ("/dev/kvm", "hardware virtualisation"),
-    ("/dev/sev", "SEV, in BIOS and kernel"),
-    ("/dev/vhost-vsock", "the module vhost_vsock"),
-];
-const SNP_ENABLED: &str = "/sys/module/kvm_amd/parameters/sev_snp";
+/// Context ids that stand for the hypervisor, the machine itself, its host, and any.
+const RESERVED_CIDS: [u32; 4] = [0, 1, 2, u32::MAX];
+/// The encryption bit of EPYC 7003 and later, if this machine's processor says nothing of it.
+const USUAL_CBITPOS: u32 = 51;
 
 /// Starts the enclave's VM.
 #[derive(Debug, clap::Subcommand)]
@@ -42,7 +48,8 @@ pub enum VmCommand {
 /// Arguments of `postern vm run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArguments {
-    /// The host's configuration: whose VM, for which DAO, and where the enclave is to listen.
+    /// The host's configuration: whose VM, for which DAO, and where the enclave is to listen. With a vsock address the VM is
+    /// confidential; with unix-connect it is emulated, and protects nothing.
     #[arg(long)]
     config: PathBuf,
     /// What `postern image build` made.
@@ -53,14 +60,15 @@ pub struct RunArguments {
     memory: u32,
     /// CPU model of QEMU's: the launch digest depends on it.
     #[arg(long, value_name = "MODEL", default_value = "EPYC-v4")]
-    cpu: String,
-    /// Position of the encryption bit: CPUID 0x8000001F, EBX, bits 0 to 5.
-    #[arg(long, value_name = "BIT", default_value_t = 51)]
-    cbitpos: u32,
-    /// Emulate, although this machine could do better.
+    cpu: CpuModel,
+    /// Position of the encryption bit, if it is not what CPUID 0x8000001F says (EBX, bits 0 to 5).
+    #[arg(long, value_name = "BIT", value_parser = clap::value_parser!(u32).range(32..=63))]
+    cbitpos: Option<u32>,
+    /// Let the VM talk on its serial port, to standard output, and start it whatever its peers will object to: for an image
+    /// that was built with --debug.
     #[arg(long)]
-    tcg: bool,
-    /// Print QEMU's command line and start nothing.
+    debug: bool,
+    /// Print QEMU's command line and start nothing. What this machine lacks is a warning then.
     #[arg(long)]
     dry_run: bool,
 }
@@ -72,24 +80,82 @@ pub enum VmError {
     /// The configuration can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The enclave's address is not one that such a VM has.
-    #[error("the configuration says enclave = \"{address}\"; {how} has {wanted}")]
+    /// The manifest's epochs can't be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestFileError),
+    /// The enclave's address is not one that a VM has.
+    #[error("the configuration says enclave = \"{address}\"; {wanted}")]
     Address {
         /// As configured.
         address: String,
-        /// Which kind of VM.
-        how: &'static str,
         /// What it should be.
         wanted: &'static str,
     },
-    /// The image is not there.
+    /// A file of the image, or of the machine.
     #[error("{path}: {source}", path = path.display())]
-    Image {
+    File {
         /// Which file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
+    /// The firmware can't be measured.
+    #[error("the image's firmware: {0}")]
+    Firmware(#[from] FirmwareError),
+    /// Kernel and command line can't be measured.
+    #[error("the image's kernel: {0}")]
+    Kernel(#[from] KernelError),
+    /// QEMU's command line could not say it.
+    #[error("the kernel's command line has a control character: {0:?}")]
+    CommandLine(String),
+    /// The vCPUs can't be measured.
+    #[error(transparent)]
+    Vcpus(#[from] VcpuError),
+    /// The list of measurements can't be read.
+    #[error("{path}: {source}", path = path.display())]
+    Measurements {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_json::Error,
+    },
+    /// The files are not those that were measured.
+    #[error(
+        "launch digest {digest} with {cpu} is none of those in {}: something in the image has changed",
+        files::MEASUREMENTS
+    )]
+    OtherThanMeasured {
+        /// Of what would run.
+        digest: Measurement,
+        /// The CPU model.
+        cpu: CpuModel,
+    },
+    /// An ID block, or who signed it, can't be read.
+    #[error("{path}: {source}", path = path.display())]
+    IdBlock {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: IdBlockError,
+    },
+    /// A file is not base64.
+    #[error("{path}: not base64", path = path.display())]
+    Base64 {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The image was signed for other launches.
+    #[error("the image has ID blocks, and none is for launch digest {digest}")]
+    NoFittingBlock {
+        /// Of what would run.
+        digest: Measurement,
+    },
+    /// No peer would accept it.
+    #[error("peers would refuse this VM: {}", lines(.0))]
+    Objections(Vec<Objection>),
+    /// The machine can't.
+    #[error("this machine can't start it: {}", .0.join("; "))]
+    Machine(Vec<String>),
     /// A program can't be started.
     #[error("can't start {program}: {source}")]
     Start {
@@ -108,6 +174,10 @@ pub enum VmError {
     },
 }
 
+fn lines(objections: &[Objection]) -> String {
+    objections.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl VmCommand {
     /// Returns when the VM has ended.
     pub async fn run(self) -> Result<(), VmError> {
@@ -118,113 +188,126 @@ impl VmCommand {
 
 impl RunArguments {
     async fn run(self) -> Result<(), VmError> {
-        let missing = missing();
-        // Whoever only wants to see the command line may do so anywhere.
-        let emulated = self.tcg || !missing.is_empty() && !self.dry_run;
-        if emulated {
-            let why = if missing.is_empty() { vec!["--tcg was given".to_owned()] } else { missing };
-            tracing::warn!(
-                "EMULATED, nothing is protected: {}. Enclaves for production refuse to serve in it",
-                why.join("; ")
-            );
-        }
-        let address = read_enclave(&self.config)?;
-        let device = device(&address, emulated)?;
-        let command_line = command_line(&self.read(files::COMMAND_LINE)?, &device);
-        let machine = Machine {
-            kernel: self.existing(files::KERNEL)?,
-            image: self.existing(files::IMAGE)?,
-            firmware: self.existing(files::FIRMWARE)?,
-            command_line,
-            memory_mib: self.memory,
-            cpu: self.cpu.clone(),
-            device,
-            cbitpos: self.cbitpos,
-            host_data: read_manifest_of(&self.config)?.hash().0,
-            id_block: self.id_block()?,
-        };
-        let arguments = machine.arguments();
+        let machine = self.plan()?;
+        let lacks = self.lacks(&machine);
         if self.dry_run {
-            println!(
-                "{} {}",
-                qemu::PROGRAM,
-                arguments.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(" ")
-            );
+            for what in lacks {
+                tracing::warn!("this machine can't start it: {what}");
+            }
+            println!("{} {}", qemu::PROGRAM, shell(&machine.arguments()));
             return Ok(());
         }
+        if !lacks.is_empty() {
+            return Err(VmError::Machine(lacks));
+        }
+        let arguments = machine.arguments();
         match &machine.device {
             // This process becomes QEMU: whoever supervises it, supervises the VM.
             Device::Kernel { .. } => {
                 let source = std::process::Command::new(qemu::PROGRAM).args(&arguments).exec();
                 Err(VmError::Start { program: qemu::PROGRAM, source })
             }
-            Device::UserSpace { socket, listener } => emulate(&arguments, socket, listener).await,
+            Device::UserSpace { socket, listener } => {
+                tracing::warn!(
+                    "EMULATED, nothing is protected. Enclaves for production refuse to serve in it"
+                );
+                emulate(&arguments, socket, listener).await
+            }
         }
+    }
+
+    /// The VM that would be started, wherever that is asked.
+    ///
+    /// # Errors
+    /// Whatever can be known of it beforehand that keeps it from starting, or its peers from accepting it; the machine's own
+    /// faults are not among them.
+    pub fn plan(&self) -> Result<Machine, VmError> {
+        let device = device(&read_enclave(&self.config)?)?;
+        let command_line = self.command_line()?;
+        let genesis = read_manifest_of(&self.config)?;
+        let terms = match device {
+            Device::Kernel { .. } => {
+                let newest = load_epochs(&read_data_dir(&self.config)?, &genesis)?.newest;
+                let (terms, objections) = examine(&self.image, self.cpu, &command_line, &newest)?;
+                for objection in &objections {
+                    tracing::warn!("peers would refuse this VM: {objection}");
+                }
+                if !objections.is_empty() && !self.debug {
+                    return Err(VmError::Objections(objections));
+                }
+                terms
+            }
+            // It is not measured, and nobody believes it.
+            Device::UserSpace { .. } => {
+                Terms { policy: launch_policy(&genesis.attestation.guest_policy), id_block: None }
+            }
+        };
+        Ok(Machine {
+            kernel: self.existing(files::KERNEL)?,
+            image: self.existing(files::IMAGE)?,
+            firmware: self.existing(files::FIRMWARE)?,
+            command_line: told(&command_line, &device),
+            memory_mib: self.memory,
+            cpu: self.cpu.to_string(),
+            device,
+            serial: self.debug,
+            cbitpos: self.cbitpos.or_else(this_machine::cbitpos).unwrap_or(USUAL_CBITPOS),
+            policy: terms.policy,
+            host_data: genesis.hash().0,
+            id_block: terms.id_block,
+        })
+    }
+
+    /// What this machine lacks for it, in words.
+    fn lacks(&self, machine: &Machine) -> Vec<String> {
+        let confidential = matches!(machine.device, Device::Kernel { .. });
+        let mut lacks = this_machine::qemu_lacks(&machine.cpu, confidential);
+        if confidential {
+            lacks.extend(this_machine::missing(machine.policy));
+            let found = this_machine::cbitpos().filter(|found| *found != machine.cbitpos);
+            lacks
+                .extend(found.map(|found| format!("its encryption bit is {found}, not {}", machine.cbitpos)));
+        }
+        lacks
     }
 
     fn existing(&self, name: &str) -> Result<PathBuf, VmError> {
         let path = self.image.join(name);
-        std::fs::metadata(&path).map_err(|source| VmError::Image { path: path.clone(), source })?;
+        std::fs::metadata(&path).map_err(|source| VmError::File { path: path.clone(), source })?;
         Ok(path)
     }
 
-    fn read(&self, name: &str) -> Result<String, VmError> {
-        let path = self.image.join(name);
-        std::fs::read_to_string(&path).map_err(|source| VmError::Image { path, source })
+    /// The image's, as it was measured.
+    fn command_line(&self) -> Result<String, VmError> {
+        let path = self.image.join(files::COMMAND_LINE);
+        let text = std::fs::read_to_string(&path).map_err(|source| VmError::File { path, source })?;
+        if text.contains(char::is_control) { Err(VmError::CommandLine(text)) } else { Ok(text) }
     }
+}
 
-    /// For this CPU model, if the image was signed.
-    fn id_block(&self) -> Result<Option<(String, String)>, VmError> {
-        let name = |name| format!("{}.{name}", self.cpu);
-        match (self.read(&name(files::ID_BLOCK)), self.read(&name(files::ID_AUTH))) {
-            (Ok(block), Ok(auth)) => Ok(Some((block, auth))),
-            (Err(block), Err(auth)) if block.is_missing() && auth.is_missing() => Ok(None),
-            // Half of it would be a launch that others refuse.
-            (Err(error), _) | (_, Err(error)) => Err(error),
+fn device(address: &EnclaveAddress) -> Result<Device, VmError> {
+    let wrong = |wanted| Err(VmError::Address { address: address.to_string(), wanted });
+    match address {
+        EnclaveAddress::Vsock { cid, .. } if RESERVED_CIDS.contains(cid) => {
+            wrong("that context id is reserved: from 3 on they are VMs'")
         }
-    }
-}
-
-impl VmError {
-    fn is_missing(&self) -> bool {
-        matches!(self, Self::Image { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-}
-
-/// What this machine lacks for confidential VMs, in words.
-fn missing() -> Vec<String> {
-    let mut missing: Vec<String> = NEEDED
-        .into_iter()
-        .filter(|(path, _)| !Path::new(path).exists())
-        .map(|(path, what)| format!("{path} is missing ({what})"))
-        .collect();
-    if !std::fs::read_to_string(SNP_ENABLED).is_ok_and(|text| text.trim() == "Y") {
-        missing.push(format!("{SNP_ENABLED} is not Y"));
-    }
-    missing
-}
-
-fn device(address: &EnclaveAddress, emulated: bool) -> Result<Device, VmError> {
-    match (address, emulated) {
-        (&EnclaveAddress::Vsock { cid, .. }, false) => Ok(Device::Kernel { cid }),
-        (EnclaveAddress::UnixConnect { path, .. }, true) => {
+        EnclaveAddress::Vsock { port, .. } | EnclaveAddress::UnixConnect { port, .. }
+            if *port != ENCLAVE_PORT =>
+        {
+            wrong("the enclave listens on port 5000")
+        }
+        EnclaveAddress::Vsock { cid, .. } => Ok(Device::Kernel { cid: *cid }),
+        EnclaveAddress::UnixConnect { path, .. } => {
             Ok(Device::UserSpace { socket: path.with_extension("vhost"), listener: path.clone() })
         }
-        (address, true) => Err(VmError::Address {
-            address: address.to_string(),
-            how: "an emulated VM",
-            wanted: "unix-connect:PATH:5000",
-        }),
-        (address, false) => Err(VmError::Address {
-            address: address.to_string(),
-            how: "a confidential VM",
-            wanted: "vsock:CID:5000",
-        }),
+        EnclaveAddress::Unix(_) => {
+            wrong("a confidential VM has vsock:CID:5000, an emulated one unix-connect:PATH:5000")
+        }
     }
 }
 
 /// What the kernel is told: in emulation, where a connection's port says nothing, one word more than is measured.
-fn command_line(image: &str, device: &Device) -> String {
+fn told(image: &str, device: &Device) -> String {
     match device {
         Device::Kernel { .. } => image.to_owned(),
         Device::UserSpace { .. } => format!("{image} {ANY_PORT}"),
@@ -237,7 +320,7 @@ async fn emulate(arguments: &[String], socket: &Path, listener: &Path) -> Result
     for path in [socket, listener, &control, &early] {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(VmError::Image { path: path.to_owned(), source: error });
+                return Err(VmError::File { path: path.to_owned(), source: error });
             }
             _ => {}
         }
@@ -278,7 +361,7 @@ async fn show(early: PathBuf, listener: &Path, control: PathBuf) -> VmError {
     match waited {
         Ok(Ok(())) => match std::fs::rename(early, listener) {
             Ok(()) => std::future::pending().await,
-            Err(source) => VmError::Image { path: listener.to_owned(), source },
+            Err(source) => VmError::File { path: listener.to_owned(), source },
         },
         // QEMU has ended, or says nothing of use: whoever waits for it says more.
         Ok(Err(error)) => {
@@ -310,7 +393,11 @@ fn memory(text: &str) -> Result<u32, String> {
     }
 }
 
-/// For a shell, if it needs that.
+/// As a shell takes it.
+fn shell(arguments: &[String]) -> String {
+    arguments.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(" ")
+}
+
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -321,23 +408,4 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_emulated_vm_lets_any_port_in() {
-        assert_eq!(command_line("quiet", &Device::Kernel { cid: 3 }), "quiet");
-        let emulated = Device::UserSpace { socket: "s".into(), listener: "l".into() };
-        assert_eq!(command_line("quiet", &emulated), "quiet any-port");
-    }
-
-    #[test]
-    fn memory_is_what_the_firmware_starts_with() {
-        assert_eq!(memory("512"), Ok(512));
-        assert_eq!(memory("256"), Ok(256));
-        assert_eq!(memory("2814"), Ok(2814));
-        for refused in ["", "0", "254", "513", "2816", "-512", "512M", "4294967296"] {
-            assert!(memory(refused).is_err(), "{refused}");
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
 //! QEMU's command line.
 
-use crate::image::GUEST_POLICY;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use postern_attestation::GuestPolicy;
 use std::path::{Path, PathBuf};
 
 /// 9.1 or later for confidential VMs.
@@ -49,8 +49,12 @@ pub struct Machine {
     pub cpu: String,
     /// How it is reached, and so whether it is confidential.
     pub device: Device,
+    /// Whether it talks on its serial port, to QEMU's standard output.
+    pub serial: bool,
     /// Position of the encryption bit.
     pub cbitpos: u32,
+    /// Guest policy.
+    pub policy: GuestPolicy,
     /// The hash of the first manifest.
     pub host_data: [u8; 32],
     /// `id-block` and `id-auth`.
@@ -66,7 +70,8 @@ impl Machine {
         let memory =
             format!("memory-backend-memfd,id=memory,size={}M,share=on,prealloc=off", self.memory_mib);
         add(&["-nodefaults", "-no-user-config", "-no-reboot", "-nic", "none", "-display", "none"]);
-        add(&["-serial", "none", "-monitor", "none", "-smp", "1", "-m", &format!("{}M", self.memory_mib)]);
+        let serial = if self.serial { "stdio" } else { "none" };
+        add(&["-serial", serial, "-monitor", "none", "-smp", "1", "-m", &format!("{}M", self.memory_mib)]);
         add(&["-object", &memory, "-cpu", &self.cpu]);
         match &self.device {
             Device::Kernel { cid } => {
@@ -95,8 +100,8 @@ impl Machine {
     fn snp(&self) -> String {
         let host_data = STANDARD.encode(self.host_data);
         let object = format!(
-            "sev-snp-guest,id=snp,cbitpos={},reduced-phys-bits=1,policy={GUEST_POLICY:#x},kernel-hashes=on,host-data={host_data}",
-            self.cbitpos
+            "sev-snp-guest,id=snp,cbitpos={},reduced-phys-bits=1,policy={},kernel-hashes=on,host-data={host_data}",
+            self.cbitpos, self.policy
         );
         match &self.id_block {
             None => object,
@@ -118,7 +123,9 @@ mod tests {
             memory_mib: 512,
             cpu: "EPYC-v4".to_owned(),
             device,
+            serial: false,
             cbitpos: 51,
+            policy: GuestPolicy(0x2_0000),
             host_data: [1; 32],
             id_block: Some(("QkxPQ0s=".to_owned(), "QVVUSA==".to_owned())),
         }
@@ -130,7 +137,7 @@ mod tests {
         let arguments = machine(Device::Kernel { cid: 3 }).join(" ");
         for part in [
             "confidential-guest-support=snp",
-            "policy=0x30000",
+            "policy=0x20000",
             "kernel-hashes=on",
             "host-data=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
             "author-key-enabled=on,id-block=QkxPQ0s=,id-auth=QVVUSA==",

@@ -4,9 +4,11 @@
 pub mod intruder;
 
 use postern_host::link::{Connection, EnclaveAddress};
+use postern_host::measure::policy::launch_policy;
 use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{self, Device, Machine, wait_for_driver};
 use postern_image::{ANY_PORT, COMMAND_LINE, Inputs, initramfs};
+use postern_shared::policy::GuestPolicyRules;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -144,7 +146,9 @@ impl Vm {
             memory_mib: 512,
             cpu: "EPYC-v4".to_owned(),
             device: Device::UserSpace { socket, listener },
+            serial: false,
             cbitpos: 51,
+            policy: launch_policy(&GuestPolicyRules::default()),
             host_data: [0; 32],
             id_block: None,
         };
