@@ -90,6 +90,11 @@ impl<P: Platform> Core<P> {
         self.outputs.connect();
     }
 
+    /// Whether this machine is of no more use ([`Platform::is_lost`]): whoever drives the core ends it then.
+    pub fn is_lost(&self) -> bool {
+        self.platform.is_lost()
+    }
+
     /// Applies one request. Never blocks, never panics; bounded work, bounded output.
     pub fn handle(&mut self, request: Request) -> Response {
         let mut groups = Groups::default();

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 mod linux {
     use postern_enclave::core::Core;
     use postern_enclave::pid1::{self, Pid1Error};
-    use postern_enclave::shell::{self, Limits};
+    use postern_enclave::shell::{self, Ended, Limits};
     use postern_enclave::snp::{Snp, StartError};
     use postern_enclave::vsock::{ANY_PORT, DEFAULT_PORT, Door, Listener};
     use std::convert::Infallible;
@@ -59,9 +59,9 @@ mod linux {
         /// No listening port.
         #[error("can't listen on vsock port {port}: {reason}")]
         Listen { port: u32, reason: io::Error },
-        /// A listening port that died.
-        #[error("can't accept connections on vsock port {port} any more: {reason}")]
-        Accept { port: u32, reason: io::Error },
+        /// It served, and can no more.
+        #[error(transparent)]
+        Ended(#[from] Ended),
     }
 
     /// Ends the process at a panic: no state is served that a panic left half changed. The text says where it was and
@@ -86,8 +86,7 @@ mod linux {
             pid1::close()?;
         }
         let _ = writeln!(io::stderr(), "postern-enclave: serving on vsock port {port}");
-        let reason = shell::serve_each(&mut core, &Limits::default(), || listener.accept(), |_| {});
-        Err(EnclaveError::Accept { port, reason })
+        Err(shell::serve_each(&mut core, &Limits::default(), || listener.accept(), |_| {}).into())
     }
 
     /// Where to listen, and for whom, as the first process of a VM.

@@ -1,4 +1,4 @@
-//! What the enclave needs from the machine that it runs on: four calls, no clock, no network, no disk.
+//! What the enclave needs from the machine that it runs on: no clock, no network, no disk.
 
 use core::fmt;
 use postern_attestation::{ReportData, ReportError, TrustAnchor};
@@ -26,6 +26,11 @@ pub trait Platform {
 
     /// The root certificates by which peers' reports are judged.
     fn trust_anchor(&self) -> &TrustAnchor;
+
+    /// Whether no request will reach the secure processor any more: only another VM has a way to it.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// Which key to derive.

@@ -54,8 +54,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// An honest host says hello as soon as it has connected, ticks every few seconds, and gives up on an answer after half
-    /// a minute. One that is idle for longer connects again when it has something to ask.
+    /// An honest host says hello as soon as it has connected, ticks every few seconds, and gives up on an answer after little
+    /// more than a minute. One that is idle for longer connects again when it has something to ask.
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self { hello: seconds(5), request: seconds(60), frame: seconds(20), answer: seconds(20) }
@@ -103,7 +103,18 @@ pub enum ServeError {
     Late(Late),
 }
 
-/// Serves one host after the other; ends only when no more can be accepted, and says why.
+/// Why no host is served any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// No more can be accepted.
+    #[error("can't accept connections any more: {0}")]
+    Accept(#[source] io::Error),
+    /// The secure processor can't be reached any more, and the VM is of no more use.
+    #[error("the secure processor can't be reached any more: only another VM has a key to it")]
+    Lost,
+}
+
+/// Serves one host after the other; ends only when no more can be, and says why.
 ///
 /// A host that dies, falls silent or talks nonsense ends its connection, of which `ended` is told, and nothing else.
 pub fn serve_each<P: Platform, S: Stream>(
@@ -111,15 +122,18 @@ pub fn serve_each<P: Platform, S: Stream>(
     limits: &Limits,
     mut accept: impl FnMut() -> io::Result<S>,
     mut ended: impl FnMut(&ServeError),
-) -> io::Error {
+) -> Ended {
     loop {
         let served = match accept() {
             Ok(stream) => serve(core, limits, stream),
             Err(error) if is_transient(&error) => Err(error.into()),
-            Err(error) => return error,
+            Err(error) => return Ended::Accept(error),
         };
         if let Err(error) = served {
             ended(&error);
+        }
+        if core.is_lost() {
+            return Ended::Lost;
         }
     }
 }
@@ -130,7 +144,7 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Serves one host until it disconnects or a deadline passes. The core outlives the connection.
+/// Serves one host until it disconnects, a deadline passes, or the machine is lost. The core outlives the connection.
 pub fn serve<P: Platform>(
     core: &mut Core<P>,
     limits: &Limits,
@@ -148,6 +162,9 @@ pub fn serve<P: Platform>(
         let request = line.read(line.deadline(Late::Frame, limits.frame))?;
         let response = core.handle(codec::decode(&request)?);
         line.write(&codec::encode(&response), line.deadline(Late::Answer, limits.answer))?;
+        if core.is_lost() {
+            break;
+        }
     }
     Ok(())
 }

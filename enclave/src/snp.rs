@@ -25,6 +25,12 @@ const RANDOM_NUMBER: u64 = 0x108;
 const MESSAGE_VERSION: Option<u32> = Some(1);
 /// The most privileged level, where our kernel runs and what verifiers demand. `sev` would take 1 for none.
 const VMPL: u32 = 0;
+/// How often a report is asked for that can't be refused before the way to the secure processor is lost.
+///
+/// The key by which the kernel speaks to it is wiped after most failures, since a number that went into a message must not go
+/// into another, and there is no second key (Linux, `snp_disable_vmpck`). While the host holds requests back, the kernel
+/// itself asks again, for a minute: then it wipes the key. What passes by itself is a lack of memory.
+const PROBES: usize = 3;
 /// `sev`'s name for the VCEK as the root of derived keys.
 const VCEK: bool = false;
 
@@ -53,15 +59,22 @@ pub struct Snp {
     firmware: Firmware,
     random: File,
     anchor: TrustAnchor,
+    lost: bool,
 }
 
 impl Snp {
     /// Opens the devices and tries them: one report, one random byte.
     pub fn open() -> Result<Self, StartError> {
         let firmware = Firmware::open().map_err(StartError::Device)?;
-        let mut snp = Self { firmware, random: open_random()?, anchor: TrustAnchor::amd() };
+        let mut snp = Self { firmware, random: open_random()?, anchor: TrustAnchor::amd(), lost: false };
         snp.committed_tcb().map_err(StartError::Report)?;
         Ok(snp)
+    }
+
+    /// After a request that failed: by its own fault, or as all after it will?
+    fn look_whether_lost(&mut self) {
+        let firmware = &mut self.firmware;
+        self.lost = is_lost(|| firmware.get_report(MESSAGE_VERSION, Some([0; 64]), Some(VMPL)).is_ok());
     }
 
     /// The TCB below which this machine can't be rolled back, now: hosts may commit newer firmware at any time.
@@ -74,7 +87,10 @@ impl Snp {
 impl Platform for Snp {
     fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
         let report = self.firmware.get_report(MESSAGE_VERSION, Some(data.0), Some(VMPL));
-        let report = report.map_err(|error| refused(&error, |status| PlatformError::Report { status }))?;
+        let report = report.map_err(|error| {
+            self.look_whether_lost();
+            refused(&error, |status| PlatformError::Report { status })
+        })?;
         match report.len() {
             REPORT_LEN => Ok(report),
             found => Err(ReportError::Length { expected: REPORT_LEN, found }.into()),
@@ -86,8 +102,11 @@ impl Platform for Snp {
         // `sev` keeps the firmware's answer in its own frame, wipes nothing, and returns the key by value. The request says
         // which key, and is no secret. The kernel's driver wipes its own copies.
         DerivedKey::from_firmware(|key| {
-            stack::take(key, || self.firmware.get_derived_key(MESSAGE_VERSION, message(request)))
-                .map_err(|error| refused(&error, |status| PlatformError::Key { status }))
+            let taken = stack::take(key, || self.firmware.get_derived_key(MESSAGE_VERSION, message(request)));
+            taken.map_err(|error| {
+                self.look_whether_lost();
+                refused(&error, |status| PlatformError::Key { status })
+            })
         })
     }
 
@@ -98,6 +117,15 @@ impl Platform for Snp {
     fn trust_anchor(&self) -> &TrustAnchor {
         &self.anchor
     }
+
+    fn is_lost(&self) -> bool {
+        self.lost
+    }
+}
+
+/// Whether nothing comes of requests that can't be refused.
+fn is_lost(mut probe: impl FnMut() -> bool) -> bool {
+    !(0..PROBES).any(|_| probe())
 }
 
 /// The kernel's generator. Until it is ready it says so, instead of making us wait without a word (Linux 6.1 and later).
@@ -170,6 +198,19 @@ mod tests {
         for error in nothing {
             assert_eq!(status(error), PlatformError::Unreachable);
         }
+    }
+
+    #[test]
+    fn a_fault_passes_if_anything_comes_after_it() {
+        let after = |answers: &[bool]| {
+            let mut answers = answers.iter();
+            let lost = is_lost(|| *answers.next().expect("no more than three"));
+            (lost, answers.len())
+        };
+        assert_eq!(after(&[true]), (false, 0));
+        assert_eq!(after(&[false, true, false]), (false, 1));
+        assert_eq!(after(&[false, false, true]), (false, 0));
+        assert_eq!(after(&[false, false, false]), (true, 0));
     }
 
     #[test]

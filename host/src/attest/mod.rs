@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// What to do about an enclave that does not answer.
 fn busy(error: &LinkError) -> &'static str {
     match error {
-        LinkError::Timeout => {
+        LinkError::Timeout(_) => {
             " (it serves one host at a time; a running host leaves its evidence in `evidence.json` of its data directory)"
         }
         _ => "",

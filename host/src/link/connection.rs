@@ -12,8 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Longest wait for a connection or an answer. An enclave works for milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest wait for an answer. An enclave works for milliseconds, but while this machine holds requests to the secure processor
+/// back, the guest's kernel asks for a minute before it gives up (Linux, `SNP_REQ_MAX_RETRY_DURATION`).
+const ANSWER_PATIENCE: Duration = Duration::from_secs(75);
 
 /// Longest line that a user-space vsock device may answer.
 const MAX_LINE: usize = 64;
@@ -44,8 +48,8 @@ pub enum LinkError {
     #[error("no vsock port below 1024 is free to connect from")]
     NoPrivilegedPort,
     /// No answer in time.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
     /// The enclave closed the connection.
     #[error("the connection was closed")]
     Closed,
@@ -63,10 +67,17 @@ pub enum LinkError {
     Decode(#[from] DecodeError),
 }
 
+async fn patiently<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    timeout(patience, answer).await.map_err(|_| LinkError::Timeout(patience))?
+}
+
 impl Connection {
     /// Connects and exchanges hellos.
     pub async fn open(address: &EnclaveAddress) -> Result<Self, LinkError> {
-        timeout(PATIENCE, Self::open_patiently(address)).await.map_err(|_| LinkError::Timeout)?
+        patiently(CONNECT_PATIENCE, Self::open_patiently(address)).await
     }
 
     async fn open_patiently(address: &EnclaveAddress) -> Result<Self, LinkError> {
@@ -95,7 +106,7 @@ impl Connection {
             self.write(&codec::encode(request)).await?;
             Ok(codec::decode(&self.read().await?)?)
         };
-        timeout(PATIENCE, exchange).await.map_err(|_| LinkError::Timeout)?
+        patiently(ANSWER_PATIENCE, exchange).await
     }
 
     /// Whether the enclave has closed it while nothing was asked. Nothing else can come then.

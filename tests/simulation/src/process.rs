@@ -2,7 +2,7 @@
 
 use crate::{Machine, Misbehaviour, SoftwarePsp};
 use postern_enclave::core::Core;
-use postern_enclave::shell::{self, Limits};
+use postern_enclave::shell::{self, Ended, Limits};
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -20,6 +20,8 @@ pub enum ProcessError {
     Misbehaviour(String),
     /// The socket can't be had.
     Socket(io::Error),
+    /// It served, and can no more.
+    Ended(Ended),
 }
 
 impl core::fmt::Display for ProcessError {
@@ -34,6 +36,7 @@ impl core::fmt::Display for ProcessError {
                 write!(f, "machine file: no misbehaviour `{name}`; known are {known}")
             }
             Self::Socket(error) => write!(f, "socket: {error}"),
+            Self::Ended(ended) => ended.fmt(f),
         }
     }
 }
@@ -93,8 +96,7 @@ pub fn run(socket: &Path, machine: &Path) -> Result<(), ProcessError> {
     let listener = UnixListener::bind(socket).map_err(ProcessError::Socket)?;
     let accept = || listener.accept().map(|(stream, _)| stream);
     let ended = |error: &_| eprintln!("simulated enclave: {error}");
-    let failed = shell::serve_each(&mut core, &Limits::default(), accept, ended);
-    Err(ProcessError::Socket(failed))
+    Err(ProcessError::Ended(shell::serve_each(&mut core, &Limits::default(), accept, ended)))
 }
 
 #[cfg(test)]

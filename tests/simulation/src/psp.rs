@@ -30,6 +30,7 @@ pub struct SoftwarePsp {
     tamper: Option<Box<Tamper>>,
     refusal: Option<u64>,
     key_answer: KeyAnswer,
+    lost: bool,
 }
 
 /// Changes a report before it is signed.
@@ -50,6 +51,7 @@ impl SoftwarePsp {
             tamper: None,
             refusal: None,
             key_answer: KeyAnswer::Honest,
+            lost: false,
         }
     }
 
@@ -94,6 +96,11 @@ impl SoftwarePsp {
         self.refusal = status;
     }
 
+    /// From now on the guest has no way to it.
+    pub fn lose(&mut self) {
+        self.lost = true;
+    }
+
     /// From now on answers requests for keys like this.
     pub fn answer_keys(&mut self, answer: KeyAnswer) {
         self.key_answer = answer;
@@ -113,6 +120,9 @@ impl SoftwarePsp {
 
 impl Platform for SoftwarePsp {
     fn report(&mut self, data: &ReportData) -> Result<Vec<u8>, PlatformError> {
+        if self.lost {
+            return Err(PlatformError::Unreachable);
+        }
         if let Some(status) = self.refusal {
             return Err(PlatformError::Report { status });
         }
@@ -133,6 +143,10 @@ impl Platform for SoftwarePsp {
 
     fn trust_anchor(&self) -> &TrustAnchor {
         &self.anchor
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost
     }
 }
 

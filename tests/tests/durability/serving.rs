@@ -1,7 +1,7 @@
 //! An enclave serves one host after the other; what a host does to its own connection, the next one does not notice.
 
 use postern_enclave::core::Core;
-use postern_enclave::shell::{Late, Limits, ServeError, Stream, serve, serve_each};
+use postern_enclave::shell::{Ended, Late, Limits, ServeError, Stream, serve, serve_each};
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::wire::{
@@ -115,7 +115,7 @@ fn a_host_ends_only_its_own_connection() {
         });
     });
 
-    assert_eq!(failed.kind(), ErrorKind::OutOfMemory);
+    assert!(matches!(failed, Ended::Accept(error) if error.kind() == ErrorKind::OutOfMemory));
     assert_eq!(accepted.len(), 1);
     let expected = [
         "truncated",
@@ -290,6 +290,31 @@ fn answers(heard: &RefCell<Vec<u8>>) -> Vec<Response> {
     }
     assert!(frames.is_empty());
     answers
+}
+
+/// The machine says so at the first request that needs it; what the host asked is answered, and nobody is served after it.
+#[test]
+fn a_machine_without_its_secure_processor_is_ended_and_a_refusal_ends_nothing() {
+    let (hello, report) = (frame(&Hello::OURS.encode()), frame(&codec::encode(&Request::Report)));
+    let served = |psp: SoftwarePsp| {
+        let hosts = [host(&[&hello, &report, &report]), host(&[&hello, &report])];
+        let heard = hosts.each_ref().map(|host| Rc::clone(&host.heard));
+        let mut accepted = hosts.into_iter().map(Ok).chain([Err(ErrorKind::OutOfMemory.into())]);
+        let ended = serve_each(&mut Core::new(psp), &PATIENT, || accepted.next().unwrap(), |_| {});
+        (ended, heard.map(|heard| if heard.borrow().is_empty() { None } else { Some(answers(&heard).len()) }))
+    };
+    let psp = || SoftwarePsp::new(Machine::default()).seeded([0; 32]);
+    let mut lost = psp();
+    lost.lose();
+    let (ended, heard) = served(lost);
+    assert!(matches!(ended, Ended::Lost), "{ended}");
+    assert_eq!(heard, [Some(1), None]);
+
+    let mut refusing = psp();
+    refusing.refuse_reports(Some(0x16));
+    let (ended, heard) = served(refusing);
+    assert!(matches!(ended, Ended::Accept(_)), "{ended}");
+    assert_eq!(heard, [Some(2), Some(1)]);
 }
 
 #[test]
