@@ -19,8 +19,16 @@ pub(super) const AIMS: [Step; 9] = STEPS;
 pub fn script(seed: u64) -> Script {
     let mut rng = Rng::with_seed(seed);
     let setup = setup(seed, &mut rng);
-    let mut hosts = Hosts { members: setup.members, liars: !setup.corrupt.is_empty(), divisive: false, rng };
+    let mut hosts = Hosts {
+        members: setup.members,
+        liars: !setup.corrupt.is_empty(),
+        divisive: false,
+        schemers: Vec::new(),
+        rng,
+    };
     hosts.divisive = hosts.rng.u8(..4) == 0;
+    let schemers = hosts.rng.usize(..4).saturating_sub(1);
+    hosts.schemers = (0..schemers).map(|_| hosts.member()).collect();
     let mut events = Vec::with_capacity(HOSTILE_STEPS);
     for _ in 0..HOSTILE_STEPS {
         if hosts.rng.u8(..64) == 0 {
@@ -61,6 +69,8 @@ struct Hosts {
     liars: bool,
     /// Whether they tell their enclaves to go on without members.
     divisive: bool,
+    /// Who works on its own enclave's memory all the time: what has been seen to take it back needs several steps in a row.
+    schemers: Vec<MemberId>,
     rng: Rng,
 }
 
@@ -70,6 +80,12 @@ impl Hosts {
     }
 
     fn step(&mut self, events: &mut Vec<Event>) {
+        if self.rng.u8(..24) == 0
+            && let Some(member) = self.rng.choice(&self.schemers).copied()
+        {
+            events.push(self.scheme(member));
+            return;
+        }
         events.push(match self.rng.u16(..1000) {
             0..150 => Event::Tell(self.member()),
             150..190 => Event::Tick(self.member()),
@@ -124,8 +140,29 @@ impl Hosts {
             325..329 => Event::FeedAlone { member: self.member(), times: self.rng.u8(1..=8) },
             329..333 => Event::Branch { member: self.member(), pick: self.rng.u16(..) },
             333..338 => Event::Rival { member: self.member(), packets: self.rng.u8(..8) },
+            // Nothing moved for so long that all have lost patience, but perhaps one, which knows more.
+            338..342 => {
+                let patient = self.member();
+                let all = (1..=self.members).map(MemberId).filter(|id| *id != patient);
+                events.extend(all.map(Event::GiveUp));
+                return;
+            }
             _ => self.carry(),
         });
+    }
+
+    fn scheme(&mut self, member: MemberId) -> Event {
+        match self.rng.u8(..8) {
+            0 => Event::Twin(member),
+            1 => Event::SwapTwins(self.rng.u16(..)),
+            2 => Event::FeedAlone { member, times: self.rng.u8(1..=8) },
+            3 => Event::Branch { member, pick: self.rng.u16(..) },
+            4 => Event::RollBack { member, records: self.rng.u16(..) },
+            5 => Event::Crash(member),
+            // Time for what was begun to come to something.
+            6 => Event::Reattest { member, about: None },
+            _ => Event::Tick(member),
+        }
     }
 
     fn roll_back(&mut self) -> Event {
