@@ -64,7 +64,8 @@ impl Snp {
         Ok(snp)
     }
 
-    /// The TCB below which this machine can't be rolled back, now: hosts may commit newer firmware at any time.
+    /// The TCB below which this machine can't be rolled back, now: hosts may commit newer firmware at any time. Of a report of
+    /// one's own that is a field which every version has in the same place, so a later version does as well.
     fn committed_tcb(&mut self) -> Result<RawTcb, PlatformError> {
         let report = self.report(&ReportData([0; 64]))?;
         Ok(UnverifiedReport::parse(&report)?.committed_tcb)
