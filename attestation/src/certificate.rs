@@ -103,6 +103,11 @@ impl<'a> Certificate<'a> {
         let Signed { content: signed, algorithm, signature } =
             Signed::split(der).ok_or(ChainError::Encoding { role })?;
         let body = TbsCertificate::from_der(signed).map_err(encoding)?;
+        // The decoder is more patient than DER: it takes a default that is spelt out, `critical = FALSE` for one. A second
+        // form of the same content is nobody's.
+        if body.to_der().map_err(encoding)? != signed {
+            return Err(ChainError::Encoding { role });
+        }
 
         if body.version() != Version::V3 {
             return Err(ChainError::Version { role });

@@ -14,6 +14,7 @@ use crate::{
     crl::{self, List},
     endorsement::{Endorsement, Holder},
     error::{CertificateRole as Role, ChainError, CrlError, Hex},
+    revoked::is_revoked,
     signature::{p384_key, rsa_key, rsa_verifies},
     time::Time,
 };
@@ -54,6 +55,9 @@ pub(crate) struct Chain {
     pub(crate) validity: Result<(), ChainError>,
     /// The revocation list, if it is in force; `None` if there is no list.
     pub(crate) revocation: Option<Result<List, CrlError>>,
+    /// Whether the intermediate is one that AMD is known to have revoked, whatever any list says; `None` if it can't be
+    /// read.
+    pub(crate) known_revoked: Option<bool>,
     /// What the leaf says, if it can be read.
     pub(crate) leaf: Option<Leaf>,
 }
@@ -83,6 +87,12 @@ impl Chain {
                 .and_then(|read| prove(&certificates.ark, [&ark, &ask, &leaf], &read.endorsement, anchor)),
             validity: [&ark, &ask, &leaf].into_iter().try_for_each(|one| one.check_validity(time)),
             revocation: certificates.crl.as_ref().map(|crl| crl::read(crl, &ark, &ask, time)),
+            known_revoked: Some(
+                anchor
+                    .find(&certificates.ark)
+                    .and_then(|root| root.product)
+                    .is_some_and(|product| is_revoked(product, ask.body.serial_number())),
+            ),
             leaf: read.ok(),
         }
     }
@@ -90,7 +100,10 @@ impl Chain {
     /// Whether nothing is wrong with it.
     pub(crate) fn is_good(&self) -> bool {
         let names_none = |list: &Result<List, CrlError>| matches!(list, Ok(List { revoked: None, .. }));
-        self.proof.is_ok() && self.validity.is_ok() && self.revocation.as_ref().is_none_or(names_none)
+        self.proof.is_ok()
+            && self.validity.is_ok()
+            && self.revocation.as_ref().is_none_or(names_none)
+            && self.known_revoked == Some(false)
     }
 
     fn unreadable(error: ChainError) -> Self {
@@ -98,6 +111,7 @@ impl Chain {
             proof: Err(error.clone()),
             validity: Err(error),
             revocation: Some(Err(CrlError::NoIssuer)),
+            known_revoked: None,
             leaf: None,
         }
     }

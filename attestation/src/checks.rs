@@ -10,7 +10,7 @@ use core::fmt::Display;
 
 use postern_shared::{
     check::Check,
-    policy::{AttestationRules, GuestPolicyRules, PlatformRules, Revocation, Rule},
+    policy::{AttestationRules, Floor, GuestPolicyRules, PlatformRules, Revocation, Rule},
     snp::{Product, RawTcb, TcbVersion},
 };
 
@@ -19,12 +19,13 @@ use crate::{
     chain::{Chain, Leaf},
     crl::List,
     endorsement::Holder,
-    error::Hex,
+    error::{Hex, ReportError},
     finding::Finding,
-    floors::floor_for,
-    report::{ECDSA_P384_SHA384, GuestPolicy, SigningKey, UnverifiedReport},
+    floors::Requirements,
+    report::{ECDSA_P384_SHA384, GuestPolicy, LATEST_VERSION, SigningKey, UnverifiedReport},
+    shortfall::{BitNumbers, Shortfall},
     signature::p384_verifies,
-    verifier::Launch,
+    verifier::{Launch, Origin},
 };
 
 /// What is judged, and by what. The leaf is what the certificates say, proved or not.
@@ -33,6 +34,19 @@ pub(crate) struct Subject<'a> {
     pub(crate) product: Option<Product>,
     pub(crate) leaf: Option<&'a Leaf>,
     pub(crate) rules: &'a AttestationRules,
+    /// What the silicon must reach, if it is known.
+    pub(crate) required: Option<Requirements>,
+    /// What of that it does not.
+    pub(crate) shortfalls: &'a [Shortfall],
+}
+
+impl Subject<'_> {
+    /// All that a check finds too low, in words; none if nothing is.
+    fn too_low(&self, check: Check) -> Option<String> {
+        let of_check = self.shortfalls.iter().filter(|low| low.check == check);
+        let said: Vec<String> = of_check.map(ToString::to_string).collect();
+        (!said.is_empty()).then(|| format!("too low: {}", said.join("; ")))
+    }
 }
 
 /// Findings, as they are made.
@@ -63,15 +77,48 @@ impl Findings {
             Revocation::WhenSupplied => "no list, or one of the root's in force",
             Revocation::Required => "a list of the root's in force",
         };
-        match &chain.revocation {
-            None => self.add(Check::Crl, rules.revocation == Revocation::WhenSupplied, expected, "no list"),
-            Some(Err(error)) => self.add(Check::Crl, false, expected, error),
+        let named = match &chain.revocation {
+            None => {
+                self.add(Check::Crl, rules.revocation == Revocation::WhenSupplied, expected, "no list");
+                None
+            }
+            Some(Err(error)) => {
+                self.add(Check::Crl, false, expected, error);
+                None
+            }
             Some(Ok(List { period, revoked })) => {
                 self.add(Check::Crl, true, expected, format_args!("a list in force {period}"));
-                let found = revoked.map_or("none".to_owned(), |role| format!("the {role} is revoked"));
-                self.add(Check::Revocation, revoked.is_none(), "no certificate revoked by the list", found);
+                *revoked
             }
-        }
+        };
+        let Some(known) = chain.known_revoked else { return };
+        let found = match named {
+            Some(role) => format!("the {role} is revoked"),
+            None if known => "the ASK is known to be revoked".to_owned(),
+            None => "none".to_owned(),
+        };
+        let good = named.is_none() && !known;
+        self.add(Check::Revocation, good, "no certificate revoked by a list, or known to be", found);
+    }
+
+    /// Whether it is a report whose every bit is known; of one's own processor, also a later one.
+    pub(crate) fn format(&mut self, report: &Result<UnverifiedReport, ReportError>, origin: Origin) {
+        let expected = match origin {
+            Origin::Own => "a report of version 2 or later".to_owned(),
+            Origin::Anybody => format!("a report of version 2 to {LATEST_VERSION}"),
+        };
+        let ok = report.as_ref().is_ok_and(|report| origin == Origin::Own || report.is_known());
+        let found = match report {
+            Ok(report) if ok => format!("version {}", report.version),
+            Ok(report) => {
+                format!(
+                    "version {}: code that knows it must come before firmware that reports it",
+                    report.version
+                )
+            }
+            Err(error) => error.to_string(),
+        };
+        self.add(Check::ReportFormat, ok, expected, found);
     }
 
     /// Who signed, over what.
@@ -79,8 +126,11 @@ impl Findings {
         let Subject { report, leaf, rules, .. } = subject;
         let found = report.signature_algorithm;
         self.add(Check::SignatureAlgorithm, found == ECDSA_P384_SHA384, ECDSA_P384_SHA384, found);
-        let found = report.reserved.map_or("zeros".to_owned(), |offset| format!("others at {offset:#x}"));
-        self.add(Check::Reserved, report.reserved.is_none(), "zeros", found);
+        // Bits that a later version has given a meaning are not reserved any more; which, is not known here.
+        if report.is_known() {
+            let found = report.reserved.map_or("zeros".to_owned(), |offset| format!("others at {offset:#x}"));
+            self.add(Check::Reserved, report.reserved.is_none(), "zeros", found);
+        }
 
         let holder = leaf.map(|leaf| &leaf.endorsement.holder);
         let lent = match holder {
@@ -114,13 +164,16 @@ impl Findings {
 
     /// Silicon, firmware and microcode.
     pub(crate) fn platform(&mut self, subject: &Subject<'_>) {
-        let Subject { report, product, leaf, rules } = subject;
+        let Subject { report, product, leaf, rules, required, .. } = subject;
         let certified = leaf.map(|leaf| leaf.endorsement.product);
         let silicon = report.cpuid.and_then(|cpuid| cpuid.product());
         let ok = silicon.is_some_and(|product| rules.products.contains(&product)) && silicon == certified;
         let found = match (report.cpuid, silicon) {
             (None, _) => format!("no CPUID (report version {})", report.version),
-            (Some(cpuid), None) => format!("unknown silicon {cpuid}"),
+            (Some(cpuid), None) => match cpuid.unsupported_line() {
+                Some(line) => format!("{line} ({cpuid}), which is not supported"),
+                None => format!("unknown silicon {cpuid}"),
+            },
             (Some(cpuid), Some(product)) => format!("{product} ({cpuid})"),
         };
         let certified = certified.map_or("nothing readable".to_owned(), |product| product.to_string());
@@ -150,11 +203,16 @@ impl Findings {
         let platform = &rules.platform;
         let alias_check = if rules.relax.missing_alias_check { Rule::Any } else { Rule::Required };
         let mut bits = Bits::new(report.platform_info);
-        platform_bits(platform, alias_check)
-            .into_iter()
-            .for_each(|(bit, name, rule)| bits.hold(bit, name, rule));
-        let unknown = report.platform_info & !KNOWN_PLATFORM_BITS & !rules.relax.unknown_platform_bits;
-        if unknown != 0 {
+        for (bit, name, rule) in platform_bits(platform, alias_check) {
+            bits.hold(bit, name, rule);
+            let wanted =
+                required.is_some_and(|required| required.platform.checked_shr(bit).is_some_and(is_odd));
+            if wanted && rule != Rule::Required {
+                bits.hold(bit, name, Rule::Required);
+            }
+        }
+        let unknown = report.platform_info & !Floor::PLATFORM_BITS & !rules.relax.unknown_platform_bits;
+        if unknown != 0 && report.is_known() {
             bits.wrong.push(format!("unknown bits {unknown:#x}"));
         }
         bits.demands.push("no unknown bit".to_owned());
@@ -163,7 +221,7 @@ impl Findings {
     }
 
     fn tcb(&mut self, subject: &Subject<'_>, tcbs: Option<&Tcbs>) {
-        let Subject { report, leaf, rules, .. } = subject;
+        let Subject { report, leaf, required, .. } = subject;
         let certified = leaf.map(|leaf| leaf.endorsement.tcb);
         let unreadable = || "reserved bytes in a TCB, or an unknown product line".to_owned();
         self.add(
@@ -180,40 +238,41 @@ impl Findings {
                 format!("{} reported, {} current", tcbs.reported, tcbs.current)
             }),
         );
-        let floor = report.cpuid.and_then(|cpuid| floor_for(rules, cpuid));
-        let reached = floor.is_some_and(|floor| tcbs.is_some_and(|tcbs| tcbs.reach(&floor.tcb)));
         let silicon = report.cpuid.map_or("unknown silicon".to_owned(), |cpuid| cpuid.to_string());
-        let expected = match floor {
-            Some(floor) => format!("at least {} on {silicon}", floor.tcb),
+        let expected = match required {
+            Some(required) => format!("at least {} on {silicon}", required.tcb),
             None => format!("silicon with a floor, not {silicon}"),
         };
+        let low = subject.too_low(Check::TcbFloor);
+        let reached = required.is_some() && tcbs.is_some() && low.is_none();
         let found = |tcbs: &Tcbs| {
-            format!("{} reported, {} at launch, {} committed", tcbs.reported, tcbs.launch, tcbs.committed)
+            let Tcbs { reported, launch, committed, .. } = tcbs;
+            format!("{reported} reported, {launch} at launch, {committed} committed{}", after(low))
         };
         self.add(Check::TcbFloor, reached, expected, tcbs.map_or_else(unreadable, found));
 
         let (current, committed) = (report.current_firmware, report.committed_firmware);
-        let least = floor.and_then(|floor| floor.firmware);
+        let least = required.and_then(|required| required.firmware);
+        let low = subject.too_low(Check::FirmwareVersion);
         self.add(
             Check::FirmwareVersion,
-            least.is_none_or(|least| current >= least && committed >= least),
+            low.is_none(),
             least.map_or("any".to_owned(), |least| format!("at least {least}")),
             format_args!("{current}, {committed} committed"),
         );
     }
 
-    /// Sets of bits, not numbers: a higher number may lack a bit.
     fn mitigations(&mut self, subject: &Subject<'_>) {
-        let Subject { report, rules, .. } = subject;
-        let wanted = rules.mitigations;
-        let has = |vector: Option<u64>| wanted == 0 || vector.is_some_and(|vector| vector & wanted == wanted);
+        let Subject { report, required, .. } = subject;
+        let wanted = required.map_or(0, |required| required.mitigations);
         let show = |vector: Option<u64>| vector.map_or("none".to_owned(), |vector| format!("{vector:#x}"));
         let (launch, current) = (report.launch_mitigations, report.current_mitigations);
+        let low = subject.too_low(Check::Mitigations);
         self.add(
             Check::Mitigations,
-            has(launch) && has(current),
-            format_args!("all of {wanted:#x}"),
-            format_args!("{} at launch, {} now", show(launch), show(current)),
+            low.is_none(),
+            if wanted == 0 { "any".to_owned() } else { BitNumbers(wanted).to_string() },
+            format_args!("{} at launch, {} now{}", show(launch), show(current), after(low)),
         );
     }
 
@@ -256,28 +315,36 @@ impl Findings {
     pub(crate) fn chip(&mut self, subject: &Subject<'_>, launch: Option<&Launch<'_>>) {
         let Subject { report, leaf, rules, .. } = subject;
         let masked = report.chip_id == [0; 64];
-        let certified = leaf.map(|leaf| &leaf.endorsement.holder);
-        let ok = match certified {
-            None => false,
-            Some(Holder::Chip(_)) if masked => rules.relax.masked_chip_id,
-            Some(Holder::Chip(hardware_id)) => report.chip_id == *hardware_id,
+        let holder = leaf.map(|leaf| &leaf.endorsement.holder);
+        let (fits, of_certificate) = match holder {
+            None => (false, "that of a readable leaf".to_owned()),
+            Some(Holder::Chip(id)) => (
+                if masked { rules.relax.masked_chip_id } else { report.chip_id == *id },
+                format!("{}, as the leaf", Hex(*id)),
+            ),
             // Whether the provider is accepted is another check's matter.
-            Some(Holder::Provider(_)) => true,
+            Some(Holder::Provider(_)) => (true, "any of the provider's".to_owned()),
+        };
+        // Where the report hides the chip, the leaf still names it, if it is a chip's.
+        let chip = match holder {
+            Some(Holder::Chip(id)) if masked => Some(*id),
+            _ => (!masked).then_some(report.chip_id),
         };
         let chips = launch.map_or(&[][..], |launch| launch.chip_ids);
-        let own = masked || launch.is_none() || chips.iter().any(|chip| chip.0 == report.chip_id);
-        let unlisted = chips.is_empty() && rules.chips_may_hide();
-        let of_certificate = match certified {
-            None => "that of a readable leaf".to_owned(),
-            Some(Holder::Chip(id)) => format!("{}, as the leaf", Hex(*id)),
-            Some(Holder::Provider(_)) => "any of the provider's".to_owned(),
+        let own = match (launch, chips, holder) {
+            (None, ..) => true,
+            // Of a member without chips, just what a relaxation names: a lent key, or a chip that hides.
+            (Some(_), [], Some(Holder::Provider(_))) => !rules.relax.vlek_providers.is_empty(),
+            (Some(_), [], _) => masked && rules.relax.masked_chip_id,
+            (Some(_), chips, _) => chip.is_some_and(|chip| chips.iter().any(|listed| listed.0 == chip)),
         };
-        let of_member = match chips {
-            [] => String::new(),
-            chips => format!(", of the member's {}", listed(chips)),
+        let of_member = match (launch, chips) {
+            (None, _) => String::new(),
+            (Some(_), []) => ", of a member that names no chip".to_owned(),
+            (Some(_), chips) => format!(", of the member's {}", listed(chips)),
         };
         let found = if masked { "masked".to_owned() } else { Hex(report.chip_id).to_string() };
-        self.add(Check::ChipId, ok && (own || unlisted), format_args!("{of_certificate}{of_member}"), found);
+        self.add(Check::ChipId, fits && own, format_args!("{of_certificate}{of_member}"), found);
     }
 
     /// What only a manifest can answer.
@@ -327,6 +394,15 @@ fn said<E: Display>(result: &Result<(), E>, good: &str) -> String {
     result.as_ref().map_or_else(E::to_string, |()| good.to_owned())
 }
 
+/// More to say, if there is more.
+fn after(more: Option<String>) -> String {
+    more.map_or_else(String::new, |more| format!("; {more}"))
+}
+
+fn is_odd(bits: u64) -> bool {
+    bits & 1 == 1
+}
+
 fn listed(values: &[impl Display]) -> String {
     let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
     texts.join(" or ")
@@ -351,15 +427,7 @@ impl Tcbs {
             reported: read(report.reported_tcb)?,
         })
     }
-
-    /// What certificates, launch and all later launches stand on.
-    fn reach(&self, floor: &TcbVersion) -> bool {
-        [self.reported, self.launch, self.committed].iter().all(|tcb| tcb.reaches(floor))
-    }
 }
-
-/// Platform bits with a name (56860, `PLATFORM_INFO`).
-const KNOWN_PLATFORM_BITS: u64 = 0xFF;
 
 fn platform_bits(rules: &PlatformRules, alias_check: Rule) -> [(u32, &'static str, Rule); 8] {
     [
@@ -404,7 +472,7 @@ impl Bits {
     }
 
     fn hold(&mut self, bit: u32, name: &str, rule: Rule) {
-        let set = self.value.checked_shr(bit).is_some_and(|shifted| shifted & 1 == 1);
+        let set = self.value.checked_shr(bit).is_some_and(is_odd);
         let (demand, holds) = match rule {
             Rule::Any => return,
             Rule::Required => (name.to_owned(), set),

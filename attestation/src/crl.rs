@@ -44,6 +44,10 @@ pub(crate) fn read(
     let signed = Signed::split(der).ok_or(CrlError::Encoding)?;
     let list = TbsCertList::from_der(signed.content).map_err(|_| CrlError::Encoding)?;
     let inner = list.signature.to_der().map_err(|_| CrlError::Encoding)?;
+    // As for certificates: in the one form that DER has for it.
+    if list.to_der().map_err(|_| CrlError::Encoding)? != signed.content {
+        return Err(CrlError::Encoding);
+    }
     if list.version != Version::V2 || inner != signed.algorithm || !is_pss(signed.algorithm) {
         return Err(CrlError::Encoding);
     }

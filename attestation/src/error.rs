@@ -36,8 +36,8 @@ pub enum ReportError {
         /// The length received.
         found: usize,
     },
-    /// A version whose fields we don't know.
-    #[error("expected report version 2 to 5, found {found}")]
+    /// A version from before SEV-SNP's reports.
+    #[error("expected report version 2 or later, found {found}")]
     Version {
         /// The version received.
         found: u32,
@@ -79,7 +79,7 @@ pub enum ChainError {
         /// The length received.
         found: usize,
     },
-    /// Not DER, or not a certificate.
+    /// Not DER to its last bit, or not a certificate.
     #[error("{role}: not a DER certificate")]
     Encoding {
         /// Whose certificate.
@@ -195,7 +195,7 @@ pub enum CrlError {
         /// The length received.
         found: usize,
     },
-    /// Not DER, not a version 2 list, or not signed as AMD does.
+    /// Not DER to its last bit, not a version 2 list, or not signed as AMD does.
     #[error("not a revocation list of X.509 version 2, signed with RSASSA-PSS and SHA-384")]
     Encoding,
     /// There is no readable chain to check it against.

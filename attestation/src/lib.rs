@@ -52,6 +52,8 @@ mod finding;
 mod floors;
 mod layout;
 mod report;
+mod revoked;
+mod shortfall;
 mod signature;
 mod time;
 mod verifier;
@@ -61,7 +63,10 @@ pub use binding::{Binding, ReportData};
 pub use chain::{Certified, certified};
 pub use error::{CertificateRole, ChainError, CrlError, Hex, ReportError};
 pub use finding::{Finding, Refusal};
-pub use floors::{built_in, floor_for};
-pub use report::{GuestPolicy, KeyFlags, REPORT_LEN, SIGNED_LEN, SigningKey, UnverifiedReport};
+pub use floors::{Requirements, Silicon, built_in, requirements};
+pub use report::{
+    GuestPolicy, KeyFlags, LATEST_VERSION, REPORT_LEN, SIGNED_LEN, SigningKey, UnverifiedReport,
+};
+pub use shortfall::{BitNumbers, Shortfall};
 pub use time::{Period, Time};
 pub use verifier::{Appraisal, Launch, VerifiedReport, Verifier};

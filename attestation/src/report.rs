@@ -1,4 +1,8 @@
-//! The attestation report (56860, table of `ATTESTATION_REPORT`), parsed strictly from the bytes received.
+//! The attestation report (56860, table of `ATTESTATION_REPORT`), read from the bytes received.
+//!
+//! Reading is not accepting. Firmware counts the version up when it adds a field, and has moved none so far: so a report of
+//! a later version than [`LATEST_VERSION`] can be read, as far as it says what earlier ones do. For what its own secure
+//! processor says, an enclave needs no more. Of anybody else's, [`crate::Verifier`] refuses a version that it does not know.
 
 use core::fmt;
 
@@ -20,6 +24,10 @@ pub const REPORT_LEN: usize = 0x4A0;
 pub const SIGNED_LEN: usize = 0x2A0;
 /// ECDSA P-384 with SHA-384 (56860, table of signing algorithms).
 pub(crate) const ECDSA_P384_SHA384: u32 = 1;
+/// The first version with all fields that every reader needs.
+pub(crate) const FIRST_VERSION: u32 = 2;
+/// The last version of which every bit is known.
+pub const LATEST_VERSION: u32 = 5;
 /// Policy bits 63:26 are reserved.
 const POLICY_RESERVED: u64 = !0 << 26;
 /// Key flags 31:5 are reserved.
@@ -107,7 +115,7 @@ impl KeyFlags {
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedReport {
-    /// Version of the report: 2 to 5.
+    /// Version of the report: 2 or later.
     pub version: u32,
     /// Security version of the guest, from its ID block.
     pub guest_svn: u32,
@@ -159,8 +167,9 @@ pub struct UnverifiedReport {
     pub current_mitigations: Option<u64>,
     /// Algorithm of the signature; 1 is ECDSA P-384 with SHA-384.
     pub signature_algorithm: u32,
-    /// Place of the first reserved byte that is not zero, or of a field with such bits: in a later firmware they may mean
-    /// anything. The bytes after the signed part count too, so that a report can't carry anything else.
+    /// Place of the first byte that is reserved up to version 5 and not zero, or of a field with such bits: in a later
+    /// firmware they may mean anything. The bytes after the signed part count too, so that a report can't carry anything
+    /// else.
     pub reserved: Option<usize>,
     /// SHA-384 over the signed bytes as received: never over an encoding of our own, which would hide what we
     /// don't know.
@@ -184,6 +193,11 @@ impl UnverifiedReport {
         Self::read(bytes).ok_or(ReportError::Length { expected: REPORT_LEN, found })?
     }
 
+    /// Whether every bit of such a report is known. Of a later one, some may mean what only later code understands.
+    pub const fn is_known(&self) -> bool {
+        self.version <= LATEST_VERSION
+    }
+
     /// SHA-384 over the signed bytes, as received: the report's name.
     pub fn signed_digest(&self) -> &[u8; 48] {
         &self.signed_digest
@@ -191,8 +205,7 @@ impl UnverifiedReport {
 
     fn read(bytes: &[u8]) -> Option<Result<Self, ReportError>> {
         let version = u32_at(bytes, 0x000)?;
-        // What version 4 has more than 3 is reserved here: such a report is read, and refused if it uses it.
-        if !(2..=5).contains(&version) {
+        if version < FIRST_VERSION {
             return Some(Err(ReportError::Version { found: version }));
         }
         let policy = u64_at(bytes, 0x008)?;
@@ -242,7 +255,8 @@ fn reserved(bytes: &[u8], version: u32, policy: u64, key_flags: u32) -> Option<u
     if key_flags & KEY_FLAGS_RESERVED != 0 {
         return Some(0x048);
     }
-    // Version 2 has no CPUID, versions before 5 no mitigation vectors: those bytes are reserved there.
+    // Version 2 has no CPUID, versions before 5 no mitigation vectors: those bytes are reserved there. What version 4 has
+    // more than 3 is reserved here: such a report is refused if it uses it.
     let after_reported_tcb = if version >= 3 { 0x18B } else { 0x188 };
     let after_launch_tcb = if version >= 5 { 0x208 } else { 0x1F8 };
     [

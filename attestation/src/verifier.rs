@@ -1,13 +1,13 @@
 //! Judges evidence by a DAO's rules: all of it, each time, so that whoever is refused learns everything that is wrong.
 
-use alloc::{string::ToString, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
 use postern_shared::{
     check::Check,
     ids::{ChipId, Measurement},
     message::{Certificates, Evidence},
     policy::AttestationRules,
-    snp::{Cpuid, Product},
+    snp::Product,
 };
 
 use crate::{
@@ -16,7 +16,9 @@ use crate::{
     chain::Chain,
     checks::{Findings, Subject},
     finding::{Finding, Refusal},
+    floors::requirements,
     report::UnverifiedReport,
+    shortfall::{Shortfall, shortfalls},
     time::Time,
 };
 
@@ -50,7 +52,9 @@ pub struct Appraisal {
     pub findings: Vec<Finding>,
     /// The report, if it is one.
     pub report: Option<UnverifiedReport>,
-    /// The product line, by the silicon or else by the leaf.
+    /// Every value of the report that is too low for its silicon.
+    pub shortfalls: Vec<Shortfall>,
+    /// The product line: by the silicon, or by the leaf if the report does not say what silicon it is from.
     pub product: Option<Product>,
     /// Whether other roots than AMD's were asked. Then nothing is protected.
     pub simulated: bool,
@@ -76,6 +80,18 @@ impl Verifier {
         self.appraise(evidence, Some(launch), Some(report_data)).into_verified()
     }
 
+    /// Accepts evidence of the secure processor that this enclave runs on itself, by the same rules but for one: its report
+    /// may be of a later version than is known here. That processor is trusted already, and new firmware must not stop
+    /// the enclave that it carries. What every version says is judged; what a later one has more is not.
+    pub fn verify_own(
+        &mut self,
+        evidence: &Evidence,
+        launch: &Launch<'_>,
+        report_data: &ReportData,
+    ) -> Result<VerifiedReport, Refusal> {
+        self.judge(evidence, Some(launch), Some(report_data), Origin::Own).into_verified()
+    }
+
     /// Looks at all of the evidence. What is not given (a manifest's part, the report data) is not judged.
     pub fn appraise(
         &mut self,
@@ -83,19 +99,40 @@ impl Verifier {
         launch: Option<&Launch<'_>>,
         report_data: Option<&ReportData>,
     ) -> Appraisal {
+        self.judge(evidence, launch, report_data, Origin::Anybody)
+    }
+
+    fn judge(
+        &mut self,
+        evidence: &Evidence,
+        launch: Option<&Launch<'_>>,
+        report_data: Option<&ReportData>,
+        origin: Origin,
+    ) -> Appraisal {
         let chain = judge(&mut self.chains, &evidence.certificates, &self.anchor, self.time);
         let mut findings = Findings::default();
         findings.certificates(&chain, &self.anchor, &self.rules);
         let report = UnverifiedReport::parse(&evidence.report);
-        let format = report
-            .as_ref()
-            .map_or_else(ToString::to_string, |report| alloc::format!("version {}", report.version));
-        findings.add(Check::ReportFormat, report.is_ok(), "a report of version 2 to 5", format);
+        findings.format(&report, origin);
+        let report = report.ok();
         let leaf = chain.leaf.as_ref();
-        let silicon = report.as_ref().ok().and_then(|report| report.cpuid).and_then(Cpuid::product);
-        let product = silicon.or(leaf.map(|leaf| leaf.endorsement.product));
-        if let Ok(report) = &report {
-            let subject = Subject { report, product, leaf, rules: &self.rules };
+        // What says of what silicon it is must not be shown in another's layout, known or not.
+        let product = match report.as_ref().and_then(|report| report.cpuid) {
+            Some(cpuid) => cpuid.product(),
+            None => leaf.map(|leaf| leaf.endorsement.product),
+        };
+        let required = report
+            .as_ref()
+            .and_then(|report| report.cpuid)
+            .and_then(|cpuid| requirements(&self.rules, cpuid));
+        let low = match (&report, &required) {
+            (Some(report), Some(required)) => shortfalls(report, product, required),
+            _ => Vec::new(),
+        };
+        // Of a report that may mean something else, nothing is said.
+        if let Some(report) = report.as_ref().filter(|report| origin == Origin::Own || report.is_known()) {
+            let rules = &self.rules;
+            let subject = Subject { report, product, leaf, rules, required, shortfalls: &low };
             findings.signature(&subject);
             findings.platform(&subject);
             findings.guest(&subject);
@@ -110,11 +147,21 @@ impl Verifier {
         }
         Appraisal {
             findings: findings.sorted(),
-            report: report.ok(),
+            report,
+            shortfalls: low,
             product,
             simulated: !self.anchor.is_amd(),
         }
     }
+}
+
+/// Whose secure processor made a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The one that the verifier runs on.
+    Own,
+    /// Any.
+    Anybody,
 }
 
 /// The judgement on these certificates, from memory if they were seen before. Only good ones are remembered, so that what

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{NOW, SAMPLES, appraise, ark, certificates, failed, found, named, read, strict};
+use common::{NOW, SAMPLES, appraise, ark, certificates, failed, found, named, of_their_time, read};
 use postern_attestation::{Launch, ReportData, SigningKey, Time, TrustAnchor, UnverifiedReport, Verifier};
 use postern_shared::{
     check::Check,
     ids::{ChipId, Measurement},
     message::{Certificates, Evidence},
-    policy::{AllowedMeasurement, KeyDigest, Revocation, TcbFloor},
+    policy::{AllowedMeasurement, KeyDigest, Revocation},
     snp::{Cpuid, Product, RawTcb, TcbVersion},
 };
 
@@ -23,6 +23,10 @@ fn every_real_report_gets_the_verdict_of_its_provenance() {
         assert_eq!(appraisal.is_clean(), sample.fails.is_empty());
         assert_eq!(appraisal.product, Some(sample.product), "{}", sample.name);
         assert!(!appraisal.simulated);
+        // What was accepted by the floors of its time is refused for nothing else.
+        let then = appraise(&sample.evidence(), of_their_time(), Time::At(NOW));
+        let accepted = ["confai-siena", "msft-tav-turin"].contains(&sample.name);
+        assert_eq!(then.is_clean(), accepted, "{}: {:#?}", sample.name, then.findings);
     }
 }
 
@@ -63,7 +67,7 @@ fn every_real_report_reads_as_documented() {
 fn a_manifest_is_held_against_every_part() {
     let sample = named("confai-siena");
     let (evidence, fields) = (sample.evidence(), sample.fields());
-    let mut rules = strict();
+    let mut rules = of_their_time();
     rules.measurements = vec![
         AllowedMeasurement { until_epoch: Some(6), ..AllowedMeasurement::new("old", Measurement([0; 48])) },
         AllowedMeasurement {
@@ -114,7 +118,7 @@ fn an_id_block_must_be_by_listed_keys() {
     let (id, author) = (KeyDigest(fields.id_key_digest), KeyDigest(fields.author_key_digest));
     let other = KeyDigest([9; 48]);
     let judge = |id_keys: &[KeyDigest], author_keys: &[KeyDigest]| {
-        let mut rules = strict();
+        let mut rules = of_their_time();
         (rules.id_keys, rules.author_keys) = (id_keys.to_vec(), author_keys.to_vec());
         let launch = Launch { epoch: 0, host_data: fields.host_data, chip_ids: &[ChipId(fields.chip_id)] };
         let mut verifier = Verifier::new(TrustAnchor::amd(), rules, Time::At(NOW));
@@ -130,7 +134,7 @@ fn an_id_block_must_be_by_listed_keys() {
     let plain = named("confai-siena");
     let launch = Launch { epoch: 0, host_data: plain.fields().host_data, chip_ids: &[] };
     for (keys, expected) in [(vec![], true), (vec![id], false)] {
-        let mut rules = strict();
+        let mut rules = of_their_time();
         rules.id_keys = keys;
         let mut verifier = Verifier::new(TrustAnchor::amd(), rules, Time::At(NOW));
         let appraisal = verifier.appraise(&plain.evidence(), Some(&launch), None);
@@ -139,54 +143,11 @@ fn an_id_block_must_be_by_listed_keys() {
 }
 
 #[test]
-fn floors_belong_to_silicon_and_rise_unless_they_are_relaxed() {
-    let siena = named("confai-siena");
-    let silicon = siena.fields().cpuid.unwrap();
-    let [bootloader, tee, snp, microcode] = siena.tcb;
-    let own = TcbVersion { fmc: None, bootloader, tee, snp, microcode };
-    let floor = |tcb| TcbFloor { silicon, tcb, firmware: None };
-    let judge = |name: &str, raised: Vec<TcbFloor>, relaxed: Vec<TcbFloor>| {
-        let mut rules = strict();
-        rules.products.push(Product::Milan);
-        (rules.tcb_floors, rules.relax.tcb_floors) = (raised, relaxed);
-        !failed(&appraise(&named(name).evidence(), rules, Time::At(NOW))).contains(&Check::TcbFloor)
-    };
-    assert!(judge("confai-siena", vec![floor(own)], vec![]));
-    for higher in [
-        TcbVersion { bootloader: bootloader + 1, ..own },
-        TcbVersion { tee: tee + 1, ..own },
-        TcbVersion { snp: snp + 1, ..own },
-        TcbVersion { microcode: microcode + 1, ..own },
-    ] {
-        assert!(!judge("confai-siena", vec![floor(higher)], vec![]), "{higher}");
-        assert!(judge("confai-siena", vec![floor(higher)], vec![floor(own)]), "a relaxation counts most");
-    }
-    // A floor in the ordinary list can't lower what is built in.
-    let genoa = Cpuid { family: 0x19, model: 0x11, stepping: 1 };
-    let low = TcbVersion { fmc: None, bootloader: 0, tee: 0, snp: 0, microcode: 0 };
-    let lowered = TcbFloor { silicon: genoa, tcb: low, firmware: None };
-    assert!(!judge("veraison-genoa", vec![lowered], vec![]));
-    assert!(judge("veraison-genoa", vec![], vec![lowered]));
-    // A floor with components of another product line is reached by nobody.
-    assert!(!judge(
-        "veraison-genoa",
-        vec![],
-        vec![TcbFloor { tcb: TcbVersion { fmc: Some(0), ..low }, ..lowered }]
-    ));
-    // What is reported counts, and what is committed and was at launch: dstack's is reported lower than it is.
-    let milan = Cpuid { family: 0x19, model: 0x01, stepping: 1 };
-    let between = TcbVersion { fmc: None, bootloader: 4, tee: 0, snp: 24, microcode: 213 };
-    let floor = |tcb| TcbFloor { silicon: milan, tcb, firmware: None };
-    assert!(!judge("dstack-milan", vec![], vec![floor(between)]));
-    assert!(judge("dstack-milan", vec![], vec![floor(TcbVersion { snp: 23, ..between })]));
-}
-
-#[test]
 fn certificates_of_another_product_line_are_refused() {
     let evidence = named("confai-siena").evidence();
     let milan = named("msft-tav-milan").certificates();
     let with = |certificates: Certificates| {
-        failed(&appraise(&Evidence { certificates, ..evidence.clone() }, strict(), Time::At(NOW)))
+        failed(&appraise(&Evidence { certificates, ..evidence.clone() }, of_their_time(), Time::At(NOW)))
     };
     let good = evidence.certificates.clone();
     assert_eq!(with(Certificates { ask: milan.ask.clone(), ..good.clone() }), [Check::Chain]);
@@ -209,7 +170,7 @@ fn a_providers_intermediate_does_not_pass_as_a_chips() {
         let asvk = format!("amd-{}-asvk.der", sample.product.name().to_lowercase());
         let certificates = Certificates { ask: read(&asvk), ..sample.certificates() };
         let evidence = Evidence { certificates, ..sample.evidence() };
-        let appraisal = appraise(&evidence, strict(), Time::At(NOW));
+        let appraisal = appraise(&evidence, of_their_time(), Time::At(NOW));
         assert!(failed(&appraisal).contains(&Check::Chain));
         // The leaf names the ASK as its issuer, so names stop it before anything else does.
         assert!(found(&appraisal, Check::Chain).contains("issuer"), "{}", found(&appraisal, Check::Chain));
@@ -220,29 +181,25 @@ fn a_providers_intermediate_does_not_pass_as_a_chips() {
 fn an_older_intermediate_of_the_same_name_signed_other_leaves() {
     let sample = named("confai-siena");
     let certificates = Certificates { ask: read("amd-genoa-ask-revoked.der"), ..sample.certificates() };
-    let appraisal = appraise(&Evidence { certificates, ..sample.evidence() }, strict(), Time::At(NOW));
-    assert_eq!(failed(&appraisal), [Check::Chain]);
+    let appraisal = appraise(&Evidence { certificates, ..sample.evidence() }, of_their_time(), Time::At(NOW));
+    // It is the one that AMD revoked, too.
+    assert_eq!(failed(&appraisal), [Check::Chain, Check::Revocation]);
     assert_eq!(found(&appraisal, Check::Chain), "leaf: its signature is not valid under the key above it");
-}
-
-/// The checks of the list and what they say, with AMD's real lists: of the list itself, and of what it names.
-fn revocation(certificates: Certificates, rule: Revocation, time: Time) -> (bool, String) {
-    let (list, named) = lists(certificates, rule, time);
-    named.unwrap_or(list)
 }
 
 type Said = (bool, String);
 
-fn lists(certificates: Certificates, rule: Revocation, time: Time) -> (Said, Option<Said>) {
-    let mut rules = strict();
+/// The checks of the list and what they say, with AMD's real lists: of the list itself, and of what is revoked.
+fn lists(certificates: Certificates, rule: Revocation, time: Time) -> (Said, Said) {
+    let mut rules = of_their_time();
     rules.revocation = rule;
     let report = named("confai-siena").report();
     let appraisal = appraise(&Evidence { report, certificates }, rules, time);
     let said = |check: Check| {
-        let finding = appraisal.findings.iter().find(|finding| finding.check == check)?;
-        Some((finding.ok, finding.found.clone()))
+        let finding = appraisal.findings.iter().find(|finding| finding.check == check).expect("always made");
+        (finding.ok, finding.found.clone())
     };
-    (said(Check::Crl).expect("always made"), said(Check::Revocation))
+    (said(Check::Crl), said(Check::Revocation))
 }
 
 #[test]
@@ -253,20 +210,42 @@ fn the_intermediate_that_amd_revoked_is_refused() {
     for rule in [Revocation::WhenSupplied, Revocation::Required] {
         let (list, named) = lists(revoked.clone(), rule, THEN);
         assert!(list.0, "the list itself is good: {}", list.1);
-        assert_eq!(named, Some((false, "the ASK is revoked".into())));
+        assert_eq!(named, (false, "the ASK is revoked".into()));
         let (list, named) = lists(now.clone(), rule, THEN);
         assert!(list.0, "{}", list.1);
-        assert_eq!(named, Some((true, "none".into())));
+        assert_eq!(named, (true, "none".into()));
     }
     // An enclave without a clock knows it as well, and knows a list that was replaced before its rules were written.
-    assert!(!revocation(revoked.clone(), Revocation::WhenSupplied, Time::NotBefore(0)).0);
-    assert!(revocation(now.clone(), Revocation::Required, Time::NotBefore(0)).0);
+    assert!(!lists(revoked.clone(), Revocation::WhenSupplied, Time::NotBefore(0)).1.0);
+    let (list, named) = lists(now.clone(), Revocation::Required, Time::NotBefore(0));
+    assert!(list.0 && named.0);
     for time in [Time::NotBefore(NOW), Time::At(NOW), Time::At(0)] {
-        for certificates in [&now, &revoked] {
-            let (list, named) = lists(certificates.clone(), Revocation::WhenSupplied, time);
-            assert!(!list.0 && list.1.starts_with("in force from 2022-10-31T"), "{}", list.1);
-            assert_eq!(named, None, "a list that is not in force names nobody");
+        let (list, named) = lists(now.clone(), Revocation::WhenSupplied, time);
+        assert!(!list.0 && list.1.starts_with("in force from 2022-10-31T"), "{}", list.1);
+        assert!(named.0, "a list that is not in force names nobody");
+    }
+}
+
+#[test]
+fn what_is_known_to_be_revoked_needs_no_list() {
+    let good = named("confai-siena").certificates();
+    let revoked = Certificates { ask: read("amd-genoa-ask-revoked.der"), ..good.clone() };
+    let known = (false, "the ASK is known to be revoked".to_owned());
+    // No list, one from before the revocation (Milan's stands for it: it is not Genoa's), or one that is out of date.
+    let lists_of_hosts = [None, Some(read("amd-milan-crl-2022.der")), Some(read("amd-genoa-crl-2022.der"))];
+    for crl in lists_of_hosts {
+        for time in [Time::At(NOW), Time::NotBefore(NOW)] {
+            let with =
+                |certificates: &Certificates| Certificates { crl: crl.clone(), ..certificates.clone() };
+            assert_eq!(lists(with(&revoked), Revocation::WhenSupplied, time).1, known);
+            assert!(lists(with(&good), Revocation::WhenSupplied, time).1.0, "today's has another number");
         }
+    }
+    // The number is Genoa's root's: under another root it is another certificate's.
+    for line in ["milan", "turin"] {
+        let product = if line == "milan" { Product::Milan } else { Product::Turin };
+        let other = Certificates { ark: ark(product), ..revoked.clone() };
+        assert!(lists(other, Revocation::WhenSupplied, Time::At(NOW)).1.0, "{line}");
     }
 }
 
@@ -275,7 +254,7 @@ fn a_list_counts_only_as_its_issuer_made_it() {
     let good =
         Certificates { crl: Some(read("amd-genoa-crl-2022.der")), ..named("confai-siena").certificates() };
     let refused = |crl: Vec<u8>| {
-        let (ok, found) = revocation(
+        let ((ok, found), _) = lists(
             Certificates { crl: Some(crl), ..good.clone() },
             Revocation::WhenSupplied,
             Time::NotBefore(0),
@@ -294,8 +273,8 @@ fn a_list_counts_only_as_its_issuer_made_it() {
     refused([list.as_slice(), &[0]].concat());
     assert_eq!(refused(vec![0; (64 << 10) + 1]), "expected at most 65536 bytes, found 65537");
     let none = Certificates { crl: None, ..good };
-    assert!(revocation(none.clone(), Revocation::WhenSupplied, THEN).0);
-    assert_eq!(revocation(none, Revocation::Required, THEN), (false, "no list".into()));
+    assert!(lists(none.clone(), Revocation::WhenSupplied, THEN).0.0);
+    assert_eq!(lists(none, Revocation::Required, THEN).0, (false, "no list".into()));
 }
 
 #[test]
@@ -310,11 +289,12 @@ fn only_the_very_bytes_of_a_root_are_that_root() {
         good.ark[..good.ark.len() - 1].to_vec(),
     ] {
         let certificates = Certificates { ark, ..good.clone() };
-        let appraisal = appraise(&Evidence { certificates, ..evidence.clone() }, strict(), Time::At(NOW));
+        let appraisal =
+            appraise(&Evidence { certificates, ..evidence.clone() }, of_their_time(), Time::At(NOW));
         assert!(failed(&appraisal).contains(&Check::Chain));
     }
     let other = TrustAnchor::custom("other", vec![ark(Product::Milan)]);
-    let appraisal = Verifier::new(other, strict(), Time::At(NOW)).appraise(&evidence, None, None);
+    let appraisal = Verifier::new(other, of_their_time(), Time::At(NOW)).appraise(&evidence, None, None);
     assert_eq!(failed(&appraisal), [Check::Chain]);
     assert!(found(&appraisal, Check::Chain).contains("no root of other"));
     assert!(appraisal.simulated, "whatever is not judged by AMD's roots is not protected");
@@ -347,7 +327,7 @@ fn validity_is_judged_by_what_is_known_of_the_time() {
     const NOT_BEFORE: u64 = 1_771_369_296;
     const NOT_AFTER: u64 = 1_992_294_096;
     let evidence = named("confai-siena").evidence();
-    let valid = |time| !failed(&appraise(&evidence, strict(), time)).contains(&Check::Validity);
+    let valid = |time| !failed(&appraise(&evidence, of_their_time(), time)).contains(&Check::Validity);
     for at in [NOT_BEFORE, NOW, NOT_AFTER] {
         assert!(valid(Time::At(at)), "{at}");
     }
@@ -365,7 +345,7 @@ fn validity_is_judged_by_what_is_known_of_the_time() {
 fn a_turin_leaf_without_its_report_is_read_in_turins_layout() {
     let certificates = certificates(Product::Turin, "virtee-vcek-turin.der");
     let report = named("msft-tav-turin").report();
-    let appraisal = appraise(&Evidence { report, certificates }, strict(), Time::At(NOW));
+    let appraisal = appraise(&Evidence { report, certificates }, of_their_time(), Time::At(NOW));
     assert_eq!(failed(&appraisal), [Check::ReportSignature, Check::ChipId, Check::LeafTcb]);
     let leaf = |check| &appraisal.findings.iter().find(|finding| finding.check == check).unwrap().expected;
     assert_eq!(leaf(Check::LeafTcb), "0/0/0/0/9, as the leaf");
@@ -383,12 +363,35 @@ fn nothing_shorter_or_longer_than_a_report_and_no_unknown_version_is_one() {
     for version in [0_u32, 1, 6, u32::MAX] {
         let mut other = bytes.clone();
         other[..4].copy_from_slice(&version.to_le_bytes());
-        let error = UnverifiedReport::parse(&other).unwrap_err();
-        assert_eq!(error.to_string(), format!("expected report version 2 to 5, found {version}"));
+        let read = UnverifiedReport::parse(&other);
+        assert_eq!(read.is_ok(), version >= 2, "{version}");
+        if let Err(error) = read {
+            assert_eq!(error.to_string(), format!("expected report version 2 or later, found {version}"));
+        }
         let certificates = named("confai-siena").certificates();
-        let appraisal = appraise(&Evidence { report: other, certificates }, strict(), Time::At(NOW));
+        let appraisal = appraise(&Evidence { report: other, certificates }, of_their_time(), Time::At(NOW));
         assert_eq!(failed(&appraisal), [Check::ReportFormat]);
+        assert!(
+            found(&appraisal, Check::ReportFormat).contains(&format!("version {version}")) || version < 2
+        );
+        // Nothing is said of what may mean something else.
+        assert!(appraisal.findings.iter().all(|finding| finding.check != Check::ReportSignature));
     }
+}
+
+#[test]
+fn a_later_report_says_what_every_version_does() {
+    let known = named("confai-siena").fields();
+    let mut bytes = named("confai-siena").report();
+    bytes[0] = 6;
+    // A field that version 6 may have added.
+    bytes[0x208..0x210].fill(0xAA);
+    let later = UnverifiedReport::parse(&bytes).unwrap();
+    assert!(known.is_known() && !later.is_known());
+    assert_eq!((later.measurement, later.host_data), (known.measurement, known.host_data));
+    assert_eq!((later.policy, later.committed_tcb), (known.policy, known.committed_tcb));
+    assert_eq!((later.chip_id, later.reported_tcb), (known.chip_id, known.reported_tcb));
+    assert_eq!((later.cpuid, later.key_flags), (known.cpuid, known.key_flags));
 }
 
 #[test]
@@ -402,7 +405,7 @@ fn what_is_reserved_must_be_zero() {
         other[offset] = 1;
         assert_eq!(reserved(&other), Some(offset));
         let certificates = named("confai-siena").certificates();
-        let appraisal = appraise(&Evidence { report: other, certificates }, strict(), Time::At(NOW));
+        let appraisal = appraise(&Evidence { report: other, certificates }, of_their_time(), Time::At(NOW));
         assert!(failed(&appraisal).contains(&Check::Reserved), "{offset:#x}");
     }
     for (at, field) in [(0x00B, 0x008), (0x048, 0x048), (0x04B, 0x048)] {
@@ -439,7 +442,8 @@ fn hostile_certificates_do_not_panic() {
             Certificates { leaf: bytes.clone(), ..good.clone() },
             Certificates { ask: bytes.clone(), ..good.clone() },
         ] {
-            let appraisal = appraise(&Evidence { certificates, ..evidence.clone() }, strict(), Time::At(NOW));
+            let appraisal =
+                appraise(&Evidence { certificates, ..evidence.clone() }, of_their_time(), Time::At(NOW));
             assert!(failed(&appraisal).contains(&Check::Chain));
         }
     }

@@ -123,7 +123,7 @@ pub enum PlatformError {
         /// The status word of the firmware.
         status: u64,
     },
-    /// What the secure processor gave is no report that we know.
+    /// What the secure processor gave is no report.
     #[error("the secure processor gave something else than a report: {0}")]
     ReportForm(#[from] ReportError),
     /// The secure processor refused or failed.

@@ -47,7 +47,8 @@ pub(crate) struct SavedKeys {
     earlier: Vec<(LogId, SecretBytes)>,
 }
 
-/// What the own report says of this guest: what a slot is sealed to. From the own secure processor, so not verified.
+/// What the own report says of this guest: what a slot is sealed to. From the own secure processor, so not verified, and
+/// nothing but what every version of a report says, so that firmware with a later one takes nobody's log away.
 pub(crate) struct OwnLaunch {
     pub(crate) dao: ManifestHash,
     pub(crate) measurement: Measurement,

@@ -77,7 +77,8 @@ impl Snp {
         self.lost = is_lost(|| firmware.get_report(MESSAGE_VERSION, Some([0; 64]), Some(VMPL)).is_ok());
     }
 
-    /// The TCB below which this machine can't be rolled back, now: hosts may commit newer firmware at any time.
+    /// The TCB below which this machine can't be rolled back, now: hosts may commit newer firmware at any time. Of a report of
+    /// one's own that is a field which every version has in the same place, so a later version does as well.
     fn committed_tcb(&mut self) -> Result<RawTcb, PlatformError> {
         let report = self.report(&ReportData([0; 64]))?;
         Ok(UnverifiedReport::parse(&report)?.committed_tcb)

@@ -5,10 +5,10 @@
 use postern_attestation::Binding;
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{ForkVersion, Network, Root};
-use postern_shared::identity::{AgreementKey, Identity, SigningKey};
+use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId, Nonce};
 use postern_shared::manifest::{
-    Agreement, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
+    Agreement, Contracts, History, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
 };
 use postern_shared::message::{Attestation, Evidence};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
@@ -57,10 +57,10 @@ fn failed(verdict: &Value) -> Vec<&str> {
 #[test]
 fn real_reports_get_their_verdicts() {
     for (name, line, expected) in [
-        ("confai-siena", "genoa", &[][..]),
-        ("msft-tav-turin", "turin", &[]),
-        ("veraison-genoa", "genoa", &["tcb_floor"]),
-        ("dstack-milan", "milan", &["product", "tcb_floor"]),
+        ("confai-siena", "genoa", &["mitigations"][..]),
+        ("msft-tav-turin", "turin", &["tcb_floor"]),
+        ("veraison-genoa", "genoa", &["tcb_floor", "firmware_version", "mitigations"]),
+        ("dstack-milan", "milan", &["product", "tcb_floor", "firmware_version", "mitigations"]),
     ] {
         let folder = certificates(line, &format!("{name}-vcek.der"));
         let report = vector(&format!("{name}-report.bin"));
@@ -103,11 +103,11 @@ fn the_verdict_names_every_check_that_can_be_made() {
     assert!(by_manifest.iter().all(|name| !names.contains(name)), "only a manifest can answer them");
     // The report data of a bare report is what its maker chose: here a text.
     let data = hex::encode("hello-attestation");
-    let (success, _) = verify(&[&arguments[..], &[&"--nonce", &data]].concat());
-    assert!(success);
+    let (_, verdict) = verify(&[&arguments[..], &[&"--nonce", &data]].concat());
+    assert_eq!(failed(&verdict), ["mitigations"], "the machine is below today's floor");
     let (success, verdict) = verify(&[&arguments[..], &[&"--nonce", &"00"]].concat());
     assert!(!success);
-    assert_eq!(failed(&verdict), ["report_data"]);
+    assert_eq!(failed(&verdict), ["mitigations", "report_data"]);
 }
 
 #[test]
@@ -121,6 +121,67 @@ fn all_failures_are_said_at_once() {
         ["validity", "product", "tcb_floor", "guest_policy", "platform_info"],
         "{verdict:#}"
     );
+}
+
+#[test]
+fn a_report_is_read_in_every_form_that_people_have_it_in() {
+    let folder = certificates("genoa", "confai-siena-vcek.der");
+    let report = std::fs::read(vector("confai-siena-report.bin")).unwrap();
+    let lines: Vec<String> = hex::encode(&report)
+        .as_bytes()
+        .chunks(60)
+        .map(|line| String::from_utf8(line.to_vec()).unwrap())
+        .collect();
+    let mut answer = [&[0; 4], &1184_u32.to_le_bytes()[..], &[0; 24], &report].concat();
+    answer.resize(4000, 0);
+    let hcl = [b"HCLA", &[0; 28][..], &report, &[0; 8], &[2, 0, 0, 0], b"{\"keys\":[]}"].concat();
+    for (name, content) in [("xxd", lines.join("\n").into_bytes()), ("answer", answer), ("hcl", hcl)] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        let (_, verdict) = verify(&[&"--report", &file, &"--certs", &folder.path(), &NOW[0], &NOW[1]]);
+        assert_eq!(failed(&verdict), ["mitigations"], "{name}: {verdict:#}");
+    }
+    let file = folder.path().join("refused");
+    std::fs::write(&file, [&[0x16, 0, 0, 0][..], &[0; 3996]].concat()).unwrap();
+    let run = postern(&[&"attest", &"show", &file]);
+    assert!(!run.status.success());
+    assert!(String::from_utf8(run.stderr).unwrap().contains("MSG_REPORT_RSP"));
+}
+
+#[test]
+fn the_floors_are_printed_and_every_value_that_is_too_low() {
+    let run = postern(&[&"attest", &"floors"]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(run.status.success());
+    assert!(text.contains("Bergamo, Siena (19/a0/2)") && text.contains("Turin Dense (1a/11/0)"), "{text}");
+    let run = postern(&[&"attest", &"floors", &vector("veraison-genoa-report.bin")]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(!run.status.success());
+    let low: Vec<&str> = text.lines().filter(|line| line.starts_with("TOO LOW")).collect();
+    assert_eq!(low.len(), 10, "{text}");
+    assert!(low.contains(&"TOO LOW  reported_tcb: SNP 23, 27 wanted"));
+    assert!(text.ends_with("10 of the report's values are too low for 19/11/1\n"), "{text}");
+    // And shown field by field.
+    let run = postern(&[&"attest", &"show", &vector("veraison-genoa-report.bin")]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    for field in ["reported_tcb", "committed_tcb", "launch_tcb", "current_firmware", "launch_mitigations"] {
+        let line = text.lines().find(|line| line.starts_with(field)).expect(field);
+        assert!(line.contains("REFUSED") && line.contains("TOO LOW"), "{line}");
+    }
+}
+
+#[test]
+fn a_report_of_a_later_version_is_shown_and_refused() {
+    let folder = certificates("genoa", "confai-siena-vcek.der");
+    let mut report = std::fs::read(vector("confai-siena-report.bin")).unwrap();
+    report[0] = 6;
+    let file = folder.path().join("later");
+    std::fs::write(&file, report).unwrap();
+    let (success, verdict) = verify(&[&"--report", &file, &"--certs", &folder.path(), &NOW[0], &NOW[1]]);
+    assert!(!success);
+    assert_eq!(failed(&verdict), ["report_format"]);
+    let text = String::from_utf8(postern(&[&"attest", &"show", &file]).stdout).unwrap();
+    assert!(text.contains("10/0/27/27"), "{text}");
 }
 
 /// A simulated enclave's evidence for an auditor, and its DAO's manifest, as files.
@@ -174,16 +235,19 @@ fn manifest() -> Manifest {
     }
 }
 
+/// Made-up keys of an enclave.
+fn keys(byte: u8) -> EnclaveKeys {
+    EnclaveKeys {
+        signing: SigningKey([byte; 32]),
+        agreement: AgreementKey([byte; 32]),
+        dealing: PublicKey([byte; 48]),
+        signer: Address([0x80 | byte; 20]),
+    }
+}
+
 fn evidence() -> Files {
     let manifest = manifest();
-    let identity = Identity {
-        member: MemberId(2),
-        machine: 0,
-        signing: SigningKey([1; 32]),
-        agreement: AgreementKey([2; 32]),
-        dealing: PublicKey([3; 48]),
-        signer: Address([4; 20]),
-    };
+    let identity = keys(1).identity(MemberId(2), 0);
     let (challenge, response) = (Nonce([1; 32]), Nonce([2; 32]));
     let binding =
         Binding { manifest: manifest.hash(), prover: &identity, verifier: None, challenge, response };
@@ -222,6 +286,24 @@ fn evidence_is_held_against_the_manifest_and_the_nonce() {
     other.attestation.measurements[0].digest.0 = [7; 48];
     std::fs::write(files.folder.path().join("manifest.toml"), other.to_toml().unwrap()).unwrap();
     assert_eq!(failed(&files.verify(&[]).1), ["measurement", "host_data", "report_data"]);
+
+    // The enclave that the manifest names for the member is another one.
+    let mut named = files.manifest.clone();
+    named.epoch = 1;
+    named.history = Some(History { genesis: files.manifest.hash(), predecessor: files.manifest.hash() });
+    for (member, byte) in named.members.iter_mut().zip(10..) {
+        member.enclave = Some(keys(byte));
+    }
+    let own = named.members[1].enclave.replace(keys(1));
+    std::fs::write(files.folder.path().join("manifest.toml"), named.to_toml().unwrap()).unwrap();
+    let (success, verdict) = files.verify(&[]);
+    assert!(success, "the one that it names: {verdict:#}");
+    named.members[1].enclave = own;
+    std::fs::write(files.folder.path().join("manifest.toml"), named.to_toml().unwrap()).unwrap();
+    let (success, verdict) = files.verify(&[]);
+    assert!(!success);
+    assert_eq!(failed(&verdict), ["report_data"]);
+    assert!(verdict.to_string().contains("the enclave that the manifest names"), "{verdict:#}");
 
     // Without a manifest there is no simulated root to believe in.
     let file = files.folder.path().join("evidence.json");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MANIFEST: &str = r#"
-version = 4
+version = 5
 name = "test"
 epoch = 0
 leader = 1
@@ -135,9 +135,26 @@ fn a_good_manifest_has_a_hash() {
 }
 
 #[test]
+fn floors_are_written_by_silicon() {
+    let folder = folder();
+    let floors = "[[attestation.floors]]\nsilicon = { family = 0x19, model = 0xA0, stepping = 2 }\nmitigations = 0x17\n\
+                  [[attestation.relax.floors]]\nsilicon = { family = 0x19, model = 0x11, stepping = 1 }\n\
+                  tcb = { bootloader = 9, tee = 0, snp = 23, microcode = 84 }\n[[members]]\nid = 1";
+    replace(folder.path().join("manifest.toml"), "[[members]]\nid = 1", floors);
+    let output = postern(folder.path(), &["attest", "floors", "--manifest", "manifest.toml"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("bits 0, 1, 2, 4  (stricter than built in)"), "{text}");
+    assert!(text.contains("9/0/23/84  (LAXER than built in)"), "{text}");
+}
+
+#[test]
 fn a_bad_manifest_is_refused_with_file_and_field() {
     let cases = [
-        ("version = 4", "version = 9", "version"),
+        // As version 4 had it: one mask for all silicon.
+        ("[attestation]", "[attestation]\nmitigations = 1", "mitigations"),
+        ("[attestation]", "[attestation]\nrevocation = \"required\"", "attestation.not_before"),
+        ("version = 5", "version = 9", "version"),
         ("operator = 2", "operator = 4", "thresholds.operator"),
         ("guardian = 2", "guardian = 1", "thresholds.guardian"),
         ("quorum = 2", "quorum = 1", "agreement.quorum"),
@@ -151,7 +168,7 @@ fn a_bad_manifest_is_refused_with_file_and_field() {
         ("name = \"two\"", "name = \"one\"", "members[1].name"),
         ("leader = 1", "leader = 7", "leader"),
         ("epoch = 0", "epoch = 0\nsurprise = 1", "surprise"),
-        ("version = 4", "version = ", "TOML"),
+        ("version = 5", "version = ", "TOML"),
     ];
     for (from, to, field) in cases {
         let folder = folder();

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const HEAD: &str = r#"
-version = 4
+version = 5
 name = "test"
 epoch = 0
 leader = 1

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// A report of a version that we know, of the right length.
+    /// A report of a version of which we know every bit, of the right length.
     ReportFormat,
     /// ECDSA P-384 with SHA-384.
     SignatureAlgorithm,
@@ -19,7 +19,7 @@ pub enum Check {
     Validity,
     /// The revocation list is the root's own and in force; or there is none, and the rules don't ask for one.
     Crl,
-    /// Such a list names none of the certificates.
+    /// No certificate is revoked: such a list names none, and none is known to be.
     Revocation,
     /// Silicon, certificates and root are of one product line, and of one that is accepted.
     Product,
@@ -39,7 +39,7 @@ pub enum Check {
     FirmwareVersion,
     /// The host can't go back to older firmware than what runs.
     FirmwareCommitted,
-    /// Required mitigations are on, and were at launch.
+    /// The mitigations that the silicon needs are on, and were at launch.
     Mitigations,
     /// Asked for by the most privileged code of the guest, which is what was measured.
     Vmpl,
@@ -144,7 +144,7 @@ impl Check {
             Self::Validity => Decider::Anybody,
             // A list comes beside the report: whoever carries it can drop it, replace it by bytes, or by an older one.
             Self::Crl => Decider::Anybody,
-            // Only the root signs lists.
+            // Only the root signs lists; and what is known without one was on one.
             Self::Revocation => Decider::Root,
             // The silicon is in the signed report; and AMD certifies a chip's key for one product line.
             Self::Product => Decider::Prover,

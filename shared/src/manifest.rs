@@ -16,7 +16,7 @@ use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// The only version of the format that this build reads.
-pub const MANIFEST_VERSION: u16 = 4;
+pub const MANIFEST_VERSION: u16 = 5;
 /// Fewest members that a DAO can have: of two, none could be away without the other one standing still.
 pub const MIN_MEMBERS: usize = 3;
 /// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.

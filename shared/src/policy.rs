@@ -30,7 +30,7 @@ pub struct AttestationRules {
     pub products: Vec<Product>,
     /// Floors that are higher than the built-in ones, or for silicon that has none.
     #[serde(default)]
-    pub tcb_floors: Vec<TcbFloor>,
+    pub floors: Vec<Floor>,
     /// What the guest policy must say besides what it always must.
     #[serde(default)]
     pub guest_policy: GuestPolicyRules,
@@ -46,9 +46,6 @@ pub struct AttestationRules {
     /// SHA-384 of keys that may certify ID keys. With none listed, an ID key must have no author.
     #[serde(default)]
     pub author_keys: Vec<KeyDigest>,
-    /// Bits that must be set in the mitigation vectors, at launch and now.
-    #[serde(default)]
-    pub mitigations: u64,
     /// Whether AMD's revocation list must come with evidence.
     #[serde(default)]
     pub revocation: Revocation,
@@ -90,18 +87,25 @@ pub struct AllowedMeasurement {
     pub until_epoch: Option<u64>,
 }
 
-/// The least that a machine's firmware and microcode must be, for one kind of silicon: patch levels of different silicon
-/// can't be compared, not even within a product line.
+/// The least that a machine must be, for one kind of silicon: patch levels of different silicon can't be compared, not even
+/// within a product line, and AMD numbers mitigations for each family by itself. A part that is not given changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TcbFloor {
+pub struct Floor {
     /// The silicon.
     pub silicon: Cpuid,
-    /// Component by component.
-    pub tcb: TcbVersion,
+    /// Security patch levels, component by component.
+    #[serde(default)]
+    pub tcb: Option<TcbVersion>,
     /// Lowest version of the SNP firmware: some repairs move only this.
     #[serde(default)]
     pub firmware: Option<FirmwareVersion>,
+    /// Bits that must be set in the mitigation vectors, at launch and now.
+    #[serde(default)]
+    pub mitigations: Option<u64>,
+    /// Bits that must be set in the platform information.
+    #[serde(default)]
+    pub platform: Option<u64>,
 }
 
 /// What a bit must be.
@@ -172,10 +176,11 @@ pub enum Revocation {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Relaxations {
-    /// Accept chips that hide their identity: a report then no longer says on whose machine the enclave runs.
+    /// Accept reports that hide their chip's identity, of members without `chip_ids` too: those then no longer show on
+    /// whose machine they run. Where a member lists chips, the certificate must still name one of them.
     pub masked_chip_id: bool,
-    /// Accept keys that AMD lends to these cloud providers (VLEK), by their `CSP_ID`: such a key works on any of the
-    /// provider's chips.
+    /// Accept keys that AMD lends to these cloud providers (VLEK), by their `CSP_ID`, of members without `chip_ids` too:
+    /// such a key works on any of the provider's chips. No other chip's key is accepted for that.
     pub vlek_providers: Vec<String>,
     /// Accept firmware that is not committed: the host can go back to an older one.
     pub provisional_firmware: bool,
@@ -183,8 +188,39 @@ pub struct Relaxations {
     pub missing_alias_check: bool,
     /// Platform information bits that this version does not know and accepts nevertheless.
     pub unknown_platform_bits: u64,
-    /// Floors that replace the built-in ones, lower or not.
-    pub tcb_floors: Vec<TcbFloor>,
+    /// Floors of which each part that is given replaces what else would hold, lower or not; the other parts stay.
+    pub floors: Vec<Floor>,
+}
+
+impl Floor {
+    /// Bits of the platform information that have a meaning, and that a floor may ask for.
+    pub const PLATFORM_BITS: u64 = 0xFF;
+
+    /// A floor that asks for nothing yet.
+    pub const fn of(silicon: Cpuid) -> Self {
+        Self { silicon, tcb: None, firmware: None, mitigations: None, platform: None }
+    }
+
+    /// Checks it by itself; names the part and what is wrong with it.
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        let Self { silicon, tcb, firmware, mitigations, platform } = *self;
+        let Some(product) = silicon.product() else {
+            return Err(("silicon", format!("{silicon} is of no known product line")));
+        };
+        if tcb.is_some_and(|tcb| tcb.encode(product).is_none()) {
+            return Err(("tcb.fmc", format!("{product} has none, or lacks it")));
+        }
+        if let Some(bits) = platform.filter(|bits| bits & !Self::PLATFORM_BITS != 0) {
+            return Err(("platform", format!("{bits:#x} has bits without a meaning")));
+        }
+        if (tcb, firmware, mitigations, platform) == (None, None, None, None) {
+            return Err((
+                "tcb",
+                "a floor that says nothing: tcb, firmware, mitigations or platform wanted".into(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 fn default_products() -> Vec<Product> {
@@ -206,13 +242,12 @@ impl AttestationRules {
             trust,
             measurements: Vec::new(),
             products: default_products(),
-            tcb_floors: Vec::new(),
+            floors: Vec::new(),
             guest_policy: GuestPolicyRules::default(),
             platform: PlatformRules::default(),
             guest_svn: 0,
             id_keys: Vec::new(),
             author_keys: Vec::new(),
-            mitigations: 0,
             revocation: Revocation::default(),
             not_before: 0,
             relax: Relaxations::default(),
@@ -246,11 +281,11 @@ impl AttestationRules {
         let lists = [
             ("measurements", self.measurements.len(), 1),
             ("products", self.products.len(), 1),
-            ("tcb_floors", self.tcb_floors.len(), 0),
+            ("floors", self.floors.len(), 0),
             ("id_keys", self.id_keys.len(), 0),
             ("author_keys", self.author_keys.len(), 0),
             ("relax.vlek_providers", self.relax.vlek_providers.len(), 0),
-            ("relax.tcb_floors", self.relax.tcb_floors.len(), 0),
+            ("relax.floors", self.relax.floors.len(), 0),
         ];
         for (name, found, least) in lists {
             if !(least..=MAX_ENTRIES).contains(&found) {
@@ -271,20 +306,21 @@ impl AttestationRules {
         if self.measurements_at(epoch).next().is_none() {
             return field("measurements", format!("none may take part in epoch {epoch}"));
         }
-        for (name, floors) in [("tcb_floors", &self.tcb_floors), ("relax.tcb_floors", &self.relax.tcb_floors)]
-        {
+        for (name, floors) in [("floors", &self.floors), ("relax.floors", &self.relax.floors)] {
             for (position, floor) in floors.iter().enumerate() {
                 let at = |part: &str| format!("{name}[{position}].{part}");
-                let Some(product) = floor.silicon.product() else {
-                    return field(&at("silicon"), format!("{} is of no known product line", floor.silicon));
-                };
-                if floor.tcb.encode(product).is_none() {
-                    return field(&at("tcb.fmc"), format!("{product} has none, or lacks it"));
-                }
+                floor.validate().or_else(|(part, reason)| field(&at(part), reason))?;
                 if floors.iter().take(position).any(|other| other.silicon == floor.silicon) {
                     return field(&at("silicon"), "another floor is for the same".into());
                 }
             }
+        }
+        // A list is required because of what it names. Without a date, one from before that would do.
+        if self.revocation == Revocation::Required && self.not_before == 0 {
+            return field(
+                "not_before",
+                "a date is needed where revocation is required: else any old list would do".into(),
+            );
         }
         if !self.author_keys.is_empty() && self.id_keys.is_empty() {
             return field("author_keys", "without id_keys".into());

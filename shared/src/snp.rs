@@ -79,6 +79,15 @@ impl Cpuid {
             _ => None,
         }
     }
+
+    /// AMD's name of a line that we know of and don't support. Venice's TCB has another layout than those above: it is
+    /// called by its own name, and shown in nobody else's layout.
+    pub const fn unsupported_line(self) -> Option<&'static str> {
+        match (self.family, self.model) {
+            (0x1A, 0x50..=0x57 | 0x90..=0xAF | 0xC0..=0xC7) => Some("Venice"),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Cpuid {
@@ -134,17 +143,37 @@ pub struct TcbVersion {
 }
 
 impl TcbVersion {
-    /// Whether every component is at least that of `floor`. A component that only one of the two has fails.
+    /// The components by their names, in the order in which they are written.
+    pub const fn components(&self) -> [(&'static str, Option<u8>); 5] {
+        [
+            ("FMC", self.fmc),
+            ("bootloader", Some(self.bootloader)),
+            ("TEE", Some(self.tee)),
+            ("SNP", Some(self.snp)),
+            ("microcode", Some(self.microcode)),
+        ]
+    }
+
+    /// Each component that is below that of `floor`: its name, what it is, what it should be. A component that only one
+    /// of the two has is below.
+    pub fn below(
+        &self,
+        floor: &Self,
+    ) -> impl Iterator<Item = (&'static str, Option<u8>, Option<u8>)> + use<> {
+        self.components()
+            .into_iter()
+            .zip(floor.components())
+            .map(|((name, found), (_, least))| (name, found, least))
+            .filter(|(_, found, least)| match (found, least) {
+                (Some(found), Some(least)) => found < least,
+                (None, None) => false,
+                _ => true,
+            })
+    }
+
+    /// Whether every component is at least that of `floor`.
     pub fn reaches(&self, floor: &Self) -> bool {
-        let fmc = match (self.fmc, floor.fmc) {
-            (Some(found), Some(floor)) => found >= floor,
-            (None, None) => true,
-            _ => false,
-        };
-        fmc && self.bootloader >= floor.bootloader
-            && self.tee >= floor.tee
-            && self.snp >= floor.snp
-            && self.microcode >= floor.microcode
+        self.below(floor).next().is_none()
     }
 
     /// The higher of both, component by component.

@@ -15,7 +15,7 @@ use postern_shared::manifest::{
     Agreement, Contracts, Cut, History, HostKey, MANIFEST_VERSION, Manifest, ManifestError, Member, Resumed,
     Thresholds,
 };
-use postern_shared::policy::{AllowedMeasurement, AttestationRules, Revocation, Rule, TcbFloor, Trust};
+use postern_shared::policy::{AllowedMeasurement, AttestationRules, Floor, Revocation, Rule, Trust};
 use postern_shared::record::{LogHead, LogId};
 use postern_shared::snp::{Cpuid, Product, TcbVersion};
 use postern_shared::witness::{Ballot, Place};
@@ -202,13 +202,13 @@ fn every_change_has_a_line() {
         let rules = &mut new.attestation;
         rules.products = vec![Product::Genoa];
         rules.guest_svn = 3;
-        rules.mitigations = 5;
         rules.revocation = Revocation::Required;
         rules.not_before = 1_700_000_000;
         rules.guest_policy.smt = Rule::Forbidden;
         rules.guest_policy.abi = (1, 55);
         rules.platform.tsme = Rule::Required;
-        rules.tcb_floors = vec![TcbFloor { silicon, tcb, firmware: None }];
+        rules.floors = vec![Floor { tcb: Some(tcb), ..Floor::of(silicon) }];
+        rules.relax.floors = vec![Floor { mitigations: Some(5), platform: Some(0), ..Floor::of(silicon) }];
         rules.relax.masked_chip_id = true;
         rules.relax.vlek_providers = vec!["cloud".into()];
         let one = &mut new.members[0];
@@ -242,15 +242,15 @@ fn every_change_has_a_line() {
         "new measurement \"image 1\": 414141414141414141414141.., from epoch 0",
         "attestation.products: Genoa",
         "attestation.guest_svn: 3",
-        "attestation.mitigations: 0x5",
         "attestation.revocation: required",
         "attestation.not_before: 1700000000",
         "attestation.guest_policy.smt: forbidden",
         "attestation.guest_policy.abi: 1.55",
         "attestation.platform.tsme: required",
-        "attestation.tcb_floors 19/11/1: 9/0/21/72",
+        "attestation.floors 19/11/1: 9/0/21/72",
         "attestation.relax.masked_chip_id: on (LAXER)",
         "attestation.relax.vlek_providers: \"cloud\"",
+        "attestation.relax.floors 19/11/1: mitigations 0x5, platform 0x0 (LAXER)",
         "member 1: machine lost, replaced by number 1",
         "member 1: enclave 0x13ac1ff600cce68cc59456d3f82c218f5d67c5cb3c1c8a7427f84b2d2342bcca",
         "member 1: chips 111111111111111111111111.., 121212121212121212121212..",
@@ -267,14 +267,64 @@ fn every_change_has_a_line() {
     assert_eq!(lines(&old, &new), expected);
     let more = next(&new, |newer| {
         let silicon = Cpuid { stepping: 2, ..silicon };
-        newer.attestation.tcb_floors.push(TcbFloor { silicon, tcb, firmware: None });
+        newer.attestation.floors.push(Floor { tcb: Some(tcb), ..Floor::of(silicon) });
     });
-    assert_eq!(lines(&new, &more), ["attestation.tcb_floors 19/11/2: 9/0/21/72"]);
+    assert_eq!(lines(&new, &more), ["attestation.floors 19/11/2: 9/0/21/72"]);
     // Their order means nothing.
-    let turned = next(&more, |newer| newer.attestation.tcb_floors.reverse());
+    let turned = next(&more, |newer| newer.attestation.floors.reverse());
     assert_eq!(changes(&more, &turned), Err(EpochError::NoChange));
-    let floors_gone = next(&new, |newer| newer.attestation.tcb_floors.clear());
-    assert_eq!(lines(&new, &floors_gone), ["attestation.tcb_floors 19/11/1: none"]);
+    let floors_gone = next(&new, |newer| newer.attestation.floors.clear());
+    assert_eq!(lines(&new, &floors_gone), ["attestation.floors 19/11/1: none"]);
+}
+
+#[test]
+fn floors_and_revocation_make_sense_by_themselves() {
+    let genoa = Cpuid { family: 0x19, model: 0x11, stepping: 1 };
+    let (of, tcb) =
+        (Floor::of(genoa), TcbVersion { fmc: None, bootloader: 9, tee: 0, snp: 21, microcode: 72 });
+    let venice = Cpuid { family: 0x1A, model: 0x50, stepping: 0 };
+    let wrong: [(Vec<Floor>, &str, &str); 5] = [
+        (vec![of], "[0].tcb", "a floor that says nothing: tcb, firmware, mitigations or platform wanted"),
+        (
+            vec![Floor { mitigations: Some(1), ..Floor::of(venice) }],
+            "[0].silicon",
+            "1a/50/0 is of no known product line",
+        ),
+        (
+            vec![Floor { tcb: Some(TcbVersion { fmc: Some(1), ..tcb }), ..of }],
+            "[0].tcb.fmc",
+            "Genoa has none, or lacks it",
+        ),
+        (vec![Floor { platform: Some(0x140), ..of }], "[0].platform", "0x140 has bits without a meaning"),
+        (
+            vec![Floor { mitigations: Some(1), ..of }, Floor { platform: Some(1), ..of }],
+            "[1].silicon",
+            "another floor is for the same",
+        ),
+    ];
+    for (floors, at, reason) in wrong {
+        for list in ["floors", "relax.floors"] {
+            let mut manifest = founded();
+            let rules = &mut manifest.attestation;
+            *(if list == "floors" { &mut rules.floors } else { &mut rules.relax.floors }) = floors.clone();
+            let expected =
+                ManifestError::Field { field: format!("attestation.{list}{at}"), reason: reason.into() };
+            assert_eq!(manifest.validate(), Err(expected));
+        }
+    }
+    let mut manifest = founded();
+    let each = Floor { tcb: Some(tcb), mitigations: Some(!0), platform: Some(0xFF), ..of };
+    (manifest.attestation.floors, manifest.attestation.relax.floors) = (vec![each], vec![each]);
+    assert_eq!(manifest.validate(), Ok(()));
+    // A list is required for what it names: without a date, one from before that would do.
+    manifest.attestation.revocation = Revocation::Required;
+    let field = |result: Result<(), ManifestError>| match result {
+        Err(ManifestError::Field { field, .. }) => Some(field),
+        _ => None,
+    };
+    assert_eq!(field(manifest.validate()).as_deref(), Some("attestation.not_before"));
+    manifest.attestation.not_before = 1_700_000_000;
+    assert_eq!(manifest.validate(), Ok(()));
 }
 
 #[test]
@@ -358,7 +408,7 @@ fn what_no_epoch_may_change_is_refused_by_name() {
             |new| new.version = 1,
             EpochError::Manifest(ManifestError::Field {
                 field: "version".into(),
-                reason: "this build reads version 4, not 1".into(),
+                reason: "this build reads version 5, not 1".into(),
             }),
         ),
     ];

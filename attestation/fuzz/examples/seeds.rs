@@ -1,6 +1,7 @@
 //! Writes what the fuzzers begin with (`seeds/`), from the real vectors and from messages of every kind. To be run again
 //! when the form of an input or of a message changes.
 
+use postern_attestation::{Requirements, Silicon};
 use postern_attestation_fuzz::{SAMPLES, Sample};
 use postern_shared::{
     agreement::Subject,
@@ -21,7 +22,7 @@ use postern_shared::{
         Attestation, Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, Evidence, PeerMessage,
         Slot, Step,
     },
-    policy::{AllowedMeasurement, AttestationRules, Trust},
+    policy::{AllowedMeasurement, AttestationRules, Floor, Trust},
     proof::{ProofRequest, Provable},
     record::{
         KeySlot, LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedRecord, SlotHeader,
@@ -273,6 +274,11 @@ fn founded() -> Manifest {
     one
 }
 
+fn floor(kind: &Silicon) -> Floor {
+    let Requirements { tcb, firmware, mitigations, platform } = kind.requirements;
+    Floor { silicon: kind.first, tcb: Some(tcb), firmware, mitigations: Some(mitigations), platform: Some(platform) }
+}
+
 fn manifest() -> Manifest {
     let member = |id: u8| Member {
         id: MemberId(id.into()),
@@ -307,7 +313,7 @@ fn manifest() -> Manifest {
         agreement: Agreement { quorum: 2, automatic_return: false, cut: None },
         attestation: AttestationRules {
             measurements: vec![AllowedMeasurement::new("first", Measurement([4; 48]))],
-            tcb_floors: postern_attestation::built_in().to_vec(),
+            floors: postern_attestation::built_in().iter().map(floor).collect(),
             ..AttestationRules::strict(Trust::Amd)
         },
         members: (1..=3).map(member).collect(),

@@ -1,13 +1,14 @@
-//! `postern attest show|verify|export`.
+//! `postern attest show|verify|floors|export`.
 
 use super::evidence::Subject;
-use super::{AttestError, Question, Verdict, judge, show};
+use super::{AttestError, Question, Verdict, floors, judge, show};
 use crate::certificates::folder;
 use crate::config::read_manifest;
 use crate::link::EnclaveAddress;
 use postern_attestation::Time;
 use postern_shared::bytes::from_hex;
 use postern_shared::manifest::Manifest;
+use postern_shared::policy::{AttestationRules, Trust};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,6 +21,8 @@ pub enum AttestCommand {
     Show(ShowArguments),
     /// Check evidence; fails unless every check holds.
     Verify(VerifyArguments),
+    /// Print what each kind of silicon must reach; of a report, every value that is too low. Fails if there is one.
+    Floors(FloorsArguments),
     /// Write report and certificates as other tools want them (`snpguest verify attestation DIR DIR/report.bin`).
     Export(ExportArguments),
 }
@@ -27,7 +30,8 @@ pub enum AttestCommand {
 /// See [`AttestCommand::Show`].
 #[derive(Debug, clap::Args)]
 pub struct ShowArguments {
-    /// A report (raw or hexadecimal), evidence (JSON), or an enclave's address: vsock:CID:PORT, unix:PATH.
+    /// A report (binary, hexadecimal or base64, also as firmware or Azure wrap it), evidence (JSON), or an enclave's
+    /// address: vsock:CID:PORT, unix:PATH.
     #[arg(value_name = "FILE|ADDR")]
     source: String,
     #[command(flatten)]
@@ -37,7 +41,7 @@ pub struct ShowArguments {
 /// See [`AttestCommand::Verify`].
 #[derive(Debug, clap::Args)]
 pub struct VerifyArguments {
-    /// A bare report, raw or in hexadecimal.
+    /// A bare report: binary, hexadecimal or base64, also as firmware or Azure wrap it.
     #[arg(long, value_name = "FILE", requires = "certs", conflicts_with = "evidence")]
     report: Option<PathBuf>,
     /// Evidence in JSON.
@@ -48,6 +52,17 @@ pub struct VerifyArguments {
     /// Print the verdict as one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// See [`AttestCommand::Floors`].
+#[derive(Debug, clap::Args)]
+pub struct FloorsArguments {
+    /// A report or evidence, as for `show`.
+    #[arg(value_name = "FILE|ADDR")]
+    source: Option<String>,
+    /// The DAO's manifest, which may be stricter, or laxer by name. Without it: the built-in floors.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
 }
 
 /// See [`AttestCommand::Export`].
@@ -128,6 +143,21 @@ impl AttestCommand {
                     print!("{}", show(&judgement));
                 }
                 Ok(judgement.accepts())
+            }
+            Self::Floors(FloorsArguments { source, manifest }) => {
+                let manifest = manifest.as_deref().map(read_manifest).transpose()?;
+                let rules = manifest.as_ref().map_or_else(
+                    || AttestationRules::strict(Trust::Amd),
+                    |manifest| manifest.attestation.clone(),
+                );
+                print!("{}", floors(&rules));
+                let Some(source) = source else { return Ok(true) };
+                let question =
+                    Question { manifest: manifest.as_ref(), nonce: None, time: Time::NotBefore(0) };
+                let judgement = judge(&open(&source).await?, &question)?;
+                let (text, reached) = judgement.by_floors(&rules);
+                print!("\n{text}");
+                Ok(reached)
             }
             Self::Export(ExportArguments { source, certs, dir }) => {
                 let subject = complete(open(&source).await?, certs.as_deref())?;

@@ -1,9 +1,8 @@
 //! Where evidence comes from.
 
 use super::AttestError;
+use super::container::report_in;
 use crate::link::{Connection, EnclaveAddress};
-use postern_attestation::REPORT_LEN;
-use postern_shared::bytes::from_hex;
 use postern_shared::ids::Nonce;
 use postern_shared::message::{Attestation, Certificates, Evidence};
 use postern_shared::wire::{Rejection, Reply, Request};
@@ -57,16 +56,13 @@ impl Subject {
         }
     }
 
-    /// Reads a report, raw or in hexadecimal, or evidence in JSON.
+    /// Reads a report in any form that people have it in, or evidence in JSON.
     pub fn read(path: &Path) -> Result<Self, AttestError> {
         let bytes = read_bounded(path)?;
-        if bytes.len() == REPORT_LEN {
-            return Ok(Self::Report { report: bytes, certificates: None });
-        }
-        let hexadecimal = std::str::from_utf8(&bytes).ok().and_then(|text| from_hex(text.trim()).ok());
-        match hexadecimal {
-            Some(report) if !report.is_empty() => Ok(Self::Report { report, certificates: None }),
-            _ => serde_json::from_slice(&bytes)
+        let container = |source| AttestError::Container { path: path.to_owned(), source };
+        match report_in(&bytes).map_err(container)? {
+            Some(report) => Ok(Self::Report { report, certificates: None }),
+            None => serde_json::from_slice(&bytes)
                 .map(|attestation| Self::Attestation(Box::new(attestation)))
                 .map_err(|error| AttestError::NoEvidence {
                     path: path.to_owned(),

@@ -5,8 +5,10 @@ use super::evidence::Subject;
 use crate::verify::trust_anchor;
 use postern_attestation::{
     Appraisal, Binding, Finding, Launch, ReportData, Time, TrustAnchor, UnverifiedReport, Verifier,
+    requirements,
 };
 use postern_shared::check::Check;
+use postern_shared::identity::Identity;
 use postern_shared::ids::{ChipId, Nonce};
 use postern_shared::manifest::{Manifest, Member};
 use postern_shared::message::{Attestation, Certificates, Evidence};
@@ -55,7 +57,25 @@ pub fn judge(subject: &Subject, question: &Question<'_>) -> Result<Judgement, At
     if !complete {
         appraisal.findings.retain(|finding| !needs_certificates(finding.check));
     }
+    if let Some((named, found)) = other_enclave(subject, question.manifest) {
+        // Whatever the report is bound to, it is not the enclave that the DAO has named.
+        appraisal.findings.retain(|finding| finding.check != Check::ReportData);
+        appraisal.findings.push(Finding {
+            check: Check::ReportData,
+            ok: false,
+            expected: format!("the enclave that the manifest names, {}", named.fingerprint()),
+            found: format!("another's, {}", found.fingerprint()),
+        });
+        appraisal.findings.sort_by_key(|finding| finding.check);
+    }
     Ok(Judgement { appraisal, complete })
+}
+
+/// The enclave that the manifest names for the member, and that of the evidence, if they differ. The genesis names none.
+fn other_enclave(subject: &Subject, manifest: Option<&Manifest>) -> Option<(Identity, Identity)> {
+    let Subject::Attestation(attestation) = subject else { return None };
+    let named = manifest?.identity(attestation.identity.member)?;
+    (named != attestation.identity).then_some((named, attestation.identity))
 }
 
 /// What an enclave must have found about evidence that it was given.
@@ -73,6 +93,29 @@ impl Judgement {
     /// Whether nothing is wrong, and everything was there to be judged.
     pub fn accepts(&self) -> bool {
         self.complete && self.appraisal.is_clean()
+    }
+
+    /// What of the report is too low for its silicon, in words; and whether nothing is.
+    pub(super) fn by_floors(&self, rules: &AttestationRules) -> (String, bool) {
+        let Some(report) = &self.appraisal.report else {
+            return ("no attestation report\n".to_owned(), false);
+        };
+        let Some(silicon) = report.cpuid else {
+            return (
+                format!("a report of version {} does not say what silicon it is from\n", report.version),
+                false,
+            );
+        };
+        if requirements(rules, silicon).is_none() {
+            let line = silicon.unsupported_line().unwrap_or("this silicon");
+            return (format!("{line} ({silicon}) has no floor, and is refused\n"), false);
+        }
+        let low = &self.appraisal.shortfalls;
+        let said: String = low.iter().map(|low| format!("TOO LOW  {low}\n")).collect();
+        match low.len() {
+            0 => (format!("the report reaches the floor of {silicon}\n"), true),
+            count => (format!("{said}{count} of the report's values are too low for {silicon}\n"), false),
+        }
     }
 }
 

@@ -2,15 +2,19 @@
 //!
 //! - [`evidence`]: from a file, a folder, or an enclave.
 //! - [`judge`]: by the manifest's rules, or by the built-in ones as far as they go.
-//! - [`show`]: for people; [`Verdict`]: for scripts.
+//! - [`show`] and [`floors`]: for people; [`Verdict`]: for scripts.
 //! - [`command`]: the command line.
 
 pub mod command;
+mod container;
 pub mod evidence;
+mod floors;
 mod judge;
 mod show;
 mod verdict;
 
+pub use container::ContainerError;
+pub use floors::floors;
 pub use judge::{Judgement, Question, explain, judge};
 pub use show::show;
 pub use verdict::Verdict;
@@ -53,8 +57,16 @@ pub enum AttestError {
         /// Its length.
         found: u64,
     },
+    /// A file holds something that should have a report, and has none.
+    #[error("{path}: {source}", path = path.display())]
+    Container {
+        /// Which file.
+        path: PathBuf,
+        /// What it is instead.
+        source: ContainerError,
+    },
     /// A file holds no evidence.
-    #[error("{path}: neither an attestation report (1184 bytes, or as many in hexadecimal) nor evidence in JSON: {reason}", path = path.display())]
+    #[error("{path}: neither an attestation report (1184 bytes, binary, hexadecimal or base64; a firmware's answer; a blob of Azure's HCL) nor evidence in JSON: {reason}", path = path.display())]
     NoEvidence {
         /// Which file.
         path: PathBuf,

@@ -1,9 +1,9 @@
 //! A report for people: field, value, meaning, verdict.
 
 use super::Judgement;
-use postern_attestation::{GuestPolicy, Hex, UnverifiedReport};
+use postern_attestation::{Appraisal, GuestPolicy, Hex, UnverifiedReport};
 use postern_shared::check::Check;
-use postern_shared::snp::{Product, RawTcb};
+use postern_shared::snp::{Cpuid, Product, RawTcb};
 use std::fmt::Write;
 
 /// Values that are longer get a line of their own.
@@ -49,15 +49,24 @@ struct Row {
 }
 
 fn write_row(text: &mut String, row: &Row, judgement: &Judgement) {
-    let finding = row
-        .check
-        .and_then(|check| judgement.appraisal.findings.iter().find(|finding| finding.check == check));
+    let Row { field, value, meaning, check } = row;
+    let Appraisal { findings, shortfalls, .. } = &judgement.appraisal;
+    let low: Vec<String> = shortfalls
+        .iter()
+        .filter(|low| low.field == *field)
+        .map(|low| format!("{} (at least {})", low.found, low.least))
+        .collect();
+    let finding = check.and_then(|check| findings.iter().find(|finding| finding.check == check));
     let verdict = match finding {
+        _ if !low.is_empty() => "REFUSED",
         Some(finding) if finding.ok => "ok",
+        // Another field is what fails the check.
+        Some(finding) if shortfalls.iter().any(|low| low.check == finding.check) => "ok",
         Some(_) => "REFUSED",
         None => "",
     };
-    let Row { field, value, meaning, .. } = row;
+    let low = if low.is_empty() { String::new() } else { format!("; TOO LOW: {}", low.join(", ")) };
+    let meaning = format!("{meaning}{low}");
     let line = if value.len() <= VALUE_WIDTH {
         format!("{field:<19} {value:<VALUE_WIDTH$} {verdict:<8}{meaning}")
     } else {
@@ -79,12 +88,18 @@ fn rows(report: &UnverifiedReport, product: Option<Product>) -> Vec<Row> {
     };
     let parts = match product {
         Some(Product::Turin) => "FMC/bootloader/TEE/SNP/microcode",
-        _ => "bootloader/TEE/SNP/microcode",
+        Some(Product::Milan | Product::Genoa) => "bootloader/TEE/SNP/microcode",
+        None => "in a layout that is not known here",
     };
     let hex = |bytes: &[u8]| postern_shared::bytes::to_hex(bytes);
     let vector = |bits: Option<u64>| bits.map_or("none".to_owned(), |bits| format!("{bits:#x}"));
     let silicon = report.cpuid.map_or("not in this version".to_owned(), |cpuid| cpuid.to_string());
-    let named = product.map_or("unknown product line".to_owned(), |product| product.to_string());
+    let unsupported = report.cpuid.and_then(Cpuid::unsupported_line);
+    let named = match (product, unsupported) {
+        (Some(product), _) => product.to_string(),
+        (None, Some(line)) => format!("{line}, which is not supported"),
+        (None, None) => "unknown product line".to_owned(),
+    };
     vec![
         row("version", report.version.to_string(), "of the report's layout", Some(Check::ReportFormat)),
         row(

@@ -57,6 +57,20 @@ pub enum FolderError {
         /// Who signed the ASK, by its own word.
         issuer: String,
     },
+    /// A root where the issuer of leaves should be.
+    #[error(
+        "{path}: certificates in the wrong order: expected the issuer of the leaf (ASK or ASVK), then its root (ARK); \
+         found `{first}`, then `{second}`",
+        path = path.display()
+    )]
+    Order {
+        /// The folder.
+        path: PathBuf,
+        /// Common name of what is where the issuer should be.
+        first: String,
+        /// Common name of what is where the root should be.
+        second: String,
+    },
     /// There is something in the folder that one would have to write over.
     #[error("{path}: not empty; nothing was written", path = path.display())]
     NotEmpty {
@@ -85,8 +99,19 @@ pub fn read(folder: &Path) -> Result<Certificates, FolderError> {
         Some(ark) => ark,
         None => root_for(&ask, folder.join("ark"))?,
     };
+    check_order(folder, &ask, &ark)?;
     let crl = read_either(&folder.join("crl"), |bytes| Crl::read(bytes).map(|crl| crl.der))?;
     Ok(Certificates { ark, ask, leaf, crl })
+}
+
+/// A root is called so by its name; as the issuer of a leaf it would fail every check that a chain can fail.
+fn check_order(folder: &Path, ask: &[u8], ark: &[u8]) -> Result<(), FolderError> {
+    let name = |der: &[u8]| Names::read(der).map(|names| names.common_name).unwrap_or_default();
+    let (first, second) = (name(ask), name(ark));
+    if first.starts_with("ARK-") {
+        return Err(FolderError::Order { path: folder.to_owned(), first, second });
+    }
+    Ok(())
 }
 
 /// The compiled-in root that the issuer of leaves names as its own issuer.

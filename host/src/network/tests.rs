@@ -7,7 +7,7 @@ fn manifest(keys: &[&Keypair]) -> Manifest {
     let others = [(); 3].map(|()| Keypair::generate_ed25519());
     let keys = keys.iter().copied().chain(&others).take(3);
     let toml = keys.enumerate().fold(
-        "version = 4\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 5\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = \"0x00000000\"\ncapella_fork_version = \"0x03000000\"\n\
          genesis_validators_root = \"0x0000000000000000000000000000000000000000000000000000000000000000\"\n\
          [contracts]\npool_manager = \"0x0101010101010101010101010101010101010101\"\n\

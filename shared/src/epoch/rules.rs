@@ -3,7 +3,7 @@
 use super::change::{Begin, Quoted};
 use super::{Change, EpochError};
 use crate::policy::{
-    AttestationRules, GuestPolicyRules, KeyDigest, PlatformRules, Relaxations, Revocation, Rule, TcbFloor,
+    AttestationRules, Floor, GuestPolicyRules, KeyDigest, PlatformRules, Relaxations, Revocation, Rule,
 };
 use alloc::{
     format,
@@ -21,13 +21,12 @@ pub(super) fn compare(
         trust: _,
         measurements: _,
         products,
-        tcb_floors,
+        floors,
         guest_policy,
         platform,
         guest_svn,
         id_keys,
         author_keys,
-        mitigations,
         revocation,
         not_before,
         relax,
@@ -48,7 +47,6 @@ pub(super) fn compare(
     rule("guest_svn", *guest_svn != old.guest_svn, guest_svn.to_string());
     rule("id_keys", *id_keys != old.id_keys, keys(id_keys));
     rule("author_keys", *author_keys != old.author_keys, keys(author_keys));
-    rule("mitigations", *mitigations != old.mitigations, format!("{mitigations:#x}"));
     let revocation_text = match revocation {
         Revocation::WhenSupplied => "when supplied",
         Revocation::Required => "required",
@@ -57,7 +55,7 @@ pub(super) fn compare(
     rule("not_before", *not_before != old.not_before, not_before.to_string());
     compare_guest_policy(&old.guest_policy, guest_policy, &mut rule);
     compare_platform(&old.platform, platform, &mut rule);
-    compare_floors("tcb_floors", &old.tcb_floors, tcb_floors, &mut rule);
+    compare_floors("floors", &old.floors, floors, "", &mut rule);
     compare_relaxations(&old.relax, relax, &mut rule);
     Ok(())
 }
@@ -113,7 +111,7 @@ fn compare_relaxations(old: &Relaxations, new: &Relaxations, rule: &mut impl FnM
         provisional_firmware,
         missing_alias_check,
         unknown_platform_bits,
-        tcb_floors,
+        floors,
     } = new;
     let switches = [
         ("masked_chip_id", old.masked_chip_id, masked_chip_id),
@@ -128,15 +126,27 @@ fn compare_relaxations(old: &Relaxations, new: &Relaxations, rule: &mut impl FnM
     rule("relax.vlek_providers", *vlek_providers != old.vlek_providers, providers);
     let bits = format!("{unknown_platform_bits:#x}");
     rule("relax.unknown_platform_bits", *unknown_platform_bits != old.unknown_platform_bits, bits);
-    compare_floors("relax.tcb_floors", &old.tcb_floors, tcb_floors, rule);
+    compare_floors("relax.floors", &old.floors, floors, " (LAXER)", rule);
 }
 
 /// One line for each kind of silicon. No two floors of a list are for the same, and their order means nothing.
-fn compare_floors(name: &str, old: &[TcbFloor], new: &[TcbFloor], rule: &mut impl FnMut(&str, bool, String)) {
+fn compare_floors(
+    name: &str,
+    old: &[Floor],
+    new: &[Floor],
+    remark: &str,
+    rule: &mut impl FnMut(&str, bool, String),
+) {
     for after in new {
-        let TcbFloor { silicon, tcb, firmware } = after;
-        let firmware = firmware.map_or(String::new(), |version| format!(", firmware {version}"));
-        rule(&format!("{name} {silicon}"), !old.contains(after), format!("{tcb}{firmware}"));
+        let Floor { silicon, tcb, firmware, mitigations, platform } = after;
+        let parts = [
+            tcb.map(|tcb| tcb.to_string()),
+            firmware.map(|version| format!("firmware {version}")),
+            mitigations.map(|bits| format!("mitigations {bits:#x}")),
+            platform.map(|bits| format!("platform {bits:#x}")),
+        ];
+        let to = list(parts.into_iter().flatten());
+        rule(&format!("{name} {silicon}"), !old.contains(after), format!("{to}{remark}"));
     }
     for before in old {
         let gone = !new.iter().any(|after| after.silicon == before.silicon);

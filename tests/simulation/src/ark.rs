@@ -73,7 +73,7 @@ pub struct RevocationList {
     /// Serial numbers, big-endian.
     pub revoked: Vec<Vec<u8>>,
     /// Extensions: OID (content bytes), critical, value.
-    pub extensions: Vec<(Vec<u8>, bool, Vec<u8>)>,
+    pub extensions: Vec<(Vec<u8>, Option<bool>, Vec<u8>)>,
 }
 
 impl Default for RevocationList {
@@ -86,7 +86,7 @@ impl Default for RevocationList {
             next_update: Some("270101000000Z".into()),
             revoked: Vec::new(),
             // Number 1.
-            extensions: vec![(vec![0x55, 0x1D, 0x14], false, vec![0x02, 0x01, 0x01])],
+            extensions: vec![(vec![0x55, 0x1D, 0x14], None, vec![0x02, 0x01, 0x01])],
         }
     }
 }

@@ -55,8 +55,9 @@ impl ReportFields {
     pub fn honest(machine: &Machine, data: &ReportData) -> Self {
         let tcb =
             machine.tcb.encode(machine.product()).expect("the machine's TCB is one of its product line");
+        let (build, mitigations) = machine.firmware();
         Self {
-            version: 5,
+            version: machine.report_version,
             guest_svn: machine.guest_svn,
             policy: machine.policy,
             family_id: machine.family_id,
@@ -77,11 +78,11 @@ impl ReportFields {
             cpuid: machine.cpuid,
             chip_id: machine.chip_id(),
             committed_tcb: tcb,
-            current_firmware: [49, 55, 1],
-            committed_firmware: [49, 55, 1],
+            current_firmware: [build, 55, 1],
+            committed_firmware: [build, 55, 1],
             launch_tcb: tcb,
-            launch_mitigations: 0x0B,
-            current_mitigations: 0x0B,
+            launch_mitigations: mitigations,
+            current_mitigations: mitigations,
             flips: Vec::new(),
         }
     }

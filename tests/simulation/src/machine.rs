@@ -26,6 +26,8 @@ pub struct Machine {
     pub tcb: TcbVersion,
     /// Platform information: by default SMT, ECC and a completed memory alias check.
     pub platform_info: u64,
+    /// Version of its reports.
+    pub report_version: u32,
     /// Tells one launch of the guest from the next: makes the report id.
     pub launch: u64,
 }
@@ -43,6 +45,7 @@ impl Default for Machine {
             cpuid: Cpuid { family: 0x19, model: 0x11, stepping: 1 },
             tcb: TcbVersion { fmc: None, bootloader: 10, tee: 0, snp: 27, microcode: 86 },
             platform_info: 0x25,
+            report_version: 5,
             launch: 0,
         }
     }
@@ -53,7 +56,8 @@ impl Machine {
     pub fn turin() -> Self {
         Self {
             cpuid: Cpuid { family: 0x1A, model: 0x02, stepping: 1 },
-            tcb: TcbVersion { fmc: Some(1), bootloader: 1, tee: 1, snp: 4, microcode: 0x51 },
+            tcb: TcbVersion { fmc: Some(1), bootloader: 1, tee: 1, snp: 4, microcode: 0x5A },
+            platform_info: 0x65,
             ..Self::default()
         }
     }
@@ -65,6 +69,15 @@ impl Machine {
     /// If there is none: use [`crate::SoftwarePsp::tamper`] to report an unknown processor.
     pub fn product(&self) -> Product {
         self.cpuid.product().expect("the machine's CPUID is of a known product line")
+    }
+
+    /// Build of the SNP firmware, and the mitigations that it has: what the line's machines are repaired with.
+    pub(crate) fn firmware(&self) -> (u8, u64) {
+        match self.product() {
+            Product::Milan => (35, 0x1F),
+            Product::Genoa => (49, 0x0F),
+            Product::Turin => (65, 0x3F),
+        }
     }
 
     /// The chip's id as in reports: 64 bytes, on Turin 8 and zeros.

@@ -49,8 +49,8 @@ pub struct Vcek {
     pub hardware_id: Vec<u8>,
     /// The cloud provider of a VLEK (`CSP_ID`).
     pub provider: Option<String>,
-    /// Further extensions: OID (content bytes), critical, value.
-    pub extra_extensions: Vec<(Vec<u8>, bool, Vec<u8>)>,
+    /// Further extensions: OID (content bytes), whether critical if that is spelt out, value.
+    pub extra_extensions: Vec<(Vec<u8>, Option<bool>, Vec<u8>)>,
 }
 
 impl Vcek {
@@ -110,7 +110,7 @@ impl Vcek {
     }
 
     fn extensions(&self) -> Vec<u8> {
-        let amd = |suffix: &[u8], content: &[u8]| extension(&[AMD, suffix].concat(), false, content);
+        let amd = |suffix: &[u8], content: &[u8]| extension(&[AMD, suffix].concat(), None, content);
         let mut all = vec![
             amd(&[1], &der::integer(self.struct_version)),
             amd(&[2], &der::value(der::IA5_STRING, &[self.product_name.as_bytes()])),
@@ -140,9 +140,10 @@ pub(crate) fn name(common_name: &str) -> Vec<u8> {
     der::value(der::SEQUENCE, &[&organization, &attribute(COMMON_NAME, common_name)])
 }
 
-/// One extension; `FALSE` is the default and left out.
-pub(crate) fn extension(oid: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
-    let critical = if critical { der::value(der::BOOLEAN, &[&[0xFF]]) } else { Vec::new() };
+/// One extension. `FALSE` is the default, which DER leaves out.
+pub(crate) fn extension(oid: &[u8], critical: Option<bool>, content: &[u8]) -> Vec<u8> {
+    let spelt = |critical| der::value(der::BOOLEAN, &[&[if critical { 0xFF } else { 0 }]]);
+    let critical = critical.map_or_else(Vec::new, spelt);
     der::value(
         der::SEQUENCE,
         &[&der::value(der::OBJECT_IDENTIFIER, &[oid]), &critical, &der::value(der::OCTET_STRING, &[content])],

@@ -3,7 +3,7 @@
 use postern_shared::agreement::Subject;
 use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
-use postern_shared::ids::{Measurement, MemberId, Nonce};
+use postern_shared::ids::{ChipId, Measurement, MemberId, Nonce};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Challenge, Envelope, PeerMessage, Step};
 use postern_shared::policy::AllowedMeasurement;
@@ -18,7 +18,11 @@ const NEWER: [u8; 48] = [0x5b; 48];
 
 /// A DAO of three whose manifest lists newer code from epoch 2 on, which all know.
 fn dao() -> (Cluster, Manifest) {
-    let mut cluster = Cluster::launch(manifest(3, 2, 2), 11);
+    dao_of(manifest(3, 2, 2))
+}
+
+fn dao_of(genesis: Manifest) -> (Cluster, Manifest) {
+    let mut cluster = Cluster::launch(genesis, 11);
     cluster.run(1);
     let second = next(&cluster.manifest, |manifest| {
         let newer = AllowedMeasurement {
@@ -238,6 +242,32 @@ fn a_hand_over_answers_only_questions_that_their_askers_have_signed() {
     altered.challenge.nonce = Nonce([1; 32]);
     assert_eq!(heir.reply(Request::Meet(altered)), not_authentic);
     assert!(matches!(heir.reply(Request::Meet(introduction)), Reply::Attestation(_)));
+}
+
+/// Firmware whose reports are of a later version than old code knows must not keep that from handing over to new code: the
+/// same processor signs for both.
+#[test]
+fn newer_code_takes_over_on_firmware_that_older_code_does_not_know() {
+    let (mut cluster, _) = dao();
+    cluster.node_mut(OWN).machine.report_version = 6;
+    cluster.crash(OWN, 1);
+    cluster.run(2);
+    let mut heir = Heir::launch(&cluster, NEWER, 7);
+    let proof = heir.meet(&mut cluster).expect("they meet");
+    assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), Reply::Done);
+    // Another processor of the member's is not the one that the old code runs on, and is judged like anybody's.
+    let spare = Machine { chip_seed: [0x99; 32], ..Machine::default() };
+    let mut genesis = manifest(3, 2, 2);
+    genesis.members[1].chip_ids.push(ChipId(spare.chip_id()));
+    let (mut cluster, _) = dao_of(genesis);
+    for (version, expected) in [(6, Reply::Rejected(Rejection::Evidence)), (5, Reply::Done)] {
+        let machine = cluster.node(OWN).machine;
+        let machine =
+            Machine { chip_seed: spare.chip_seed, report_version: version, measurement: NEWER, ..machine };
+        let mut heir = Heir { node: cluster::Heir::launch(machine, 7) };
+        let proof = heir.meet(&mut cluster).expect("it accepts the one that it replaces");
+        assert_eq!(cluster.ask(OWN, Request::HandOver(proof)), expected, "version {version}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use postern_shared::check::Check;
 use postern_shared::ids::{ChipId, Digest, Measurement};
 use postern_shared::message::{Certificates, Evidence};
 use postern_shared::policy::{
-    AllowedMeasurement, AttestationRules, KeyDigest, Revocation, Rule, TcbFloor, Trust,
+    AllowedMeasurement, AttestationRules, Floor, KeyDigest, Revocation, Rule, Trust,
 };
 use postern_shared::snp::{Cpuid, FirmwareVersion, Product, RawTcb, TcbVersion};
 use postern_simulation::{
@@ -57,6 +57,13 @@ impl Case {
             host_data: [9; 32],
             ..Machine::default()
         })
+    }
+
+    /// Relaxes a part of the silicon's floor.
+    fn relax(&mut self, part: impl FnOnce(&mut Floor)) {
+        let mut floor = Floor::of(self.psp.machine().cpuid);
+        part(&mut floor);
+        self.rules.relax.floors = vec![floor];
     }
 
     /// The checks that fail.
@@ -125,8 +132,13 @@ fn every_misbehaviour_is_found_by_its_check() {
 #[test]
 fn row_1_versions_without_cpuid_or_unknown_are_refused() {
     for version in [3, 4] {
-        // They have no mitigation vectors: none is demanded.
-        assert_eq!(with(|case| case.fields.version = version), [], "{version}");
+        // They have no mitigation vectors, of which Genoa needs some.
+        assert_eq!(with(|case| case.fields.version = version), [Check::Mitigations], "{version}");
+        let relaxed = |case: &mut Case| {
+            case.fields.version = version;
+            case.relax(|floor| floor.mitigations = Some(0));
+        };
+        assert_eq!(with(relaxed), [], "{version}");
     }
     assert_eq!(with(|case| case.fields.version = 2), [Check::Product, Check::TcbFloor]);
     for version in [0, 1, 6, 7] {
@@ -148,6 +160,7 @@ fn rows_2_and_3_algorithm_and_reserved_bits() {
         with(|case| {
             case.fields.version = 3;
             case.fields.flips.push((0x1F8, 1));
+            case.relax(|floor| floor.mitigations = Some(0));
         }),
         [Check::Reserved]
     );
@@ -167,7 +180,7 @@ fn row_4_the_signature_is_over_the_bytes_received() {
 #[test]
 fn rows_6_and_7_certificates_are_shaped_and_named_as_amd_does() {
     type Change = fn(&mut Vcek);
-    let refused: [Change; 9] = [
+    let refused: [Change; 10] = [
         |vcek| vcek.common_name = "SEV-ASK".into(),
         |vcek| vcek.common_name = "SEV-VLEK".into(),
         |vcek| vcek.public_key.truncate(60),
@@ -176,15 +189,17 @@ fn rows_6_and_7_certificates_are_shaped_and_named_as_amd_does() {
         |vcek| vcek.hardware_id.truncate(8),
         |vcek| vcek.tcb.retain(|(number, _)| *number != 8),
         |vcek| vcek.tcb.push((8, 1)),
+        // The default spelt out, which is not DER.
+        |vcek| vcek.extra_extensions.push((vec![0x2A, 0x03], Some(false), vec![5, 0])),
         // Unknown and critical.
-        |vcek| vcek.extra_extensions.push((vec![0x2A, 0x03], true, vec![5, 0])),
+        |vcek| vcek.extra_extensions.push((vec![0x2A, 0x03], Some(true), vec![5, 0])),
     ];
     for (index, change) in refused.into_iter().enumerate() {
         let failed = with(|case| change(&mut case.vcek));
         assert!(failed.contains(&Check::Chain), "{index}: {failed:?}");
     }
     // Unknown and not critical is harmless; a stepping in the product's name too.
-    assert_eq!(with(|case| case.vcek.extra_extensions.push((vec![0x2A, 0x03], false, vec![5, 0]))), []);
+    assert_eq!(with(|case| case.vcek.extra_extensions.push((vec![0x2A, 0x03], None, vec![5, 0]))), []);
     assert_eq!(with(|case| case.vcek.product_name = "Genoa-B1".into()), []);
     // An intermediate that signed nothing of it.
     assert!(with(|case| case.ask = Some(asvk())).contains(&Check::Chain));
@@ -217,16 +232,18 @@ fn row_9_revocation() {
     assert_eq!(list(|_| {}), []);
     assert_eq!(list(|list| list.revoked.push(vec![0x7F, 0x33])), [], "somebody else's");
     assert_eq!(list(|list| list.revoked.push(RevocationList::serial_of_ask())), [Check::Revocation]);
-    let refused: [Change; 7] = [
+    let refused: [Change; 8] = [
         |list| list.by_ark = false,
         |list| list.next_update = None,
         |list| list.next_update = Some("261119235959Z".into()),
         |list| list.this_update = "261121000000Z".into(),
         |list| list.version = 0,
         // A delta: what changed since another one (RFC 5280 5.2.4).
-        |list| list.extensions.push((vec![0x55, 0x1D, 0x1B], true, vec![2, 1, 1])),
+        |list| list.extensions.push((vec![0x55, 0x1D, 0x1B], Some(true), vec![2, 1, 1])),
         // For a part of the certificates only (5.2.5).
-        |list| list.extensions.push((vec![0x55, 0x1D, 0x1C], false, vec![0x30, 0])),
+        |list| list.extensions.push((vec![0x55, 0x1D, 0x1C], None, vec![0x30, 0])),
+        // The default spelt out, which is not DER.
+        |list| list.extensions[0].1 = Some(false),
     ];
     for (index, change) in refused.into_iter().enumerate() {
         assert_eq!(list(change), [Check::Crl], "{index}");
@@ -302,19 +319,31 @@ fn row_14_lent_keys_are_for_listed_providers_only() {
     };
     assert_eq!(allowed(&["another cloud"]), [Check::SigningKey]);
     assert_eq!(allowed(&["another cloud", "a cloud"]), []);
-    // Such a key is of no chip, which then may hide; and a chip that shows itself must be the member's.
-    let hidden = |case: &mut Case| {
-        lend(case);
-        case.rules.relax.vlek_providers = vec!["a cloud".into()];
-        case.fields.chip_id = [0; 64];
+    let lent = |change: fn(&mut Case)| {
+        with(|case| {
+            lend(case);
+            case.rules.relax.vlek_providers = vec!["a cloud".into()];
+            change(case);
+        })
     };
-    assert_eq!(with(hidden), []);
-    let other = |case: &mut Case| {
-        lend(case);
-        case.rules.relax.vlek_providers = vec!["a cloud".into()];
-        case.fields.chip_id = [3; 64];
+    // Such a key is of no chip, and a member with such a key need list none. A chip of a list must show itself and be on it.
+    assert_eq!(lent(|case| case.chips.clear()), []);
+    assert_eq!(lent(|case| (case.chips, case.fields.chip_id) = (Vec::new(), [0; 64])), []);
+    assert_eq!(lent(|case| case.fields.chip_id = [3; 64]), [Check::ChipId]);
+    assert_eq!(lent(|case| case.fields.chip_id = [0; 64]), [Check::ChipId]);
+}
+
+#[test]
+fn lent_keys_let_no_chips_own_key_in() {
+    let owned = |change: fn(&mut Case)| {
+        with(|case| {
+            case.rules.relax.vlek_providers = vec!["a cloud".into()];
+            change(case);
+        })
     };
-    assert_eq!(with(other), [Check::ChipId]);
+    assert_eq!(owned(|_| ()), [], "on the member's chip, as ever");
+    assert_eq!(owned(|case| case.chips.clear()), [Check::ChipId], "any chip that AMD made");
+    assert_eq!(owned(|case| case.fields.chip_id = [0; 64]), [Check::ChipId]);
 }
 
 #[test]
@@ -327,6 +356,23 @@ fn row_15_chips_are_the_members() {
         case.rules.relax.masked_chip_id = true;
     };
     assert_eq!(with(relaxed), []);
+    // The certificate still names the chip: hiding in the report takes nothing off a member's list.
+    let elsewhere = |case: &mut Case| {
+        relaxed(case);
+        case.chips = vec![ChipId([1; 64])];
+    };
+    assert_eq!(with(elsewhere), [Check::ChipId]);
+    // A member that lists none may hide, and no more.
+    let unlisted = |case: &mut Case| {
+        relaxed(case);
+        case.chips.clear();
+    };
+    assert_eq!(with(unlisted), []);
+    let shown = |case: &mut Case| {
+        case.rules.relax.masked_chip_id = true;
+        case.chips.clear();
+    };
+    assert_eq!(with(shown), [Check::ChipId]);
     // What is let through is hiding, not lying.
     let lying = |case: &mut Case| {
         case.fields.chip_id = [3; 64];
@@ -513,24 +559,24 @@ fn row_25_tcbs_are_in_order_and_reach_the_floor() {
 fn the_floor_is_the_higher_of_built_in_and_manifest_unless_relaxed() {
     let silicon = Machine::default().cpuid;
     let own = Machine::default().tcb;
-    let floor = |tcb| TcbFloor { silicon, tcb, firmware: None };
+    let floor = |tcb| Floor { tcb: Some(tcb), ..Floor::of(silicon) };
     let higher = TcbVersion { microcode: own.microcode + 1, ..own };
-    assert_eq!(with(|case| case.rules.tcb_floors = vec![floor(higher)]), [Check::TcbFloor]);
-    assert_eq!(with(|case| case.rules.relax.tcb_floors = vec![floor(higher)]), [Check::TcbFloor]);
+    assert_eq!(with(|case| case.rules.floors = vec![floor(higher)]), [Check::TcbFloor]);
+    assert_eq!(with(|case| case.rules.relax.floors = vec![floor(higher)]), [Check::TcbFloor]);
     let old = TcbVersion { microcode: own.microcode - 1, ..own };
-    let old_machine = |rules: fn(&mut AttestationRules, TcbFloor)| {
+    let old_machine = |rules: fn(&mut AttestationRules, Floor)| {
         let mut case = Case::on(Machine { tcb: old, ..Machine::default() });
         rules(&mut case.rules, floor(old));
         case.judge()
     };
     assert_eq!(old_machine(|_, _| {}), [Check::TcbFloor]);
-    assert_eq!(old_machine(|rules, floor| rules.tcb_floors = vec![floor]), [Check::TcbFloor]);
-    assert_eq!(old_machine(|rules, floor| rules.relax.tcb_floors = vec![floor]), []);
+    assert_eq!(old_machine(|rules, floor| rules.floors = vec![floor]), [Check::TcbFloor]);
+    assert_eq!(old_machine(|rules, floor| rules.relax.floors = vec![floor]), []);
     // Silicon that has no floor is refused until somebody gives it one.
     let unlisted = Machine { cpuid: Cpuid { family: 0x19, model: 0x12, stepping: 0 }, ..Machine::default() };
     let mut case = Case::on(unlisted);
     assert_eq!(case.judge(), [Check::TcbFloor]);
-    case.rules.tcb_floors = vec![TcbFloor { silicon: unlisted.cpuid, tcb: own, firmware: None }];
+    case.rules.floors = vec![Floor { tcb: Some(own), ..Floor::of(unlisted.cpuid) }];
     assert_eq!(case.judge(), []);
 }
 
@@ -539,8 +585,7 @@ fn row_26_firmware_builds() {
     let least = |build| {
         with(|case| {
             let firmware = Some(FirmwareVersion { major: 1, minor: 55, build });
-            let (silicon, tcb) = (Machine::default().cpuid, Machine::default().tcb);
-            case.rules.tcb_floors = vec![TcbFloor { silicon, tcb, firmware }];
+            case.rules.floors = vec![Floor { firmware, ..Floor::of(Machine::default().cpuid) }];
         })
     };
     assert_eq!(least(49), []);
@@ -549,17 +594,35 @@ fn row_26_firmware_builds() {
 
 #[test]
 fn row_27_mitigations_are_sets_of_bits() {
-    let wanted = |bits| with(|case| case.rules.mitigations = bits);
-    assert_eq!(wanted(0x0B), []);
-    assert_eq!(wanted(0x04), [Check::Mitigations]);
-    // As a number 0x0B is greater; a bit is missing nevertheless.
-    assert_eq!(wanted(0x06), [Check::Mitigations]);
-    let lost = |case: &mut Case| (case.rules.mitigations, case.fields.current_mitigations) = (1, 2);
-    assert_eq!(with(lost), [Check::Mitigations]);
-    let late = |case: &mut Case| (case.rules.mitigations, case.fields.launch_mitigations) = (1, 2);
-    assert_eq!(with(late), [Check::Mitigations]);
-    let older = |case: &mut Case| (case.rules.mitigations, case.fields.version) = (1, 3);
-    assert_eq!(with(older), [Check::Mitigations], "older reports have none");
+    // Built in for Genoa: bits 0 to 2. The machine has 0 to 3.
+    let has = |launch: u64, current: u64| {
+        with(|case| (case.fields.launch_mitigations, case.fields.current_mitigations) = (launch, current))
+    };
+    assert_eq!(has(0x07, 0x07), []);
+    // As a number each of these is greater; a bit is missing nevertheless.
+    for lacking in [0x0B, 0x0D, 0x0E, 0xFFF8] {
+        assert_eq!(has(lacking, 0x0F), [Check::Mitigations], "{lacking:#x} at launch");
+        assert_eq!(has(0x0F, lacking), [Check::Mitigations], "{lacking:#x} now");
+    }
+    let wanted = |bits| {
+        with(|case| {
+            case.rules.floors =
+                vec![Floor { mitigations: Some(bits), ..Floor::of(Machine::default().cpuid) }];
+        })
+    };
+    assert_eq!(wanted(0x08), []);
+    assert_eq!(wanted(0x10), [Check::Mitigations]);
+    // Of another silicon.
+    let others = |case: &mut Case| {
+        let silicon = Machine::turin().cpuid;
+        case.rules.floors = vec![Floor { mitigations: Some(0x10), ..Floor::of(silicon) }];
+    };
+    assert_eq!(with(others), []);
+    let relaxed = |case: &mut Case| {
+        case.relax(|floor| floor.mitigations = Some(0x03));
+        case.fields.current_mitigations = 0x03;
+    };
+    assert_eq!(with(relaxed), []);
 }
 
 // Row 28 (one machine posing as several members) is the enclave's matter: `attacks/admission`.

@@ -1,7 +1,7 @@
 //! `attestation/POLICY.md` explains every field of the rules, and no other.
 
 use postern_shared::ids::{Digest, Measurement};
-use postern_shared::policy::{AllowedMeasurement, AttestationRules, KeyDigest, TcbFloor, Trust};
+use postern_shared::policy::{AllowedMeasurement, AttestationRules, Floor, KeyDigest, Trust};
 use postern_shared::snp::{Cpuid, FirmwareVersion, TcbVersion};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -13,12 +13,14 @@ fn full() -> AttestationRules {
         until_epoch: Some(9),
         ..AllowedMeasurement::new("x", Measurement([1; 48]))
     }];
-    let floor = TcbFloor {
+    let floor = Floor {
         silicon: Cpuid { family: 0x19, model: 0x11, stepping: 1 },
-        tcb: TcbVersion { fmc: None, bootloader: 0, tee: 0, snp: 0, microcode: 0 },
+        tcb: Some(TcbVersion { fmc: None, bootloader: 0, tee: 0, snp: 0, microcode: 0 }),
         firmware: Some(FirmwareVersion { major: 1, minor: 55, build: 0 }),
+        mitigations: Some(1),
+        platform: Some(1),
     };
-    rules.tcb_floors = vec![floor];
+    rules.floors = vec![floor];
     rules.id_keys = vec![KeyDigest([1; 48])];
     rules.author_keys = vec![KeyDigest([2; 48])];
     rules
@@ -26,8 +28,7 @@ fn full() -> AttestationRules {
 
 /// The fields as the document writes them, down to what is explained in one line.
 fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
-    let whole =
-        ["trust", "tcb_floors[].silicon", "tcb_floors[].tcb", "tcb_floors[].firmware", "relax.tcb_floors"];
+    let whole = ["trust", "floors[].silicon", "floors[].tcb", "floors[].firmware", "relax.floors"];
     match value {
         Value::Object(entries) if !whole.contains(&path) => {
             for (name, value) in entries {

@@ -61,6 +61,22 @@ fn a_chain_as_kds_sends_it_fills_in() {
 }
 
 #[test]
+fn a_chain_in_the_wrong_order_says_so() {
+    let set = set("msft-tav-genoa");
+    let turned = [pem(&set.ark), pem(&set.ask)].concat();
+    let expected = |path: &str| {
+        format!(
+            "{path}: certificates in the wrong order: expected the issuer of the leaf (ASK or ASVK), then its root (ARK); \
+             found `ARK-Genoa`, then `SEV-Genoa`"
+        )
+    };
+    let chain = folder(&[("cert_chain.pem", &turned), ("vcek.der", &set.leaf)]);
+    assert_eq!(refusal(&chain), expected(&chain.path().display().to_string()));
+    let swapped = folder(&[("ask.der", &set.ark), ("ark.der", &set.ask), ("vcek.der", &set.leaf)]);
+    assert_eq!(refusal(&swapped), expected(&swapped.path().display().to_string()));
+}
+
+#[test]
 fn a_missing_ark_is_filled_in_by_the_issuers_word() {
     for name in ["dstack-milan", "msft-tav-genoa", "msft-tav-turin"] {
         let set = set(name);

@@ -9,7 +9,7 @@ use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
 use postern_shared::message::{Attestation, Certificates, PeerMessage};
-use postern_shared::policy::{Revocation, TcbFloor};
+use postern_shared::policy::{Floor, Revocation};
 use postern_shared::snp::{Cpuid, FirmwareVersion};
 use postern_shared::wire::{Notice, RefusedMember, Rejection, Reply, Request};
 use postern_simulation::{Machine, ReportFields, RevocationList, SoftwarePsp, Vcek, another_ask, asvk};
@@ -108,9 +108,8 @@ fn strict() -> Manifest {
     let Machine { cpuid, tcb, .. } = Machine::default();
     let rules = &mut manifest.attestation;
     rules.not_before = WRITTEN;
-    rules.mitigations = 1;
     let firmware = Some(FirmwareVersion { major: 1, minor: 55, build: 49 });
-    rules.tcb_floors = vec![TcbFloor { silicon: cpuid, tcb, firmware }];
+    rules.floors = vec![Floor { tcb: Some(tcb), firmware, ..Floor::of(cpuid) }];
     manifest
 }
 

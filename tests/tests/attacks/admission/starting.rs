@@ -4,12 +4,13 @@ use super::{PROVER, VERIFIER, admitted, provers_machine};
 use postern_attestation::ReportData;
 use postern_enclave::core::Core;
 use postern_enclave::platform::{Platform, PlatformError};
+use postern_shared::check::Check;
 use postern_shared::ids::{Digest, MemberId};
 use postern_shared::manifest::Manifest;
 use postern_shared::message::Certificates;
 use postern_shared::policy::Trust;
-use postern_shared::wire::{Rejection, Reply, Request};
-use postern_simulation::{Machine, SoftwarePsp};
+use postern_shared::wire::{Rejection, Reply, Request, Standing};
+use postern_simulation::{Machine, ReportFields, SoftwarePsp};
 use postern_tests::cluster::{Cluster, manifest};
 
 /// A core on a machine, not started yet.
@@ -83,6 +84,57 @@ fn an_enclave_whose_own_report_would_not_do_does_not_start() {
     assert_eq!(silent.report(&ReportData([0; 64])), Err(PlatformError::Report { status: 0x15 }));
     let mut core = Core::new(silent);
     assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Rejected(Rejection::Platform));
+}
+
+/// Firmware counts the version of reports up when it adds a field.
+const LATER: u32 = 6;
+
+#[test]
+fn an_enclave_starts_on_firmware_whose_reports_are_of_a_later_version() {
+    let good = manifest(3, 2, 2);
+    let machine = Machine { report_version: LATER, ..provers_machine() };
+    let (mut core, certificates) = fresh(machine);
+    assert_eq!(start(&mut core, &good, PROVER, &certificates), Reply::Done);
+    // What every version says is judged as ever; and before version 2 nothing is known.
+    let lies: [fn(&mut ReportFields); 4] = [
+        |fields| fields.policy |= 1 << 19,
+        |fields| fields.host_data[0] ^= 1,
+        |fields| fields.launch_tcb.0[7] -= 1,
+        |fields| fields.version = 1,
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let liar = SoftwarePsp::new(machine).tamper(lie);
+        let certificates = liar.certificates();
+        let reply = start(&mut Core::new(liar), &good, PROVER, &certificates);
+        let refused = [Rejection::OwnEvidence, Rejection::Platform].map(Reply::Rejected);
+        assert!(refused.contains(&reply), "{number}: {reply:?}");
+    }
+    // Bits that the later version has given a meaning are not reserved any more.
+    let extended = SoftwarePsp::new(machine).tamper(|fields| {
+        fields.flips.push((0x210, 0xFF));
+        fields.platform_info |= 1 << 9;
+    });
+    assert_eq!(start(&mut Core::new(extended), &good, PROVER, &certificates), Reply::Done);
+}
+
+#[test]
+fn new_firmware_takes_no_log_away_and_peers_wait_for_code_that_knows_its_reports() {
+    let mut cluster = Cluster::launch(manifest(3, 2, 2), 5);
+    cluster.run(1);
+    cluster.node_mut(PROVER).machine.report_version = LATER;
+    cluster.crash(PROVER, 1);
+    cluster.run(3);
+    assert_eq!(
+        cluster.standing(PROVER),
+        Standing::Acting,
+        "restored with its own log, and confirmed by the others"
+    );
+    // It is not cut off: anybody could bring such a report. But no new evidence of it is accepted.
+    let Reply::Status(status) = cluster.ask(VERIFIER, Request::Status) else { panic!("no status") };
+    let refused: Vec<_> =
+        status.refused.iter().map(|refused| (refused.member, refused.checks.clone())).collect();
+    assert_eq!(refused, [(PROVER, vec![Check::ReportFormat])]);
+    assert!(!status.refused[0].cut_off);
 }
 
 #[test]
