@@ -128,13 +128,13 @@ fn flatten(text: &str) -> String {
     lines.collect::<Vec<_>>().join(": ")
 }
 
-/// Evidence was refused; what is wrong with it was printed.
+/// Something was refused; what is wrong with it was printed.
 #[derive(Debug)]
-struct Refused;
+struct Refused(&'static str);
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the evidence is refused")
+        f.write_str(self.0)
     }
 }
 
@@ -152,7 +152,7 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             if runtime()?.block_on(command.execute())? {
                 Ok(())
             } else {
-                Err(Refused.into())
+                Err(Refused("the evidence is refused").into())
             }
         }
         Command::Verify { files, config, manifest, data_dir, json } => {
@@ -176,7 +176,13 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Store(command) => Ok(command.run()?),
         Command::Measure(arguments) => Ok(arguments.run()?),
         Command::Image(command) => Ok(command.run()?),
-        Command::Vm(command) => Ok(runtime()?.block_on(command.run())?),
+        Command::Vm(command) => {
+            if runtime()?.block_on(command.run())? {
+                Ok(())
+            } else {
+                Err(Refused("peers would refuse a VM of this machine, or it can't start one").into())
+            }
+        }
         #[cfg(feature = "devnet")]
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),
         #[cfg(feature = "devnet")]

@@ -2,13 +2,16 @@
 
 mod driver;
 mod launch;
+mod preflight;
 mod qemu;
 mod this_machine;
 
 pub use driver::wait_for_driver;
 pub use launch::Objection;
+pub use preflight::PreflightArguments;
 pub use qemu::{Device, Machine, control};
 
+use crate::attest::AttestError;
 use crate::config::{ConfigError, read_data_dir, read_enclave, read_manifest_of};
 use crate::image::files;
 use crate::link::{ENCLAVE_PORT, EnclaveAddress};
@@ -33,6 +36,9 @@ const MAX_PACKET: &str = "28672";
 /// How long it may take to make its socket.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// In MiB.
+const DEFAULT_MEMORY: u32 = 512;
+
 /// Context ids that stand for the hypervisor, the machine itself, its host, and any.
 const RESERVED_CIDS: [u32; 4] = [0, 1, 2, u32::MAX];
 /// The encryption bit of EPYC 7003 and later, if this machine's processor says nothing of it.
@@ -43,6 +49,8 @@ const USUAL_CBITPOS: u32 = 51;
 pub enum VmCommand {
     /// Runs the VM until it ends, or this process is told to.
     Run(RunArguments),
+    /// Say what the manifest will say of this machine, and what to do about it.
+    Preflight(PreflightArguments),
 }
 
 /// Arguments of `postern vm run`.
@@ -56,7 +64,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "DIR")]
     image: PathBuf,
     /// The VM's memory, in MiB; what the firmware starts with is even, at least 256 and less than 2816.
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = memory)]
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY, value_parser = memory)]
     memory: u32,
     /// CPU model of QEMU's: the launch digest depends on it.
     #[arg(long, value_name = "MODEL", default_value = "EPYC-v4")]
@@ -80,6 +88,9 @@ pub enum VmError {
     /// The configuration can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A report can't be read or judged.
+    #[error(transparent)]
+    Report(#[from] AttestError),
     /// The manifest's epochs can't be read.
     #[error(transparent)]
     Manifest(#[from] ManifestFileError),
@@ -179,14 +190,21 @@ fn lines(objections: &[Objection]) -> String {
 }
 
 impl VmCommand {
-    /// Returns when the VM has ended.
-    pub async fn run(self) -> Result<(), VmError> {
-        let Self::Run(arguments) = self;
-        arguments.run().await
+    /// Returns when the VM has ended, or with whether the machine will do.
+    pub async fn run(self) -> Result<bool, VmError> {
+        match self {
+            Self::Run(arguments) => arguments.run().await.map(|()| true),
+            Self::Preflight(arguments) => arguments.run(),
+        }
     }
 }
 
 impl RunArguments {
+    /// With everything else as it is by default.
+    fn new(config: PathBuf, image: PathBuf, cpu: CpuModel) -> Self {
+        Self { config, image, memory: DEFAULT_MEMORY, cpu, cbitpos: None, debug: false, dry_run: false }
+    }
+
     async fn run(self) -> Result<(), VmError> {
         let machine = self.plan()?;
         let lacks = self.lacks(&machine);

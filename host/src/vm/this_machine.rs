@@ -1,8 +1,10 @@
-//! What the machine has of what a confidential VM takes. Everything is tried, not only looked for.
+//! What the machine has of what a confidential VM takes, and says of itself. Everything is tried, not only looked for.
 
 use super::qemu;
 use crate::measure::policy::{KernelVersion, first_kernel};
 use postern_attestation::GuestPolicy;
+use postern_shared::snp::{Cpuid, FirmwareVersion, TcbVersion};
+use sev::firmware::host::Firmware;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::process::Command;
@@ -42,6 +44,62 @@ fn kernel(release: &str, policy: GuestPolicy) -> Option<String> {
     let release = release.trim();
     (found < wanted)
         .then(|| format!("KVM launches guest policy {policy} from {wanted} on, and this is Linux {release}"))
+}
+
+/// What the machine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Platform {
+    /// If the processor is AMD's.
+    pub(super) cpuid: Option<Cpuid>,
+    /// Patch level, whose low byte is what TCBs have of it.
+    pub(super) microcode: Option<u32>,
+    /// Of the SNP firmware that runs, and the TCB that reports will show; or why that can't be had.
+    pub(super) firmware: Result<(FirmwareVersion, TcbVersion), String>,
+}
+
+impl Platform {
+    /// Of this machine.
+    pub(super) fn read() -> Self {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Self { cpuid: cpuid(), microcode: microcode(&text), firmware: firmware() }
+    }
+}
+
+/// `SNP_PLATFORM_STATUS` (56860). Not run: it needs the hardware.
+fn firmware() -> Result<(FirmwareVersion, TcbVersion), String> {
+    let mut firmware = Firmware::open().map_err(|error| format!("/dev/sev: {error}"))?;
+    let status = firmware.snp_platform_status().map_err(|error| format!("/dev/sev: {error}"))?;
+    let (major, minor) = status.version;
+    let build = status.build_id.to_le_bytes()[0];
+    let sev::firmware::host::TcbVersion { fmc, bootloader, tee, snp, microcode, .. } =
+        status.reported_tcb_version;
+    Ok((FirmwareVersion { major, minor, build }, TcbVersion { fmc, bootloader, tee, snp, microcode }))
+}
+
+/// Of the first processor; all of a machine have the same.
+fn microcode(cpuinfo: &str) -> Option<u32> {
+    let value = cpuinfo.lines().find_map(|line| line.strip_prefix("microcode")?.split_once("0x"))?.1;
+    u32::from_str_radix(value.trim(), 16).ok()
+}
+
+/// Family, model and stepping of this processor, if it is AMD's.
+fn cpuid() -> Option<Cpuid> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__cpuid;
+        let vendor = __cpuid(0);
+        let is_amd = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+        is_amd.then(|| silicon(__cpuid(1).eax))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
+/// As function 1 of CPUID says it in EAX (24594, CPUID Fn0000_0001_EAX).
+fn silicon(eax: u32) -> Cpuid {
+    let [stepping, model, family, extended_model] = [0, 4, 8, 16].map(|shift| (eax >> shift & 0xf) as u8);
+    let extended_family = (eax >> 20) as u8;
+    Cpuid { family: family.saturating_add(extended_family), model: extended_model << 4 | model, stepping }
 }
 
 /// Where this processor's encryption bit is, if it has SEV-SNP (24594, CPUID Fn8000_001F).
@@ -106,6 +164,19 @@ mod tests {
         assert!(kernel("6.18.0", GuestPolicy(0x203_0000)).is_some());
         assert_eq!(kernel("6.19.0", GuestPolicy(0x203_0000)), None);
         assert_eq!(kernel("", GuestPolicy(0x3_0000)), None, "whoever can't tell says nothing");
+    }
+
+    #[test]
+    fn silicon_and_microcode_are_read_as_processors_and_linux_say_them() {
+        for (eax, family, model, stepping) in
+            [(0x00a1_0f11, 0x19, 0x11, 1), (0x00aa_0f02, 0x19, 0xa0, 2), (0x00b0_0f21, 0x1a, 0x02, 1)]
+        {
+            assert_eq!(silicon(eax), Cpuid { family, model, stepping }, "{eax:#x}");
+        }
+        let info = "processor\t: 0\nmicrocode\t: 0xa101148\ncpu MHz\t: 3\nprocessor\t: 1\nmicrocode\t: 0x1\n";
+        assert_eq!(microcode(info), Some(0x0a10_1148));
+        assert_eq!(microcode("microcode\t: high\n"), None);
+        assert_eq!(microcode(""), None);
     }
 
     #[test]
