@@ -326,13 +326,20 @@ fn a_simulation_is_shown_as_one() {
 
 #[test]
 fn a_bare_report_is_shown_but_never_accepted() {
-    let run = postern(&[&"attest", &"show", &vector("confai-siena-report.bin")]);
+    let files = evidence();
+    let report = files.folder.path().join("report.bin");
+    std::fs::write(&report, &files.attestation.evidence.report).unwrap();
+    let run = postern(&[&"attest", &"show", &report]);
     let text = String::from_utf8(run.stdout).unwrap();
     assert!(run.status.success());
     assert!(
         text.ends_with("not verified: there are no certificates (--certs) to say who signed it\n"),
         "{text}"
     );
+    // What is wrong with it by itself is said without any.
+    let run = postern(&[&"attest", &"show", &vector("confai-siena-report.bin")]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(run.status.success() && text.ends_with("REFUSED: one check fails\n"), "{text}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn write_row(text: &mut String, row: &Row, judgement: &Judgement) {
     let low: Vec<String> = shortfalls
         .iter()
         .filter(|low| low.field == *field)
-        .map(|low| format!("{} (at least {})", low.found, low.least))
+        .map(|low| format!("{}, {} wanted", low.found, low.least))
         .collect();
     let finding = check.and_then(|check| findings.iter().find(|finding| finding.check == check));
     let verdict = match finding {

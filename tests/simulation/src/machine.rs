@@ -71,12 +71,12 @@ impl Machine {
         self.cpuid.product().expect("the machine's CPUID is of a known product line")
     }
 
-    /// Build of the SNP firmware, and the mitigations that it has: what the line's machines are repaired with.
+    /// Build of the SNP firmware, one above the line's floor, and the mitigations that repaired machines have.
     pub(crate) fn firmware(&self) -> (u8, u64) {
         match self.product() {
-            Product::Milan => (35, 0x1F),
-            Product::Genoa => (49, 0x0F),
-            Product::Turin => (65, 0x3F),
+            Product::Milan => (36, 0x1F),
+            Product::Genoa => (50, 0x0F),
+            Product::Turin => (66, 0x3F),
         }
     }
 

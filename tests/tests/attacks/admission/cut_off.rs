@@ -108,7 +108,7 @@ fn strict() -> Manifest {
     let Machine { cpuid, tcb, .. } = Machine::default();
     let rules = &mut manifest.attestation;
     rules.not_before = WRITTEN;
-    let firmware = Some(FirmwareVersion { major: 1, minor: 55, build: 49 });
+    let firmware = Some(FirmwareVersion { major: 1, minor: 55, build: 50 });
     rules.floors = vec![Floor { tcb: Some(tcb), firmware, ..Floor::of(cpuid) }];
     manifest
 }
