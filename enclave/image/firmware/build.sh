@@ -28,7 +28,7 @@ cp -r "$here/Postern" .
 # Tests of what stands between the host's answers and memory, none of which takes SEV: its sources as they are now, run as
 # programs.
 includes=(-I{.,MdePkg,MdePkg/Include{,/X64},MdeModulePkg/Include,OvmfPkg/Include,UefiCpuPkg/Include}
-    -IOvmfPkg/Library/CcExitLib)
+    -IOvmfPkg/Library/{AmdSvsmLib,BaseMemEncryptSevLib/X64,CcExitLib})
 compile() {
     gcc -w -O2 -fshort-wchar -fno-builtin -fno-strict-aliasing -ffunction-sections -Wl,--gc-sections -z noexecstack \
         '-DEFIAPI=__attribute__((ms_abi))' "${includes[@]}" -o "$work/test" "$@"
@@ -56,6 +56,9 @@ BUILD
 
 # And of its assembly, as it was built.
 built=Build/Postern/RELEASE_GCC5
+test="memory that is validated"
+compile "$here/validate_test.c" "$built/X64/MdePkg/Library/BaseLib/BaseLib/OUTPUT/X64/Pvalidate.obj"
+run
 test="the reset vector's handler of #VC"
 compile "$here/reset_test.c"
 run "$built/FV/OVMF.fd"
