@@ -25,10 +25,23 @@ grep -v '^#' debian/patches/series | while read -r name; do apply "debian/patche
 for name in "$here"/patches/*.patch; do apply "$name"; done
 cp -r "$here/Postern" .
 
-# What the handler of #VC believes: its sources as they are now, run as a program.
-includes=(-I{MdePkg,MdePkg/Include{,/X64},MdeModulePkg/Include,OvmfPkg/Include,UefiCpuPkg/Include,OvmfPkg/Library/CcExitLib})
-gcc -w -fshort-wchar -fno-builtin '-DEFIAPI=__attribute__((ms_abi))' "${includes[@]}" -o "$work/vc_test" "$here/vc_test.c"
-"$work/vc_test" || { echo "$0: the handler of #VC" >&2; exit 1; }
+# Tests of what stands between the host's answers and memory, none of which takes SEV: its sources as they are now, run as
+# programs.
+includes=(-I{.,MdePkg,MdePkg/Include{,/X64},MdeModulePkg/Include,OvmfPkg/Include,UefiCpuPkg/Include}
+    -IOvmfPkg/Library/{AmdSvsmLib,BaseMemEncryptSevLib/X64,CcExitLib})
+compile() {
+    gcc -w -O2 -fshort-wchar -fno-builtin -fno-strict-aliasing -ffunction-sections -Wl,--gc-sections -z noexecstack \
+        '-DEFIAPI=__attribute__((ms_abi))' "${includes[@]}" -o "$work/test" "$@"
+}
+run() { "$work/test" "$@" || { echo "$0: $test" >&2; exit 1; }; }
+for phase in PeiDxe Sec; do
+    test="the handler of #VC, $phase"
+    compile "-DHANDLER=\"${phase}CcExitVcHandler.c\"" "$here/vc_test.c"
+    run
+done
+test="GHCB and local APIC"
+compile "$here/registers_test.c"
+run
 
 # Nothing of the machine's environment has a say in it.
 log=$work/log
@@ -40,5 +53,15 @@ env --ignore-environment PATH="$work/tools/usr/bin:/usr/bin:/bin" LC_ALL=C.UTF-8
 make -C BaseTools/Source/C -j "$(nproc)" ARCH=X64 APPLICATIONS='GenFfs GenFv GenFw GenSec LzmaCompress' VFRAUTOGEN=
 build -n "$(nproc)" -a X64 -t GCC5 -b RELEASE -p Postern/Postern.dsc
 BUILD
-cp Build/Postern/RELEASE_GCC5/FV/OVMF.fd "$file.new"
+
+# And of its assembly, as it was built.
+built=Build/Postern/RELEASE_GCC5
+test="memory that is validated"
+compile "$here/validate_test.c" "$built/X64/MdePkg/Library/BaseLib/BaseLib/OUTPUT/X64/Pvalidate.obj"
+run
+test="the reset vector's handler of #VC"
+compile "$here/reset_test.c"
+run "$built/FV/OVMF.fd"
+
+cp "$built/FV/OVMF.fd" "$file.new"
 mv "$file.new" "$file"

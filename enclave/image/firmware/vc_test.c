@@ -13,12 +13,15 @@
 #define _PCD_GET_MODE_32_PcdOvmfCpuidBase        0
 #define _PCD_VALUE_PcdCpuLocalApicBaseAddress    LOCAL_APIC
 #define _PCD_VALUE_PcdSevEsWorkAreaBase          WORK_AREA
+#define _PCD_VALUE_PcdOvmfSecGhcbBackupBase      0
+#define _PCD_VALUE_PcdOvmfSecGhcbBackupSize      SIZE_4KB
 #define LOCAL_APIC                               0xFEE00000
 #define WORK_AREA                                0x80B004
 
 #include "CcInstruction.c"
 #include "CcExitVcHandler.c"
-#include "PeiDxeCcExitVcHandler.c"
+// Either phase's: PeiDxeCcExitVcHandler.c or SecCcExitVcHandler.c.
+#include HANDLER
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -161,6 +164,9 @@ STATIC CONST INSTRUCTION  mOthers[] = {
   { SVM_EXIT_NPF,       LOCAL_APIC,         4,  { 0x0F, 0xC6, 0x01 },    "shufps xmm0, [rcx], 0"          },
 };
 
+// A register whose value the firmware has itself. Which one is meant is in RCX; its number is always in RAX here.
+STATIC CONST INSTRUCTION  mOwn = { SVM_EXIT_MSR, MSR_SVSM_CAA, 2, { 0x0F, 0x32 }, "rdmsr of the SVSM's calling area" };
+
 /**
   By how many bytes the handler goes on; by none if it refuses.
 **/
@@ -173,6 +179,7 @@ Handle (CONST INSTRUCTION *Instruction)
 
   memset (&Before, 0, sizeof (Before));
   Before.Rip           = (UINTN)Instruction->Code;
+  Before.Rax           = MSR_SVSM_CAA;
   Before.Rcx           = Instruction->Rcx;
   Before.ExceptionData = Instruction->ExitCode;
 
@@ -231,6 +238,11 @@ main (void)
       printf ("handled: %s\n", mOthers[Index].Name);
       Wrong = 1;
     }
+  }
+
+  if ((Handle (&mOwn) != mOwn.Length) || (mAsked != 0)) {
+    printf ("asked of the host: %s\n", mOwn.Name);
+    Wrong = 1;
   }
 
   return Wrong;
