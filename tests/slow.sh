@@ -24,8 +24,8 @@ difference=$(diff <(printf '%s\n' "${computing[@]}" "${driving[@]}" | sort) \
 }
 
 step() { printf '\n=== %s (%ds)\n' "$1" "$SECONDS"; }
-log=$(mktemp)
-trap 'rm "$log"' EXIT
+log=$(mktemp) inputs_log=$(mktemp)
+trap 'rm "$log" "$inputs_log"' EXIT
 count=0 failed=()
 
 # A suite: `run NAME COMMAND...`.
@@ -61,7 +61,11 @@ suite() {
     [[ $1 != */* ]] || filter=("${1#*/}::")
     case $1 in
         programs/kill) with=(tests/postgres.sh) ;;
-        vm) with=(tests/vm.sh) ;;
+        vm)
+            # It gets them again if this failed, and says why.
+            wait "$inputs" || cat "$inputs_log"
+            with=(tests/vm.sh)
+            ;;
     esac
     "${with[@]}" cargo test "${which[@]}" --test "${1%/*}" -- --ignored --nocapture --skip by_hand "${filter[@]}"
 }
@@ -82,6 +86,10 @@ fuzz() {
     "target/fuzz/$fuzz_target/release/$1" "$corpus" "attestation/fuzz/seeds/$1" -artifact_prefix="$corpus-failed-" \
         -max_total_time="$seconds" -print_final_stats=1 -verbosity=0
 }
+
+# The image's kernels and firmware take minutes of all processors if they are not there yet: those that the rest leaves over.
+nice -n 19 enclave/image/fetch.sh target/image-inputs debug > "$inputs_log" 2>&1 &
+inputs=$!
 
 step 'nodes and tools that are not ours'
 {

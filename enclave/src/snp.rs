@@ -38,10 +38,14 @@ const VCEK: bool = false;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No device.
+    /// No device: the kernel has the driver, or it would not have come so far (`enclave/image/kernel`).
     #[error(
-        "can't open {DEVICE}: {0}; only SEV-SNP guests have it, if their kernel has the driver sev-guest"
+        "can't open {DEVICE}: {0}; this machine is no SEV-SNP guest, or the kernel's driver found no secure processor: the lines \
+         with sev-guest, SNP or SEV in what the debug image's kernel says have its reason (enclave/image/DEPLOYING.md)"
     )]
+    Missing(#[source] io::Error),
+    /// A device that can't be opened.
+    #[error("can't open {DEVICE}: {0}")]
     Device(#[source] io::Error),
     /// A device that does not work.
     #[error("{DEVICE} does not work: {0}")]
@@ -65,7 +69,10 @@ pub struct Snp {
 impl Snp {
     /// Opens the devices and tries them: one report, one random byte.
     pub fn open() -> Result<Self, StartError> {
-        let firmware = Firmware::open().map_err(StartError::Device)?;
+        let firmware = Firmware::open().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StartError::Missing(error),
+            _ => StartError::Device(error),
+        })?;
         let mut snp = Self { firmware, random: open_random()?, anchor: TrustAnchor::amd(), lost: false };
         snp.committed_tcb().map_err(StartError::Report)?;
         Ok(snp)
@@ -129,7 +136,7 @@ fn is_lost(mut probe: impl FnMut() -> bool) -> bool {
     !(0..PROBES).any(|_| probe())
 }
 
-/// The kernel's generator. Until it is ready it says so, instead of making us wait without a word (Linux 6.1 and later).
+/// The kernel's generator. Until it is ready it says so, instead of making us wait without a word.
 fn open_random() -> Result<File, StartError> {
     let open = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(RANDOM);
     let mut random = open().map_err(StartError::Random)?;

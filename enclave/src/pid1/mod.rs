@@ -1,10 +1,13 @@
 //! The enclave as the first and only process of its VM.
 //!
 //! [`begin`] makes a machine of what the kernel leaves to its first process. Then the enclave opens what it needs: the
-//! secure processor, randomness, a listening port. [`close`] shuts every door behind it, for good: nothing can be loaded
-//! into the kernel, no path can be opened, no socket made, no program started; and looks whether that is so. Whatever
-//! fails ends the process, and a kernel whose first process ends panics, which ends the VM (`panic=-1`, and QEMU's
-//! `-no-reboot`).
+//! secure processor, randomness, a listening port. [`close`] shuts every door behind it, for good: no path can be opened, no
+//! socket made, no program started; and looks whether that is so. Whatever fails ends the process, and a kernel whose first
+//! process ends panics, which ends the VM (`CONFIG_PANIC_TIMEOUT=-1`, and QEMU's `-no-reboot`).
+//!
+//! Doors of the kernel that are shut by construction are not looked for here: the image's kernel has no modules, no kexec, no
+//! BPF and io_uring, no 32-bit calls, no `/proc/sys` and no `/dev/mem` (`enclave/image/kernel/config`), and `tests/tests/vm.rs`
+//! tries them.
 
 mod filter;
 
@@ -12,38 +15,16 @@ use rustix::io::Errno;
 use rustix::mm::MlockAllFlags;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use rustix::system::finit_module;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs,
 };
 use std::ffi::CStr;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-
-/// Modules, loaded in the order of their names.
-const MODULES: &str = "/modules";
-/// `MODULE_INIT_COMPRESSED_FILE`: as the distribution signed and compressed them, and the kernel unpacks them.
-const COMPRESSED: i32 = 4;
+use std::fs::File;
+use std::io::{self, Read};
 
 /// What is mounted, until the doors are closed.
 const MOUNTS: [(&str, &CStr); 2] = [("/dev", c"devtmpfs"), ("/proc", c"proc")];
-
-/// What the kernel must never do again. The last one ends the loading of modules.
-const SETTINGS: [(&str, &str); 11] = [
-    ("kernel/kexec_load_disabled", "1"),
-    ("kernel/io_uring_disabled", "2"),
-    ("kernel/unprivileged_bpf_disabled", "1"),
-    ("kernel/yama/ptrace_scope", "3"),
-    ("kernel/sysrq", "0"),
-    ("kernel/kptr_restrict", "2"),
-    ("kernel/dmesg_restrict", "1"),
-    ("kernel/perf_event_paranoid", "3"),
-    ("kernel/panic_on_oops", "1"),
-    ("user/max_user_namespaces", "0"),
-    ("kernel/modules_disabled", "1"),
-];
 
 /// Files that may be open at once: devices, the listening port, one host, and a few to spare.
 const MAX_FILES: u64 = 32;
@@ -69,22 +50,6 @@ pub enum Pid1Error {
     Mount {
         /// Where.
         place: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A module that the kernel does not take.
-    #[error("can't load {path}: {source}", path = path.display())]
-    Module {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A setting of the kernel.
-    #[error("can't set {name}: {source}")]
-    Setting {
-        /// Which.
-        name: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -116,33 +81,14 @@ pub fn is_first() -> bool {
     std::process::id() == 1
 }
 
-/// Mounts what is needed, and loads the modules. A module without its device is not refused here: who needs it will miss it.
+/// Mounts what is needed until the doors are closed.
 pub fn begin() -> Result<(), Pid1Error> {
     for (place, kind) in MOUNTS {
         let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
         mount(kind, place, kind, flags, None)
             .map_err(|error| Pid1Error::Mount { place, source: error.into() })?;
     }
-    let modules = Path::new(MODULES);
-    let failed = |path: &Path, source| Pid1Error::Module { path: path.to_owned(), source };
-    let listed = fs::read_dir(modules).and_then(|entries| {
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<PathBuf>>>()
-    });
-    let mut paths = listed.map_err(|source| failed(modules, source))?;
-    paths.sort();
-    for path in paths {
-        File::open(&path).and_then(|file| load_module(&file)).map_err(|source| failed(&path, source))?;
-    }
     Ok(())
-}
-
-/// Loads one module, signed by whoever made the kernel.
-pub fn load_module(file: &File) -> io::Result<()> {
-    match finit_module(file, c"", COMPRESSED) {
-        // No such device: `sev-guest` outside of SEV-SNP.
-        Ok(()) | Err(Errno::NODEV) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Shuts all doors, and looks whether they are shut.
@@ -158,13 +104,6 @@ pub fn close() -> Result<(), Pid1Error> {
 pub fn shut() -> Result<File, Pid1Error> {
     let status =
         File::open("/proc/self/status").map_err(|source| Pid1Error::GiveUp { what: "its status", source })?;
-    for (name, value) in SETTINGS {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(Path::new("/proc/sys").join(name))
-            .and_then(|mut file| file.write_all(value.as_bytes()))
-            .map_err(|source| Pid1Error::Setting { name, source })?;
-    }
     for (place, _) in MOUNTS {
         unmount(place, UnmountFlags::DETACH)
             .map_err(|error| Pid1Error::Mount { place, source: error.into() })?;
@@ -222,6 +161,6 @@ mod tests {
             }
         }
         // As this very process: it has filters and limits of its own, or none.
-        assert!(check(&fs::read_to_string("/proc/self/status").unwrap()).is_err());
+        assert!(check(&std::fs::read_to_string("/proc/self/status").unwrap()).is_err());
     }
 }

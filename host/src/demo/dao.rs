@@ -10,7 +10,7 @@ use alloy::primitives::{Address as AlloyAddress, B256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::ed25519;
-use postern_image::{Inputs, initramfs};
+use postern_image::{Inputs, Purpose, initramfs};
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::ethereum::Network;
 use postern_shared::ids::{Address, ChipId, Digest, Measurement, MemberId};
@@ -272,10 +272,11 @@ impl Vm<'_> {
     /// The image, in which the machine that it pretends to be is described.
     fn write(&self, folder: &Path, machine: &str) -> Result<(), DemoError> {
         let failed = |reason: String| DemoError::Unproved { what: "the VM's image".to_owned(), reason };
-        let inputs = Inputs::read(self.inputs).map_err(|error| failed(error.to_string()))?;
+        let inputs =
+            Inputs::read(self.inputs, Purpose::Production).map_err(|error| failed(error.to_string()))?;
         let init = std::fs::read(self.init)
             .map_err(|source| DemoError::File { path: self.init.to_owned(), source })?;
-        let image = initramfs(&init, &inputs.modules, &[("machine.txt", machine.as_bytes())]);
+        let image = initramfs(&init, &[("machine.txt", machine.as_bytes())]);
         write_machine(folder, &inputs, &image).map_err(|error| failed(error.to_string()))
     }
 }

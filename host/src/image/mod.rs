@@ -7,7 +7,7 @@ use crate::measure::policy::launch_policy;
 use crate::measure::{CpuModel, Firmware, FirmwareError, KernelError, KernelHashes, Launch, VcpuError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use postern_image::{COMMAND_LINE, ImageError, Inputs, VCPUS, initramfs};
+use postern_image::{ImageError, Inputs, Purpose, VCPUS, initramfs};
 use postern_shared::ids::Measurement;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -40,6 +40,9 @@ pub mod files {
     pub const ID_AUTH: &str = "id-auth.base64";
 }
 
+/// What only the debug image's kernel is told to write to.
+const CONSOLE: &str = "console=ttyS0";
+
 /// Builds the enclave as the image wants it, from the source folder.
 const BUILD_INIT: &str = "enclave/image/init.sh";
 
@@ -56,12 +59,16 @@ pub struct BuildArguments {
     /// Where to put everything; made if it is not there.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Kernel, modules and firmware, as `enclave/image/fetch.sh DIR` leaves them.
+    /// Kernel and firmware, as `enclave/image/fetch.sh DIR` leaves them.
     #[arg(long, value_name = "DIR", default_value = "target/image-inputs")]
     inputs: PathBuf,
     /// The enclave, a static binary; built from the source folder, which must be the current one, unless given.
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
+    /// Make the debug image instead, with a kernel that writes to the host's serial port: for a machine on which the image does
+    /// not start, and never for use. `enclave/image/fetch.sh DIR debug` leaves that kernel.
+    #[arg(long, conflicts_with = "id_key")]
+    debug: bool,
     /// The id key, to sign an ID block for each CPU model: ECDSA P-384, PEM.
     #[arg(long, value_name = "PEM", requires = "author_key")]
     id_key: Option<PathBuf>,
@@ -90,6 +97,12 @@ pub enum BuildError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// What one of the two is for would be in doubt.
+    #[error("{out} holds another kind of image; production's and the debug image want a folder each", out = out.display())]
+    Mixed {
+        /// The folder.
+        out: PathBuf,
     },
     /// The enclave was not built.
     #[error("{BUILD_INIT} in the current folder: {0}")]
@@ -130,16 +143,18 @@ impl ImageCommand {
 
 impl BuildArguments {
     fn build(self) -> Result<(), BuildError> {
-        let inputs = Inputs::read(&self.inputs)?;
+        let purpose = if self.debug { Purpose::Debug } else { Purpose::Production };
+        apart(&self.out, purpose)?;
+        let inputs = Inputs::read(&self.inputs, purpose)?;
         let init = self.init.map_or_else(build_init, Ok)?;
         let init = std::fs::read(&init).map_err(|source| BuildError::File { path: init, source })?;
-        let image = initramfs(&init, &inputs.modules, &[]);
+        let image = initramfs(&init, &[]);
         let rows = measure(&inputs, &image)?;
 
         write_machine(&self.out, &inputs, &image)?;
         let write = |name: &str, bytes: &[u8]| write(&self.out, name, bytes);
         write(files::MEASUREMENTS, &serde_json::to_vec(&rows)?)?;
-        let mut fragment = fragment(&rows);
+        let mut fragment = fragment(&rows, purpose);
         if let (Some(id_key), Some(author)) = (&self.id_key, &self.author_key) {
             let (id_key, author) = (read_key(id_key)?, read_key(author)?);
             // Peers that do not expect these keys refuse the guest.
@@ -175,7 +190,21 @@ pub(crate) fn write_machine(out: &Path, inputs: &Inputs, image: &[u8]) -> Result
     write(out, files::IMAGE, image)?;
     write(out, files::KERNEL, &inputs.kernel)?;
     write(out, files::FIRMWARE, &inputs.firmware)?;
-    write(out, files::COMMAND_LINE, COMMAND_LINE.as_bytes())
+    write(out, files::COMMAND_LINE, inputs.purpose.command_line().as_bytes())
+}
+
+/// Whether a folder has no image yet, or one for the same purpose: its command line says which. That of production changes with
+/// versions, that of the debug image always has a console.
+fn apart(out: &Path, purpose: Purpose) -> Result<(), BuildError> {
+    let path = out.join(files::COMMAND_LINE);
+    match std::fs::read_to_string(&path) {
+        Ok(found) if found.contains(CONSOLE) != (purpose == Purpose::Debug) => {
+            Err(BuildError::Mixed { out: out.to_owned() })
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(BuildError::File { path, source }),
+    }
 }
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
@@ -186,7 +215,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
 /// The launch digest with each CPU model.
 fn measure(inputs: &Inputs, image: &[u8]) -> Result<Vec<Row>, BuildError> {
     let firmware = Firmware::parse(inputs.firmware.clone())?;
-    let launch = Launch::new(&firmware, Some(&KernelHashes::new(&inputs.kernel, image, COMMAND_LINE)?))?;
+    let hashes = KernelHashes::new(&inputs.kernel, image, &inputs.purpose.command_line())?;
+    let launch = Launch::new(&firmware, Some(&hashes))?;
     let row = |model: &str| Ok(Row::new(&launch, VCPUS, model.parse::<CpuModel>()?, GUEST_FEATURES)?);
     CPU_MODELS.into_iter().map(row).collect()
 }
@@ -198,12 +228,21 @@ fn digests(rows: &[Row]) -> impl Iterator<Item = (&str, Measurement)> {
     })
 }
 
+/// Above the lines of the debug image.
+const DEBUG_WARNING: &str = "# For debugging. A VM of this image writes to its host's serial port, on a panic the contents of registers: \
+    no manifest\n# in production may list it.\n";
+
 /// What a manifest has under `[attestation]`.
-fn fragment(rows: &[Row]) -> String {
-    let mut text = String::from("measurements = [\n");
+fn fragment(rows: &[Row], purpose: Purpose) -> String {
+    // In the names too, which are all that is left of it where somebody has copied the lines.
+    let (warning, name) = match purpose {
+        Purpose::Production => ("", ""),
+        Purpose::Debug => (DEBUG_WARNING, "DEBUG "),
+    };
+    let mut text = format!("{warning}measurements = [\n");
     for Row { cpu, digest, .. } in rows {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "    {{ name = \"{cpu}\", digest = \"0x{digest}\" }},");
+        let _ = writeln!(text, "    {{ name = \"{name}{cpu}\", digest = \"0x{digest}\" }},");
     }
     text + "]\n"
 }
@@ -233,14 +272,36 @@ mod tests {
             digest: byte.repeat(48),
         };
         let rows = [row("EPYC-v4", "01"), row("EPYC-Genoa", "02")];
-        let text = fragment(&rows);
         #[derive(serde::Deserialize)]
         struct Rules {
             measurements: Vec<postern_shared::policy::AllowedMeasurement>,
         }
-        let rules: Rules = toml::from_str(&text).unwrap();
-        let digests: Vec<Measurement> = rules.measurements.iter().map(|listed| listed.digest).collect();
-        assert_eq!(digests, [Measurement([1; 48]), Measurement([2; 48])]);
+        for purpose in [Purpose::Production, Purpose::Debug] {
+            let rules: Rules = toml::from_str(&fragment(&rows, purpose)).unwrap();
+            let digests: Vec<Measurement> = rules.measurements.iter().map(|listed| listed.digest).collect();
+            assert_eq!(digests, [Measurement([1; 48]), Measurement([2; 48])]);
+            let warns = rules.measurements.iter().all(|listed| listed.name.starts_with("DEBUG "));
+            assert_eq!(warns, purpose == Purpose::Debug, "the name says so, wherever it is copied to");
+        }
+        let text = fragment(&rows, Purpose::Debug);
+        assert!(
+            text.starts_with("# For debugging.") && text.contains("no manifest\n# in production may list it")
+        );
+    }
+
+    #[test]
+    fn an_image_for_use_and_one_for_debugging_never_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |purpose| match apart(folder.path(), purpose) {
+            Ok(()) => false,
+            Err(BuildError::Mixed { .. }) => true,
+            Err(other) => panic!("{other}"),
+        };
+        assert!(!refused(Purpose::Production) && !refused(Purpose::Debug), "an empty folder is anybody's");
+        for (here, other) in [(Purpose::Production, Purpose::Debug), (Purpose::Debug, Purpose::Production)] {
+            std::fs::write(folder.path().join(files::COMMAND_LINE), here.command_line()).unwrap();
+            assert!(!refused(here) && refused(other), "{here:?}");
+        }
     }
 
     #[test]

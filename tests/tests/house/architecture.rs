@@ -109,7 +109,7 @@ fn the_enclave_trusts_what_its_list_says() {
         "-p",
         "postern-enclave",
         "-e",
-        "normal",
+        "normal,build",
         "--prefix",
         "none",
         "--offline",

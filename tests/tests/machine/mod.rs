@@ -7,7 +7,7 @@ use postern_host::link::{Connection, EnclaveAddress};
 use postern_host::measure::policy::launch_policy;
 use postern_host::measure::{Firmware, KernelHashes};
 use postern_host::vm::{self, Device, Machine, wait_for_driver};
-use postern_image::{ANY_PORT, COMMAND_LINE, Inputs, initramfs};
+use postern_image::{ANY_PORT, COMMAND_LINE, Inputs, Purpose, initramfs};
 use postern_shared::policy::GuestPolicyRules;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PORT: u32 = 5000;
-/// A boot takes four seconds, and longer when other work shares the processors.
+/// A boot takes two or three seconds, and longer when other work shares the processors.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As `postern vm run` tells the kernel in emulation, where a host's port says nothing.
@@ -29,9 +29,13 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace")
 }
 
-/// Kernel, firmware and modules; `tests/vm.sh` gets them.
+/// Kernel and firmware; `tests/vm.sh` gets them.
 pub fn inputs() -> Inputs {
-    Inputs::read(&root().join("target/image-inputs")).expect("run under tests/vm.sh")
+    inputs_for(Purpose::Production)
+}
+
+pub fn inputs_for(purpose: Purpose) -> Inputs {
+    Inputs::read(&root().join("target/image-inputs"), purpose).expect("run under tests/vm.sh")
 }
 
 /// A static binary as the image wants it, built if need be.
@@ -50,7 +54,7 @@ pub fn production() -> Vec<u8> {
 /// The image of the simulated enclave, with these files beside it.
 pub fn simulated(others: &[(&str, &[u8])]) -> Vec<u8> {
     let init = init("postern-simulation", "postern-simulated-vm");
-    initramfs(&init, &inputs().modules, others)
+    initramfs(&init, others)
 }
 
 /// A running VM.
@@ -84,9 +88,18 @@ impl<'a> Setup<'a> {
 
     /// With the image's firmware, and the hashes of what is there.
     pub fn measured(image: &'a [u8]) -> Self {
-        let hashes = KernelHashes::new(&served(&inputs().kernel, image), image, &emulated());
+        Self::told(image, Purpose::Production, emulated())
+    }
+
+    /// With the image's firmware, the kernel for a purpose, and another command line.
+    pub fn told(image: &'a [u8], purpose: Purpose, command_line: String) -> Self {
+        let kernel = match purpose {
+            Purpose::Production => input("vmlinuz"),
+            Purpose::Debug => input("vmlinuz-debug"),
+        };
+        let hashes = KernelHashes::new(&served(&inputs_for(purpose).kernel, image), image, &command_line);
         let hashes = Some(hashes.expect("a short command line"));
-        Self { firmware: Some(input("firmware.fd")), hashes, ..Self::new(image) }
+        Self { kernel, command_line, firmware: Some(input("firmware.fd")), hashes, ..Self::new(image) }
     }
 }
 
