@@ -90,6 +90,7 @@ fuzz() {
 # The image's kernels and firmware take minutes of all processors if they are not there yet: those that the rest leaves over.
 nice -n 19 enclave/image/fetch.sh target/image-inputs debug > "$inputs_log" 2>&1 &
 inputs=$!
+trap 'kill "$inputs" 2> /dev/null || true; rm "$log" "$inputs_log"' EXIT
 
 step 'nodes and tools that are not ours'
 {

@@ -16,7 +16,6 @@ cd /
 for file in /.cargo/config{,.toml}; do
     [[ ! -e $file ]] || { echo "$0: $file has a say in what is built" >&2; exit 1; }
 done
-[[ $(rustc --version) == "$compiler" ]] || { echo "$0: wants $compiler, found $(rustc --version)" >&2; exit 1; }
 home=$folder/cargo
 mkdir -p "$home" "$cargo_home/registry"
 touch "$cargo_home"/.package-cache{,-mutate}
@@ -26,9 +25,11 @@ for name in registry .package-cache{,-mutate}; do ln -sfn "$cargo_home/$name" "$
 # other compilers, other profiles.
 flags=(-Ctarget-feature=+crt-static "--remap-path-prefix=$home=/cargo" "--remap-path-prefix=$root=/postern"
     "--remap-path-prefix=$folder=/target")
-# Apart from other builds, whose flags are others.
-env --ignore-environment HOME="$HOME" PATH="$PATH" CARGO_HOME="$home" ${RUSTUP_HOME:+RUSTUP_HOME="$RUSTUP_HOME"} \
-    CARGO_ENCODED_RUSTFLAGS="$(IFS=$'\x1f' && echo "${flags[*]}")" \
-    cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --profile enclave --target "$target" \
+apart=(env --ignore-environment HOME="$HOME" PATH="$PATH" CARGO_HOME="$home" ${RUSTUP_HOME:+RUSTUP_HOME="$RUSTUP_HOME"}
+    ${RUSTUP_TOOLCHAIN:+RUSTUP_TOOLCHAIN="$RUSTUP_TOOLCHAIN"} CARGO_ENCODED_RUSTFLAGS="$(IFS=$'\x1f' && echo "${flags[*]}")")
+found=$("${apart[@]}" rustc --version)
+[[ $found == "$compiler" ]] || { echo "$0: wants $compiler, found $found" >&2; exit 1; }
+# In a folder apart from other builds, whose flags are others.
+"${apart[@]}" cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --profile enclave --target "$target" \
     --target-dir "$folder" -p "$package" --bin "$binary" >&2
 echo "$folder/$target/enclave/$binary"

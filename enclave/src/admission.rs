@@ -494,14 +494,22 @@ impl Admission {
         })
     }
 
-    /// Whether evidence is this member's, by the very key that signs this enclave's own reports, so of the processor that
-    /// it runs on: its own, or that of the enclave that is to take over. New firmware must stop neither.
+    /// Whether evidence is this member's, of the processor that this enclave runs on: its own, or that of the enclave that is
+    /// to take over. New firmware must stop neither.
     fn is_of_own_processor(&self, answer: &Attestation) -> bool {
         let Identity { member, machine, .. } = answer.identity;
-        let own_leaf = self.own_evidence.as_ref().map(|own| &own.attestation.evidence.certificates.leaf);
-        let leaf = &answer.evidence.certificates.leaf;
         (member, machine) == (self.own.member, self.own.machine)
-            && (answer.identity == self.own || own_leaf == Some(leaf))
+            && (answer.identity == self.own || self.is_beside_own(&answer.evidence))
+    }
+
+    /// Whether a report is signed by the very key that signs this enclave's own, for the very chip: a key that AMD has lent to
+    /// a cloud provider serves any of its chips.
+    fn is_beside_own(&self, evidence: &Evidence) -> bool {
+        let Some(own) = &self.own_evidence else { return false };
+        let chip = UnverifiedReport::parse(&evidence.report).map(|report| ChipId(report.chip_id));
+        own.attestation.evidence.certificates.leaf == evidence.certificates.leaf
+            && own.guest.chip != ChipId([0; 64])
+            && chip == Ok(own.guest.chip)
     }
 
     fn is_another_member(&self, member: MemberId, guest: &Guest) -> bool {

@@ -26,7 +26,6 @@ use postern_shared::transcript::{Claim, Record, Transcript};
 use postern_shared::wire::{
     Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
 };
-use postern_shared::witness::{Advance, Witness};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
 use std::collections::{BTreeMap, VecDeque};
 use zeroize::Zeroizing;
@@ -617,25 +616,6 @@ impl Cluster {
                     }
                 }
             }
-        }
-    }
-
-    fn listen(&mut self, id: MemberId, message: &[u8]) {
-        match codec::decode(message) {
-            Ok(PeerMessage::Broadcast(statement)) => {
-                let position = usize::from(id.0) - 1;
-                let Node { noted, records, .. } = &self.nodes[position];
-                if statement.slot.from == id {
-                    self.places.hear(&statement, *noted, records);
-                }
-                self.said.push(statement);
-            }
-            Ok(PeerMessage::Witness(message)) => {
-                if let Witness::Advance(Advance { note, .. }) = message.witness {
-                    self.node_mut(id).noted = Some(note.note.place.head);
-                }
-            }
-            _ => {}
         }
     }
 

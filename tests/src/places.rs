@@ -1,8 +1,11 @@
 //! Where enclaves' logs stood when they let something out: nothing that comes later may come from a log that lacks it.
 
+use crate::cluster::{Cluster, Node};
+use postern_shared::codec;
 use postern_shared::ids::MemberId;
-use postern_shared::message::{Broadcast, Slot, Step};
+use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::record::{LogHead, SealedRecord};
+use postern_shared::witness::{Advance, Witness};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What members have let out so far.
@@ -36,5 +39,27 @@ impl Places {
     /// The first that has said something new from old state.
     pub fn forgetful(&self) -> Option<(MemberId, Slot)> {
         self.forgetful
+    }
+}
+
+impl Cluster {
+    /// A member's enclave hands this out.
+    pub(crate) fn listen(&mut self, id: MemberId, message: &[u8]) {
+        match codec::decode(message) {
+            Ok(PeerMessage::Broadcast(statement)) => {
+                let position = usize::from(id.0) - 1;
+                let Node { noted, records, .. } = &self.nodes[position];
+                if statement.slot.from == id {
+                    self.places.hear(&statement, *noted, records);
+                }
+                self.said.push(statement);
+            }
+            Ok(PeerMessage::Witness(message)) => {
+                if let Witness::Advance(Advance { note, .. }) = message.witness {
+                    self.node_mut(id).noted = Some(note.note.place.head);
+                }
+            }
+            _ => {}
+        }
     }
 }

@@ -12,7 +12,7 @@ folder=$(cd "$2" && pwd)
 fail() { echo "$0: $*" >&2; exit 1; }
 for program in gcc ld make bc patch perl xz gzip; do command -v "$program" > /dev/null || fail "wants $program"; done
 # Said now, and not after the minutes that a build takes.
-compiler="gcc $(gcc -dumpfullversion), ld $(ld --version | sed -n '1s/.* //p')"
+compiler="gcc $(/usr/bin/gcc -dumpfullversion), ld $(/usr/bin/ld --version | sed -n '1s/.* //p')"
 [[ $compiler == 'gcc 12.2.0, ld 2.40' ]] || fail "wants gcc 12.2.0 and ld 2.40 as Debian 12 has them, found $compiler"
 (cd "$fetched" && sha256sum --check --quiet "$here/inputs.sha256")
 

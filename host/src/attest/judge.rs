@@ -112,7 +112,10 @@ impl Judgement {
         }
         let low = &self.appraisal.shortfalls;
         let said: String = low.iter().map(|low| format!("TOO LOW  {low}\n")).collect();
+        let findings = &self.appraisal.findings;
+        let is_held = findings.iter().any(|finding| finding.check == Check::TcbFloor && finding.ok);
         match low.len() {
+            0 if !is_held => (format!("the report's TCB can't be read as one of {silicon}\n"), false),
             0 => (format!("the report reaches the floor of {silicon}\n"), true),
             count => (format!("{said}{count} of the report's values are too low for {silicon}\n"), false),
         }

@@ -31,7 +31,7 @@ impl Turns {
     }
 
     /// Has it wait anew, until it has waited for so long beyond this moment.
-    fn put_off(&self, name: &str, until: Instant) {
+    pub(super) fn put_off(&self, name: &str, until: Instant) {
         self.since().insert(name.to_owned(), until);
     }
 

@@ -12,6 +12,20 @@ use crate::store::{Store, StoreError};
 use postern_shared::ids::PoolId;
 use postern_shared::proof::{Council, ProofRequest, Provable};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// When too few enclaves can prove it: some have been replaced since, and know nothing of the pool, or their hosts have not seen
+/// it yet. Nothing depends on it, so it is asked for again much later.
+const UNPROVED: Duration = Duration::from_secs(3600);
+
+/// Why it can't be told what blocks say.
+#[derive(Debug, thiserror::Error)]
+enum NotRead {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
 
 /// Does so for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
@@ -24,14 +38,17 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 }
 
 async fn round(shared: &Shared) -> Result<(), DaemonError> {
-    let due: Vec<PoolId> =
-        shared.store.pools()?.iter().filter(|pool| is_due(pool)).map(|pool| pool.pool_id).collect();
+    let pools = shared.store.pools()?.into_iter().filter(is_due).map(|pool| pool.pool_id);
+    let mut due = Vec::new();
+    for pool in pools {
+        let name = format!("exited-{}", pool.text());
+        due.extend(calls::turn(shared, &name).await.map(|turn| (pool, name, turn)));
+    }
     if due.is_empty() {
         return Ok(());
     }
     let manifests = council::in_force(shared).await;
-    for pool in due {
-        let Some(manifest) = council::of(shared, manifests, pool.contract).await else { continue };
+    for (pool, name, turn) in due {
         match is_news(shared, pool).await {
             Ok(true) => {}
             Ok(false) => continue,
@@ -40,11 +57,12 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
                 continue;
             }
         }
-        let Some(turn) = calls::turn(shared, &format!("{}{}", name(pool), manifest.epoch)).await else {
+        let Some(manifest) = council::of(shared, manifests, pool.contract).await else { continue };
+        let asked = ProofRequest { epoch: manifest.epoch, what: Provable::PoolExited(pool) };
+        let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else {
+            shared.turns.put_off(&name, Instant::now() + UNPROVED);
             continue;
         };
-        let asked = ProofRequest { epoch: manifest.epoch, what: Provable::PoolExited(pool) };
-        let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else { continue };
         let call = shared.execution.profile().exited_call(pool.number, &proof);
         calls::make(shared, &turn, pool.contract, call).await?;
     }
@@ -56,14 +74,9 @@ fn is_due(pool: &PoolStatus) -> bool {
     pool.has_left && !pool.exit_reported
 }
 
-/// Begins the name of the call, in whatever epoch.
-fn name(pool: PoolId) -> String {
-    format!("exited-{}-", pool.text())
-}
-
-/// Whether no block says it yet: what final ones say, the store knows.
-async fn is_news(shared: &Shared, pool: PoolId) -> Result<bool, ChainError> {
-    let first = shared.execution.finalised().await?.block;
+/// Whether no block says it yet: the store knows what those say that this host has looked at.
+async fn is_news(shared: &Shared, pool: PoolId) -> Result<bool, NotRead> {
+    let first = shared.store.cursor(pool.contract)?.map_or(shared.start_block, |cursor| cursor.block);
     Ok(shared.execution.transaction_of(PoolEventKind::Exited, pool, first).await?.is_none())
 }
 

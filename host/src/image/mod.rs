@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 /// CPU models of QEMU's that an image is measured for, one for each register value that a vCPU can start with.
 pub const CPU_MODELS: [&str; 4] = ["EPYC-v4", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"];
 /// `SEV_FEATURES`: SNPActive, and nothing else.
-const GUEST_FEATURES: u64 = 1;
+pub const GUEST_FEATURES: u64 = 1;
 
 /// What a directory with an image holds.
 pub mod files {

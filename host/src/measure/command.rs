@@ -302,7 +302,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<(), MeasureError> {
 }
 
 /// A number whose bits matter: hexadecimal with `0x`, or decimal.
-fn bits(text: &str) -> Result<u64, std::num::ParseIntError> {
+pub(crate) fn bits(text: &str) -> Result<u64, std::num::ParseIntError> {
     text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16))
 }
 

@@ -214,17 +214,15 @@ pub fn id_auth(block: &IdBlock, id_key: &PublisherKey, author: Option<&Publisher
     auth
 }
 
-/// The digests of id key and author key that reports will show of a guest with this authentication information; all zero
-/// without an author.
-pub fn key_digests(auth: &[u8]) -> Result<(KeyDigest, KeyDigest), IdBlockError> {
+/// The digests that reports will show of a guest with this authentication information: of its id key, and of its author's if
+/// there is one.
+pub fn key_digests(auth: &[u8]) -> Result<(KeyDigest, Option<KeyDigest>), IdBlockError> {
     let auth: &[u8; ID_AUTH_LEN] = auth
         .try_into()
         .map_err(|_| IdBlockError::Length { what: "ID authentication information", found: auth.len() })?;
-    let digest = |offset| {
-        let key: [u8; PUBLIC_KEY_LEN] = field(auth, offset);
-        if key == [0; PUBLIC_KEY_LEN] { Hex([0; 48]) } else { Hex(Sha384::digest(key).into()) }
-    };
-    Ok((digest(ID_KEY), digest(AUTHOR_KEY)))
+    let [id, author] = [ID_KEY, AUTHOR_KEY].map(|offset| field::<PUBLIC_KEY_LEN>(auth, offset));
+    let digest = |key: [u8; PUBLIC_KEY_LEN]| Hex(Sha384::digest(key).into());
+    Ok((digest(id), (author != [0; PUBLIC_KEY_LEN]).then(|| digest(author))))
 }
 
 /// Of a structure that is long enough.

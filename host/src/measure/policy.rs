@@ -26,6 +26,23 @@ pub fn launch_policy(rules: &GuestPolicyRules) -> GuestPolicy {
     GuestPolicy(GuestPolicy::RESERVED_ONE | smt | demanded | abi)
 }
 
+/// Whether peers accept a guest with this policy.
+pub fn satisfies(policy: GuestPolicy, rules: &GuestPolicyRules) -> bool {
+    let bits = [
+        (16, rules.smt),
+        (20, rules.single_socket),
+        (22, rules.mem_aes_256_xts),
+        (23, rules.rapl_dis),
+        (24, rules.ciphertext_hiding),
+        (25, rules.page_swap_disable),
+    ];
+    let holds = |(bit, rule): (u32, Rule)| match (policy.0 & (1 << bit) != 0, rule) {
+        (_, Rule::Any) | (true, Rule::Required) | (false, Rule::Forbidden) => true,
+        (true, Rule::Forbidden) | (false, Rule::Required) => false,
+    };
+    bits.into_iter().all(holds) && policy.abi() >= rules.abi
+}
+
 /// A version of Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion(pub u16, pub u16);
@@ -77,8 +94,28 @@ mod tests {
             (GuestPolicyRules { page_swap_disable: required, ..rules }, 0x203_0000, KernelVersion(6, 19)),
         ] {
             assert_eq!(launch_policy(&rules), GuestPolicy(policy), "{rules:?}");
+            assert!(satisfies(GuestPolicy(policy), &rules), "{rules:?}");
             assert_eq!(first_kernel(GuestPolicy(policy)), kernel, "{rules:?}");
         }
+    }
+
+    #[test]
+    fn a_policy_that_rules_forbid_does_not_satisfy_them_and_a_stricter_one_does() {
+        let strictest = GuestPolicyRules {
+            smt: Rule::Forbidden,
+            single_socket: Rule::Required,
+            mem_aes_256_xts: Rule::Required,
+            rapl_dis: Rule::Required,
+            ciphertext_hiding: Rule::Required,
+            page_swap_disable: Rule::Required,
+            abi: (1, 55),
+        };
+        let policy = launch_policy(&strictest);
+        assert!(satisfies(policy, &strictest) && satisfies(policy, &GuestPolicyRules::default()));
+        for bit in [16, 20, 22, 23, 24, 25] {
+            assert!(!satisfies(GuestPolicy(policy.0 ^ 1 << bit), &strictest), "bit {bit}");
+        }
+        assert!(!satisfies(GuestPolicy(policy.0 - 1), &strictest), "an older ABI");
     }
 
     #[test]

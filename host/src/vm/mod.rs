@@ -9,17 +9,19 @@ mod this_machine;
 pub use driver::wait_for_driver;
 pub use launch::Objection;
 pub use preflight::PreflightArguments;
-pub use qemu::{Device, Machine, control};
+pub use qemu::{Device, IdBlockFiles, Machine, control};
 
 use crate::attest::AttestError;
 use crate::config::{ConfigError, read_data_dir, read_enclave, read_manifest_of};
 use crate::image::files;
 use crate::link::{ENCLAVE_PORT, EnclaveAddress};
 use crate::manifest::{ManifestFileError, load_epochs};
+use crate::measure::command::bits;
 use crate::measure::id_block::IdBlockError;
 use crate::measure::policy::launch_policy;
 use crate::measure::{CpuModel, FirmwareError, KernelError, VcpuError};
 use launch::{Terms, examine};
+use postern_attestation::GuestPolicy;
 use postern_image::ANY_PORT;
 use postern_shared::ids::Measurement;
 use std::io;
@@ -72,6 +74,10 @@ pub struct RunArguments {
     /// Position of the encryption bit, if it is not what CPUID 0x8000001F says (EBX, bits 0 to 5).
     #[arg(long, value_name = "BIT", value_parser = clap::value_parser!(u32).range(32..=63))]
     cbitpos: Option<u32>,
+    /// The guest policy, if it is not the first manifest's, or, where the newest does not accept that, the newest's. The key to an
+    /// enclave's log is sealed to the policy with which it was launched.
+    #[arg(long, value_name = "BITS", value_parser = policy_bits)]
+    policy: Option<GuestPolicy>,
     /// Let the VM talk on its serial port, to standard output, and start it whatever its peers will object to: for an image
     /// that was built with --debug.
     #[arg(long)]
@@ -202,7 +208,16 @@ impl VmCommand {
 impl RunArguments {
     /// With everything else as it is by default.
     fn new(config: PathBuf, image: PathBuf, cpu: CpuModel) -> Self {
-        Self { config, image, memory: DEFAULT_MEMORY, cpu, cbitpos: None, debug: false, dry_run: false }
+        Self {
+            config,
+            image,
+            memory: DEFAULT_MEMORY,
+            cpu,
+            cbitpos: None,
+            policy: None,
+            debug: false,
+            dry_run: false,
+        }
     }
 
     async fn run(self) -> Result<(), VmError> {
@@ -246,7 +261,8 @@ impl RunArguments {
         let terms = match device {
             Device::Kernel { .. } => {
                 let newest = load_epochs(&read_data_dir(&self.config)?, &genesis)?.newest;
-                let (terms, objections) = examine(&self.image, self.cpu, &command_line, &newest)?;
+                let (terms, objections) =
+                    examine(&self.image, self.cpu, &command_line, (&genesis, &newest), self.policy)?;
                 for objection in &objections {
                     tracing::warn!("peers would refuse this VM: {objection}");
                 }
@@ -409,6 +425,11 @@ fn memory(text: &str) -> Result<u32, String> {
         Ok(mib) if (256..2816).contains(&mib) && mib % 2 == 0 => Ok(mib),
         _ => Err("the image's firmware wants an even number, at least 256 and less than 2816".to_owned()),
     }
+}
+
+/// A number whose bits matter: hexadecimal with `0x`, or decimal.
+fn policy_bits(text: &str) -> Result<GuestPolicy, String> {
+    bits(text).map(GuestPolicy).map_err(|error| error.to_string())
 }
 
 /// As a shell takes it.

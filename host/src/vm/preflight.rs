@@ -90,9 +90,12 @@ impl PreflightArguments {
         }
         match &self.report {
             Some(path) => lines.extend(of_report(&Subject::read_report(path)?, manifest.as_ref())?),
-            None => {
-                lines.push(line(Mark::Unknown, "mitigations, platform", "only a report tells".into(), GUEST))
-            }
+            None => lines.push(line(
+                Mark::Unknown,
+                "mitigations, platform, TCB",
+                "of launch and committed: only a report tells".into(),
+                GUEST,
+            )),
         }
         print!("{}", screen(&lines));
         Ok(lines.iter().all(|line| line.mark != Mark::Red))

@@ -57,8 +57,19 @@ pub struct Machine {
     pub policy: GuestPolicy,
     /// The hash of the first manifest.
     pub host_data: [u8; 32],
-    /// `id-block` and `id-auth`.
-    pub id_block: Option<(String, String)>,
+    /// Who has signed it.
+    pub id_block: Option<IdBlockFiles>,
+}
+
+/// An ID block as QEMU takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdBlockFiles {
+    /// `id-block`, base64.
+    pub block: String,
+    /// `id-auth`, base64.
+    pub auth: String,
+    /// Whether an author has signed the id key.
+    pub has_author: bool,
 }
 
 impl Machine {
@@ -105,7 +116,10 @@ impl Machine {
         );
         match &self.id_block {
             None => object,
-            Some((block, auth)) => format!("{object},author-key-enabled=on,id-block={block},id-auth={auth}"),
+            Some(IdBlockFiles { block, auth, has_author }) => {
+                let author = if *has_author { "on" } else { "off" };
+                format!("{object},author-key-enabled={author},id-block={block},id-auth={auth}")
+            }
         }
     }
 }
@@ -127,7 +141,11 @@ mod tests {
             cbitpos: 51,
             policy: GuestPolicy(0x2_0000),
             host_data: [1; 32],
-            id_block: Some(("QkxPQ0s=".to_owned(), "QVVUSA==".to_owned())),
+            id_block: Some(IdBlockFiles {
+                block: "QkxPQ0s=".to_owned(),
+                auth: "QVVUSA==".to_owned(),
+                has_author: true,
+            }),
         }
         .arguments()
     }

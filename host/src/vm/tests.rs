@@ -146,6 +146,59 @@ fn what_peers_accept_is_started_as_the_manifest_wants_it() {
 }
 
 #[test]
+fn an_epoch_that_allows_more_keeps_the_policy_to_which_logs_are_sealed() {
+    let mut bench = Bench::new();
+    let strict = |rules: &mut AttestationRules| rules.guest_policy.smt = Rule::Forbidden;
+    bench.rules(strict);
+    let genesis = bench.manifest.clone();
+    let later = |edit: fn(&mut AttestationRules)| {
+        let mut later = genesis.clone();
+        edit(&mut later.attestation);
+        let examined = examine(&bench.path("image"), GENOA.parse().unwrap(), WORDS, (&genesis, &later), None);
+        let (terms, objections) = examined.unwrap();
+        (terms.policy.0, objections)
+    };
+    assert_eq!(later(|rules| rules.guest_policy.smt = Rule::Any), (0x2_0000, vec![]));
+    // It accepts the first one's no more.
+    assert_eq!(later(|rules| rules.guest_policy.smt = Rule::Required), (0x3_0000, vec![]));
+    assert_eq!(later(|rules| rules.guest_policy.single_socket = Rule::Required), (0x12_0000, vec![]));
+}
+
+#[test]
+fn another_policy_can_be_asked_for_if_peers_accept_it() {
+    let mut bench = Bench::new();
+    let asked = |bench: &Bench, policy| bench.plan_with(&["--cpu", GENOA, "--policy", policy]);
+    assert_eq!(asked(&bench, "0x20000").unwrap().policy, GuestPolicy(0x2_0000));
+    bench.rules(|rules| rules.guest_policy.smt = Rule::Required);
+    let (found, expected) = (GuestPolicy(0x2_0000), GuestPolicy(0x3_0000));
+    let refused = asked(&bench, "0x20000").unwrap_err();
+    assert!(
+        matches!(&refused, VmError::Objections(all) if *all == [Objection::Policy { found, expected }]),
+        "{refused}"
+    );
+    // A block is for one policy.
+    bench.sign(GENOA, 0x3_0000, 0);
+    assert!(bench.plan().is_ok());
+    assert!(matches!(asked(&bench, "0x20000"), Err(VmError::Objections(_))));
+    assert!(bench.arguments(&["--policy=strict"]).is_err());
+}
+
+#[test]
+fn an_id_block_without_an_author_is_launched_without() {
+    let mut bench = Bench::new();
+    bench.sign(GENOA, 0x3_0000, 0);
+    let with_author = |bench: &Bench| bench.plan().unwrap().arguments().join(" ");
+    assert!(with_author(&bench).contains("author-key-enabled=on"));
+    let (id, digest) = (key(1), bench.digest(GENOA));
+    let block = IdBlock::new(digest, GuestPolicy(0x3_0000), [0; 16], [0; 16], 0).unwrap();
+    let auth = STANDARD.encode(id_auth(&block, &id, None));
+    bench.write(&format!("image/{GENOA}.id-auth.base64"), auth.as_bytes());
+    assert!(matches!(bench.objections()[..], [Objection::Key { which: "author", .. }]));
+    bench.rules(|rules| rules.author_keys = vec![]);
+    assert!(with_author(&bench).contains("author-key-enabled=off"));
+}
+
+#[test]
 fn a_model_that_starts_alike_has_the_same_id_block_however_it_is_spelt() {
     let mut bench = Bench::new();
     bench.sign(GENOA, 0x3_0000, 0);

@@ -137,9 +137,10 @@ pub(super) fn qemu_lacks(cpu: &str, confidential: bool) -> Vec<String> {
     lacks
 }
 
-/// Whether a word begins a line of QEMU's help.
+/// Whether a word begins a line of QEMU's help, or follows on the architecture's name, with which versions before 9 begin it.
 fn lists(help: &str, word: &str) -> bool {
-    help.lines().any(|line| line.split_whitespace().next() == Some(word))
+    let first = |line: &str| line.split_whitespace().find(|part| *part != "x86").map(str::to_owned);
+    help.lines().any(|line| first(line).as_deref() == Some(word))
 }
 
 #[cfg(test)]
@@ -185,6 +186,7 @@ mod tests {
         let help = "Available CPUs:\n  EPYC                  (alias configured by machine type)\n  EPYC-Genoa-v1         \
             AMD EPYC-Genoa Processor\n  EPYC-v4               AMD EPYC Processor\n";
         assert!(lists(help, "EPYC-Genoa-v1") && lists(help, "EPYC") && lists(help, "EPYC-v4"));
+        assert!(lists("x86 EPYC-Rome-v1          AMD EPYC-Rome Processor\n", "EPYC-Rome-v1"), "7.2");
         assert!(!lists(help, "EPYC-Genoa") && !lists(help, "EPYC-Turin") && !lists(help, "AMD"));
     }
 }
