@@ -152,9 +152,12 @@ fn of_silicon(silicon: Cpuid, product: Option<Product>, required: Option<&Requir
         (Some(product), None) => {
             (Mark::Red, format!("{product} ({silicon}) has no floor that it could reach"))
         }
-        (None, _) => match silicon.unsupported_line() {
-            Some(line) => (Mark::Red, format!("{line} ({silicon}), which is not supported")),
-            None => (Mark::Red, format!("{silicon} is of no accepted product line")),
+        (None, _) => match (silicon.product(), silicon.unsupported_line()) {
+            (Some(product), _) => {
+                (Mark::Red, format!("{product} ({silicon}), which the rules do not accept"))
+            }
+            (None, Some(line)) => (Mark::Red, format!("{line} ({silicon}), which is not supported")),
+            (None, None) => (Mark::Red, format!("{silicon} is of no product line that has SEV-SNP")),
         },
     };
     line(mark, "processor", found, SILICON)
