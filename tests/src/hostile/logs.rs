@@ -6,7 +6,7 @@ use crate::cluster::{Heir, Node, Packet, SpiedMachine, deposit_requested};
 use postern_enclave::core::Core;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::MemberId;
-use postern_shared::record::{KeySlot, LogHead, SealedRecord};
+use postern_shared::record::{KeySlot, SealedRecord};
 use postern_shared::wire::{Reply, Request, Standing};
 use std::collections::BTreeSet;
 
@@ -25,7 +25,6 @@ pub(super) struct Second {
     core: Core<SpiedMachine>,
     records: Vec<SealedRecord>,
     slot: Option<KeySlot>,
-    noted: Option<LogHead>,
 }
 
 impl Second {
@@ -33,7 +32,6 @@ impl Second {
         std::mem::swap(&mut self.core, &mut node.core);
         std::mem::swap(&mut self.records, &mut node.records);
         std::mem::swap(&mut self.slot, &mut node.slot);
-        std::mem::swap(&mut self.noted, &mut node.noted);
     }
 }
 
@@ -104,9 +102,8 @@ impl World {
         let records = self.cluster.node(id).records.clone();
         let idle = Core::new(self.cluster.node(id).machine_again());
         let first = std::mem::replace(&mut self.cluster.node_mut(id).core, idle);
-        let Node { slot, noted, .. } = self.cluster.node(id);
-        let (slot, noted) = (slot.clone(), *noted);
-        self.twins.insert(id, Second { core: first, records: records.clone(), slot, noted });
+        let slot = self.cluster.node(id).slot.clone();
+        self.twins.insert(id, Second { core: first, records: records.clone(), slot });
         self.restore(id, records);
     }
 
@@ -185,7 +182,7 @@ impl World {
             self.mishaps.rivals += 1;
             self.launches += 1;
             let heir = Heir::launch(self.cluster.node(id).machine, self.launches);
-            Second { core: heir.core, records: Vec::new(), slot: None, noted: None }
+            Second { core: heir.core, records: Vec::new(), slot: None }
         });
         rival.swap(self.cluster.node_mut(id));
         if is_new {
