@@ -87,6 +87,15 @@ fuzz() {
         -max_total_time="$seconds" -print_final_stats=1 -verbosity=0
 }
 
+# What is missing of what the kernel is built with (enclave/image/kernel/build.sh).
+sudo=; ((EUID == 0)) || sudo=sudo
+absent=()
+for program in bc xz patch; do command -v "$program" > /dev/null || absent+=("$program"); done
+if ((${#absent[@]} > 0)); then
+    step "${absent[*]}"
+    $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends bc xz-utils patch
+fi
+
 # The image's kernels and firmware take minutes of all processors if they are not there yet: those that the rest leaves over.
 nice -n 19 enclave/image/fetch.sh target/image-inputs debug > "$inputs_log" 2>&1 &
 inputs=$!
@@ -118,7 +127,6 @@ run 'writes torn at many bytes' cargo test "${debug[@]}" --lib -- --ignored --no
 # The server's programs alone: a machine that has other ones keeps them as they are.
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v initdb > /dev/null; then
     step 'PostgreSQL'
-    sudo=; ((EUID == 0)) || sudo=sudo
     $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends postgresql
 fi
 run 'stores in PostgreSQL' tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored postgres --skip could_lose
