@@ -1,7 +1,7 @@
 //! `postern attest show|verify|floors|export`.
 
 use super::evidence::Subject;
-use super::{AttestError, Question, Verdict, floors, judge, show};
+use super::{AttestError, Question, Verdict, floors, judge, now, show};
 use crate::certificates::folder;
 use crate::config::read_manifest;
 use crate::link::EnclaveAddress;
@@ -11,7 +11,6 @@ use postern_shared::manifest::Manifest;
 use postern_shared::policy::{AttestationRules, Trust};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 use x509_cert::der::DateTime;
 
 /// Evidence: what machine an enclave runs on, and with what code.
@@ -178,7 +177,6 @@ impl By {
 
     fn read(&self) -> Result<(Option<Manifest>, Time), AttestError> {
         let manifest = self.manifest.as_deref().map(read_manifest).transpose()?;
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Ok((manifest, Time::At(self.at.unwrap_or_else(now))))
     }
 

@@ -5,7 +5,6 @@
 use super::calls;
 use super::proofs::collect;
 use super::{DaemonError, RETRY, Shared, council};
-use crate::chain::execution::ChainError;
 use crate::chain::profile::PoolEventKind;
 use crate::status::PoolStatus;
 use crate::store::{Store, StoreError};
@@ -17,15 +16,6 @@ use std::time::{Duration, Instant};
 /// When too few enclaves can prove it: some have been replaced since, and know nothing of the pool, or their hosts have not seen
 /// it yet. Nothing depends on it, so it is asked for again much later.
 const UNPROVED: Duration = Duration::from_secs(3600);
-
-/// Why it can't be told what blocks say.
-#[derive(Debug, thiserror::Error)]
-enum NotRead {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-}
 
 /// Does so for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
@@ -49,9 +39,11 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
     }
     let manifests = council::in_force(shared).await;
     for (pool, name, turn) in due {
-        match is_news(shared, pool).await {
-            Ok(true) => {}
-            Ok(false) => continue,
+        // The store knows what those blocks say that this host has looked at; of those after them, whether one says it.
+        let first = shared.store.cursor(pool.contract)?.map_or(shared.start_block, |cursor| cursor.block);
+        match shared.execution.transaction_of(PoolEventKind::Exited, pool, first).await {
+            Ok(None) => {}
+            Ok(Some(_)) => continue,
             Err(error) => {
                 tracing::warn!(%pool, %error, "whether it is known that the validator has left can't be read");
                 continue;
@@ -72,12 +64,6 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
 /// Whether its validator has left, and that is not on record for good.
 fn is_due(pool: &PoolStatus) -> bool {
     pool.has_left && !pool.exit_reported
-}
-
-/// Whether no block says it yet: the store knows what those say that this host has looked at.
-async fn is_news(shared: &Shared, pool: PoolId) -> Result<bool, NotRead> {
-    let first = shared.store.cursor(pool.contract)?.map_or(shared.start_block, |cursor| cursor.block);
-    Ok(shared.execution.transaction_of(PoolEventKind::Exited, pool, first).await?.is_none())
 }
 
 /// Whether the own enclave may be asked to say that a pool's validator has left, for whichever host: it believes this one.

@@ -14,33 +14,30 @@ pub fn launch_policy(rules: &GuestPolicyRules) -> GuestPolicy {
     let (major, minor) = rules.abi;
     let abi = u64::from(u16::from_be_bytes([major, minor]));
     let smt = if rules.smt == Rule::Forbidden { 0 } else { SMT };
-    let demanded = [
-        (20, rules.single_socket),
-        (22, rules.mem_aes_256_xts),
-        (23, rules.rapl_dis),
-        (24, rules.ciphertext_hiding),
-        (25, rules.page_swap_disable),
-    ];
-    let demanded =
-        demanded.iter().filter(|(_, rule)| *rule == Rule::Required).fold(0, |bits, (bit, _)| bits | 1 << bit);
+    let demanded = bits(rules).into_iter().filter(|(_, rule)| *rule == Rule::Required);
+    let demanded = demanded.fold(0, |demanded, (bit, _)| demanded | bit);
     GuestPolicy(GuestPolicy::RESERVED_ONE | smt | demanded | abi)
 }
 
 /// Whether peers accept a guest with this policy.
 pub fn satisfies(policy: GuestPolicy, rules: &GuestPolicyRules) -> bool {
-    let bits = [
-        (16, rules.smt),
-        (20, rules.single_socket),
-        (22, rules.mem_aes_256_xts),
-        (23, rules.rapl_dis),
-        (24, rules.ciphertext_hiding),
-        (25, rules.page_swap_disable),
-    ];
-    let holds = |(bit, rule): (u32, Rule)| match (policy.0 & (1 << bit) != 0, rule) {
+    let holds = |(bit, rule): (u64, Rule)| match (policy.0 & bit != 0, rule) {
         (_, Rule::Any) | (true, Rule::Required) | (false, Rule::Forbidden) => true,
         (true, Rule::Forbidden) | (false, Rule::Required) => false,
     };
-    bits.into_iter().all(holds) && policy.abi() >= rules.abi
+    bits(rules).into_iter().all(holds) && policy.abi() >= rules.abi
+}
+
+/// Each bit that there are rules about.
+fn bits(rules: &GuestPolicyRules) -> [(u64, Rule); 6] {
+    [
+        (SMT, rules.smt),
+        (SINGLE_SOCKET, rules.single_socket),
+        (1 << 22, rules.mem_aes_256_xts),
+        (1 << 23, rules.rapl_dis),
+        (1 << 24, rules.ciphertext_hiding),
+        (1 << 25, rules.page_swap_disable),
+    ]
 }
 
 /// A version of Linux.

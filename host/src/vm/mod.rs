@@ -76,8 +76,8 @@ pub struct RunArguments {
     cbitpos: Option<u32>,
     /// The guest policy, if it is not the first manifest's, or, where the newest does not accept that, the newest's. The key to an
     /// enclave's log is sealed to the policy with which it was launched.
-    #[arg(long, value_name = "BITS", value_parser = policy_bits)]
-    policy: Option<GuestPolicy>,
+    #[arg(long, value_name = "BITS", value_parser = bits)]
+    policy: Option<u64>,
     /// Let the VM talk on its serial port, to standard output, and start it whatever its peers will object to: for an image
     /// that was built with --debug.
     #[arg(long)]
@@ -261,8 +261,9 @@ impl RunArguments {
         let terms = match device {
             Device::Kernel { .. } => {
                 let newest = load_epochs(&read_data_dir(&self.config)?, &genesis)?.newest;
+                let asked = self.policy.map(GuestPolicy);
                 let (terms, objections) =
-                    examine(&self.image, self.cpu, &command_line, (&genesis, &newest), self.policy)?;
+                    examine(&self.image, self.cpu, &command_line, (&genesis, &newest), asked)?;
                 for objection in &objections {
                     tracing::warn!("peers would refuse this VM: {objection}");
                 }
@@ -425,11 +426,6 @@ fn memory(text: &str) -> Result<u32, String> {
         Ok(mib) if (256..2816).contains(&mib) && mib % 2 == 0 => Ok(mib),
         _ => Err("the image's firmware wants an even number, at least 256 and less than 2816".to_owned()),
     }
-}
-
-/// A number whose bits matter: hexadecimal with `0x`, or decimal.
-fn policy_bits(text: &str) -> Result<GuestPolicy, String> {
-    bits(text).map(GuestPolicy).map_err(|error| error.to_string())
 }
 
 /// As a shell takes it.

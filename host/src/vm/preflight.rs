@@ -7,7 +7,7 @@
 use super::this_machine::{self, Platform};
 use super::{RunArguments, VmError};
 use crate::attest::evidence::Subject;
-use crate::attest::{Question, judge};
+use crate::attest::{Question, judge, now};
 use crate::config::{read_data_dir, read_manifest_of};
 use crate::manifest::load_epochs;
 use crate::measure::CpuModel;
@@ -19,7 +19,6 @@ use postern_shared::policy::{AttestationRules, Trust};
 use postern_shared::snp::{Cpuid, Product};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Arguments of `postern vm preflight`.
 #[derive(Debug, clap::Args)]
@@ -165,8 +164,7 @@ fn of_silicon(silicon: Cpuid, product: Option<Product>, required: Option<&Requir
 
 /// What peers will refuse of a guest like the one that has this report. Only what is the machine's: the guest was another.
 fn of_report(report: &Subject, manifest: Option<&Manifest>) -> Result<Vec<Line>, VmError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let judgement = judge(report, &Question { manifest, nonce: None, time: Time::At(now) })?;
+    let judgement = judge(report, &Question { manifest, nonce: None, time: Time::At(now()) })?;
     let mut lines = Vec::new();
     if let Some(report) = &judgement.appraisal.report {
         let mark = if report.version <= LATEST_VERSION { Mark::Good } else { Mark::Red };

@@ -139,8 +139,7 @@ pub(super) fn qemu_lacks(cpu: &str, confidential: bool) -> Vec<String> {
 
 /// Whether a word begins a line of QEMU's help, or follows on the architecture's name, with which versions before 9 begin it.
 fn lists(help: &str, word: &str) -> bool {
-    let first = |line: &str| line.split_whitespace().find(|part| *part != "x86").map(str::to_owned);
-    help.lines().any(|line| first(line).as_deref() == Some(word))
+    help.lines().any(|line| line.split_whitespace().find(|part| *part != "x86") == Some(word))
 }
 
 #[cfg(test)]
