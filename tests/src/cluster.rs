@@ -1,5 +1,6 @@
 //! Cores on simulated machines, and what their hosts would see.
 
+use crate::places::Places;
 use crate::wallets;
 use postern_attestation::ReportData;
 use postern_enclave::coins::Coins;
@@ -20,7 +21,7 @@ use postern_shared::manifest::{
 use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
-use postern_shared::record::{KeySlot, RecordKind, SealedRecord};
+use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Record, Transcript};
 use postern_shared::wire::{
     Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
@@ -93,6 +94,8 @@ pub struct Node {
     pub notices: Vec<Notice>,
     /// What it has handed over.
     pub handed_over: Option<Envelope>,
+    /// The place of its log that it has last asked others to note.
+    pub noted: Option<LogHead>,
 }
 
 /// A message on its way.
@@ -120,6 +123,8 @@ pub struct Cluster {
     pub packets: VecDeque<Packet>,
     /// Statements that enclaves have said since somebody has last taken them.
     pub said: Vec<Broadcast>,
+    /// Where logs stood when that was said.
+    pub places: Places,
     /// Every byte that any host has seen, if recording.
     pub seen: Option<Vec<Vec<u8>>>,
     /// After how many bytes enclaves that are launched or restored write a snapshot, if not after as many as by default.
@@ -289,6 +294,7 @@ impl Cluster {
             nodes: Vec::new(),
             packets: VecDeque::new(),
             said: Vec::new(),
+            places: Places::default(),
             seen: None,
             snapshots_after,
             seed,
@@ -314,6 +320,7 @@ impl Cluster {
             artifacts: Vec::new(),
             notices: Vec::new(),
             handed_over: None,
+            noted: None,
         });
         self.set_snapshots(id);
         let certificates = self.node(id).certificates();
@@ -330,6 +337,7 @@ impl Cluster {
         let node = self.node_mut(id);
         node.machine = heir.machine;
         let old = std::mem::replace(&mut node.core, heir.core);
+        node.noted = None;
         self.ask(id, Request::Resume);
         old
     }
@@ -498,6 +506,7 @@ impl Cluster {
         let node = self.node_mut(id);
         node.machine.launch = launch;
         node.core = core(node.machine, seed).0;
+        node.noted = None;
         self.set_snapshots(id);
         let node = self.node_mut(id);
         let certificates = node.certificates();
@@ -595,9 +604,7 @@ impl Cluster {
                 Output::Notice(notice) => self.node_mut(id).notices.push(notice),
                 Output::HandOver(envelope) => self.node_mut(id).handed_over = Some(envelope),
                 Output::Send { to, message } => {
-                    if let Ok(PeerMessage::Broadcast(statement)) = codec::decode(&message) {
-                        self.said.push(statement);
-                    }
+                    self.listen(id, &message);
                     let recipients = match to {
                         Recipient::One(member) => vec![member],
                         Recipient::Everyone => {

@@ -37,6 +37,8 @@ pub enum Invariant {
     I5,
     /// What an enclave has answered for survives.
     I6,
+    /// Old state does nothing.
+    I7,
     /// Whatever others send, a record fits a frame several times.
     RecordSize,
     /// Whatever others send, a log stays short.
@@ -233,6 +235,12 @@ impl World {
         self.listen();
         if let Some(broken) = self.broken.take() {
             return Err(broken);
+        }
+        let forgetful = self.cluster.places.forgetful();
+        if let Some((id, slot)) = forgetful.filter(|(id, _)| !self.watch.corrupt.contains(id)) {
+            let what =
+                format!("{id} has spoken at {:?} from a log that lacks what it has answered for", slot.step);
+            return Err(Invariant::I7.broken(what));
         }
         let seen = self.cluster.seen.replace(Vec::new()).unwrap_or_default();
         self.watch.hear(&seen)?;

@@ -6,7 +6,7 @@ use crate::cluster::{Heir, Node, Packet, SpiedMachine, deposit_requested};
 use postern_enclave::core::Core;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::MemberId;
-use postern_shared::record::{KeySlot, SealedRecord};
+use postern_shared::record::{KeySlot, LogHead, SealedRecord};
 use postern_shared::wire::{Reply, Request, Standing};
 use std::collections::BTreeSet;
 
@@ -25,6 +25,7 @@ pub(super) struct Second {
     core: Core<SpiedMachine>,
     records: Vec<SealedRecord>,
     slot: Option<KeySlot>,
+    noted: Option<LogHead>,
 }
 
 impl Second {
@@ -32,6 +33,7 @@ impl Second {
         std::mem::swap(&mut self.core, &mut node.core);
         std::mem::swap(&mut self.records, &mut node.records);
         std::mem::swap(&mut self.slot, &mut node.slot);
+        std::mem::swap(&mut self.noted, &mut node.noted);
     }
 }
 
@@ -65,14 +67,16 @@ impl World {
         self.crash(id);
     }
 
-    /// Whether one more host may take its enclave back.
-    fn may_roll_back(&self) -> bool {
-        let lost = self.rolled_back.iter().chain(self.liars.keys()).collect::<BTreeSet<_>>();
-        lost.len() < self.cluster.ids().len() / 2
+    /// Whether this host too may take its enclave back. Two enclaves of one log count as that: where enclaves find back by
+    /// themselves when all others answer, more than half of the hosts with two each have two DAOs, and nobody is in both.
+    fn may_take_back(&self, id: MemberId) -> bool {
+        let lost = self.rolled_back.iter().chain(self.liars.keys()).chain(self.twins.keys());
+        let lost: BTreeSet<MemberId> = lost.copied().collect();
+        lost.contains(&id) || lost.len() < self.cluster.ids().len() / 2
     }
 
     pub(super) fn roll_back(&mut self, id: MemberId, left: u16) {
-        if !self.may_roll_back() {
+        if !self.may_take_back(id) {
             return;
         }
         self.mishaps.rollbacks += 1;
@@ -95,15 +99,16 @@ impl World {
     }
 
     pub(super) fn twin(&mut self, id: MemberId) {
-        if self.twins.contains_key(&id) {
+        if self.twins.contains_key(&id) || !self.may_take_back(id) {
             return;
         }
         self.mishaps.twins += 1;
         let records = self.cluster.node(id).records.clone();
         let idle = Core::new(self.cluster.node(id).machine_again());
         let first = std::mem::replace(&mut self.cluster.node_mut(id).core, idle);
-        let slot = self.cluster.node(id).slot.clone();
-        self.twins.insert(id, Second { core: first, records: records.clone(), slot });
+        let Node { slot, noted, .. } = self.cluster.node(id);
+        let (slot, noted) = (slot.clone(), *noted);
+        self.twins.insert(id, Second { core: first, records: records.clone(), slot, noted });
         self.restore(id, records);
     }
 
@@ -154,7 +159,7 @@ impl World {
     }
 
     pub(super) fn branch(&mut self, id: MemberId, pick: usize) {
-        if !self.logs.contains_key(&id) || !self.rolled_back.contains(&id) && !self.may_roll_back() {
+        if !self.logs.contains_key(&id) || !self.may_take_back(id) {
             return;
         }
         self.mishaps.branches += 1;
@@ -182,7 +187,7 @@ impl World {
             self.mishaps.rivals += 1;
             self.launches += 1;
             let heir = Heir::launch(self.cluster.node(id).machine, self.launches);
-            Second { core: heir.core, records: Vec::new(), slot: None }
+            Second { core: heir.core, records: Vec::new(), slot: None, noted: None }
         });
         rival.swap(self.cluster.node_mut(id));
         if is_new {
