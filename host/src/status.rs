@@ -6,8 +6,9 @@ use postern_shared::check::Check;
 use postern_shared::epoch::Waiting;
 use postern_shared::ethereum::{DepositData, SignedVoluntaryExit};
 use postern_shared::identity::Identity;
-use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::ids::{Address, Digest, MemberId, PoolId};
 use serde::{Deserialize, Serialize};
+use std::fmt::{Display, Formatter, Result as Written};
 use std::path::{Path, PathBuf};
 
 /// The file's name in the data directory.
@@ -71,8 +72,44 @@ pub struct HostStatus {
     pub refused: Vec<Refused>,
     /// What a person has to look at: the names of files in `alerts/`.
     pub alerts: Vec<String>,
+    /// What is wrong for now.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
     /// By ascending id.
     pub pools: Vec<PoolStatus>,
+}
+
+/// Something that is wrong, and is no more once it is right again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What it is about.
+    pub subject: Subject,
+    /// Seconds since 1970, by the host's clock.
+    pub since: u64,
+    /// For people.
+    pub reason: String,
+}
+
+/// What can be wrong for a while.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// The own enclave.
+    Enclave,
+    /// An execution node, by the name of its URL: scheme, host and port.
+    ExecutionNode(String),
+    /// A beacon node, likewise.
+    BeaconNode(String),
+    /// A pool manager, whose events are not as it says itself, or can't be read.
+    Events(Address),
+    /// Whether the wallet can pay.
+    Wallet,
+    /// A transaction that does not get on, by its key.
+    Transaction(String),
+    /// A pool's released exit that does not get on.
+    Exit(PoolId),
+    /// Another member's host.
+    Peer(MemberId),
 }
 
 /// A member that the enclave does not talk to.
@@ -145,6 +182,21 @@ pub struct Progress {
     pub of: u16,
 }
 
+impl Display for Subject {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        match self {
+            Self::Enclave => f.write_str("enclave"),
+            Self::ExecutionNode(name) => write!(f, "execution node {name}"),
+            Self::BeaconNode(name) => write!(f, "beacon node {name}"),
+            Self::Events(contract) => write!(f, "pool manager {contract}"),
+            Self::Wallet => f.write_str("wallet"),
+            Self::Transaction(key) => write!(f, "transaction {key}"),
+            Self::Exit(pool) => write!(f, "exit of pool {pool}"),
+            Self::Peer(member) => write!(f, "host of {member}"),
+        }
+    }
+}
+
 impl HostStatus {
     /// The status for people.
     pub fn describe(&self) -> String {
@@ -168,6 +220,8 @@ impl HostStatus {
             lines.extend(refused.reasons.iter().map(|reason| format!("    {reason}")));
         }
         lines.extend(self.alerts.iter().map(|name| format!("  ALERT: alerts/{name}.json")));
+        let wrong = |trouble: &Trouble| format!("  WRONG: {}: {}", trouble.subject, trouble.reason);
+        lines.extend(self.troubles.iter().map(wrong));
         for pool in &self.pools {
             lines.push(format!("  {}: {}", pool.pool_id, pool.describe()));
             if !pool.faults.is_empty() {

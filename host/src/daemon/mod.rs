@@ -1,12 +1,13 @@
 //! `postern run`: serves one member's enclave until it is told to stop.
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
-//! - `chains` looks at the chains, writes down what has happened, and tells the enclave;
-//! - `results` acts on what the enclave published: files, exits, and transactions on their way;
+//! - `events` writes down what pool managers say, and tells the enclave; `validators` looks at the beacon chain;
+//! - `results` acts on what the enclave published: files, and exits (`posting`); `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
 //!   call if it is their turn (`calls`);
-//! - `strangers` looks for deposits that the own enclave knows nothing of; `alerts` are what a person has to look at;
+//! - `strangers` looks for deposits that the own enclave knows nothing of; `alerts` are what a person has to look at, `troubles` what is wrong
+//!   only for now;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
 //! - `succession` has the enclave hand over to newer code, if there is any;
@@ -20,20 +21,25 @@
 mod alerts;
 mod attendance;
 mod calls;
-mod chains;
 mod council;
 mod credentials;
 mod deposits;
+mod events;
 mod exits;
 mod files;
 mod peers;
+mod posting;
 mod proofs;
 mod report;
 mod results;
+mod sending;
 mod strangers;
 mod succession;
+mod troubles;
+mod validators;
 
 use self::calls::Turns;
+use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
@@ -121,6 +127,7 @@ pub(crate) struct Shared {
     turn: Duration,
     certificates: CertificateSources,
     turns: Turns,
+    troubles: Troubles,
 }
 
 /// Runs until something fails for good, or the future is dropped.
@@ -169,6 +176,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         turn: config.turn,
         certificates: config.certificates,
         turns: Turns::default(),
+        troubles: Troubles::default(),
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
@@ -185,9 +193,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(peers::answer(Arc::clone(&shared), questions));
     tasks.spawn(peers::tick(Arc::clone(&shared)));
     tasks.spawn(attendance::attest(Arc::clone(&shared)));
-    tasks.spawn(chains::follow(Arc::clone(&shared)));
-    tasks.spawn(chains::tell(Arc::clone(&shared)));
+    tasks.spawn(events::follow(Arc::clone(&shared)));
+    tasks.spawn(events::tell(Arc::clone(&shared)));
+    tasks.spawn(validators::follow(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
+    tasks.spawn(sending::follow(Arc::clone(&shared)));
     tasks.spawn(deposits::follow(Arc::clone(&shared)));
     tasks.spawn(exits::follow(Arc::clone(&shared)));
     tasks.spawn(strangers::follow(Arc::clone(&shared)));

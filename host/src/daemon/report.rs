@@ -2,7 +2,7 @@
 
 use super::files::write_whole;
 use super::{DaemonError, Shared, alerts};
-use crate::status::{HostStatus, Refused, STATUS_FILE};
+use crate::status::{HostStatus, Refused, STATUS_FILE, Subject};
 use crate::store::StoreError;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{RefusedMember, Standing, Status};
@@ -53,6 +53,11 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
     }
     let answer = shared.enclave.status().await.ok();
     let enclave_answers = answer.is_some();
+    if enclave_answers {
+        shared.troubles.clear(&Subject::Enclave);
+    } else {
+        shared.troubles.set(Subject::Enclave, "does not answer");
+    }
     *last = answer.or(last.take());
     let (admitted, refused) =
         last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();
@@ -79,6 +84,7 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         admitted,
         refused: refused.collect(),
         alerts: alerts::all(&shared.data_dir),
+        troubles: shared.troubles.all(),
         pools,
     })
 }

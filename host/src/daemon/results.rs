@@ -1,12 +1,9 @@
-//! What follows from what the enclave published: files for people, exits for the beacon chain; and transactions on their way.
+//! What follows from what the enclave published: files for people, exits for the beacon chain.
 
-use super::{DaemonError, RETRY, Shared, files};
-use crate::chain::transactions::{TransactionError, TransactionState};
+use super::{DaemonError, RETRY, Shared, files, posting};
 use crate::store::StoredArtifact;
 use postern_shared::agreement::Fork;
 use postern_shared::codec;
-use postern_shared::ethereum::SignedVoluntaryExit;
-use postern_shared::ids::PoolId;
 use postern_shared::message::Broadcast;
 use postern_shared::transcript::{Record, Transcript};
 use postern_shared::wire::Artifact;
@@ -33,9 +30,6 @@ pub(super) async fn act(shared: Arc<Shared>) -> DaemonError {
                 Err(error) => return error,
             }
         }
-        if let Err(error) = drive(&shared).await {
-            return error;
-        }
         tokio::select! {
             () = changed => tokio::time::sleep(RETRY.min(shared.poll)).await,
             () = tokio::time::sleep(shared.poll) => {}
@@ -51,7 +45,7 @@ async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonErro
         Artifact::Deposit { .. } => Ok(false),
         Artifact::Exit { pool, exit } => {
             shared.store.change_pool(*pool, |status| status.exit = Some(*exit))?;
-            post(shared, *pool, exit).await
+            posting::post(shared, *pool, exit).await
         }
         Artifact::Fork(fork) => report(shared, fork),
     }
@@ -96,48 +90,4 @@ fn publish(shared: &Shared, transcript: &Transcript) -> Result<bool, DaemonError
         *place = Some(path.clone());
     })?;
     Ok(true)
-}
-
-/// Advances open transactions and reports those that ended.
-async fn drive(shared: &Shared) -> Result<(), DaemonError> {
-    match shared.transactions.drive().await {
-        Ok(outcomes) => {
-            for outcome in outcomes {
-                match outcome.state {
-                    TransactionState::Reverted { reason, hash, .. } => {
-                        // Another host may have made the call first; if it is still due, it is made again.
-                        tracing::warn!(key = outcome.key, %hash, reason, "a transaction was reverted");
-                    }
-                    state => tracing::info!(key = outcome.key, ?state, "a transaction ended"),
-                }
-            }
-            Ok(())
-        }
-        Err(error @ TransactionError::Store(_)) => Err(error.into()),
-        Err(error) => {
-            tracing::warn!(%error, "transactions can't be advanced now");
-            Ok(())
-        }
-    }
-}
-
-/// Posts an exit until the validator is seen leaving.
-async fn post(shared: &Shared, pool: PoolId, exit: &SignedVoluntaryExit) -> Result<bool, DaemonError> {
-    if let Some(pubkey) = shared.store.pool(pool)?.and_then(|known| known.pubkey) {
-        match shared.beacon.head_validator(&pubkey).await {
-            Ok(Some(validator)) if validator.status.is_leaving() => {
-                shared.store.change_pool(pool, |status| {
-                    status.beacon_status = Some(validator.status);
-                })?;
-                return Ok(true);
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%pool, %error, "the beacon chain can't be read"),
-        }
-    }
-    match shared.beacon.post_exit(exit).await {
-        Ok(posted) => tracing::info!(%pool, nodes = posted.accepted.len(), "the exit is posted"),
-        Err(error) => tracing::warn!(%pool, %error, "the exit is not taken; trying again"),
-    }
-    Ok(false)
 }

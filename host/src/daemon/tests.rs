@@ -1,7 +1,7 @@
 //! Two pool managers on the embedded chains, and a thief.
 
-use super::chains::look;
 use super::deposits::other_credentials;
+use super::events::look;
 use crate::chain::beacon::BeaconNodes;
 use crate::chain::execution::{Execution, PoolStatus};
 use crate::chain::profile::{PoolEventKind, to_alloy};
