@@ -59,6 +59,13 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         shared.troubles.set(Subject::Enclave, "does not answer");
     }
     *last = answer.or(last.take());
+    let lost = shared.network.lost();
+    for member in shared.manifest.members.iter().map(|member| member.id) {
+        match lost.get(&member) {
+            Some(reason) => shared.troubles.set(Subject::Peer(member), format_args!("not reached: {reason}")),
+            None => shared.troubles.clear(&Subject::Peer(member)),
+        }
+    }
     let (admitted, refused) =
         last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();
     let enclave = last.as_ref().map(|last| (last.standing, last.head.number, last.incarnation, last.epoch));

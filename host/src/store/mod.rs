@@ -17,7 +17,7 @@ mod transfer;
 
 pub use chain::StoredEvent;
 pub use check::{LogCheck, LogFault};
-pub use outputs::{Incarnation, Outgoing, StoredArtifact};
+pub use outputs::{Incarnation, LONGEST_DELAY, Outgoing, StoredArtifact};
 pub use place::Place;
 pub use postgres::PostgresPlace;
 pub use transfer::TransferError;
