@@ -6,11 +6,12 @@ use postern_host::config::{Config, read_data_dir};
 use postern_host::daemon::DaemonError;
 use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
+use postern_host::output::{OutputError, say};
 use postern_host::store::command::StoreCommand;
 use postern_host::vm::VmCommand;
 use postern_host::{daemon, status, verify};
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 /// The guarded way out of a staked Ethereum validator.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "postern", version, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -88,20 +89,27 @@ enum Command {
 fn main() -> ExitCode {
     let filter =
         EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,postern_host=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A log that can't be written, on a full disk say, ends nothing.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    log.log_internal_errors(false).init();
     match execute(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads, as in `postern status | head`, has read enough.
-        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) if is_read_enough(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("postern: {}", one_line(&*error));
+            // Nobody is left to be told if this fails.
+            let _ = writeln!(io::stderr(), "postern: {}", one_line(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// Whether all that is wrong is that nobody reads on.
+fn is_read_enough(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let mut output = causes.filter_map(|cause| cause.downcast_ref::<OutputError>());
+    output.next().is_some_and(OutputError::is_closed)
 }
 
 /// An error and its causes, each said once.
@@ -146,7 +154,7 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Status { config, json } => {
             let found = status::read(&read_data_dir(&config)?)?;
             let text = if json { serde_json::to_string(&found)? } else { found.describe() };
-            Ok(writeln!(io::stdout(), "{text}")?)
+            Ok(say(format_args!("{text}\n"))?)
         }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {
@@ -161,13 +169,17 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             let verified = verify::verify_files(&files, &expected)?;
             if json {
                 let claims: Vec<_> = verified.iter().map(|verified| &verified.claim).collect();
-                println!("{}", serde_json::to_string(&claims)?);
+                say(format_args!("{}\n", serde_json::to_string(&claims)?))?;
             } else {
                 for verified in &verified {
-                    println!("{}: {}", verified.path.display(), verify::describe(&verified.claim));
+                    say(format_args!(
+                        "{}: {}\n",
+                        verified.path.display(),
+                        verify::describe(&verified.claim)
+                    ))?;
                 }
                 if verified.iter().any(|verified| verified.simulated) {
-                    println!("The enclaves were SIMULATED: nothing was protected.");
+                    say(format_args!("The enclaves were SIMULATED: nothing was protected.\n"))?;
                 }
             }
             Ok(())
@@ -192,6 +204,7 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
 
 /// Serves until the process is told to stop. Nothing needs to be tidied up: it may be killed at any moment.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit();
     runtime()?.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
@@ -206,6 +219,17 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => Ok(()),
         }
     })
+}
+
+/// Every connection and file takes a descriptor. Peers' connections are bounded, but the soft limit that shells begin with may be
+/// lower: as many as the system grants.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let granted = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: granted.maximum, ..granted };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// This process as it was started, in the place of itself. What it holds open closes; it returns only if it fails.

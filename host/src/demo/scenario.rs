@@ -13,6 +13,7 @@ use super::{DemoArguments, DemoError, write_file};
 use crate::chain::beacon::{BeaconNodes, Validator, ValidatorStatus};
 use crate::chain::execution::Execution;
 use crate::chain::profile::PoolEventKind;
+use crate::output::say;
 use alloy::primitives::U256;
 use futures::future::try_join_all;
 use postern_devnet::Devnet;
@@ -108,7 +109,7 @@ async fn perform(arguments: &DemoArguments, stage: &mut Stage, finished: &mut bo
     play.timeline.finish();
     play.summarise(&report);
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+        say(format_args!("{}\n", serde_json::to_string(&report).unwrap_or_default()))?;
     }
     *finished = true;
     if arguments.keep {
