@@ -8,13 +8,15 @@ use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
 use postern_host::output::{OutputError, say};
 use postern_host::store::command::StoreCommand;
+use postern_host::verdict::Verdict;
 use postern_host::vm::VmCommand;
-use postern_host::{daemon, status, verify};
+use postern_host::{daemon, presence, status, verify};
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 use tracing_subscriber::EnvFilter;
 
 /// The guarded way out of a staked Ethereum validator.
@@ -33,7 +35,11 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Say where a member's host and enclave stand.
+    /// Say where a member's host and enclave stand, and what is wrong.
+    ///
+    /// Ends with 0 if nothing is wrong, 1 if there is no status, and else with the lowest that applies: 3 the host does not run,
+    /// 4 it hangs, 5 its enclave does not answer, 6 a node of a chain can't be relied on, 7 the wallet, a transaction or an exit does
+    /// not get on, 8 another member or a pool holds things up, 9 there are alerts.
     Status {
         /// The host's configuration, TOML.
         #[arg(long)]
@@ -95,7 +101,7 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     log.log_internal_errors(false).init();
     match execute(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_read_enough(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to be told if this fails.
@@ -148,14 +154,20 @@ impl std::fmt::Display for Refused {
 
 impl Error for Refused {}
 
-fn execute(command: Command) -> Result<(), Box<dyn Error>> {
-    match command {
+/// The status, for people or programs; what is wrong is said by the code too ([`postern_host::verdict::Code`]).
+fn tell_status(config: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let data_dir = read_data_dir(config)?;
+    let running = presence::is_there(&data_dir)?;
+    let verdict = Verdict::of(status::read(&data_dir)?, running, SystemTime::now());
+    let text = if json { format!("{}\n", serde_json::to_string(&verdict)?) } else { verdict.to_string() };
+    say(format_args!("{text}"))?;
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    let done: Result<(), Box<dyn Error>> = match command {
         Command::Run { config } => serve(Config::read(&config)?),
-        Command::Status { config, json } => {
-            let found = status::read(&read_data_dir(&config)?)?;
-            let text = if json { serde_json::to_string(&found)? } else { found.describe() };
-            Ok(say(format_args!("{text}\n"))?)
-        }
+        Command::Status { config, json } => return tell_status(&config, json),
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {
                 Ok(())
@@ -199,7 +211,8 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),
         #[cfg(feature = "devnet")]
         Command::SimulatedEnclave(arguments) => Ok(arguments.run()?),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Serves until the process is told to stop. Nothing needs to be tidied up: it may be killed at any moment.

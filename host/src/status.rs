@@ -1,4 +1,5 @@
-//! What a host shows of itself: `DATA_DIR/status.json`, replaced whole whenever something changes.
+//! What a host shows of itself: `DATA_DIR/status.json`, replaced whole whenever something changes, and every few seconds: so that
+//! it shows that the host lives.
 
 use crate::chain::beacon::ValidatorStatus;
 use postern_shared::bls::PublicKey;
@@ -48,6 +49,15 @@ pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
 pub struct HostStatus {
     /// Which member's host.
     pub member: u16,
+    /// When this was written, in seconds since 1970 by the host's clock.
+    #[serde(default)]
+    pub written_at: u64,
+    /// By which process.
+    #[serde(default)]
+    pub pid: u32,
+    /// Of which version.
+    #[serde(default)]
+    pub version: String,
     /// Whether the manifest trusts a simulated root: then nothing is protected.
     pub simulated: bool,
     /// Whether the enclave answers. If not, what is said of members is what it last said.
@@ -110,6 +120,8 @@ pub enum Subject {
     Exit(PoolId),
     /// Another member's host.
     Peer(MemberId),
+    /// A pool with which nothing goes on.
+    Pool(PoolId),
 }
 
 /// A member that the enclave does not talk to.
@@ -193,6 +205,7 @@ impl Display for Subject {
             Self::Transaction(key) => write!(f, "transaction {key}"),
             Self::Exit(pool) => write!(f, "exit of pool {pool}"),
             Self::Peer(member) => write!(f, "host of {member}"),
+            Self::Pool(pool) => write!(f, "pool {pool}"),
         }
     }
 }
@@ -219,9 +232,6 @@ impl HostStatus {
             lines.push(format!("  {how}: {}: {}", refused.member, names.join(", ")));
             lines.extend(refused.reasons.iter().map(|reason| format!("    {reason}")));
         }
-        lines.extend(self.alerts.iter().map(|name| format!("  ALERT: alerts/{name}.json")));
-        let wrong = |trouble: &Trouble| format!("  WRONG: {}: {}", trouble.subject, trouble.reason);
-        lines.extend(self.troubles.iter().map(wrong));
         for pool in &self.pools {
             lines.push(format!("  {}: {}", pool.pool_id, pool.describe()));
             if !pool.faults.is_empty() {

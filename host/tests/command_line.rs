@@ -345,3 +345,42 @@ fn the_program_says_its_own_name_and_version() {
     let said = postern(folder.path(), &["--version"]);
     assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("postern {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn the_status_of_a_host_that_is_dead_or_in_trouble_is_told_by_the_code() {
+    use postern_host::status::{HostStatus, Subject, Trouble};
+    let folder = folder();
+    let data_dir = folder.path().join("data");
+    std::fs::create_dir_all(&data_dir).unwrap();
+    let status = |json: bool| {
+        let json = if json { &["--json"][..] } else { &[] };
+        let output = postern(folder.path(), &[&["status", "--config", "config.toml"], json].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(status(false), (Some(1), String::new()), "there is none");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let write = |status: &HostStatus| {
+        std::fs::write(data_dir.join("status.json"), serde_json::to_vec(status).unwrap()).unwrap();
+    };
+    let well = HostStatus { member: 1, written_at: now, enclave_answers: true, ..HostStatus::default() };
+    write(&well);
+    let (code, text) = status(false);
+    assert!(code == Some(3) && text.contains("WRONG (3): the host is not running"), "{code:?}: {text}");
+
+    let presence = postern_host::presence::take(&data_dir).unwrap();
+    assert_eq!(status(false).0, Some(0));
+    let reason = "no ether".to_owned();
+    write(&HostStatus {
+        troubles: vec![Trouble { subject: Subject::Wallet, since: now, reason }],
+        ..well.clone()
+    });
+    let (code, text) = status(false);
+    assert!(code == Some(7) && text.contains("WRONG (7): wallet: no ether"), "{code:?}: {text}");
+    let (code, text) = status(true);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["exit_code"], &json["running"]), (Some(7), &7.into(), &true.into()));
+    write(&HostStatus { written_at: now - 100, ..well });
+    assert_eq!(status(false).0, Some(4));
+    drop(presence);
+    assert_eq!(status(false).0, Some(3));
+}

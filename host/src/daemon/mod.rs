@@ -48,6 +48,7 @@ use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
 use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
+use crate::presence::{self, PresenceError};
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
@@ -66,6 +67,9 @@ const RETRY: Duration = Duration::from_millis(500);
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    /// This is not the only host, or can't say that it runs.
+    #[error("data directory: {0}")]
+    Presence(#[from] PresenceError),
     /// The store failed: without it nothing is safe to do.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -132,6 +136,7 @@ pub(crate) struct Shared {
 
 /// Runs until something fails for good, or the future is dropped.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let _presence = presence::take(&config.data_dir)?;
     let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
