@@ -238,6 +238,17 @@ fn an_execution_node_of_another_chain_is_refused_with_both_ids() {
 }
 
 #[test]
+fn a_rescan_is_left_for_the_host() {
+    let folder = folder();
+    let left = postern(folder.path(), &["rescan", "--config", "config.toml", "--from", "7"]);
+    assert!(left.status.success());
+    let commands: Vec<_> = std::fs::read_dir(folder.path().join("data/commands")).unwrap().collect();
+    let [Ok(command)] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(std::fs::read_to_string(command.path()).unwrap(), r#"{"rescan":{"from":7}}"#);
+    assert!(String::from_utf8_lossy(&left.stdout).starts_with("data/commands/"));
+}
+
+#[test]
 fn files_that_are_no_transcripts_are_refused() {
     let folder = folder();
     std::fs::write(folder.path().join("empty.json"), "").unwrap();

@@ -7,6 +7,7 @@ use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared, events};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,35 +52,35 @@ pub fn leave(data_dir: &Path, command: &Command) -> io::Result<PathBuf> {
 
 /// Does what is told, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
-    let mut said = None;
+    let (mut seen, mut said) = (BTreeSet::new(), None);
     loop {
         for path in waiting(&shared.data_dir) {
-            let outcome = match read(&path) {
-                Ok(command) => execute(&shared, &command).await,
-                Err(error) => {
-                    refuse(&path, &error);
-                    continue;
-                }
-            };
-            match outcome {
-                Ok(Outcome::Done) => done(&path),
-                Ok(Outcome::Later(reason)) => {
-                    if said.as_ref() != Some(&path) {
-                        tracing::warn!(path = %path.display(), reason, "a command can't be done now");
-                        said = Some(path);
-                    }
-                    // Those after it may depend on it.
-                    break;
-                }
-                Err(error) => return error.into(),
+            // Another user's file, which this host may not remove, is done once all the same.
+            if seen.contains(&path) {
+                continue;
             }
+            match read(&path) {
+                Ok(command) => match execute(&shared, &command).await {
+                    Ok(Outcome::Done) => done(&path),
+                    Ok(Outcome::Later(reason)) => {
+                        if said.as_ref() != Some(&path) {
+                            tracing::warn!(path = %path.display(), reason, "a command can't be done now");
+                            said = Some(path);
+                        }
+                        // Those after it may depend on it.
+                        break;
+                    }
+                    Err(error) => return error.into(),
+                },
+                Err(error) => refuse(&path, &error),
+            }
+            seen.insert(path);
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 async fn execute(shared: &Shared, command: &Command) -> Result<Outcome, StoreError> {
-    tracing::info!(?command, "a command");
     match command {
         Command::Rescan { from } => events::rescan(shared, *from).await,
     }
