@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir};
-use postern_host::daemon::DaemonError;
+use postern_host::daemon::{DaemonError, commands};
 use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
 use postern_host::output::{OutputError, say};
@@ -47,6 +47,15 @@ enum Command {
         /// Print the status file, JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Have a member's host read the events of all pool managers again.
+    Rescan {
+        /// The host's configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// From this block on.
+        #[arg(long, value_name = "BLOCK")]
+        from: u64,
     },
     /// Look at attestation evidence.
     #[command(subcommand)]
@@ -168,6 +177,11 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     let done: Result<(), Box<dyn Error>> = match command {
         Command::Run { config } => serve(Config::read(&config)?),
         Command::Status { config, json } => return tell_status(&config, json),
+        Command::Rescan { config, from } => {
+            let left = commands::leave(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;
+            let what = "the host does it now if it runs, and else when it starts; then the file is gone";
+            Ok(say(format_args!("{}: {what}\n", left.display()))?)
+        }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {
                 Ok(())

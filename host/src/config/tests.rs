@@ -105,7 +105,7 @@ folder = "certificates"
 [peers]
 2 = "/ip4/127.0.0.1/tcp/9000"
 [execution]
-url = "http://127.0.0.1:8545"
+urls = ["http://127.0.0.1:8545"]
 [beacon]
 urls = ["http://127.0.0.1:5052"]
 "#;
@@ -166,6 +166,12 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
             "turn_s = 18446744073709551615",
             "config field `turn_s`: must be from 1 to 2592000",
         ),
+        ("[\"http://127.0.0.1:8545\"]", "[]", "config field `execution.urls`: at least one is needed"),
+        (
+            "[\"http://127.0.0.1:8545\"]",
+            "[\"http://a\", \"wss://user:hunter2@b/key\"]",
+            "config field `execution.urls[1]`: a node's URL begins with http:// or https://",
+        ),
         (
             "[certificates]",
             "[certificates]\nkds = \"kds.example\"",
@@ -187,6 +193,7 @@ fn a_missing_or_unknown_field_is_named_with_the_file() {
         ("tick_ms = 250", "tock_ms = 250", "tock_ms"),
         ("member = 1", "member = \"one\"", "member"),
         ("[certificates]", "[certificates]\nfile = \"x\"", "file"),
+        ("urls = [\"http://127.0.0.1:8545\"]", "url = \"http://a\"", "unknown field `url`, expected `urls`"),
     ] {
         std::fs::write(&path, CONFIG.replacen(from, to, 1)).unwrap();
         let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
