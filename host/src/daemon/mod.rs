@@ -2,7 +2,8 @@
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
 //! - `events` writes down what pool managers say, and tells the enclave; `validators` looks at the beacon chain;
-//! - `results` acts on what the enclave published: files, and exits (`posting`); `sending` sees to transactions on their way;
+//! - `results` acts on what the enclave published; `released` carries released exits to all hosts, and `posting` to the beacon
+//!   nodes; `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
 //!   call if it is their turn (`calls`);
@@ -30,6 +31,7 @@ mod files;
 mod peers;
 mod posting;
 mod proofs;
+mod released;
 mod report;
 mod results;
 mod sending;
@@ -39,6 +41,8 @@ mod troubles;
 mod validators;
 
 use self::calls::Turns;
+use self::posting::Posts;
+use self::released::Offers;
 use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
@@ -128,6 +132,8 @@ pub(crate) struct Shared {
     certificates: CertificateSources,
     turns: Turns,
     troubles: Troubles,
+    posts: Posts,
+    offers: Offers,
 }
 
 /// Runs until something fails for good, or the future is dropped.
@@ -137,8 +143,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     store.set_members(config.member, &members)?;
     let execution = connect_execution(&config.execution_url, config.manifest.network.chain_id).await?;
     check_manager(&execution, &config.manifest.contracts).await?;
-    let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
-    check_beacon(&beacon, &config.manifest).await?;
+    let beacon =
+        BeaconNodes::new(&config.beacon_urls, config.manifest.network).map_err(DaemonError::Beacon)?;
+    // Those that can't be used now are troubles, which `validators` shows; only if all are of another network nothing goes.
+    beacon.check().await.map_err(DaemonError::Beacon)?;
     let transactions = Transactions::open(
         execution.provider().clone(),
         config.manifest.network.chain_id,
@@ -155,6 +163,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     };
     let (network, questions) =
         Network::start(&config.manifest, config.host_key, config.listen, config.peers).await?;
+    let (offers, offered) = Offers::new();
     let shared = Arc::new(Shared {
         enclave: Enclave::new(enclave.clone(), start, Arc::clone(&store)),
         manifest: config.manifest,
@@ -177,6 +186,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         certificates: config.certificates,
         turns: Turns::default(),
         troubles: Troubles::default(),
+        posts: Posts::default(),
+        offers,
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
@@ -197,6 +208,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(events::tell(Arc::clone(&shared)));
     tasks.spawn(validators::follow(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
+    tasks.spawn(released::keep(Arc::clone(&shared), offered));
+    tasks.spawn(released::hand_out(Arc::clone(&shared)));
+    tasks.spawn(released::fetch(Arc::clone(&shared)));
+    tasks.spawn(posting::follow(Arc::clone(&shared)));
     tasks.spawn(sending::follow(Arc::clone(&shared)));
     tasks.spawn(deposits::follow(Arc::clone(&shared)));
     tasks.spawn(exits::follow(Arc::clone(&shared)));
@@ -271,20 +286,6 @@ async fn check_manager(execution: &Execution, contracts: &Contracts) -> Result<(
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),
-        }
-    }
-}
-
-/// Waits for beacon nodes that are down; gives up on one of another network.
-async fn check_beacon(beacon: &BeaconNodes, manifest: &Manifest) -> Result<(), DaemonError> {
-    loop {
-        match beacon.check_network(&manifest.network).await {
-            Ok(()) => return Ok(()),
-            Err(error @ BeaconError::AllDown(_)) => {
-                tracing::warn!(%error, "waiting for a beacon node");
-                tokio::time::sleep(RETRY).await;
-            }
-            Err(error) => return Err(DaemonError::Beacon(error)),
         }
     }
 }

@@ -50,6 +50,7 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         pool.faults.extend(news.faults.get(&pool.pool_id).into_iter().flatten());
         pool.faults.sort_unstable();
         pool.faults.dedup();
+        pool.posts = shared.posts.of(pool.pool_id);
     }
     let answer = shared.enclave.status().await.ok();
     let enclave_answers = answer.is_some();

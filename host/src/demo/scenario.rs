@@ -10,7 +10,7 @@ use super::report::{self, DemoReport, NetworkReport, PoolReport, Timings, Transc
 use super::stakers::{self, POOL_CAPACITY, SHARES, Staker, StakerReport, ether, wei};
 use super::timeline::Timeline;
 use super::{DemoArguments, DemoError, write_file};
-use crate::chain::beacon::{BeaconNodes, Validator, ValidatorStatus};
+use crate::chain::beacon::{BeaconNodes, StateId, Validator, ValidatorStatus};
 use crate::chain::execution::Execution;
 use crate::chain::profile::PoolEventKind;
 use alloy::primitives::U256;
@@ -221,7 +221,7 @@ impl<'a> Play<'a> {
         timeline.say("the DAO is founded: all members have signed which enclaves are theirs");
 
         let execution = Execution::connect(&execution_url, chain_id).await?;
-        let beacon = BeaconNodes::new(&[beacon_url])?;
+        let beacon = BeaconNodes::new(&[beacon_url], network)?;
         let ids: Vec<PoolId> = (1..=arguments.pools).map(|number| manifest.pool(number)).collect();
         timeline.add_pools(&ids);
         let pools: Vec<Pool> = ids.into_iter().map(Pool::new).collect();
@@ -353,7 +353,8 @@ impl<'a> Play<'a> {
                 pool.pubkey = self.execution.pool(pool.id, false).await?.pubkey;
             }
             if let Some(pubkey) = &pool.pubkey {
-                pool.validator = self.beacon.head_validator(pubkey).await?.or(pool.validator.take());
+                pool.validator =
+                    self.beacon.validator(StateId::Head, pubkey).await?.or(pool.validator.take());
             }
             // Anybody may send ether to a pool; only what covers the stake is the payout.
             if pool.paid.is_none() && pool.status() == Some(ValidatorStatus::WithdrawalDone) {
