@@ -24,8 +24,7 @@ difference=$(diff <(printf '%s\n' "${computing[@]}" "${driving[@]}" | sort) \
 }
 
 step() { printf '\n=== %s (%ds)\n' "$1" "$SECONDS"; }
-log=$(mktemp) inputs_log=$(mktemp)
-trap 'rm "$log" "$inputs_log"' EXIT
+log=$(mktemp) vm_log=$(mktemp)
 count=0 failed=()
 
 # A suite: `run NAME COMMAND...`.
@@ -63,7 +62,7 @@ suite() {
         programs/kill) with=(tests/postgres.sh) ;;
         vm)
             # It gets them again if this failed, and says why.
-            wait "$inputs" || cat "$inputs_log"
+            wait "$vm" || cat "$vm_log"
             with=(tests/vm.sh)
             ;;
     esac
@@ -87,19 +86,10 @@ fuzz() {
         -max_total_time="$seconds" -print_final_stats=1 -verbosity=0
 }
 
-# What is missing of what the kernel is built with (enclave/image/kernel/build.sh).
-sudo=; ((EUID == 0)) || sudo=sudo
-absent=()
-for program in bc xz patch; do command -v "$program" > /dev/null || absent+=("$program"); done
-if ((${#absent[@]} > 0)); then
-    step "${absent[*]}"
-    $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends bc xz-utils patch
-fi
-
-# The image's kernels and firmware take minutes of all processors if they are not there yet: those that the rest leaves over.
-nice -n 19 enclave/image/fetch.sh target/image-inputs debug > "$inputs_log" 2>&1 &
-inputs=$!
-trap 'kill "$inputs" 2> /dev/null || true; rm "$log" "$inputs_log"' EXIT
+# What the VM's tests need takes minutes of all processors: those that the rest leaves over.
+nice -n 19 tests/vm.sh > "$vm_log" 2>&1 &
+vm=$!
+trap 'kill "$vm" 2> /dev/null || true; rm "$log" "$vm_log"' EXIT
 
 step 'nodes and tools that are not ours'
 {
@@ -124,6 +114,7 @@ beside 'every bit of real evidence' cargo test "${release[@]}" --test mutation -
     'as much as an enclave must hold' cargo test "${release[@]}" --lib -- --ignored --nocapture
 run 'writes torn at many bytes' cargo test "${debug[@]}" --lib -- --ignored --nocapture torn
 
+sudo=; ((EUID == 0)) || sudo=sudo
 # The server's programs alone: a machine that has other ones keeps them as they are.
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v initdb > /dev/null; then
     step 'PostgreSQL'

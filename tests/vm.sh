@@ -2,14 +2,25 @@
 # Runs a command with what booting the enclave's VM in emulation takes: QEMU and a vsock device in user space, which are
 # got if they are not there (nothing that is installed changes), the image's inputs, and the programs that go into it.
 #   tests/vm.sh cargo test --release -p postern-tests --test vm -- --ignored --nocapture
+# Without a command it gets all that, and no more. Two at a time do nothing twice. With POSTERN_DEBUG_IMAGE it gets the debug
+# image's kernel too, which takes minutes and which only `vm::by_hand` wants.
 set -euo pipefail
-(($# > 0)) || { echo "usage: $0 COMMAND..." >&2; exit 2; }
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/target/tools
 mkdir -p "$tools"
+exec 9> "$tools/lock"
+flock 9
+
+# What the kernel is built with (enclave/image/kernel/build.sh), where it is missing.
+sudo=; ((EUID == 0)) || sudo=sudo
+absent=()
+for program in bc xz patch; do command -v "$program" > /dev/null || absent+=("$program"); done
+if ((${#absent[@]} > 0)); then
+    { $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends bc xz-utils patch; } >&2
+fi
 
 # Side by side: each has long stretches that keep one processor busy.
-"$root/enclave/image/fetch.sh" "$root/target/image-inputs" debug >&2 &
+"$root/enclave/image/fetch.sh" "$root/target/image-inputs" ${POSTERN_DEBUG_IMAGE:+debug} >&2 &
 fetching=$!
 { "$root/enclave/image/init.sh" && "$root/enclave/image/init.sh" postern-simulation postern-simulated-vm; } >&2 &
 building=$!
@@ -52,4 +63,5 @@ if [[ -x $own_qemu ]]; then
     chmod +x "$tools/bin/qemu-system-x86_64.new"
     mv "$tools/bin/qemu-system-x86_64.new" "$tools/bin/qemu-system-x86_64"
 fi
-PATH=$tools/bin:$PATH exec "$@"
+exec 9>&-
+(($# == 0)) || PATH=$tools/bin:$PATH exec "$@"

@@ -53,80 +53,32 @@ fn postern() -> PathBuf {
     binary
 }
 
-// Tests start in the order of their names: this one takes longest.
+/// The hashes of all files of an image that is built in a folder with the sources.
+fn build_in(folder: &Path) -> [sha2::digest::Output<Sha256>; 6] {
+    let (inputs, out) = (root().join("target/image-inputs"), folder.join("target/vm-image"));
+    let arguments = ["image", "build", "--inputs", inputs.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    print!("{}", run(&postern(), &arguments, folder));
+    ["image.cpio", "vmlinuz", "firmware.fd", "cmdline", "measurements.json", "manifest-fragment.toml"]
+        .map(|file| Sha256::digest(std::fs::read(out.join(file)).unwrap()))
+}
+
+/// So that whoever builds it, wherever, gets the same.
 #[test]
 #[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
-fn a_copy_of_the_sources_makes_the_same_image() {
-    // Another folder, with nothing built in it, and other times.
-    let copy = tempfile::tempdir().unwrap();
-    let files = run(Path::new("git"), &["ls-files"], root());
-    for file in files.lines().filter(|file| root().join(file).exists()) {
-        let to = copy.path().join(file);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(root().join(file), to).unwrap();
-    }
-    let inputs = root().join("target/image-inputs");
-    let build = |folder: &Path| {
-        let out = folder.join("target/vm-image");
-        let arguments =
-            ["image", "build", "--inputs", inputs.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        print!("{}", run(&postern(), &arguments, folder));
-        let hash = |file: &str| Sha256::digest(std::fs::read(out.join(file)).unwrap());
-        ["image.cpio", "vmlinuz", "firmware.fd", "cmdline", "measurements.json", "manifest-fragment.toml"]
-            .map(hash)
-    };
-    assert_eq!(build(root()), build(copy.path()));
-
+fn the_image_is_the_one_that_the_readme_tells_of() {
+    build_in(root());
     let size = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let image = std::fs::metadata(root().join("target/vm-image/image.cpio")).unwrap().len();
     let binary = production().len() as u64;
     println!("image {:.2} MiB, enclave binary {:.2} MiB", size(image), size(binary));
     assert!(image < 8 << 20 && binary < 4 << 20);
 
-    // And the README says which.
     let measured = std::fs::read_to_string(root().join("target/vm-image/measurements.json")).unwrap();
     let measured: serde_json::Value = serde_json::from_str(&measured).unwrap();
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for row in measured.as_array().unwrap() {
         let digest = row["digest"].as_str().unwrap();
         assert!(readme.contains(digest), "the README does not have {row}");
-    }
-}
-
-#[test]
-#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
-fn the_debug_image_is_another_one_and_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let (init, out) = (folder.path().join("init"), folder.path().join("image"));
-    std::fs::write(&init, production()).unwrap();
-    let build = |debug: &[&str], out: &Path| {
-        let inputs = root().join("target/image-inputs");
-        let mut build = Command::new(postern());
-        build.args(["image", "build"]).args(debug).arg("--inputs").arg(inputs).arg("--init").arg(&init);
-        build.arg("--out").arg(out).output().unwrap()
-    };
-    let read = |out: &Path, file: &str| std::fs::read_to_string(out.join(file)).unwrap();
-    let production = folder.path().join("production");
-    assert!(build(&[], &production).status.success());
-    assert!(build(&["--debug"], &out).status.success());
-    assert_eq!(read(&out, "cmdline"), Purpose::Debug.command_line());
-    let digests = |out: &Path| {
-        let rows: serde_json::Value = serde_json::from_str(&read(out, "measurements.json")).unwrap();
-        let rows = rows.as_array().unwrap().iter().map(|row| row["digest"].as_str().unwrap().to_owned());
-        rows.collect::<BTreeSet<_>>()
-    };
-    assert!(digests(&out).is_disjoint(&digests(&production)));
-    let fragment = read(&out, "manifest-fragment.toml");
-    assert!(
-        fragment.contains("no manifest\n# in production may list it")
-            && fragment.contains("\"DEBUG EPYC-v4\"")
-    );
-
-    // Neither comes into the other's folder, where one would be taken for the other.
-    for (debug, out) in [(&["--debug"][..], &production), (&[][..], &out)] {
-        let refused = build(debug, out);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && said.contains("holds another kind of image"), "{said}");
     }
 }
 
@@ -190,12 +142,6 @@ fn whatever_is_changed_changes_the_digest() {
     other(&image, COMMAND_LINE, 1, "EPYC-Genoa");
     other(&initramfs(b"an Enclave", &[]), COMMAND_LINE, 1, "EPYC-v4");
     other(&initramfs(b"an enclave", &[("machine.txt", b"")]), COMMAND_LINE, 1, "EPYC-v4");
-    let debug = inputs_for(Purpose::Debug);
-    assert!(seen.insert(digest(&debug, &image, COMMAND_LINE, 1, "EPYC-v4").0), "the debug kernel");
-    assert!(
-        seen.insert(digest(&debug, &image, &Purpose::Debug.command_line(), 1, "EPYC-v4").0),
-        "the debug image"
-    );
 }
 
 #[test]
@@ -272,31 +218,6 @@ fn the_production_image_serves_in_confidential_vms_only() {
     let mut vm = Vm::boot(&image);
     assert!(!vm.serves(), "it serves without a secure processor");
     assert_eq!(vm.console(), "");
-}
-
-/// The same image with the kernel that has a voice: what is said on a machine where it does not start.
-#[test]
-#[ignore = "boots VMs: run under tests/vm.sh by the slow suites"]
-fn the_debug_image_says_how_far_it_came() {
-    let image = initramfs(&production(), &[]);
-    let mut vm = Vm::start(Setup::told(&image, Purpose::Debug, Purpose::Debug.command_line()));
-    vm.wait();
-    let console = vm.console();
-    for said in [
-        // From its first moment on, before there is a driver of the serial port.
-        "printk: legacy bootconsole [earlyser0] enabled",
-        // What SNP guests hang without, before they can say a word.
-        "x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT",
-        // The cipher, when the driver asks for it.
-        "sev-guest: gcm(aes) is generic-gcm-aesni",
-        "sev-guest: no device: this is no SEV-SNP guest",
-        "Run /init as init process",
-        "postern-enclave: can't open /dev/sev-guest: No such file or directory",
-        "this machine is no SEV-SNP guest, or the kernel's driver found no secure processor",
-        "Kernel panic - not syncing: Attempted to kill init",
-    ] {
-        assert!(console.contains(said), "`{said}` is not in:\n{console}");
-    }
 }
 
 /// The way back if the local APIC does not work on hardware: the interrupt controller for which the firmware leads the
@@ -594,4 +515,101 @@ fn a_dao_with_one_enclave_in_a_vm_takes_a_validator_from_deposit_to_exit() {
     assert!(operators.contains(&2), "the one in the VM is one of {operators:?}");
     let log = std::fs::read_to_string(data.join("member-2/enclave.log")).unwrap();
     assert!(log.contains("EMULATED"), "{log}");
+}
+
+/// What takes minutes more: the debug image, whose kernel is built apart, and the same image in another folder, which each machine
+/// that runs [`the_image_is_the_one_that_the_readme_tells_of`] shows too. `POSTERN_DEBUG_IMAGE=1 tests/vm.sh cargo test
+/// --workspace --test vm by_hand -- --ignored --nocapture`.
+mod by_hand {
+    use super::*;
+
+    #[test]
+    #[ignore = "takes minutes more: run under tests/vm.sh by hand"]
+    fn a_copy_of_the_sources_makes_the_same_image() {
+        // Another folder, with nothing built in it, and other times.
+        let copy = tempfile::tempdir().unwrap();
+        let files = run(Path::new("git"), &["ls-files"], root());
+        for file in files.lines().filter(|file| root().join(file).exists()) {
+            let to = copy.path().join(file);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(root().join(file), to).unwrap();
+        }
+        assert_eq!(build_in(root()), build_in(copy.path()));
+    }
+
+    #[test]
+    #[ignore = "takes minutes more: run under tests/vm.sh by hand"]
+    fn the_debug_image_has_other_digests() {
+        let (production, debug) = (inputs(), inputs_for(Purpose::Debug));
+        let image = initramfs(b"an enclave", &[]);
+        let told = Purpose::Debug.command_line();
+        let digests = [
+            digest(&production, &image, COMMAND_LINE, 1, "EPYC-v4").0,
+            digest(&debug, &image, COMMAND_LINE, 1, "EPYC-v4").0,
+            digest(&debug, &image, &told, 1, "EPYC-v4").0,
+        ];
+        assert_eq!(BTreeSet::from(digests).len(), 3);
+    }
+
+    #[test]
+    #[ignore = "takes minutes more: run under tests/vm.sh by hand"]
+    fn the_debug_image_is_another_one_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (init, out) = (folder.path().join("init"), folder.path().join("image"));
+        std::fs::write(&init, production()).unwrap();
+        let build = |debug: &[&str], out: &Path| {
+            let inputs = root().join("target/image-inputs");
+            let mut build = Command::new(postern());
+            build.args(["image", "build"]).args(debug).arg("--inputs").arg(inputs).arg("--init").arg(&init);
+            build.arg("--out").arg(out).output().unwrap()
+        };
+        let read = |out: &Path, file: &str| std::fs::read_to_string(out.join(file)).unwrap();
+        let production = folder.path().join("production");
+        assert!(build(&[], &production).status.success());
+        assert!(build(&["--debug"], &out).status.success());
+        assert_eq!(read(&out, "cmdline"), Purpose::Debug.command_line());
+        let digests = |out: &Path| {
+            let rows: serde_json::Value = serde_json::from_str(&read(out, "measurements.json")).unwrap();
+            let rows = rows.as_array().unwrap().iter().map(|row| row["digest"].as_str().unwrap().to_owned());
+            rows.collect::<BTreeSet<_>>()
+        };
+        assert!(digests(&out).is_disjoint(&digests(&production)));
+        let fragment = read(&out, "manifest-fragment.toml");
+        assert!(
+            fragment.contains("no manifest\n# in production may list it")
+                && fragment.contains("\"DEBUG EPYC-v4\"")
+        );
+
+        // Neither comes into the other's folder, where one would be taken for the other.
+        for (debug, out) in [(&["--debug"][..], &production), (&[][..], &out)] {
+            let refused = build(debug, out);
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(!refused.status.success() && said.contains("holds another kind of image"), "{said}");
+        }
+    }
+
+    /// The same image with the kernel that has a voice: what is said on a machine where it does not start.
+    #[test]
+    #[ignore = "takes minutes more: run under tests/vm.sh by hand"]
+    fn the_debug_image_says_how_far_it_came() {
+        let image = initramfs(&production(), &[]);
+        let mut vm = Vm::start(Setup::told(&image, Purpose::Debug, Purpose::Debug.command_line()));
+        vm.wait();
+        let console = vm.console();
+        for said in [
+            // From its first moment on, before there is a driver of the serial port.
+            "printk: legacy bootconsole [earlyser0] enabled",
+            // What SNP guests hang without, before they can say a word.
+            "x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT",
+            // The cipher, when the driver asks for it.
+            "sev-guest: gcm(aes) is generic-gcm-aesni",
+            "sev-guest: no device: this is no SEV-SNP guest",
+            "Run /init as init process",
+            "postern-enclave: can't open /dev/sev-guest: No such file or directory",
+            "this machine is no SEV-SNP guest, or the kernel's driver found no secure processor",
+            "Kernel panic - not syncing: Attempted to kill init",
+        ] {
+            assert!(console.contains(said), "`{said}` is not in:\n{console}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ pub mod beacon;
 mod config;
 mod error;
 mod execution;
+pub mod liar;
 mod server;
 mod world;
 

@@ -2,6 +2,7 @@
 //! and what lies where.
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -189,4 +190,27 @@ fn the_top_level_holds_what_the_design_says() {
     let extra: Vec<_> =
         top.iter().filter(|name| !name.starts_with('.') && !allowed.contains(&name.as_str())).collect();
     assert!(extra.is_empty(), "{extra:?}");
+}
+
+/// No suite builds the debug image's kernel: it takes minutes. So whoever changes what it is made of has to say that it was built.
+#[test]
+fn the_debug_kernel_was_built_of_what_is_here() {
+    let folder = "enclave/image/kernel/";
+    let others = ["debug.built", "LICENSE"].map(|name| format!("{folder}{name}"));
+    let mut made_of = Sha256::new();
+    for path in files().iter().filter(|path| path.starts_with(folder) && !others.contains(path)) {
+        let content = std::fs::read(root().join(path)).expect("a file that git knows");
+        made_of.update(format!("{path} {}\n", content.len()));
+        made_of.update(content);
+    }
+    let inputs = std::fs::read_to_string(root().join("enclave/image/inputs.sha256")).expect("the inputs");
+    let kernel = inputs.lines().find_map(|line| line.strip_suffix("  vmlinuz-debug")).expect("the kernel");
+    let wanted = format!("{}  {kernel}", hex::encode(made_of.finalize()));
+    let built = std::fs::read_to_string(root().join(&others[0])).unwrap_or_default();
+    assert_eq!(
+        built.trim(),
+        wanted,
+        "build the debug kernel (enclave/image/fetch.sh DIR debug), and say so in {}",
+        others[0]
+    );
 }
