@@ -4,6 +4,7 @@ use crate::certificates::cache::Cache;
 use crate::certificates::folder::FolderError;
 use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
+use crate::chain::url::NodeUrl;
 use crate::link::EnclaveAddress;
 use crate::manifest::{KeptEpochs, load_epochs};
 use crate::store::{Place, PostgresPlace};
@@ -47,7 +48,7 @@ pub struct ConfigFile {
     pub listen: String,
     /// Where the other members' hosts are: member number to multiaddr.
     pub peers: BTreeMap<String, String>,
-    /// The execution node.
+    /// The execution nodes.
     pub execution: ExecutionConfig,
     /// The beacon nodes.
     pub beacon: BeaconConfig,
@@ -109,12 +110,12 @@ pub struct PostgresConfig {
     pub ca: Option<PathBuf>,
 }
 
-/// The execution node.
+/// The execution nodes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutionConfig {
-    /// Its JSON-RPC endpoint.
-    pub url: String,
+    /// Their JSON-RPC endpoints, at least one: the first that works is asked, the others confirm what it says.
+    pub urls: Vec<String>,
     /// The block of the first pool manager's deployment: earlier ones are not searched for events.
     #[serde(default)]
     pub start_block: u64,
@@ -183,12 +184,12 @@ pub struct Config {
     pub listen: Multiaddr,
     /// Other hosts.
     pub peers: BTreeMap<MemberId, Multiaddr>,
-    /// JSON-RPC.
-    pub execution_url: String,
+    /// JSON-RPC, at least one.
+    pub execution_urls: Vec<NodeUrl>,
     /// The first block with events.
     pub start_block: u64,
     /// Beacon API.
-    pub beacon_urls: Vec<String>,
+    pub beacon_urls: Vec<NodeUrl>,
     /// Between looks at the chains.
     pub poll: std::time::Duration,
     /// Between ticks.
@@ -321,9 +322,6 @@ impl Config {
             return field("member", format_args!("the manifest has no {member}"));
         };
         let host_key = host_key(&folder.join(&file.host_key), entry)?;
-        if file.beacon.urls.is_empty() {
-            return field("beacon.urls", "at least one is needed");
-        }
         for (name, value) in [
             ("poll_ms", file.poll_ms),
             ("tick_ms", file.tick_ms),
@@ -349,9 +347,9 @@ impl Config {
             wallet_key: wallet_key(&folder.join(&file.wallet_key), entry)?,
             listen: multiaddr("listen", &file.listen)?,
             peers: peers(&file.peers, &manifest, member)?,
-            execution_url: file.execution.url,
+            execution_urls: node_urls("execution.urls", &file.execution.urls)?,
             start_block: file.execution.start_block,
-            beacon_urls: file.beacon.urls,
+            beacon_urls: beacon_urls(&file.beacon.urls)?,
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),
             reattest: std::time::Duration::from_secs(file.reattest_s),
@@ -367,6 +365,28 @@ impl Config {
 
 fn multiaddr(name: &str, text: &str) -> Result<Multiaddr, ConfigError> {
     text.parse().or_else(|error| field(name, format_args!("`{text}` is no multiaddr: {error}")))
+}
+
+/// Reads the URLs of nodes, of which there must be one.
+fn node_urls(name: &str, listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
+    if listed.is_empty() {
+        return field(name, "at least one is needed");
+    }
+    let read = |(position, text): (usize, &String)| {
+        NodeUrl::parse(text).or_else(|error| field(&format!("{name}[{position}]"), error))
+    };
+    listed.iter().enumerate().map(read).collect()
+}
+
+/// Reads the URLs of beacon nodes.
+fn beacon_urls(listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
+    let urls = node_urls("beacon.urls", listed)?;
+    match urls.iter().position(|url| url.ends_with("eth/v1")) {
+        Some(position) => {
+            field(&format!("beacon.urls[{position}]"), "must end before `/eth/v1`, which every request adds")
+        }
+        None => Ok(urls),
+    }
 }
 
 fn peers(

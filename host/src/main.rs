@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir};
-use postern_host::daemon::DaemonError;
+use postern_host::daemon::{DaemonError, commands};
 use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
 use postern_host::store::command::StoreCommand;
@@ -40,6 +40,15 @@ enum Command {
         /// Print the status file, JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Have a member's host read the events of all pool managers again.
+    Rescan {
+        /// The host's configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// From this block on.
+        #[arg(long, value_name = "BLOCK")]
+        from: u64,
     },
     /// Look at attestation evidence.
     #[command(subcommand)]
@@ -147,6 +156,11 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             let found = status::read(&read_data_dir(&config)?)?;
             let text = if json { serde_json::to_string(&found)? } else { found.describe() };
             Ok(writeln!(io::stdout(), "{text}")?)
+        }
+        Command::Rescan { config, from } => {
+            let left = commands::leave(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;
+            let what = "the host does it now if it runs, and else when it starts; then the file is gone";
+            Ok(writeln!(io::stdout(), "{}: {what}", left.display())?)
         }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {

@@ -1,7 +1,8 @@
 //! `postern run`: serves one member's enclave until it is told to stop.
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
-//! - `events` writes down what pool managers say, and tells the enclave; `validators` looks at the beacon chain;
+//! - `events` writes down what pool managers say, looks for what is missing (`reconcile`), and tells the enclave; `validators` looks
+//!   at the beacon chain;
 //! - `results` acts on what the enclave published; `released` carries released exits to all hosts, and `posting` to the beacon
 //!   nodes; `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
@@ -11,6 +12,7 @@
 //!   only for now;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
+//! - `commands` does what an operator says while the host runs;
 //! - `succession` has the enclave hand over to newer code, if there is any;
 //! - a ticker lets the enclave look for what it misses; `attendance` has evidence made anew and says who is away;
 //!   `report` writes the status file.
@@ -22,6 +24,7 @@
 mod alerts;
 mod attendance;
 mod calls;
+pub mod commands;
 mod council;
 mod credentials;
 mod deposits;
@@ -31,6 +34,7 @@ mod files;
 mod peers;
 mod posting;
 mod proofs;
+mod reconcile;
 mod released;
 mod report;
 mod results;
@@ -41,13 +45,16 @@ mod troubles;
 mod validators;
 
 use self::calls::Turns;
+use self::events::Followed;
 use self::posting::Posts;
 use self::released::Offers;
 use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
+use crate::chain::profile::Profile;
 use crate::chain::transactions::{TransactionError, Transactions};
+use crate::chain::url::NodeUrl;
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
 use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
@@ -134,6 +141,7 @@ pub(crate) struct Shared {
     troubles: Troubles,
     posts: Posts,
     offers: Offers,
+    followed: Followed,
 }
 
 /// Runs until something fails for good, or the future is dropped.
@@ -141,7 +149,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
-    let execution = connect_execution(&config.execution_url, config.manifest.network.chain_id).await?;
+    let execution = connect_execution(&config.execution_urls, config.manifest.network.chain_id).await?;
     check_manager(&execution, &config.manifest.contracts).await?;
     let beacon =
         BeaconNodes::new(&config.beacon_urls, config.manifest.network).map_err(DaemonError::Beacon)?;
@@ -188,6 +196,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         troubles: Troubles::default(),
         posts: Posts::default(),
         offers,
+        followed: Followed::default(),
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
@@ -206,6 +215,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(attendance::attest(Arc::clone(&shared)));
     tasks.spawn(events::follow(Arc::clone(&shared)));
     tasks.spawn(events::tell(Arc::clone(&shared)));
+    tasks.spawn(commands::follow(Arc::clone(&shared)));
     tasks.spawn(validators::follow(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
     tasks.spawn(released::keep(Arc::clone(&shared), offered));
@@ -262,13 +272,13 @@ async fn hand_in_next(shared: &Shared) {
     }
 }
 
-/// Waits for a node that is down; gives up on one of another chain.
-async fn connect_execution(url: &str, chain_id: u64) -> Result<Execution, DaemonError> {
+/// Waits for a node that is not down; gives up if one is of another chain.
+async fn connect_execution(urls: &[NodeUrl], chain_id: u64) -> Result<Execution, DaemonError> {
     loop {
-        match Execution::connect(url, chain_id).await {
+        match Execution::connect_all(urls, chain_id, Profile::default()).await {
             Ok(execution) => return Ok(execution),
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the execution node does not answer; waiting");
+                tracing::warn!(%error, "no execution node answers; waiting");
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),

@@ -10,9 +10,10 @@ use super::report::{self, DemoReport, NetworkReport, PoolReport, Timings, Transc
 use super::stakers::{self, POOL_CAPACITY, SHARES, Staker, StakerReport, ether, wei};
 use super::timeline::Timeline;
 use super::{DemoArguments, DemoError, write_file};
-use crate::chain::beacon::{BeaconNodes, StateId, Validator, ValidatorStatus};
+use crate::chain::beacon::{BeaconError, BeaconNodes, StateId, Validator, ValidatorStatus};
 use crate::chain::execution::Execution;
 use crate::chain::profile::PoolEventKind;
+use crate::chain::url::NodeUrl;
 use alloy::primitives::U256;
 use futures::future::try_join_all;
 use postern_devnet::Devnet;
@@ -221,6 +222,7 @@ impl<'a> Play<'a> {
         timeline.say("the DAO is founded: all members have signed which enclaves are theirs");
 
         let execution = Execution::connect(&execution_url, chain_id).await?;
+        let beacon_url = NodeUrl::parse(&beacon_url).map_err(BeaconError::Url)?;
         let beacon = BeaconNodes::new(&[beacon_url], network)?;
         let ids: Vec<PoolId> = (1..=arguments.pools).map(|number| manifest.pool(number)).collect();
         timeline.add_pools(&ids);

@@ -8,6 +8,7 @@ use crate::status::PoolStatus;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::{Address, PoolId};
+use std::sync::PoisonError;
 
 /// An event, with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,18 +27,22 @@ impl Store {
         row.map(|row| decode("cursors", row.bytes(0)?)).transpose()
     }
 
-    /// Stores events and the cursor of their contract behind them, all or none; events that are known are passed over.
+    /// Stores events and the cursor of their contract behind them, all or none; events that are known are passed over. Those that
+    /// were not known.
     pub fn keep_events(
         &self,
         events: &[ChainEvent],
         cursor: Option<(Address, Cursor)>,
-    ) -> Result<(), StoreError> {
-        self.transaction(|database| {
+    ) -> Result<Vec<ChainEvent>, StoreError> {
+        let kept = self.transaction(|database| {
+            let mut new = Vec::new();
             for event in events {
                 let sql = "INSERT INTO events (event) VALUES (?1) ON CONFLICT DO NOTHING";
-                database.execute(sql, values![codec::encode(event)])?;
+                if database.execute(sql, values![codec::encode(event)])? > 0 {
+                    new.push(*event);
+                }
                 change(database, event.pool(), |status| match event {
-                    ChainEvent::DepositRequested(_) => {}
+                    ChainEvent::DepositRequested(_) => status.deposit_requested = true,
                     ChainEvent::ValidatorIndexed { validator_index, .. } => {
                         status.validator_index = Some(*validator_index);
                     }
@@ -49,10 +54,14 @@ impl Store {
                     "INSERT INTO cursors VALUES (?1, ?2) ON CONFLICT (contract) DO UPDATE SET cursor = ?2";
                 database.execute(sql, values![&contract.0[..], codec::encode(&cursor)])?;
             }
-            Ok(())
-        })?;
+            Ok(new)
+        });
+        if !events.is_empty() {
+            self.forget_read_pools();
+        }
+        let new = kept?;
         self.changed.notify_waiters();
-        Ok(())
+        Ok(new)
     }
 
     /// Events after a row, oldest first.
@@ -63,8 +72,23 @@ impl Store {
             .collect()
     }
 
-    /// All pools, by ascending id.
+    /// All pools, by ascending id. They are read again only once one has changed: many tasks ask, and there may be thousands.
     pub fn pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
+        // Held while they are read, so that no change that comes in between is missed.
+        let mut known = self.read_pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pools) = &*known {
+            return Ok(pools.clone());
+        }
+        let pools = self.read_all_pools()?;
+        *known = Some(pools.clone());
+        Ok(pools)
+    }
+
+    fn forget_read_pools(&self) {
+        *self.read_pools.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn read_all_pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
         let rows = self.query("SELECT status FROM pools", values![])?;
         let pools = rows.iter().map(|row| from_json("pools", row.text(0)?));
         let mut pools = pools.collect::<Result<Vec<PoolStatus>, _>>()?;
@@ -85,7 +109,11 @@ impl Store {
         pool: PoolId,
         change_to: impl FnOnce(&mut PoolStatus),
     ) -> Result<(), StoreError> {
-        if self.transaction(|database| change(database, pool, change_to))? {
+        let changed = self.transaction(|database| change(database, pool, change_to));
+        if !matches!(changed, Ok(false)) {
+            self.forget_read_pools();
+        }
+        if changed? {
             self.changed.notify_waiters();
         }
         Ok(())

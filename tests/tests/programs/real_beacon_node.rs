@@ -6,6 +6,7 @@ use super::peer::{Peer, installed};
 use postern_host::chain::beacon::{
     BeaconError, BeaconNodes, ExitOutcome, ExitRefusal, StateId, ValidatorStatus,
 };
+use postern_host::chain::url::NodeUrl;
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar};
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, VoluntaryExit};
 use serde_json::Value;
@@ -88,6 +89,11 @@ fn exit(network: &Network, key: u64, epoch: u64, validator_index: u64) -> Signed
     SignedVoluntaryExit { message, signature }
 }
 
+fn over(urls: &[&str], network: Network) -> BeaconNodes {
+    let urls: Vec<NodeUrl> = urls.iter().map(|url| NodeUrl::parse(url).expect("a URL")).collect();
+    BeaconNodes::new(&urls, network).expect("nodes")
+}
+
 async fn refusal(nodes: &BeaconNodes, exit: &SignedVoluntaryExit) -> ExitRefusal {
     match nodes.post_exit(&nodes.names()[0], exit).await {
         Ok(ExitOutcome::Refused(refusal)) => refusal,
@@ -120,14 +126,14 @@ async fn follow(nodes: &BeaconNodes, state: StateId, status: ValidatorStatus, pa
 async fn an_exit_is_posted_to_lodestar_and_followed_until_it_is_final() {
     let node = BeaconNode::start();
     let network = node.network().await;
-    let nodes = BeaconNodes::new(std::slice::from_ref(&node.url), network).expect("a URL");
+    let nodes = over(&[&node.url], network);
 
     identity(&node, &network).await;
     validators(&nodes, &node, &network).await;
     refusals(&nodes, &node, &network).await;
 
     // One node that is down keeps nothing from happening; a repetition is no failure.
-    let with_one_down = BeaconNodes::new(&[DOWN.to_owned(), node.url.clone()], network).expect("URLs");
+    let with_one_down = over(&[DOWN, &node.url], network);
     let good = exit(&network, LEAVING, node.epoch().await, LEAVING);
     for _ in 0..2 {
         let posted = with_one_down.post_exit(&with_one_down.names()[1], &good).await;
@@ -150,9 +156,7 @@ async fn an_exit_is_posted_to_lodestar_and_followed_until_it_is_final() {
 /// The node is of our network, and of no other.
 async fn identity(node: &BeaconNode, network: &Network) {
     assert_eq!(network.capella_fork_version, ForkVersion([3, 0, 0, 1]), "the minimal preset's");
-    let check = async |network: Network| {
-        BeaconNodes::new(std::slice::from_ref(&node.url), network).expect("a URL").check().await
-    };
+    let check = async |network: Network| over(&[&node.url], network).check().await;
     let standing = check(*network).await.expect("our own network").remove(0);
     assert_eq!(standing.wrong, None);
     let others = [
@@ -189,11 +193,11 @@ async fn validators(nodes: &BeaconNodes, node: &BeaconNode, network: &Network) {
         }
         assert_eq!(nodes.validator(state, &stranger).await.expect("an answer"), None);
     }
-    let nobody = BeaconNodes::new(&[DOWN.to_owned()], *network).expect("a URL");
+    let nobody = over(&[DOWN], *network);
     let down = nobody.validator(StateId::Head, &stranger).await;
     assert!(matches!(down, Err(BeaconError::NoneFit(_))), "`not there` is not `not known`: {down:?}");
     // What is not the API at all.
-    let elsewhere = BeaconNodes::new(&[format!("{}/elsewhere", node.url)], *network).expect("a URL");
+    let elsewhere = over(&[&format!("{}/elsewhere", node.url)], *network);
     let found = elsewhere.validator(StateId::Head, &stranger).await;
     assert!(matches!(found, Err(BeaconError::NoneFit(_))), "{found:?}");
 }

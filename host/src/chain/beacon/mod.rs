@@ -22,6 +22,7 @@ pub use health::Unfit;
 pub use nodes::{BeaconNodes, NodeStanding};
 pub use refusal::ExitRefusal;
 
+use crate::chain::url::UrlError;
 use postern_shared::ethereum::WithdrawalCredentials;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -143,13 +144,8 @@ pub enum BeaconError {
     #[error("no beacon node is configured")]
     NoNodes,
     /// A URL that can't be used.
-    #[error("the URL of beacon node {place}: {reason}")]
-    Url {
-        /// Its place in the configuration, from 1 on: the URL itself may hold an access key.
-        place: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// The HTTP client could not be set up.
     #[error("HTTP client: {0}")]
     Client(String),

@@ -1,7 +1,8 @@
 //! The requests to one node.
 
 use super::request;
-use super::{BeaconError, ExitOutcome, ExitRefusal, NodeError, StateId, Validator, ValidatorStatus};
+use super::{ExitOutcome, ExitRefusal, NodeError, StateId, Validator, ValidatorStatus};
+use crate::chain::url::NodeUrl;
 use postern_shared::bls::{PublicKey, Signature};
 use postern_shared::ethereum::{
     DepositData, DepositMessage, ForkVersion, Root, SignedVoluntaryExit, WithdrawalCredentials,
@@ -29,11 +30,11 @@ const ALWAYS_THERE: u64 = 0;
 const FAR_FUTURE_EPOCH: u64 = u64::MAX;
 
 /// One configured node.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Scheme, host and port: no user, password, path or query, which may hold a provider's access key.
+    /// Scheme, host and port, and its place if others have the same.
     pub(super) name: String,
-    base: reqwest::Url,
+    url: NodeUrl,
     client: reqwest::Client,
     /// It has no `POST states/{state_id}/validators`.
     lacks_post: Arc<AtomicBool>,
@@ -122,30 +123,10 @@ struct PendingDeposit {
     signature: Signature,
 }
 
-/// With the name only.
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Node").field(&self.name).finish()
-    }
-}
-
 impl Node {
-    /// Does not connect yet. Errors name the URL by its place in the list, since it may hold an access key.
-    pub(super) fn new(place: usize, url: &str, client: reqwest::Client) -> Result<Self, BeaconError> {
-        let invalid = |reason: String| BeaconError::Url { place, reason };
-        let base: reqwest::Url = url.trim().parse().map_err(|error| invalid(format!("{error}")))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(invalid(format!("scheme `{}`, not http or https", base.scheme())));
-        }
-        if base.fragment().is_some() {
-            return Err(invalid("a fragment (`#…`) is never sent to a node".to_owned()));
-        }
-        if base.path().trim_end_matches('/').ends_with("/eth/v1") {
-            return Err(invalid("must end before `/eth/v1`, which every request adds".to_owned()));
-        }
-        let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let name = format!("{}://{}{port}", base.scheme(), base.host_str().unwrap_or_default());
-        Ok(Self { name, base, client, lacks_post: Arc::default() })
+    /// Does not connect yet.
+    pub(super) fn new(name: String, url: NodeUrl, client: reqwest::Client) -> Self {
+        Self { name, url, client, lacks_post: Arc::default() }
     }
 
     /// Which network it is of.
@@ -187,7 +168,7 @@ impl Node {
         state: StateId,
         keys: &[PublicKey],
     ) -> Result<HashMap<PublicKey, Validator>, NodeError> {
-        let url = self.url(&format!("eth/v1/beacon/states/{state}/validators"));
+        let url = self.url.below(&format!("eth/v1/beacon/states/{state}/validators"));
         if !self.lacks_post.load(Ordering::Relaxed) {
             let request = self.client.post(url.clone()).json(&serde_json::json!({ "ids": ids(keys) }));
             match self.list(request, keys).await {
@@ -214,7 +195,7 @@ impl Node {
         let mut found = Vec::new();
         // In this order: what has left the head's list in between was final before, and so is in the other one, or a validator there.
         for state in [StateId::Head, StateId::Finalized] {
-            let url = self.url(&format!("eth/v1/beacon/states/{state}/pending_deposits"));
+            let url = self.url.below(&format!("eth/v1/beacon/states/{state}/pending_deposits"));
             let request = self.client.get(url).timeout(PENDING_TIMEOUT);
             let answer: Data<Vec<PendingDeposit>> = match self.answer(request, MAX_PENDING).await {
                 Ok(answer) => answer,
@@ -236,13 +217,13 @@ impl Node {
 
     /// Hands in an exit. An error without a message of the Beacon API says nothing of the exit.
     pub(super) async fn post_exit(&self, exit: &SignedVoluntaryExit) -> Result<ExitOutcome, NodeError> {
-        let url = self.url("eth/v1/beacon/pool/voluntary_exits");
+        let url = self.url.below("eth/v1/beacon/pool/voluntary_exits");
         let request = self.client.post(url).json(&exit_json(exit));
         let (status, body) = request::read(request, MAX_ANSWER).await?;
         if (200..300).contains(&status) {
             return Ok(ExitOutcome::Taken);
         }
-        let message = request::api_message(&body).map(|message| self.redact(&message));
+        let message = request::api_message(&body).map(|message| self.url.redact(&message));
         let message = message.filter(|message| !message.is_empty());
         let Some(message) = message else { return Err(NodeError::Status { status, message }) };
         // Any status can carry a refusal.
@@ -282,7 +263,7 @@ impl Node {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NodeError> {
-        self.answer(self.client.get(self.url(path)), MAX_ANSWER).await
+        self.answer(self.client.get(self.url.below(path)), MAX_ANSWER).await
     }
 
     async fn answer<T: DeserializeOwned>(
@@ -292,25 +273,10 @@ impl Node {
     ) -> Result<T, NodeError> {
         request::answer(request, most).await.map_err(|error| match error {
             NodeError::Status { status, message } => {
-                NodeError::Status { status, message: message.map(|message| self.redact(&message)) }
+                NodeError::Status { status, message: message.map(|message| self.url.redact(&message)) }
             }
             other => other,
         })
-    }
-
-    /// A node's message without what of the URL may be an access key: some repeat the path that they do not know.
-    fn redact(&self, message: &str) -> String {
-        let (path, query) = (self.base.path().trim_matches('/'), self.base.query().unwrap_or_default());
-        let secrets = [path, query, self.base.username(), self.base.password().unwrap_or_default()];
-        let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-        secrets.fold(message.to_owned(), |message, secret| message.replace(secret, "…"))
-    }
-
-    /// The configured URL with this path behind its own, and its own query.
-    fn url(&self, path: &str) -> reqwest::Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
-        url
     }
 }
 

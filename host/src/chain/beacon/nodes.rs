@@ -4,6 +4,7 @@ use super::health::{Check, Unfit, Watch, check_network};
 use super::node::{Node, Progress, Spec};
 use super::votes::{self, Verdict, Vote};
 use super::{BeaconError, ExitOutcome, Found, NodeError, Pace, StateId, Validator};
+use crate::chain::url::NodeUrl;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use postern_shared::bls::PublicKey;
@@ -83,12 +84,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl BeaconNodes {
     /// Does not connect yet.
-    pub fn new(urls: &[String], network: Network) -> Result<Self, BeaconError> {
+    pub fn new(urls: &[NodeUrl], network: Network) -> Result<Self, BeaconError> {
         Self::with_patience(urls, network, Patience::default())
     }
 
     pub(super) fn with_patience(
-        urls: &[String],
+        urls: &[NodeUrl],
         network: Network,
         patience: Patience,
     ) -> Result<Self, BeaconError> {
@@ -102,11 +103,10 @@ impl BeaconNodes {
         let client = client.build().map_err(|error| BeaconError::Client(error.to_string()))?;
         let mut members: Vec<Member> = Vec::new();
         for (place, url) in (1..).zip(urls) {
-            let mut node = Node::new(place, url, client.clone())?;
             // Of one provider there may be several.
-            if members.iter().any(|member| member.node.name == node.name) {
-                node.name = format!("{} ({place})", node.name);
-            }
+            let is_double = members.iter().any(|member| member.node.name == url.name());
+            let name = if is_double { format!("{url} ({place})") } else { url.to_string() };
+            let node = Node::new(name, url.clone(), client.clone());
             members.push(Member { node, watch: Mutex::default(), lies: Mutex::default() });
         }
         Ok(Self(Arc::new(Inner { network, members, patience, checked: Notify::new() })))

@@ -3,6 +3,7 @@
 use super::test_exits::NETWORK;
 use super::{Validator, ValidatorStatus};
 use crate::chain::test_server::{TestAnswer, TestRequest, TestServer};
+use crate::chain::url::NodeUrl;
 use postern_shared::bls::{PublicKey, Signature};
 use postern_shared::ethereum::{Root, WithdrawalCredentials};
 use serde_json::{Value, json};
@@ -100,6 +101,11 @@ impl TestNode {
     /// Where.
     pub(crate) fn url(&self) -> String {
         self.server.url.clone()
+    }
+
+    /// The same, as the configuration has it.
+    pub(crate) fn node_url(&self) -> NodeUrl {
+        NodeUrl::parse(&self.url()).unwrap()
     }
 
     /// What was asked, in order: method and path.

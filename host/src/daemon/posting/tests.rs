@@ -1,6 +1,7 @@
 use super::*;
 use crate::chain::beacon::test_exits::{NETWORK, pubkey, signed_exit};
 use crate::chain::beacon::test_node::{Lie, TestNode};
+use crate::chain::url::NodeUrl;
 use crate::store::Place;
 use ValidatorStatus::{ActiveExiting, ActiveOngoing, ExitedUnslashed, PendingQueued, WithdrawalDone};
 use postern_shared::ids::Address;
@@ -117,7 +118,7 @@ impl Bench {
         for lie in lies {
             nodes.push(TestNode::start(&[], *lie).await);
         }
-        let urls: Vec<String> = nodes.iter().map(TestNode::url).collect();
+        let urls: Vec<NodeUrl> = nodes.iter().map(TestNode::node_url).collect();
         let beacon = BeaconNodes::new(&urls, NETWORK).unwrap();
         beacon.check().await.unwrap();
         let (troubles, posts, exits) = (Troubles::default(), Posts::default(), BTreeMap::new());

@@ -33,7 +33,7 @@ impl Bench {
             store.change_pool(pool(number), |pool| pool.pubkey = Some(pubkey(number.into()))).unwrap();
         }
         let node = TestNode::start(&[pubkey(1), pubkey(2)], None).await;
-        let beacon = BeaconNodes::new(&[node.url()], NETWORK).unwrap();
+        let beacon = BeaconNodes::new(&[node.node_url()], NETWORK).unwrap();
         Self { store, beacon, troubles: Troubles::default(), _node: node, _folder: folder }
     }
 

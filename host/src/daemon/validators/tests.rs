@@ -1,6 +1,7 @@
 use super::*;
 use crate::chain::beacon::test_exits::{NETWORK, pubkey};
 use crate::chain::beacon::test_node::{Lie, TestNode};
+use crate::chain::url::NodeUrl;
 use crate::store::Place;
 use ValidatorStatus::{ActiveExiting, ActiveOngoing, ExitedUnslashed, PendingQueued, WithdrawalDone};
 use postern_shared::bls::Signature;
@@ -94,7 +95,7 @@ impl Bench {
         for lie in lies {
             nodes.push(TestNode::start(&[pubkey(1)], *lie).await);
         }
-        let urls: Vec<String> = nodes.iter().map(TestNode::url).collect();
+        let urls: Vec<NodeUrl> = nodes.iter().map(TestNode::node_url).collect();
         let beacon = BeaconNodes::new(&urls, NETWORK).unwrap();
         Self { store, folder, nodes, beacon }
     }
@@ -209,7 +210,7 @@ async fn ten_thousand_pools_at_rest_cost_few_requests() {
     }
     let keys: Vec<PublicKey> = numbers.iter().map(|number| pubkey((*number).into())).collect();
     let node = TestNode::start(&keys, None).await;
-    let beacon = BeaconNodes::new(&[node.url()], NETWORK).unwrap();
+    let beacon = BeaconNodes::new(&[node.node_url()], NETWORK).unwrap();
     let watcher = Watcher { store: &store, beacon: &beacon, data_dir: folder.path() };
     let mut looks = Looks::default();
     beacon.check().await.unwrap();

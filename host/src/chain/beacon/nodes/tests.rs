@@ -19,8 +19,12 @@ const PATIENCE: Patience = Patience {
     stragglers: Duration::from_millis(100),
 };
 
+fn parsed(urls: &[String]) -> Vec<NodeUrl> {
+    urls.iter().map(|url| NodeUrl::parse(url).unwrap()).collect()
+}
+
 fn over(urls: &[String]) -> BeaconNodes {
-    BeaconNodes::with_patience(urls, NETWORK, PATIENCE).unwrap()
+    BeaconNodes::with_patience(&parsed(urls), NETWORK, PATIENCE).unwrap()
 }
 
 /// Nodes that know one key, each with its lie.
@@ -229,25 +233,14 @@ async fn the_query_and_the_path_of_a_url_are_kept_and_shown_to_nobody() {
 }
 
 #[test]
-fn urls_are_checked_and_their_secrets_not_shown() {
-    let new = |url: &str| BeaconNodes::new(&[url.to_owned()], NETWORK);
+fn nodes_are_told_apart_by_names_without_secrets() {
     assert!(matches!(BeaconNodes::new(&[], NETWORK), Err(BeaconError::NoNodes)));
-    for url in [
-        "ftp://user:SECRET@node",
-        "nonsense SECRET",
-        "http://user:SECRET@127.0.0.1:99999",
-        "http://node/?SECRET#SECRET",
-        "http://node/SECRET/eth/v1",
-        "http://node/SECRET/eth/v1/",
-    ] {
-        let error = new(url).unwrap_err();
-        assert!(matches!(error, BeaconError::Url { place: 1, .. }), "{url}");
-        assert!(!format!("{error} {error:?}").contains("SECRET"), "{error:?}");
-    }
-    let nodes = new(" https://user:SECRET@node.example:5052/key ").unwrap();
-    assert_eq!(nodes.names(), ["https://node.example:5052"]);
-    let twice = ["http://node/a".to_owned(), "http://node/b".to_owned()];
-    assert_eq!(BeaconNodes::new(&twice, NETWORK).unwrap().names(), ["http://node", "http://node (2)"]);
+    let names = |urls: &[&str]| {
+        let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+        BeaconNodes::new(&parsed(&urls), NETWORK).unwrap().names()
+    };
+    assert_eq!(names(&["https://user:SECRET@node.example:5052/key"]), ["https://node.example:5052"]);
+    assert_eq!(names(&["http://node/a", "http://node/b"]), ["http://node", "http://node (2)"]);
 }
 
 #[tokio::test]
