@@ -196,7 +196,7 @@ pub struct Config {
     /// The first block with events.
     pub start_block: u64,
     /// Beacon API.
-    pub beacon_urls: Vec<String>,
+    pub beacon_urls: Vec<NodeUrl>,
     /// Between looks at the chains.
     pub poll: std::time::Duration,
     /// Between ticks.
@@ -362,9 +362,6 @@ impl Config {
             return field("member", format_args!("the manifest has no {member}"));
         };
         let host_key = host_key(&folder.join(&file.host_key), entry)?;
-        if file.beacon.urls.is_empty() {
-            return field("beacon.urls", "at least one is needed");
-        }
         for (name, value, most) in [
             ("poll_ms", file.poll_ms, MAX_SECONDS * 1_000),
             ("tick_ms", file.tick_ms, MAX_SECONDS * 1_000),
@@ -392,7 +389,7 @@ impl Config {
             peers: peers(&file.peers, &manifest, member)?,
             execution_urls: node_urls("execution.urls", &file.execution.urls)?,
             start_block: file.execution.start_block,
-            beacon_urls: file.beacon.urls,
+            beacon_urls: beacon_urls(&file.beacon.urls)?,
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),
             reattest: std::time::Duration::from_secs(file.reattest_s),
@@ -415,6 +412,17 @@ fn node_urls(name: &str, listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError>
         NodeUrl::parse(text).or_else(|error| field(&format!("{name}[{position}]"), error))
     };
     listed.iter().enumerate().map(read).collect()
+}
+
+/// Reads the URLs of beacon nodes.
+fn beacon_urls(listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
+    let urls = node_urls("beacon.urls", listed)?;
+    match urls.iter().position(|url| url.ends_with("eth/v1")) {
+        Some(position) => {
+            field(&format!("beacon.urls[{position}]"), "must end before `/eth/v1`, which every request adds")
+        }
+        None => Ok(urls),
+    }
 }
 
 fn peers(

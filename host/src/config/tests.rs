@@ -166,6 +166,16 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
             "turn_s = 18446744073709551615",
             "config field `turn_s`: must be from 1 to 2592000",
         ),
+        (
+            "http://127.0.0.1:5052",
+            "http://127.0.0.1:5052/key/eth/v1/",
+            "config field `beacon.urls[0]`: must end before `/eth/v1`, which every request adds",
+        ),
+        (
+            "http://127.0.0.1:5052",
+            "grpc://127.0.0.1:5052",
+            "config field `beacon.urls[0]`: a node's URL begins with",
+        ),
         ("[\"http://127.0.0.1:8545\"]", "[]", "config field `execution.urls`: at least one is needed"),
         (
             "[\"http://127.0.0.1:8545\"]",

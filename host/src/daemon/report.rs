@@ -106,6 +106,7 @@ async fn status(
         pool.faults.extend(news.faults.get(&pool.pool_id).into_iter().flatten());
         pool.faults.sort_unstable();
         pool.faults.dedup();
+        pool.posts = shared.posts.of(pool.pool_id);
         let subject = Subject::Pool(pool.pool_id);
         match held_up.get(&pool.pool_id) {
             Some(Progress { kind, step, have, of }) => {

@@ -1,8 +1,8 @@
 //! The network between members' hosts: libp2p, with the keys that the manifest names and nobody else.
 //!
-//! Hosts trust each other with nothing; what they carry protects itself. Three questions are all that they ask: 'hand this
-//! to your enclave', 'which statements of this speaker do you have', for when a relay has lost a copy, and 'have your enclave
-//! sign this for the pool manager'.
+//! Hosts trust each other with nothing; what they carry protects itself. These questions are all that they ask: 'hand this
+//! to your enclave', 'which statements of this speaker do you have', for when a relay has lost a copy, 'have your enclave
+//! sign this for the pool manager', 'keep and post these exits', and 'which exits of these pools do you have'.
 
 //!
 //! # What a peer can make this host hold
@@ -17,7 +17,7 @@ mod protocol;
 mod reach;
 
 pub use outbox::carry;
-pub use protocol::{Answer, Question};
+pub use protocol::{Answer, MAX_EXITS, Question, ReleasedExit};
 
 use crowd::Crowd;
 use futures::StreamExt;
@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-const PROTOCOL: &str = "/postern/2";
+const PROTOCOL: &str = "/postern/3";
 
 /// A peer that has not answered by then is asked again later.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);

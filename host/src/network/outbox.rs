@@ -105,7 +105,9 @@ fn verdict(answer: &Answer, attempts: u32, expired: bool) -> Verdict {
         Answer::Rejected(rejection) if rejection.is_transient() && !expired => {
             Verdict::Postponed(delay(attempts))
         }
-        Answer::Rejected(_) | Answer::Records(_) | Answer::Proved(_) => Verdict::Dropped,
+        Answer::Rejected(_) | Answer::Records(_) | Answer::Proved(_) | Answer::Kept(_) | Answer::Exits(_) => {
+            Verdict::Dropped
+        }
     }
 }
 
