@@ -12,6 +12,7 @@
 //! - [`chain`]: execution layer and beacon nodes.
 //! - [`daemon`]: ties them together.
 //! - [`status`]: what it shows.
+//! - [`tx`]: looks at its transactions.
 //! - [`verify`]: checks transcripts offline.
 //! - [`manifest`]: changes the DAO's manifest.
 //! - [`measure`]: foretells launch digests, signs ID blocks.
@@ -32,5 +33,6 @@ pub mod measure;
 pub mod network;
 pub mod status;
 pub mod store;
+pub mod tx;
 pub mod verify;
 pub mod vm;

@@ -12,7 +12,7 @@ use std::path::Path;
 pub(super) const FOLDER: &str = "alerts";
 
 /// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Alert {
     /// The pool manager has taken another key than the pool's enclaves have made: as many as prove a deposit are broken.
@@ -64,6 +64,14 @@ pub(super) enum Alert {
         /// The manifest of that.
         manifest: ManifestHash,
     },
+    /// A call of a pool manager is still due and has failed as often as it is tried by itself: `postern tx retry` has it made once
+    /// more.
+    CallFailed {
+        /// Its name, which the keys of its transactions begin with.
+        call: String,
+        /// Why it failed last.
+        reason: String,
+    },
 }
 
 impl Alert {
@@ -79,6 +87,7 @@ impl Alert {
             Self::OtherCouncil { contract, epoch, manifest } => {
                 format!("other-council-{contract}-{epoch}-{manifest}")
             }
+            Self::CallFailed { call, .. } => format!("call-failed-{call}"),
         }
     }
 }

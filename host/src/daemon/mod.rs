@@ -140,9 +140,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
     check_beacon(&beacon, &config.manifest).await?;
     let transactions = Transactions::open(
-        execution.provider().clone(),
+        vec![execution.provider().clone()],
         config.manifest.network.chain_id,
-        &config.wallet_key,
+        config.wallet,
+        config.fees,
         Arc::clone(&store) as _,
     )?;
     let enclave = succession::choose(config.enclave.clone(), config.successor.as_ref(), &store).await?;

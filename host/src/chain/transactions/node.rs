@@ -1,8 +1,9 @@
 //! The questions that sending asks of an execution node, with our types on our side.
 
-use super::decision::{Fees, Receipt, market_fees};
+use super::decision::Receipt;
+use super::fees::Market;
 use super::refusal::SendRefusal;
-use super::{FeeRules, TransactionError, TransactionRow};
+use super::{SignedVersion, TransactionError, TransactionRow};
 use crate::chain::describe_error;
 use crate::chain::profile::{describe_revert, to_alloy};
 use alloy::eips::{BlockId, BlockNumberOrTag};
@@ -10,6 +11,7 @@ use alloy::primitives::{Address as AlloyAddress, B256};
 use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::types::TransactionRequest;
 use alloy::transports::TransportError;
+use futures::future::join_all;
 use postern_shared::ids::{Address, Digest};
 
 /// Blocks whose fees are looked at.
@@ -31,15 +33,24 @@ pub(super) enum Sent {
     Refused(SendRefusal),
 }
 
-/// An execution node.
+/// Newest versions of a row whose receipts are asked for as long as an older one is unlikely to be mined.
+const NEWEST_VERSIONS: usize = 2;
+
+/// The execution nodes.
 pub(super) struct Node {
+    /// Everything is asked of this one,
     provider: DynProvider,
+    /// and the market of these too.
+    others: Vec<DynProvider>,
     wallet: AlloyAddress,
 }
 
 impl Node {
-    pub(super) fn new(provider: DynProvider, wallet: AlloyAddress) -> Self {
-        Self { provider, wallet }
+    /// Of nodes, the first of which is the one to send to.
+    pub(super) fn new(providers: Vec<DynProvider>, wallet: AlloyAddress) -> Result<Self, TransactionError> {
+        let mut providers = providers.into_iter();
+        let provider = providers.next().ok_or(TransactionError::NoNode)?;
+        Ok(Self { provider, others: providers.collect(), wallet })
     }
 
     pub(super) async fn head(&self) -> Result<u64, TransactionError> {
@@ -57,15 +68,28 @@ impl Node {
         count.map_err(|error| failed("nonce", &error))
     }
 
-    pub(super) async fn market_fees(&self, rules: &FeeRules) -> Result<Fees, TransactionError> {
-        let history =
-            self.provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]).await;
-        let history = history.map_err(|error| failed("fee history", &error))?;
-        let rewards: Vec<u128> =
-            history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
-        // The last entry is the next block's.
-        let base_fee = history.base_fee_per_gas.last().copied().unwrap_or_default();
-        Ok(market_fees(base_fee, &rewards, rules))
+    /// What the wallet has, in wei.
+    pub(super) async fn balance(&self) -> Result<u128, TransactionError> {
+        let balance = self.provider.get_balance(self.wallet).await;
+        Ok(balance.map_err(|error| failed("balance", &error))?.saturating_to())
+    }
+
+    /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it.
+    pub(super) async fn market(&self) -> Result<Market, TransactionError> {
+        let nodes = std::iter::once(&self.provider).chain(&self.others);
+        let answers = join_all(nodes.map(market_of)).await;
+        let said: Vec<Market> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+        match (Market::middle(&said), answers.into_iter().next()) {
+            (Some(market), _) => Ok(market),
+            (None, Some(Err(error))) => Err(error),
+            (None, _) => Err(TransactionError::NoNode),
+        }
+    }
+
+    /// Whether the node knows a version, mined or not.
+    pub(super) async fn knows(&self, version: &SignedVersion) -> Result<bool, TransactionError> {
+        let found = self.provider.get_transaction_by_hash(B256::from(version.hash.0)).await;
+        Ok(found.map_err(|error| failed("transaction", &error))?.is_some())
     }
 
     pub(super) async fn estimate(&self, to: Address, calldata: &[u8]) -> Result<Estimate, TransactionError> {
@@ -87,23 +111,35 @@ impl Node {
         }
     }
 
-    /// The receipt of whichever version of a row is in the canonical chain.
-    pub(super) async fn receipt(&self, row: &TransactionRow) -> Result<Option<Receipt>, TransactionError> {
-        for version in row.versions.iter().rev() {
-            let receipt = self.provider.get_transaction_receipt(B256::from(version.hash.0)).await;
+    /// The receipt of whichever version of a row is in the canonical chain; of the newest ones, unless `all` are to be looked for.
+    pub(super) async fn receipt(
+        &self,
+        row: &TransactionRow,
+        all: bool,
+    ) -> Result<Option<Receipt>, TransactionError> {
+        let count = if all { row.versions.len() } else { NEWEST_VERSIONS };
+        for version in row.versions.iter().rev().take(count) {
+            let wanted = B256::from(version.hash.0);
+            let receipt = self.provider.get_transaction_receipt(wanted).await;
             let Some(receipt) = receipt.map_err(|error| failed("receipt", &error))? else { continue };
             let (Some(number), Some(hash)) = (receipt.block_number, receipt.block_hash) else { continue };
             // Some nodes give receipts of blocks that are not canonical (yet).
-            if self.block(number.into()).await?.1 == hash {
-                return Ok(Some(Receipt { hash: version.hash, block: number, success: receipt.status() }));
+            if receipt.transaction_hash == wanted && self.block(number.into()).await?.1 == hash {
+                return Ok(Some(Receipt {
+                    hash: version.hash,
+                    block: number,
+                    success: receipt.status(),
+                    gas_used: receipt.gas_used,
+                    price: receipt.effective_gas_price,
+                }));
             }
         }
         Ok(None)
     }
 
-    /// Why a mined call reverted, by calling it again on the state before its block.
-    pub(super) async fn replay(&self, row: &TransactionRow, block: u64) -> String {
-        let request = self.request(row.to, &row.calldata);
+    /// Why a mined call reverted, by calling it again with as much gas on the state before its block.
+    pub(super) async fn replay(&self, row: &TransactionRow, gas_limit: u64, block: u64) -> String {
+        let request = self.request(row.to, &row.calldata).gas_limit(gas_limit);
         let call =
             self.provider.call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
         match call.await {
@@ -126,6 +162,15 @@ impl Node {
     fn request(&self, to: Address, calldata: &[u8]) -> TransactionRequest {
         TransactionRequest::default().from(self.wallet).to(to_alloy(to)).input(calldata.to_vec().into())
     }
+}
+
+async fn market_of(provider: &DynProvider) -> Result<Market, TransactionError> {
+    let history = provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]).await;
+    let history = history.map_err(|error| failed("fee history", &error))?;
+    let rewards: Vec<u128> =
+        history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
+    // The last entry is the next block's.
+    Ok(Market::new(history.base_fee_per_gas.last().copied().unwrap_or_default(), &rewards))
 }
 
 /// The digest type that rows keep.
