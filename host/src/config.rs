@@ -5,6 +5,7 @@ use crate::certificates::folder::FolderError;
 use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
 use crate::chain::transactions::{FeeRules, Wallet};
+use crate::chain::url::NodeUrl;
 use crate::link::EnclaveAddress;
 use crate::manifest::{KeptEpochs, load_epochs};
 use crate::store::{Place, PostgresPlace};
@@ -57,7 +58,7 @@ pub struct ConfigFile {
     pub listen: String,
     /// Where the other members' hosts are: member number to multiaddr.
     pub peers: BTreeMap<String, String>,
-    /// The execution node.
+    /// The execution nodes.
     pub execution: ExecutionConfig,
     /// The beacon nodes.
     pub beacon: BeaconConfig,
@@ -122,12 +123,12 @@ pub struct PostgresConfig {
     pub ca: Option<PathBuf>,
 }
 
-/// The execution node.
+/// The execution nodes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutionConfig {
-    /// Its JSON-RPC endpoint.
-    pub url: String,
+    /// Their JSON-RPC endpoints, at least one: the first that works is asked, the others confirm what it says.
+    pub urls: Vec<String>,
     /// The block of the first pool manager's deployment: earlier ones are not searched for events.
     #[serde(default)]
     pub start_block: u64,
@@ -198,8 +199,8 @@ pub struct Config {
     pub listen: Multiaddr,
     /// Other hosts.
     pub peers: BTreeMap<MemberId, Multiaddr>,
-    /// JSON-RPC.
-    pub execution_url: String,
+    /// JSON-RPC, at least one.
+    pub execution_urls: Vec<NodeUrl>,
     /// The first block with events.
     pub start_block: u64,
     /// Beacon API.
@@ -365,7 +366,7 @@ impl Config {
             fees: file.fees.read()?,
             listen: multiaddr("listen", &file.listen)?,
             peers: peers(&file.peers, &manifest, member)?,
-            execution_url: file.execution.url,
+            execution_urls: node_urls("execution.urls", &file.execution.urls)?,
             start_block: file.execution.start_block,
             beacon_urls: file.beacon.urls,
             poll: std::time::Duration::from_millis(file.poll_ms),
@@ -383,6 +384,17 @@ impl Config {
 
 fn multiaddr(name: &str, text: &str) -> Result<Multiaddr, ConfigError> {
     text.parse().or_else(|error| field(name, format_args!("`{text}` is no multiaddr: {error}")))
+}
+
+/// Reads the URLs of nodes, of which there must be one.
+fn node_urls(name: &str, listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
+    if listed.is_empty() {
+        return field(name, "at least one is needed");
+    }
+    let read = |(position, text): (usize, &String)| {
+        NodeUrl::parse(text).or_else(|error| field(&format!("{name}[{position}]"), error))
+    };
+    listed.iter().enumerate().map(read).collect()
 }
 
 fn peers(

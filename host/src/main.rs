@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
 use postern_host::config::{Config, read_data_dir};
-use postern_host::daemon::DaemonError;
+use postern_host::daemon::{DaemonError, commands};
 use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
 use postern_host::store::command::StoreCommand;
@@ -42,6 +42,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have a member's host read the events of all pool managers again.
+    Rescan {
+        /// The host's configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// From this block on.
+        #[arg(long, value_name = "BLOCK")]
+        from: u64,
+    },
     /// Look at attestation evidence.
     #[command(subcommand)]
     Attest(AttestCommand),
@@ -66,7 +75,7 @@ enum Command {
     /// Look at manifests; change the DAO's, epoch by epoch.
     #[command(subcommand)]
     Manifest(ManifestCommand),
-    /// Look at the transactions that a host sends.
+    /// Look at the transactions that a host sends; have one made again, or cancelled.
     #[command(subcommand)]
     Tx(TxCommand),
     /// Looks after what a host has stored.
@@ -151,6 +160,11 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             let found = status::read(&read_data_dir(&config)?)?;
             let text = if json { serde_json::to_string(&found)? } else { found.describe() };
             Ok(writeln!(io::stdout(), "{text}")?)
+        }
+        Command::Rescan { config, from } => {
+            let left = commands::leave(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;
+            let what = "the host does it now if it runs, and else when it starts; then the file is gone";
+            Ok(writeln!(io::stdout(), "{}: {what}", left.display())?)
         }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {

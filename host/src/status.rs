@@ -136,6 +136,9 @@ pub struct PoolStatus {
     pub deposit: Option<DepositData>,
     /// The validator's index, once finalised.
     pub validator_index: Option<u64>,
+    /// Whether the pool manager has asked for the deposit.
+    #[serde(default)]
+    pub deposit_requested: bool,
     /// Whether the DAO has asked for the exit.
     pub exit_requested: bool,
     /// The released exit.
@@ -257,6 +260,7 @@ impl PoolStatus {
             pubkey: None,
             deposit: None,
             validator_index: None,
+            deposit_requested: false,
             exit_requested: false,
             exit: None,
             beacon_status: None,

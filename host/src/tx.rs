@@ -1,7 +1,8 @@
-//! `postern tx`: looks at the transactions of a host.
+//! `postern tx`: looks at the transactions of a host, and tells it what to do about one.
 
 use crate::chain::transactions::Listed;
 use crate::config::{ConfigError, read_data_dir};
+use crate::daemon::commands::{Command, leave};
 use clap::{Args, Subcommand};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,23 @@ pub enum TxCommand {
         #[command(flatten)]
         host: Host,
     },
+    /// Have the call of a transaction made once more that was reverted or cancelled; send one that is open again.
+    Retry {
+        /// Its key, as listed.
+        key: String,
+        /// Which host's.
+        #[command(flatten)]
+        host: Host,
+    },
+    /// Cancel a transaction that is open, by a transfer of nothing to the wallet itself under the same nonce. The call is not made
+    /// again by itself.
+    Cancel {
+        /// Its key, as listed.
+        key: String,
+        /// Which host's.
+        #[command(flatten)]
+        host: Host,
+    },
 }
 
 /// Why the command failed.
@@ -62,6 +80,9 @@ pub enum TxError {
         /// What and where.
         source: serde_json::Error,
     },
+    /// The command can't be written.
+    #[error("the command can't be left for the host: {0}")]
+    Command(#[source] io::Error),
     /// The list has no such transaction.
     #[error("no transaction `{0}` is listed")]
     Unknown(String),
@@ -82,8 +103,26 @@ impl TxCommand {
                 let found = listed.iter().find(|one| one.key == key).ok_or(TxError::Unknown(key))?;
                 Ok(found.describe_whole())
             }
+            Self::Retry { key, host } => {
+                tell(&read_data_dir(&host.config)?, &key, |key| Command::RetryTransaction { key })
+            }
+            Self::Cancel { key, host } => {
+                tell(&read_data_dir(&host.config)?, &key, |key| Command::CancelTransaction { key })
+            }
         }
     }
+}
+
+/// Leaves a command about a transaction that is listed.
+fn tell(data_dir: &Path, key: &str, command: impl FnOnce(String) -> Command) -> Result<String, TxError> {
+    if !read(data_dir)?.iter().any(|one| one.key == key) {
+        return Err(TxError::Unknown(key.to_owned()));
+    }
+    let left = leave(data_dir, &command(key.to_owned())).map_err(TxError::Command)?;
+    Ok(format!(
+        "{}: the host does it now if it runs, and else when it starts; then the file is gone",
+        left.display()
+    ))
 }
 
 fn text(data_dir: &Path) -> Result<String, TxError> {
@@ -109,5 +148,19 @@ mod tests {
         assert!(said(folder.path()).contains(TRANSACTIONS_FILE));
         std::fs::write(folder.path().join(TRANSACTIONS_FILE), "[]").unwrap();
         assert_eq!(read(folder.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_command_is_left_for_a_transaction_that_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = r#"[{"key":"a","to":"0x0101010101010101010101010101010101010101","nonce":1,"state":"sent","versions":[],
+            "since":0,"waits_for":null,"is_wrong":false,"cost":null,"cancel":false,"retried":false}]"#;
+        std::fs::write(folder.path().join(TRANSACTIONS_FILE), row).unwrap();
+        let tell = |key: &str| tell(folder.path(), key, |key| Command::CancelTransaction { key });
+        assert!(matches!(tell("b"), Err(TxError::Unknown(key)) if key == "b"));
+        assert!(!folder.path().join("commands").exists());
+        let said = tell("a").unwrap();
+        let path = said.split_once(": ").unwrap().0;
+        assert_eq!(std::fs::read_to_string(path).unwrap(), r#"{"cancel_transaction":{"key":"a"}}"#);
     }
 }

@@ -78,7 +78,7 @@ folder = "certificates"
 [peers]
 2 = "/ip4/127.0.0.1/tcp/1"
 [execution]
-url = "http://127.0.0.1:1"
+urls = ["http://127.0.0.1:1"]
 [beacon]
 urls = ["http://127.0.0.1:1"]
 "#;
@@ -230,7 +230,10 @@ fn serve(body: &'static str) -> String {
 fn an_execution_node_of_another_chain_is_refused_with_both_ids() {
     let folder = folder();
     let url = serve(r#"{"jsonrpc":"2.0","id":0,"result":"0x539"}"#);
-    replace(folder.path().join("config.toml"), "url = \"http://127.0.0.1:1\"", &format!("url = \"{url}\""));
+    let config = folder.path().join("config.toml");
+    let (from, to) =
+        ("[execution]\nurls = [\"http://127.0.0.1:1\"]", format!("[execution]\nurls = [\"{url}\"]"));
+    replace(config, from, &to);
     assert_refused(folder.path(), &["run", "--config", "config.toml"], &["chain 1337", "chain 1"]);
 }
 

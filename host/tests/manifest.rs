@@ -257,7 +257,7 @@ fn a_manifest_goes_from_epoch_to_epoch() {
 fn a_configuration_names_manifest_and_data_directory() {
     let folder = Folder::new();
     let config = "manifest = \"manifest.toml\"\nmember = 1\ndata_dir = \"data\"\nenclave = \"unix:x\"\n\
-                  host_key = \"x\"\nwallet_key = \"x\"\nlisten = \"x\"\n[peers]\n[execution]\nurl = \"x\"\n\
+                  host_key = \"x\"\nwallet_key = \"x\"\nlisten = \"x\"\n[peers]\n[execution]\nurls = [\"x\"]\n\
                   [beacon]\nurls = []\n";
     folder.write("config.toml", config);
     folder.does("propose --config config.toml --new new.toml --out proposal.json");

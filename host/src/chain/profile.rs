@@ -114,8 +114,10 @@ mod contract {
             function manifestHash() external view returns (bytes32);
             function depositContract() external view returns (address);
             function poolCodeHash() external view returns (bytes32);
+            function poolCount() external view returns (uint32);
             function getPoolAddress(uint32 poolId) external view returns (address);
             function getPool(uint32 poolId) external view returns (address pool, uint8 status, bytes memory publicKey);
+            function blocksOf(uint32 poolId) external view returns (uint64 readyAt, uint64 exitRequestedAt);
         }
     }
 }
@@ -149,7 +151,8 @@ pub enum PoolEventKind {
 
 /// A log of the pool manager that can't be what its topic says.
 #[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum LogError {
     /// Neither one indexed argument without data nor one word of data.
     #[error("{event:?} log with {topics} topics and {data} bytes of data")]

@@ -101,7 +101,7 @@ folder = "certificates"
 [peers]
 2 = "/ip4/127.0.0.1/tcp/9000"
 [execution]
-url = "http://127.0.0.1:8545"
+urls = ["http://127.0.0.1:8545"]
 [beacon]
 urls = ["http://127.0.0.1:5052"]
 "#;
@@ -142,6 +142,12 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
         ("2 = \"/ip4", "7 = \"/ip4", "config field `peers.7`: the manifest has no member 7"),
         ("2 = \"/ip4", "1 = \"/ip4", "config field `peers.1`: that is this member itself"),
         ("[\"http://127.0.0.1:5052\"]", "[]", "config field `beacon.urls`: at least one is needed"),
+        ("[\"http://127.0.0.1:8545\"]", "[]", "config field `execution.urls`: at least one is needed"),
+        (
+            "[\"http://127.0.0.1:8545\"]",
+            "[\"http://a\", \"wss://user:hunter2@b/key\"]",
+            "config field `execution.urls[1]`: a node's URL begins with http:// or https://",
+        ),
         ("tick_ms = 250", "tick_ms = 0", "config field `tick_ms`: must not be 0"),
         (
             "[beacon]",
@@ -179,6 +185,7 @@ fn a_missing_or_unknown_field_is_named_with_the_file() {
         ("tick_ms = 250", "tock_ms = 250", "tock_ms"),
         ("member = 1", "member = \"one\"", "member"),
         ("[certificates]", "[certificates]\nfile = \"x\"", "file"),
+        ("urls = [\"http://127.0.0.1:8545\"]", "url = \"http://a\"", "unknown field `url`, expected `urls`"),
     ] {
         std::fs::write(&path, CONFIG.replacen(from, to, 1)).unwrap();
         let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
@@ -220,7 +227,7 @@ fn a_remote_signer_stands_for_the_key_of_the_manifest_s_wallet_only() {
         (
             "ws://user:secret@signer",
             &own.to_string(),
-            "config field `wallet.url`: the remote signer's URL: scheme",
+            "config field `wallet.url`: the remote signer's URL: a node's URL begins with",
         ),
     ] {
         let error = read_with(url, address).err().unwrap();

@@ -2,6 +2,7 @@
 
 use super::files;
 use crate::chain::execution::Recovery;
+use crate::chain::profile::LogError;
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::WithdrawalCredentials;
 use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
@@ -72,6 +73,28 @@ pub(super) enum Alert {
         /// Why it failed last.
         reason: String,
     },
+    /// A pool manager's log is not what its topic says, as more than half of the nodes show it. Its events are not read until a
+    /// rescan from a later block.
+    MalformedLog {
+        /// Which pool manager.
+        contract: Address,
+        /// Where.
+        block: u64,
+        /// What is wrong.
+        error: LogError,
+    },
+    /// A block that was final is another, as more than half of the nodes say: they lie, or finality was broken. The pool
+    /// manager's events are not read until a rescan.
+    FinalisedBlockChanged {
+        /// Which pool manager.
+        contract: Address,
+        /// Up to which block its events were read.
+        block: u64,
+        /// What it was.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
 }
 
 impl Alert {
@@ -86,6 +109,10 @@ impl Alert {
             }
             Self::OtherCouncil { contract, epoch, manifest } => {
                 format!("other-council-{contract}-{epoch}-{manifest}")
+            }
+            Self::MalformedLog { contract, block, .. } => format!("malformed-log-{contract}-{block}"),
+            Self::FinalisedBlockChanged { contract, block, found, .. } => {
+                format!("finalised-block-changed-{contract}-{block}-{found}")
             }
             Self::CallFailed { call, .. } => format!("call-failed-{call}"),
         }

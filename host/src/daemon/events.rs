@@ -1,91 +1,194 @@
-//! What pool managers say on the execution layer: written down in order, then told to the enclave.
+//! What pool managers say on the execution layer: written down in order, compared with what they say of their pools, and told to
+//! the enclave.
 
+use super::alerts::{self, Alert};
+use super::commands::Outcome;
+use super::reconcile::Reconciler;
+use super::troubles::Troubles;
 use super::{DaemonError, RETRY, Shared};
-use crate::chain::execution::{ChainError, Cursor, Execution};
+use crate::chain::execution::{ChainError, Cursor, Execution, PoolEvent};
 use crate::chain::profile::PoolEventKind;
+use crate::status::Subject;
 use crate::store::{Store, StoreError, StoredEvent};
 use postern_shared::epoch::pool_managers;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::Address;
 use postern_shared::wire::{Rejection, Reply, Request};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Most steps of one contract in one look, so that a host far behind keeps no other contract waiting.
+const MAX_STEPS: usize = 20;
+
+/// How this process follows each pool manager.
+#[derive(Default)]
+pub(super) struct Followed(Mutex<BTreeMap<Address, Following>>);
+
+#[derive(Default)]
+struct Following {
+    /// Whether a person has to look before it goes on.
+    is_stopped: bool,
+    reconciler: Reconciler,
+}
+
+/// What following takes.
+pub(super) struct Follower<'a> {
+    pub(super) execution: &'a Execution,
+    pub(super) store: &'a Store,
+    pub(super) troubles: &'a Troubles,
+    pub(super) data_dir: &'a Path,
+    pub(super) start_block: u64,
+    pub(super) followed: &'a Followed,
+}
 
 /// Looks at the pool managers for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
-    let Shared { execution, store, manifests, start_block, .. } = &*shared;
-    // Pools of an earlier one are served like those of the one in force.
-    let contracts: Vec<Address> = pool_managers(manifests).iter().map(|manager| manager.contract).collect();
+    let contracts = contracts(&shared);
     loop {
-        if let Err(error) = look(execution, store, &contracts, *start_block).await {
-            return error;
+        if let Err(error) = follower(&shared).look(&contracts).await {
+            return error.into();
         }
         tokio::time::sleep(shared.poll).await;
     }
 }
 
-/// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
-pub(super) async fn look(
-    execution: &Execution,
-    store: &Store,
-    contracts: &[Address],
-    start_block: u64,
-) -> Result<(), DaemonError> {
-    for contract in contracts {
-        match look_at(execution, store, *contract, start_block).await {
-            Ok(()) => {}
-            Err(LookError::Store(error)) => return Err(error.into()),
-            Err(LookError::Chain(error)) if !error.is_transient() => return Err(DaemonError::Chain(error)),
-            Err(LookError::Chain(error)) => {
-                tracing::warn!(%contract, %error, "the execution layer can't be read");
+/// Has all pool managers read again from a block on, also those that a person had to look at.
+pub(super) async fn rescan(shared: &Shared, from: u64) -> Result<Outcome, StoreError> {
+    follower(shared).rescan(&contracts(shared), from).await
+}
+
+/// Pools of an earlier one are served like those of the one in force.
+fn contracts(shared: &Shared) -> Vec<Address> {
+    pool_managers(&shared.manifests).iter().map(|manager| manager.contract).collect()
+}
+
+fn follower(shared: &Shared) -> Follower<'_> {
+    let Shared { execution, store, troubles, data_dir, start_block, followed, .. } = shared;
+    Follower { execution, store, troubles, data_dir, start_block: *start_block, followed }
+}
+
+/// Why a look at one contract has ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
+
+impl Follower<'_> {
+    /// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
+    pub(super) async fn look(&self, contracts: &[Address]) -> Result<(), StoreError> {
+        for contract in contracts {
+            let mut followed = self.followed.0.lock().await;
+            let following = followed.entry(*contract).or_default();
+            if following.is_stopped {
+                continue;
+            }
+            match self.look_at(*contract, &mut following.reconciler).await {
+                Ok(()) => {}
+                Err(LookError::Store(error)) => return Err(error),
+                Err(LookError::Chain(error)) => following.is_stopped = self.say(*contract, &error),
             }
         }
-    }
-    Ok(())
-}
-
-enum LookError {
-    Store(StoreError),
-    Chain(ChainError),
-}
-
-impl From<StoreError> for LookError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<ChainError> for LookError {
-    fn from(error: ChainError) -> Self {
-        Self::Chain(error)
-    }
-}
-
-/// Stores a contract's events of newly finalised blocks with the cursor behind them.
-async fn look_at(
-    execution: &Execution,
-    store: &Store,
-    contract: Address,
-    start_block: u64,
-) -> Result<(), LookError> {
-    let cursor: Cursor = match store.cursor(contract)? {
-        Some(cursor) => cursor,
-        // The cursor is behind the last block that was searched. A contract that an epoch has only now named may have
-        // spoken before: it is searched from the beginning too.
-        None => execution.cursor_at(start_block.saturating_sub(1)).await?,
-    };
-    let (events, next) = execution.poll(contract, cursor).await?;
-    if next == cursor {
-        return Ok(());
-    }
-    for event in &events {
-        tracing::info!(pool = %event.pool, kind = ?event.kind, block = event.block_number, "pool event");
-        // Of no use to enclaves.
-        if event.kind == PoolEventKind::Exited {
-            store.change_pool(event.pool, |status| status.exit_reported = true)?;
+        for (node, trouble) in self.execution.troubles() {
+            let subject = Subject::ExecutionNode(node);
+            match trouble {
+                Some(reason) => self.troubles.set(subject, reason),
+                None => self.troubles.clear(&subject),
+            }
         }
+        Ok(())
+    }
+
+    /// Stores a contract's events of newly finalised blocks, each step with the cursor behind it, and looks for what they lack.
+    async fn look_at(&self, contract: Address, reconciler: &mut Reconciler) -> Result<(), LookError> {
+        let mut cursor: Cursor = match self.store.cursor(contract)? {
+            Some(cursor) => cursor,
+            // The cursor is behind the last block that was searched. A contract that an epoch has only now named may have
+            // spoken before: it is searched from the beginning too.
+            None => self.execution.cursor_at(self.start_block.saturating_sub(1)).await?,
+        };
+        for _ in 0..MAX_STEPS {
+            let (events, next) = self.execution.poll(contract, cursor).await?;
+            if next == cursor {
+                return self.reconcile(contract, cursor, reconciler).await;
+            }
+            keep(self.store, &events, Some((contract, next)))?;
+            cursor = next;
+        }
+        Ok(())
+    }
+
+    async fn reconcile(
+        &self,
+        contract: Address,
+        cursor: Cursor,
+        reconciler: &mut Reconciler,
+    ) -> Result<(), LookError> {
+        let subject = Subject::Events(contract);
+        match reconciler.round(self.execution, self.store, contract, cursor).await? {
+            None => self.troubles.clear(&subject),
+            Some(lacking) => self.troubles.set(subject, lacking),
+        }
+        Ok(())
+    }
+
+    /// Says what keeps a contract from being read. Whether a person has to look: then it is let be until a rescan.
+    fn say(&self, contract: Address, error: &ChainError) -> bool {
+        let subject = Subject::Events(contract);
+        let Some(alert) = alert(contract, error) else {
+            self.troubles.set(subject, error);
+            return false;
+        };
+        self.troubles.set(subject, format!("{error}; read no further until `postern rescan`"));
+        alerts::raise(self.data_dir, &alert)
+    }
+
+    /// Puts all cursors before a block.
+    pub(super) async fn rescan(&self, contracts: &[Address], from: u64) -> Result<Outcome, StoreError> {
+        let mut followed = self.followed.0.lock().await;
+        let cursor = match self.execution.cursor_at(from.saturating_sub(1)).await {
+            Ok(cursor) => cursor,
+            Err(error) => return Ok(Outcome::Later(error.to_string())),
+        };
+        for contract in contracts {
+            self.store.keep_events(&[], Some((*contract, cursor)))?;
+            followed.insert(*contract, Following::default());
+            self.troubles.clear(&Subject::Events(*contract));
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// What a person has to look at, if an error is of that kind.
+fn alert(contract: Address, error: &ChainError) -> Option<Alert> {
+    match *error {
+        ChainError::Log { block, error } => Some(Alert::MalformedLog { contract, block, error }),
+        ChainError::FinalisedBlockChanged { block, expected, found } => {
+            Some(Alert::FinalisedBlockChanged { contract, block, expected, found })
+        }
+        _ => None,
+    }
+}
+
+/// Stores events, with the cursor behind them if they are all up to it.
+pub(super) fn keep(
+    store: &Store,
+    events: &[PoolEvent],
+    cursor: Option<(Address, Cursor)>,
+) -> Result<(), StoreError> {
+    for event in events.iter().filter(|event| event.kind == PoolEventKind::Exited) {
+        // Of no use to enclaves.
+        store.change_pool(event.pool, |status| status.exit_reported = true)?;
     }
     let claims: Vec<ChainEvent> = events.iter().filter_map(|event| event.claim()).collect();
-    Ok(store.keep_events(&claims, Some((contract, next)))?)
+    for event in store.keep_events(&claims, cursor)? {
+        tracing::info!(pool = %event.pool(), ?event, "pool event");
+    }
+    Ok(())
 }
 
 /// Tells the enclave every event, in order; all again whenever the connection was made anew.

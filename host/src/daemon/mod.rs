@@ -1,7 +1,7 @@
 //! `postern run`: serves one member's enclave until it is told to stop.
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
-//! - `events` writes down what pool managers say, and tells the enclave; `validators` looks at the beacon chain;
+//! - `events` writes down what pool managers say, looks for what is missing (`reconcile`), and tells the enclave; `validators` looks at the beacon chain;
 //! - `results` acts on what the enclave published: files, and exits (`posting`); `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
@@ -10,6 +10,7 @@
 //!   only for now;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
 //! - `credentials` finds the certificates for the enclave's reports;
+//! - `commands` does what an operator says while the host runs;
 //! - `succession` has the enclave hand over to newer code, if there is any;
 //! - a ticker lets the enclave look for what it misses; `attendance` has evidence made anew and says who is away;
 //!   `report` writes the status file.
@@ -21,6 +22,7 @@
 mod alerts;
 mod attendance;
 mod calls;
+pub mod commands;
 mod council;
 mod credentials;
 mod deposits;
@@ -30,6 +32,7 @@ mod files;
 mod peers;
 mod posting;
 mod proofs;
+mod reconcile;
 mod report;
 mod results;
 mod sending;
@@ -39,11 +42,14 @@ mod troubles;
 mod validators;
 
 use self::calls::Turns;
+use self::events::Followed;
 use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
+use crate::chain::profile::Profile;
 use crate::chain::transactions::{TransactionError, Transactions};
+use crate::chain::url::NodeUrl;
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
 use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
@@ -128,6 +134,7 @@ pub(crate) struct Shared {
     certificates: CertificateSources,
     turns: Turns,
     troubles: Troubles,
+    followed: Followed,
 }
 
 /// Runs until something fails for good, or the future is dropped.
@@ -135,12 +142,12 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
-    let execution = connect_execution(&config.execution_url, config.manifest.network.chain_id).await?;
+    let execution = connect_execution(&config.execution_urls, config.manifest.network.chain_id).await?;
     check_manager(&execution, &config.manifest.contracts).await?;
     let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
     check_beacon(&beacon, &config.manifest).await?;
     let transactions = Transactions::open(
-        vec![execution.provider().clone()],
+        execution.providers(),
         config.manifest.network.chain_id,
         config.wallet,
         config.fees,
@@ -178,6 +185,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         certificates: config.certificates,
         turns: Turns::default(),
         troubles: Troubles::default(),
+        followed: Followed::default(),
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
 
@@ -196,6 +204,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(attendance::attest(Arc::clone(&shared)));
     tasks.spawn(events::follow(Arc::clone(&shared)));
     tasks.spawn(events::tell(Arc::clone(&shared)));
+    tasks.spawn(commands::follow(Arc::clone(&shared)));
     tasks.spawn(validators::follow(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
     tasks.spawn(sending::follow(Arc::clone(&shared)));
@@ -248,13 +257,13 @@ async fn hand_in_next(shared: &Shared) {
     }
 }
 
-/// Waits for a node that is down; gives up on one of another chain.
-async fn connect_execution(url: &str, chain_id: u64) -> Result<Execution, DaemonError> {
+/// Waits for a node that is not down; gives up if one is of another chain.
+async fn connect_execution(urls: &[NodeUrl], chain_id: u64) -> Result<Execution, DaemonError> {
     loop {
-        match Execution::connect(url, chain_id).await {
+        match Execution::connect_all(urls, chain_id, Profile::default()).await {
             Ok(execution) => return Ok(execution),
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the execution node does not answer; waiting");
+                tracing::warn!(%error, "no execution node answers; waiting");
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),

@@ -1,5 +1,6 @@
 //! Transactions on their way.
 
+use super::commands::Outcome;
 use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared};
 use crate::chain::transactions::{Listed, TransactionError, TransactionState};
@@ -64,6 +65,16 @@ async fn drive(shared: &Shared) -> Result<(), DaemonError> {
             Ok(())
         }
     }
+}
+
+/// What became of a command about a transaction. One that can't be done is not kept: what it was about has changed.
+pub(super) fn told(done: Result<(), TransactionError>) -> Result<Outcome, DaemonError> {
+    match done {
+        Ok(()) => {}
+        Err(error @ TransactionError::Store(_)) => return Err(error.into()),
+        Err(error) => tracing::error!(%error, "a command about a transaction is not done"),
+    }
+    Ok(Outcome::Done)
 }
 
 /// Has people see how transactions and wallet are.

@@ -1,7 +1,8 @@
 //! Two pool managers on the embedded chains, and a thief.
 
 use super::deposits::other_credentials;
-use super::events::look;
+use super::events::{Followed, Follower};
+use super::troubles::Troubles;
 use crate::chain::beacon::BeaconNodes;
 use crate::chain::execution::{Execution, PoolStatus};
 use crate::chain::profile::{PoolEventKind, to_alloy};
@@ -14,7 +15,7 @@ use alloy::providers::Provider;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
-use postern_devnet::{Config, Devnet};
+use postern_devnet::{Clock, Config, Devnet};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;
@@ -27,6 +28,8 @@ use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
 use postern_shared::proof::{Council, Proof, Statement};
 use std::sync::Arc;
 use std::time::Duration;
+
+mod scenes;
 
 alloy::sol! {
     function deposit(bytes pubkey, bytes withdrawal_credentials, bytes signature, bytes32 deposit_data_root);
@@ -67,24 +70,28 @@ struct Bench {
     leader: Transactions,
     fork: ForkVersion,
     managers: [Treasury; 2],
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bench {
+    /// Blocks come by themselves while a transaction is waited for.
     async fn start() -> Self {
+        Self::start_with(Clock::Interval).await
+    }
+
+    async fn start_with(clock: Clock) -> Self {
         let wallet = |key: &[u8; 32]| PrivateKeySigner::from_bytes(key.into()).unwrap();
         let prefunded =
             [OWNER, LEADER, THIEF].map(|key| (wallet(&key).address(), U256::from(10).pow(U256::from(21))));
-        // Blocks come by themselves while a transaction is waited for.
-        let config =
-            Config { slot: Duration::from_millis(20), prefunded: prefunded.to_vec(), ..Config::default() };
+        let slot = Duration::from_millis(20);
+        let config = Config { clock, slot, prefunded: prefunded.to_vec(), ..Config::default() };
         let (chain, deposit, fork) =
             (config.chain_id, config.deposit_contract, ForkVersion(config.genesis_fork_version));
         let devnet = Devnet::start(config).await.unwrap();
         let url = devnet.execution_url();
         let governors: Vec<_> = GOVERNORS.iter().map(|key| wallet(key).address()).collect();
         let deploy = || Treasury::deploy(&url, chain, wallet(&OWNER), deposit, governors.clone());
-        let managers = [deploy().await.unwrap(), deploy().await.unwrap()];
+        let managers = [mined(&devnet, deploy()).await.unwrap(), mined(&devnet, deploy()).await.unwrap()];
         let execution = Execution::connect(&url, chain).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&Place::Directory(folder.path().to_owned())).unwrap());
@@ -92,7 +99,7 @@ impl Bench {
         let (wallet, rules) = (Wallet::local(&LEADER).unwrap(), FeeRules::default());
         let leader = Transactions::open(vec![provider], chain, wallet, rules, Arc::clone(&store) as _);
         let leader = leader.unwrap();
-        let bench = Self { devnet, execution, store, leader, fork, managers, _folder: folder };
+        let bench = Self { devnet, execution, store, leader, fork, managers, folder };
         bench.found(0).await;
         bench.found(1).await;
         bench
@@ -132,7 +139,15 @@ impl Bench {
     async fn seen(&self, managers: &[PoolId]) -> Vec<ChainEvent> {
         self.devnet.advance(FINAL);
         let contracts: Vec<Address> = managers.iter().map(|pool| pool.contract).collect();
-        look(&self.execution, &self.store, &contracts, 0).await.unwrap();
+        let follower = Follower {
+            execution: &self.execution,
+            store: &self.store,
+            troubles: &Troubles::default(),
+            data_dir: self.folder.path(),
+            start_block: 0,
+            followed: &Followed::default(),
+        };
+        follower.look(&contracts).await.unwrap();
         self.store.events_after(0).unwrap().into_iter().map(|stored| stored.event).collect()
     }
 
@@ -173,6 +188,17 @@ impl Bench {
         self.leader.submit(&format!("deposit-{}", pool.text()), pool.contract, call).await.unwrap();
         self.leader.drive().await.unwrap();
         self.devnet.advance(1);
+    }
+}
+
+/// Makes blocks until something is done that waits for some.
+async fn mined<T>(devnet: &Devnet, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(Duration::from_millis(20)) => devnet.advance(1),
+        }
     }
 }
 

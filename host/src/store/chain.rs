@@ -26,18 +26,22 @@ impl Store {
         row.map(|row| decode("cursors", row.bytes(0)?)).transpose()
     }
 
-    /// Stores events and the cursor of their contract behind them, all or none; events that are known are passed over.
+    /// Stores events and the cursor of their contract behind them, all or none; events that are known are passed over. Those that
+    /// were not known.
     pub fn keep_events(
         &self,
         events: &[ChainEvent],
         cursor: Option<(Address, Cursor)>,
-    ) -> Result<(), StoreError> {
-        self.transaction(|database| {
+    ) -> Result<Vec<ChainEvent>, StoreError> {
+        let new = self.transaction(|database| {
+            let mut new = Vec::new();
             for event in events {
                 let sql = "INSERT INTO events (event) VALUES (?1) ON CONFLICT DO NOTHING";
-                database.execute(sql, values![codec::encode(event)])?;
+                if database.execute(sql, values![codec::encode(event)])? > 0 {
+                    new.push(*event);
+                }
                 change(database, event.pool(), |status| match event {
-                    ChainEvent::DepositRequested(_) => {}
+                    ChainEvent::DepositRequested(_) => status.deposit_requested = true,
                     ChainEvent::ValidatorIndexed { validator_index, .. } => {
                         status.validator_index = Some(*validator_index);
                     }
@@ -49,10 +53,10 @@ impl Store {
                     "INSERT INTO cursors VALUES (?1, ?2) ON CONFLICT (contract) DO UPDATE SET cursor = ?2";
                 database.execute(sql, values![&contract.0[..], codec::encode(&cursor)])?;
             }
-            Ok(())
+            Ok(new)
         })?;
         self.changed.notify_waiters();
-        Ok(())
+        Ok(new)
     }
 
     /// Events after a row, oldest first.

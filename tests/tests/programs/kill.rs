@@ -90,7 +90,7 @@ impl Demo {
         let manifest = Manifest::from_toml(&text("demo/manifest.toml")).expect("a manifest");
         let config = text("demo/member-1/config.toml");
         let config: ConfigFile = toml::from_str(&config).expect("a configuration");
-        let url = config.execution.url;
+        let url = config.execution.urls.into_iter().next().expect("a node");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (stores, kills, killed) = (BTreeMap::new(), BTreeMap::new(), HashSet::new());
         Self { process, started, folder, runtime, manifest, url, stores, kills, killed }

@@ -1,6 +1,8 @@
 //! Against a node that says what the test wants.
 
+use super::node::MAX_SPAN;
 use super::*;
+use crate::chain::profile;
 use crate::chain::test_server::TestServer;
 use alloy::primitives::{B256, U256};
 use serde_json::{Value, json};
@@ -63,6 +65,11 @@ impl Script {
                 assert_eq!(params[1], "finalized");
                 json!(alloy::primitives::Address::from(POOL_ADDRESS).into_word())
             }
+            "eth_getLogs" if params[0]["blockHash"].is_string() => {
+                let of = |log: &&Value| log["blockHash"] == params[0]["blockHash"];
+                let asked = |log: &&Value| self.lies || params[0]["address"] == log["address"];
+                json!(self.logs.iter().filter(of).filter(asked).collect::<Vec<_>>())
+            }
             "eth_getLogs" => {
                 let (first, last) = (number(&params[0]["fromBlock"]), number(&params[0]["toBlock"]));
                 assert!(last - first < MAX_SPAN, "the span is bounded");
@@ -81,9 +88,16 @@ async fn node(script: Script) -> (TestServer, Arc<Mutex<Script>>) {
     let script = Arc::new(Mutex::new(script));
     let shared = Arc::clone(&script);
     let server = TestServer::start(move |request| {
-        let call: Value = serde_json::from_str(&request.body).unwrap();
-        let result = shared.lock().unwrap().answer(call["method"].as_str().unwrap(), &call["params"]);
-        (200, json!({"jsonrpc": "2.0", "id": call["id"], "result": result}).to_string())
+        let answer = |call: &Value| {
+            let result = shared.lock().unwrap().answer(call["method"].as_str().unwrap(), &call["params"]);
+            json!({"jsonrpc": "2.0", "id": call["id"], "result": result})
+        };
+        let asked: Value = serde_json::from_str(&request.body).unwrap();
+        let answers = match asked.as_array() {
+            Some(calls) => calls.iter().map(answer).collect(),
+            None => answer(&asked),
+        };
+        (200, answers.to_string())
     });
     (server.await, script)
 }
@@ -111,9 +125,10 @@ fn topic(kind: PoolEventKind) -> B256 {
 async fn a_node_of_another_chain_is_refused_with_both_named() {
     let (server, _) = node(Script { chain_id: 1, ..script() }).await;
     let error = Execution::connect(&server.url, CHAIN_ID).await.unwrap_err();
-    assert_eq!(error.to_string(), "the execution node is of chain 1, the manifest of chain 70700");
+    let expected = format!("the execution node {} is of chain 1, the manifest of chain 70700", server.url);
+    assert_eq!(error.to_string(), expected);
     let error = Execution::connect("ws://x", CHAIN_ID).await.unwrap_err();
-    assert!(matches!(error, ChainError::Url { .. }), "{error}");
+    assert!(matches!(error, ChainError::Url(_)), "{error}");
 }
 
 #[tokio::test]
@@ -152,10 +167,11 @@ async fn events_of_one_block_arrive_all_and_in_order() {
     assert_eq!(cursor.block, 6);
 
     let (events, cursor) = execution.poll(MANAGER, cursor).await.unwrap();
-    assert!(events.is_empty(), "nothing twice");
+    assert!(events.is_empty(), "nothing new");
     shared.lock().unwrap().finalised = 8;
-    let (events, _) = execution.poll(MANAGER, cursor).await.unwrap();
-    assert_eq!(events.iter().map(|event| event.pool.number).collect::<Vec<_>>(), [4], "nothing skipped");
+    let (events, cursor) = execution.poll(MANAGER, cursor).await.unwrap();
+    assert_eq!(events.last().unwrap().pool.number, 4, "nothing skipped");
+    assert_eq!((events.len(), cursor.block), (5, 8), "and what was near is read again");
 }
 
 #[tokio::test]
@@ -181,21 +197,25 @@ async fn a_node_that_is_behind_is_told_from_one_that_lies() {
 
 #[tokio::test]
 async fn a_host_far_behind_catches_up_in_bounded_steps() {
-    let finalised = MAX_SPAN * MAX_SPANS_PER_POLL + 500;
+    let finalised = 3 * MAX_SPAN;
     let (server, shared) = node(Script { finalised, ..script() }).await;
     {
         let mut script = shared.lock().unwrap();
-        let edges = [1, MAX_SPAN, MAX_SPAN + 1, finalised];
+        let edges = [1, MAX_SPAN - 1, MAX_SPAN, finalised];
         script.logs =
             edges.map(|block| script.log(block, 0, topic(PoolEventKind::Deposited), block)).to_vec();
     }
     let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
-    let (mut events, cursor) = execution.poll(MANAGER, execution.cursor_at(0).await.unwrap()).await.unwrap();
-    assert_eq!(cursor.block, MAX_SPAN * MAX_SPANS_PER_POLL);
-    let (more, cursor) = execution.poll(MANAGER, cursor).await.unwrap();
-    events.extend(more);
-    assert_eq!(cursor.block, finalised);
-    assert_eq!(events.len(), 4);
+    let (mut cursor, mut steps, mut found) =
+        (execution.cursor_at(0).await.unwrap(), Vec::new(), std::collections::BTreeSet::new());
+    while cursor.block < finalised {
+        let (events, next) = execution.poll(MANAGER, cursor).await.unwrap();
+        found.extend(events.iter().map(|event| event.block_number));
+        steps.push(next.block);
+        cursor = next;
+    }
+    assert_eq!(steps, [MAX_SPAN - 1, 2 * MAX_SPAN - 65, 3 * MAX_SPAN - 129, finalised]);
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [1, MAX_SPAN - 1, MAX_SPAN, finalised]);
 }
 
 #[tokio::test]
@@ -253,5 +273,5 @@ async fn a_pool_of_another_chain_is_not_looked_up() {
     let (server, _) = node(script()).await;
     let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
     let error = execution.pool(PoolId { chain: 1, ..pool(1) }, true).await.unwrap_err();
-    assert!(matches!(error, ChainError::WrongChain { expected: 1, found: CHAIN_ID }), "{error}");
+    assert!(matches!(error, ChainError::OtherPool { chain: CHAIN_ID, .. }), "{error}");
 }

@@ -80,8 +80,8 @@ impl GasMargin {
 }
 
 impl Transactions {
-    /// Reads the stored rows. `providers` come from [`crate::chain::execution::Execution::provider`], which has checked the
-    /// chain; transactions are sent to the first.
+    /// Reads the stored rows. `providers` come from [`crate::chain::execution::Execution::providers`], which has checked the
+    /// chain; the first is asked as long as it answers.
     pub fn open(
         providers: Vec<DynProvider>,
         chain_id: u64,
@@ -183,9 +183,13 @@ impl Transactions {
             return Ok(Vec::new());
         }
         open.sort_by_key(|row| row.nonce);
-        // The nonce before the receipts: in the other order, one mined in between would look lost.
-        let nonce = self.node.nonce(BlockNumberOrTag::Finalized).await?;
-        let tide = Tide { head: self.node.head().await?, finalised: self.node.finalised().await?, nonce };
+        let tide = match self.tide().await {
+            Ok(tide) => tide,
+            Err(error) => {
+                self.node.turn_to_next();
+                return Err(error);
+            }
+        };
         let mut outcomes = Vec::new();
         let mut is_next = true;
         for row in open {
@@ -204,6 +208,12 @@ impl Transactions {
             }
         }
         Ok(outcomes)
+    }
+
+    async fn tide(&self) -> Result<Tide, TransactionError> {
+        // The nonce before the receipts: in the other order, one mined in between would look lost.
+        let nonce = self.node.nonce(BlockNumberOrTag::Finalized).await?;
+        Ok(Tide { head: self.node.head().await?, finalised: self.node.finalised().await?, nonce })
     }
 
     /// Open transactions, by nonce, and after them the newest of those that are final.

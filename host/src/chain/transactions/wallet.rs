@@ -1,6 +1,7 @@
 //! Who signs the wallet's transactions: a key in this process, or a remote signer, which may lie like anybody else.
 
 use crate::chain::describe_error;
+use crate::chain::url::{NodeUrl, UrlError};
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::eips::{Decodable2718, Encodable2718};
 use alloy::network::TxSignerSync;
@@ -28,7 +29,10 @@ pub enum SigningError {
     Key,
     /// The remote signer's URL is none.
     #[error("the remote signer's URL: {0}")]
-    Url(String),
+    Url(#[from] UrlError),
+    /// There is no client to ask it with.
+    #[error("the remote signer can't be asked: {0}")]
+    Client(String),
     /// The key did not sign.
     #[error("signing failed: {0}")]
     Local(String),
@@ -124,14 +128,10 @@ impl RemoteSigner {
     }
 
     fn with_timeout(url: &str, address: Address, timeout: Duration) -> Result<Self, SigningError> {
-        // The URL may hold a password, and is not repeated.
-        let url: reqwest::Url = url.parse().map_err(|error| SigningError::Url(format!("{error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(SigningError::Url(format!("scheme `{}`, not http or https", url.scheme())));
-        }
+        let url = NodeUrl::parse(url)?;
         let client = reqwest::Client::builder().timeout(timeout).build();
-        let client = client.map_err(|error| SigningError::Url(describe_error(&error)))?;
-        let client = RpcClient::new(Http::with_client(client, url), false);
+        let client = client.map_err(|error| SigningError::Client(describe_error(&error)))?;
+        let client = RpcClient::new(Http::with_client(client, url.expose().clone()), false);
         Ok(Self { client, address: AlloyAddress::from(address.0), resting: Mutex::new(None) })
     }
 

@@ -4,7 +4,7 @@ use crate::chain::execution::Cursor;
 use crate::chain::transactions::{TransactionRow, TransactionState, TransactionStore};
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
-use postern_shared::events::{ChainEvent, EventSource};
+use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
 use postern_shared::ids::{Address, CeremonyId, Digest, ManifestHash, Nonce};
 use postern_shared::message::{
@@ -241,18 +241,20 @@ fn events_and_cursor_are_kept_together_and_once(home: &Home) {
     let further = Cursor { block: 10, hash: Digest([10; 32]) };
     {
         let store = store(home);
-        store.keep_events(&[event], Some((contract, cursor))).unwrap();
-        store.keep_events(&[], Some((other, further))).unwrap();
-        store.keep_events(&[event], None).unwrap();
+        let deposit = ChainEvent::DepositRequested(DepositRequest { source, pool: pool(4) });
+        assert_eq!(store.keep_events(&[event], Some((contract, cursor))).unwrap(), [event]);
+        assert_eq!(store.keep_events(&[], Some((other, further))).unwrap(), []);
+        assert_eq!(store.keep_events(&[event, deposit], None).unwrap(), [deposit], "what is new");
     }
     let store = store(home);
     assert_eq!(store.cursor(contract).unwrap(), Some(cursor));
     assert_eq!(store.cursor(other).unwrap(), Some(further), "each contract has its own");
     assert_eq!(store.cursor(Address([6; 20])).unwrap(), None);
     let events = store.events_after(0).unwrap();
-    assert_eq!(events.iter().map(|stored| stored.event).collect::<Vec<_>>(), [event]);
-    assert!(store.events_after(events[0].id).unwrap().is_empty());
-    assert!(store.pools().unwrap()[0].exit_requested);
+    let [first, second] = &events[..] else { panic!("{events:?}") };
+    assert!(first.event == event && matches!(second.event, ChainEvent::DepositRequested(_)));
+    assert!(store.events_after(second.id).unwrap().is_empty());
+    assert!(store.pools().unwrap()[0].exit_requested && store.pools().unwrap()[0].deposit_requested);
 }
 
 fn pools_of_one_number_and_two_contracts_are_two(home: &Home) {

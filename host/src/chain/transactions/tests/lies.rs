@@ -304,3 +304,36 @@ fn rows_of_before_are_read() {
     }
     assert_eq!(serde_json::from_str::<TransactionRow>(&old.to_string()).unwrap(), row);
 }
+
+#[tokio::test]
+async fn one_node_of_three_that_lies_or_is_down_costs_nothing() {
+    let bench = Bench::start().await;
+    let mut providers = vec![bench.provider.clone()];
+    for other in ["second", "third"] {
+        providers.push(connect_provider(&bench.liar.url(other), bench.chain_id).await.unwrap());
+    }
+    let wallet = Wallet::local(&WALLET).unwrap();
+    let store: Arc<dyn TransactionStore> = bench.store.clone();
+    let transactions = Transactions::open(providers, bench.chain_id, wallet, RULES, store).unwrap();
+    bench.lie(&[ExecutionLie::Market(1_000), ExecutionLie::SwallowSend, ExecutionLie::ForgetSent]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    assert!(bench.store.row("a").versions[0].max_fee_per_gas < 3 * GWEI, "the market is not its word alone");
+    transactions.drive().await.unwrap();
+    for other in ["second", "third"] {
+        let told = || bench.liar.asked(other, "eth_sendRawTransaction") == 1;
+        for _ in 0..100 {
+            if told() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert!(told(), "the other nodes have it too");
+    }
+    bench.devnet.advance(1);
+    assert_eq!(nonce(&bench).await, 1);
+    bench.liar.set(NODE, [Lie::Status(503)]);
+    bench.devnet.advance(FINAL);
+    assert!(transactions.drive().await.is_err());
+    let outcomes = transactions.drive().await.unwrap();
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+}

@@ -1,0 +1,116 @@
+//! URLs of nodes. Their user, password, path and query may hold a provider's access key: only scheme, host and port are shown.
+
+use reqwest::Url;
+use std::fmt::{Debug, Display, Formatter, Result as Written};
+
+/// The URL of a node, over HTTP or HTTPS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeUrl {
+    url: Url,
+    /// Scheme, host and port.
+    name: String,
+}
+
+/// Why a text is no URL of a node. It holds nothing of the text that may be secret.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It can't be read as a URL.
+    #[error("not a URL: {0}")]
+    Syntax(String),
+    /// It has another scheme, or none.
+    #[error("a node's URL begins with http:// or https://")]
+    Scheme,
+    /// It ends in a fragment.
+    #[error("{0}: the part after `#` is never sent to a node")]
+    Fragment(String),
+}
+
+impl NodeUrl {
+    /// Reads it.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let url: Url = text.parse().map_err(|error| UrlError::Syntax(format!("{error}")))?;
+        let (true, Some(host)) = (matches!(url.scheme(), "http" | "https"), url.host_str()) else {
+            return Err(UrlError::Scheme);
+        };
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let name = format!("{}://{host}{port}", url.scheme());
+        if url.fragment().is_some() {
+            return Err(UrlError::Fragment(name));
+        }
+        Ok(Self { url, name })
+    }
+
+    /// What may be shown: scheme, host and port.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All of it, for requests only.
+    pub fn expose(&self) -> &Url {
+        &self.url
+    }
+
+    /// The address of something below this URL, such as `eth/v1/node/syncing`, with this URL's query.
+    pub fn below(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/{path}", self.url.path().trim_end_matches('/')));
+        url
+    }
+}
+
+impl Display for NodeUrl {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        f.write_str(&self.name)
+    }
+}
+
+/// By hand, because a derived one would show the access key.
+impl Debug for NodeUrl {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_scheme_host_and_port_are_shown() {
+        for (text, name) in [
+            ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
+            ("https://user:SECRET@node.example/v3/SECRET?key=SECRET", "https://node.example"),
+            (" HTTP://[::1]:8545/ ", "http://[::1]:8545"),
+        ] {
+            let url = NodeUrl::parse(text).unwrap();
+            assert_eq!((url.name(), url.to_string(), format!("{url:?}")), (name, name.into(), name.into()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_node_is_refused_without_a_secret() {
+        for (text, error) in [
+            ("wss://user:SECRET@node.example/SECRET", UrlError::Scheme),
+            ("SECRET:8545", UrlError::Scheme),
+            ("http://user:SECRET@127.0.0.1:99999", UrlError::Syntax("invalid port number".to_owned())),
+            ("node.example/SECRET", UrlError::Syntax("relative URL without a base".to_owned())),
+            ("https://node.example/SECRET#SECRET", UrlError::Fragment("https://node.example".to_owned())),
+        ] {
+            let found = NodeUrl::parse(text).unwrap_err();
+            assert_eq!(found, error, "{text}");
+            assert!(!format!("{found} {found:?}").contains("SECRET"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_below_keeps_prefix_user_and_query() {
+        for (text, below) in [
+            ("http://a:1", "http://a:1/eth/v1/node/syncing"),
+            ("http://a:1/key/?k=v", "http://a:1/key/eth/v1/node/syncing?k=v"),
+            ("http://u:p@a/key", "http://u:p@a/key/eth/v1/node/syncing"),
+        ] {
+            assert_eq!(NodeUrl::parse(text).unwrap().below("eth/v1/node/syncing").as_str(), below);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Pools held against their events: what a pool manager says of a pool's status shows which events there must have been.
+//!
+//! A node that leaves a log out is not noticed by what it gives. The status is noticed: a pool that is full has asked for its
+//! deposit, and one that is to leave has been asked to. The contract also knows in which blocks, so an event that is missing is
+//! looked for there, and is the same at every member's host.
+
+use super::events::{LookError, keep};
+use crate::chain::execution::{Cursor, Execution, PoolBlocks, PoolEvent, PoolStatus as OnChain};
+use crate::chain::profile::{PoolEventKind, Profile};
+use crate::status::PoolStatus;
+use crate::store::Store;
+use postern_shared::ids::Address;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Display, Formatter, Result as Written};
+
+/// Most pools after the last one with an event that are looked at: a node can name any number.
+const MOST_NEW: u32 = 10_000;
+/// Most missing events that are looked for in one round. The next round goes on with others.
+const MOST_SOUGHT: usize = 64;
+/// Most pools that are named to people.
+const MOST_NAMED: usize = 5;
+
+/// An event that must have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted {
+    Deposit,
+    Exit,
+}
+
+/// An event of a pool that must have been, and is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Missing {
+    pool: u32,
+    event: Wanted,
+}
+
+/// The comparison of one pool manager's pools with their events.
+#[derive(Debug, Default)]
+pub(super) struct Reconciler {
+    /// The block at which they were last compared.
+    compared_at: Option<Cursor>,
+    missing: Vec<Missing>,
+    /// Pools of which no more is to come.
+    refunded: BTreeSet<u32>,
+}
+
+/// Events that are missing and were not found either, for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lacking {
+    pools: Vec<u32>,
+    /// Who was asked.
+    nodes: BTreeSet<String>,
+}
+
+impl Display for Lacking {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        let named = self.pools.iter().take(MOST_NAMED).map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let more = self.pools.len().saturating_sub(MOST_NAMED);
+        write!(f, "pools {named}")?;
+        if more > 0 {
+            write!(f, " and {more} more")?;
+        }
+        let nodes = self.nodes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        write!(
+            f,
+            " have a status without the event that leads to it; execution nodes that don't show it: {nodes}"
+        )
+    }
+}
+
+impl Reconciler {
+    /// Compares all pools once for each finalised block, and looks for what is missing. What is missing still.
+    pub(super) async fn round(
+        &mut self,
+        execution: &Execution,
+        store: &Store,
+        contract: Address,
+        at: Cursor,
+    ) -> Result<Option<Lacking>, LookError> {
+        // The other contracts don't say in which blocks it was.
+        if execution.profile() != Profile::Documents {
+            return Ok(None);
+        }
+        if self.compared_at != Some(at) {
+            self.compare(execution, store, contract, at).await?;
+            self.compared_at = Some(at);
+        }
+        if self.missing.is_empty() {
+            return Ok(None);
+        }
+        self.seek(execution, store, contract, at).await
+    }
+
+    async fn compare(
+        &mut self,
+        execution: &Execution,
+        store: &Store,
+        contract: Address,
+        at: Cursor,
+    ) -> Result<(), LookError> {
+        let pools = store.pools()?.into_iter().filter(|pool| pool.pool_id.contract == contract);
+        let known: BTreeMap<u32, PoolStatus> = pools.map(|pool| (pool.pool_id.number, pool)).collect();
+        let count = execution.pool_count(contract, at).await?;
+        let open = open(&known, &self.refunded, count);
+        let statuses = execution.statuses(contract, at, &open).await?;
+        self.missing.clear();
+        for (number, status) in open.into_iter().zip(statuses) {
+            if status == OnChain::Refunded {
+                self.refunded.insert(number);
+            }
+            self.missing.extend(missing(number, known.get(&number), status));
+        }
+        Ok(())
+    }
+
+    /// Looks for missing events in the blocks in which they must be.
+    async fn seek(
+        &mut self,
+        execution: &Execution,
+        store: &Store,
+        contract: Address,
+        at: Cursor,
+    ) -> Result<Option<Lacking>, LookError> {
+        let sought: Vec<Missing> = self.missing.iter().copied().take(MOST_SOUGHT).collect();
+        // What can't be found, or fails, keeps nobody from looking for the rest.
+        self.missing.rotate_left(sought.len());
+        let numbers: Vec<u32> = sought.iter().map(|missing| missing.pool).collect();
+        let blocks = execution.blocks_of(contract, at, &numbers).await?;
+        let mut nodes = BTreeSet::new();
+        let mut read = BTreeMap::new();
+        for (missing, blocks) in sought.iter().zip(blocks) {
+            // If it was in no block, or in one that is not final, the node contradicts itself.
+            let Some(block) = missing.block(blocks).filter(|block| *block <= at.block) else { continue };
+            if let Entry::Vacant(entry) = read.entry(block) {
+                let (events, asked) = execution.events_of(contract, block).await?;
+                keep(store, &events, None)?;
+                nodes.extend(asked);
+                entry.insert(events);
+            }
+            let is_found = read.get(&block).is_some_and(|events| missing.is_among(events));
+            if is_found {
+                tracing::warn!(%contract, pool = missing.pool, block, event = ?missing.event, "an event that a node left out");
+                self.missing.retain(|known| known != missing);
+            }
+        }
+        let pools: BTreeSet<u32> = self.missing.iter().map(|missing| missing.pool).collect();
+        let lacking = Lacking { pools: pools.into_iter().collect(), nodes };
+        Ok((!lacking.pools.is_empty()).then_some(lacking))
+    }
+}
+
+impl Missing {
+    /// The block in which it was.
+    fn block(self, blocks: PoolBlocks) -> Option<u64> {
+        let block = match self.event {
+            Wanted::Deposit => blocks.ready_at,
+            Wanted::Exit => blocks.exit_requested_at,
+        };
+        (block > 0).then_some(block)
+    }
+
+    fn is_among(self, events: &[PoolEvent]) -> bool {
+        let kind = match self.event {
+            Wanted::Deposit => PoolEventKind::DepositRequested,
+            Wanted::Exit => PoolEventKind::ExitRequested,
+        };
+        events.iter().any(|event| event.pool.number == self.pool && event.kind == kind)
+    }
+}
+
+/// The pools of which events may be missing.
+fn open(known: &BTreeMap<u32, PoolStatus>, refunded: &BTreeSet<u32>, count: u32) -> Vec<u32> {
+    let last_known = known.last_key_value().map_or(0, |(number, _)| *number);
+    let last = count.min(last_known.saturating_add(MOST_NEW));
+    let is_complete =
+        |pool: &PoolStatus| pool.deposit_requested && (pool.exit_requested || pool.exit_reported);
+    (1..=last)
+        .filter(|number| !refunded.contains(number) && !known.get(number).is_some_and(is_complete))
+        .collect()
+}
+
+/// What a pool's status shows to be missing.
+fn missing(number: u32, known: Option<&PoolStatus>, status: OnChain) -> Vec<Missing> {
+    let (deposit, exit) = known.map_or((false, false), |pool| (pool.deposit_requested, pool.exit_requested));
+    let mut missing = Vec::new();
+    if status >= OnChain::Ready && status != OnChain::Refunded && !deposit {
+        missing.push(Missing { pool: number, event: Wanted::Deposit });
+    }
+    if status == OnChain::ExitRequested && !exit {
+        missing.push(Missing { pool: number, event: Wanted::Exit });
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::ids::PoolId;
+
+    fn pool(number: u32, deposit_requested: bool, exit_requested: bool) -> PoolStatus {
+        let id = PoolId::new(1, Address([7; 20]), number);
+        PoolStatus { deposit_requested, exit_requested, ..PoolStatus::new(id) }
+    }
+
+    #[test]
+    fn a_status_shows_which_events_there_must_have_been() {
+        use Wanted::{Deposit, Exit};
+        for (known, status, expected) in [
+            (None, OnChain::None, &[][..]),
+            (None, OnChain::Ready, &[Deposit]),
+            (None, OnChain::Deposited, &[Deposit]),
+            (None, OnChain::ExitRequested, &[Deposit, Exit]),
+            (None, OnChain::Refunded, &[]),
+            (Some((false, true)), OnChain::ExitRequested, &[Deposit]),
+            (Some((true, false)), OnChain::Ready, &[]),
+            (Some((true, false)), OnChain::Deposited, &[]),
+            (Some((true, false)), OnChain::ExitRequested, &[Exit]),
+            (Some((true, true)), OnChain::ExitRequested, &[]),
+            // A node that is behind, or lies: an event that is known stays known.
+            (Some((true, true)), OnChain::None, &[]),
+        ] {
+            let known = known.map(|(deposit, exit)| pool(3, deposit, exit));
+            let found: Vec<Wanted> =
+                missing(3, known.as_ref(), status).iter().map(|missing| missing.event).collect();
+            assert_eq!(found, expected, "{known:?} {status:?}");
+        }
+    }
+
+    #[test]
+    fn only_pools_of_which_something_can_be_missing_are_asked_about() {
+        let known = [pool(1, true, true), pool(2, true, false), pool(3, false, true), pool(4, true, false)];
+        let mut known: BTreeMap<u32, PoolStatus> =
+            known.into_iter().map(|pool| (pool.pool_id.number, pool)).collect();
+        assert_eq!(open(&known, &BTreeSet::from([2]), 6), [3, 4, 5, 6]);
+        if let Some(pool) = known.get_mut(&4) {
+            pool.exit_reported = true;
+        }
+        assert_eq!(open(&known, &BTreeSet::new(), 6), [2, 3, 5, 6]);
+    }
+
+    #[test]
+    fn a_node_can_have_only_so_many_pools_asked_about() {
+        let known = BTreeMap::from([(5, pool(5, true, false))]);
+        assert_eq!(open(&known, &BTreeSet::new(), u32::MAX).len(), 10_005);
+        assert_eq!(open(&BTreeMap::new(), &BTreeSet::new(), u32::MAX).len(), 10_000);
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_some_pools_and_all_nodes() {
+        let nodes = BTreeSet::from(["http://a".to_owned(), "http://b".to_owned()]);
+        let lacking = Lacking { pools: vec![1, 2, 3, 4, 5, 6, 7], nodes };
+        let expected = "pools 1, 2, 3, 4, 5 and 2 more have a status without the event that leads to it; \
+                        execution nodes that don't show it: http://a, http://b";
+        assert_eq!(lacking.to_string(), expected);
+    }
+}

@@ -1,0 +1,359 @@
+//! Execution nodes that lie, in front of the embedded chain: what must be seen all the same, and within how many looks.
+
+use super::*;
+use crate::chain::profile::Profile;
+use crate::chain::url::NodeUrl;
+use crate::daemon::alerts;
+use crate::daemon::commands::Outcome;
+use crate::status::Subject;
+use alloy::primitives::keccak256;
+use postern_devnet::liar::{ExecutionLie, Liar, Lie};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// A chain on which two pools are full, and one of them was asked to leave; it makes no block unless told to.
+struct Chain {
+    bench: Bench,
+    /// What a host must come to know, whatever its nodes say.
+    truth: BTreeSet<ChainEvent>,
+}
+
+impl Chain {
+    async fn start() -> Self {
+        let bench = Bench::start_with(Clock::Manual).await;
+        let (pool, manager) = (bench.pool(0), &bench.managers[0]);
+        // Further than what is read again behind a cursor.
+        bench.devnet.advance(100);
+        mined(&bench.devnet, manager.stake(2)).await.unwrap();
+        let data = bench.deposit(pool, 7).await;
+        bench.hand_in(pool, &data).await;
+        mined(&bench.devnet, manager.request_exit(pool)).await.unwrap();
+        let truth = bench.seen(&[pool]).await.into_iter().collect();
+        let chain = Self { bench, truth };
+        assert_eq!(chain.truth.len(), 3);
+        chain
+    }
+
+    /// A host with so many nodes, which are honest for now. It has seen nothing yet.
+    async fn host(&self, nodes: usize) -> Host<'_> {
+        let devnet = &self.bench.devnet;
+        let mut liars = Vec::new();
+        for _ in 0..nodes {
+            liars.push(Liar::start(&devnet.execution_url(), &devnet.beacon_url()).await.unwrap());
+        }
+        let urls: Vec<NodeUrl> = liars.iter().map(|liar| NodeUrl::parse(&liar.url(NODE)).unwrap()).collect();
+        let chain_id = Config::default().chain_id;
+        let execution = Execution::connect_all(&urls, chain_id, Profile::Documents).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Place::Directory(folder.path().to_owned())).unwrap();
+        let (troubles, followed) = (Troubles::default(), Followed::default());
+        Host { chain: self, liars, execution, store, troubles, followed, folder }
+    }
+}
+
+/// What a node is called at its proxy.
+const NODE: &str = "node";
+
+struct Host<'a> {
+    chain: &'a Chain,
+    liars: Vec<Liar>,
+    execution: Execution,
+    store: Store,
+    troubles: Troubles,
+    followed: Followed,
+    folder: tempfile::TempDir,
+}
+
+impl Host<'_> {
+    fn contract(&self) -> Address {
+        self.chain.bench.pool(0).contract
+    }
+
+    fn follower(&self) -> Follower<'_> {
+        Follower {
+            execution: &self.execution,
+            store: &self.store,
+            troubles: &self.troubles,
+            data_dir: self.folder.path(),
+            start_block: 0,
+            followed: &self.followed,
+        }
+    }
+
+    async fn look(&self) {
+        self.follower().look(&[self.contract()]).await.unwrap();
+    }
+
+    /// How many looks it takes to see everything, if it is no more than this.
+    async fn looks(&self, most: usize) -> Option<usize> {
+        for looks in 1..=most {
+            self.look().await;
+            if self.seen() == self.chain.truth {
+                return Some(looks);
+            }
+        }
+        None
+    }
+
+    fn seen(&self) -> BTreeSet<ChainEvent> {
+        self.store.events_after(0).unwrap().into_iter().map(|stored| stored.event).collect()
+    }
+
+    fn lie(&self, node: usize, lies: &[Lie]) {
+        self.liars[node].set(NODE, lies.to_vec());
+    }
+
+    fn alerts(&self) -> Vec<String> {
+        alerts::all(self.folder.path())
+    }
+
+    fn is_in_trouble(&self, subject: impl Fn(&Subject) -> bool) -> bool {
+        self.troubles.all().iter().any(|trouble| subject(&trouble.subject))
+    }
+}
+
+fn is_of_events(subject: &Subject) -> bool {
+    matches!(subject, Subject::Events(_))
+}
+
+fn is_of_node(subject: &Subject) -> bool {
+    matches!(subject, Subject::ExecutionNode(_))
+}
+
+fn exits() -> [u8; 32] {
+    keccak256("PoolExitRequested(uint32)").0
+}
+
+/// A request for the exit of pool 2, which nobody has made, in the block of another event.
+async fn forged(chain: &Chain) -> Value {
+    let pool = chain.bench.pool(0);
+    let (events, _) = chain
+        .bench
+        .execution
+        .poll(pool.contract, chain.bench.execution.cursor_at(0).await.unwrap())
+        .await
+        .unwrap();
+    let block = events.last().unwrap();
+    json!({
+        "address": to_alloy(pool.contract), "topics": [alloy::primitives::B256::from(exits())],
+        "data": alloy::primitives::B256::from(U256::from(2)), "blockNumber": format!("{:#x}", block.block_number),
+        "blockHash": alloy::primitives::B256::from(block.source.block.0),
+        "transactionHash": alloy::primitives::B256::ZERO, "transactionIndex": "0x0", "logIndex": "0x63",
+        "removed": false,
+    })
+}
+
+/// What must come of a lie.
+struct Scene {
+    /// How many nodes the host has; which of them lie, and how.
+    nodes: usize,
+    liars: &'static [usize],
+    lies: Vec<Lie>,
+    /// Within how many looks everything is seen while they lie; `None` if it can't be.
+    lying: Option<usize>,
+}
+
+/// Looks while somebody lies for whom nothing must come of it.
+const LYING: usize = 3;
+
+/// Scenes A and G, and all their kind. Nothing is lost, nothing is made up, and nobody has to do anything.
+#[tokio::test]
+async fn whatever_nodes_say_no_event_is_lost_and_none_is_made_up() {
+    let chain = Chain::start().await;
+    let execution = |lie: ExecutionLie| vec![Lie::Execution(lie)];
+    let forged = forged(&chain).await;
+    let mut scenes = Vec::new();
+    // Each lie: whether one node alone can be seen through while it lies, the first of two, and the first of three.
+    for (lies, [alone, of_two, of_three]) in [
+        (vec![], [Some(1), Some(1), Some(1)]),
+        (execution(ExecutionLie::NoLogs), [None, None, Some(1)]),
+        (execution(ExecutionLie::LogsWithout(exits())), [None, None, Some(1)]),
+        (execution(ExecutionLie::LogsOfFork), [None, Some(1), Some(1)]),
+        (execution(ExecutionLie::ForgedLog(forged)), [None, Some(1), Some(1)]),
+        (execution(ExecutionLie::RangeLimit(1)), [Some(10), Some(10), Some(10)]),
+        (execution(ExecutionLie::RangeLimit(10)), [Some(3), Some(3), Some(3)]),
+        (execution(ExecutionLie::RangeLimit(500)), [Some(1), Some(1), Some(1)]),
+        (execution(ExecutionLie::Behind(1_000)), [None, Some(12), Some(12)]),
+        (execution(ExecutionLie::MixedBackends(1_000)), [None, Some(1), Some(1)]),
+        (execution(ExecutionLie::OtherBlocks), [None, None, Some(1)]),
+        (execution(ExecutionLie::NoFinalised), [None, Some(1), Some(1)]),
+        (vec![Lie::Status(429)], [None, Some(1), Some(1)]),
+        (vec![Lie::Status(503)], [None, Some(1), Some(1)]),
+        (vec![Lie::HtmlNotFound], [None, Some(1), Some(1)]),
+        (vec![Lie::Truncated], [None, Some(1), Some(1)]),
+    ] {
+        scenes.push(Scene { nodes: 1, liars: &[0], lies: lies.clone(), lying: alone });
+        scenes.push(Scene { nodes: 2, liars: &[0], lies: lies.clone(), lying: of_two });
+        scenes.push(Scene { nodes: 3, liars: &[0], lies: lies.clone(), lying: of_three });
+        // Whoever confirms may lie too.
+        scenes.push(Scene { nodes: 3, liars: &[2], lies, lying: Some(12) });
+    }
+    for Scene { nodes, liars, lies, lying } in scenes {
+        let scene = format!("{liars:?} of {nodes}: {lies:?}");
+        let host = chain.host(nodes).await;
+        liars.iter().for_each(|node| host.lie(*node, &lies));
+        let looks = host.looks(lying.unwrap_or(LYING)).await;
+        assert_eq!(looks.is_some(), lying.is_some(), "{scene}: {looks:?}, {:?}", host.troubles.all());
+        assert!(host.seen().is_subset(&chain.truth), "{scene}");
+        // One node alone that stands still shows nothing that would be wrong.
+        let shows_nothing = nodes == 1 && matches!(lies[..], [Lie::Execution(ExecutionLie::Behind(_))]);
+        if lying.is_none() && !shows_nothing {
+            assert!(host.is_in_trouble(|_| true), "{scene}");
+        }
+        liars.iter().for_each(|node| host.lie(*node, &[]));
+        assert!(host.looks(2).await.is_some(), "{scene}: {:?}", host.troubles.all());
+        assert_eq!(host.seen(), chain.truth, "{scene}");
+        assert_eq!(host.alerts(), [""; 0], "{scene}");
+    }
+}
+
+/// A log that is not what its topic says is either what one node made of it, or a person has to look.
+#[tokio::test]
+async fn a_malformed_log_stops_one_pool_manager_only_until_a_rescan_passes_it_over() {
+    let chain = Chain::start().await;
+    let malformed = [Lie::Execution(ExecutionLie::MalformedLogs)];
+    // Several nodes: the one that shows it is passed over.
+    let host = chain.host(3).await;
+    host.lie(0, &malformed);
+    assert_eq!(host.looks(1).await, Some(1));
+    assert!(host.alerts().is_empty() && host.is_in_trouble(is_of_node));
+
+    let host = chain.host(1).await;
+    host.lie(0, &malformed);
+    // The other pool manager has no pools: nothing of it is malformed.
+    let contracts = [host.contract(), chain.bench.pool(1).contract];
+    host.follower().look(&contracts).await.unwrap();
+    let [alert] = &host.alerts()[..] else { panic!("{:?}", host.alerts()) };
+    assert!(alert.starts_with(&format!("malformed-log-{}-", contracts[0])), "{alert}");
+    assert!(host.is_in_trouble(|subject| *subject == Subject::Events(contracts[0])));
+    let cursors = contracts.map(|contract| host.store.cursor(contract).unwrap());
+    assert!(cursors[0].is_none() && cursors[1].is_some(), "the other one goes on");
+    // It is not even asked about until somebody has looked.
+    host.lie(0, &[]);
+    assert_eq!(host.looks(2).await, None);
+    assert_eq!(host.follower().rescan(&contracts, 1).await.unwrap(), Outcome::Done);
+    assert_eq!(host.looks(1).await, Some(1));
+    assert!(!host.is_in_trouble(is_of_events));
+
+    // If it is really on the chain, the rescan begins after it.
+    let host = chain.host(1).await;
+    host.lie(0, &malformed);
+    host.look().await;
+    let finalised = host.execution.finalised().await.unwrap();
+    let rescan = host.follower().rescan(&contracts, finalised.block + 1).await;
+    assert_eq!(rescan.unwrap(), Outcome::Done);
+    chain.bench.devnet.advance(FINAL);
+    host.look().await;
+    assert!(host.store.cursor(contracts[0]).unwrap().unwrap().block > finalised.block);
+}
+
+#[tokio::test]
+async fn a_final_block_that_changes_takes_most_nodes_to_stop_anything_and_a_person_to_go_on() {
+    let chain = Chain::start().await;
+    let lie = [Lie::Execution(ExecutionLie::OtherBlocks)];
+    for (nodes, liars, stops) in
+        [(1, &[0][..], true), (2, &[0], false), (2, &[0, 1], true), (3, &[0], false), (3, &[0, 2], true)]
+    {
+        let host = chain.host(nodes).await;
+        assert_eq!(host.looks(1).await, Some(1));
+        chain.bench.devnet.advance(FINAL);
+        liars.iter().for_each(|node| host.lie(*node, &lie));
+        host.look().await;
+        host.look().await;
+        let alerts = host.alerts();
+        assert_eq!(alerts.len(), usize::from(stops), "{liars:?} of {nodes}: {alerts:?}");
+        assert!(alerts.iter().all(|alert| alert.starts_with("finalised-block-changed-")), "{alerts:?}");
+        liars.iter().for_each(|node| host.lie(*node, &[]));
+        if stops {
+            let before = host.store.cursor(host.contract()).unwrap();
+            host.look().await;
+            assert_eq!(host.store.cursor(host.contract()).unwrap(), before, "nothing goes on by itself");
+            assert_eq!(host.follower().rescan(&[host.contract()], 1).await.unwrap(), Outcome::Done);
+        }
+        host.look().await;
+        let finalised = host.execution.finalised().await.unwrap();
+        assert_eq!(host.store.cursor(host.contract()).unwrap(), Some(finalised));
+        assert_eq!(host.seen(), chain.truth);
+    }
+}
+
+/// What an earlier version has lost is found by the pools' statuses; what no status shows, by a rescan.
+#[tokio::test]
+async fn what_was_lost_before_is_found_again() {
+    let chain = Chain::start().await;
+    for (events, looks) in [(0, Some(1)), (1, Some(1)), (3, Some(1))] {
+        let host = chain.host(1).await;
+        let cursor = host.execution.finalised().await.unwrap();
+        let known: Vec<ChainEvent> = chain.truth.iter().copied().take(events).collect();
+        host.store.keep_events(&known, Some((host.contract(), cursor))).unwrap();
+        assert_eq!(host.looks(1).await, looks, "{events}");
+        assert!(host.troubles.all().is_empty());
+    }
+    let host = chain.host(1).await;
+    let beyond = host.execution.finalised().await.unwrap().block + 2;
+    let rescan = host.follower().rescan(&[host.contract()], beyond).await.unwrap();
+    assert!(matches!(rescan, Outcome::Later(_)), "what is not final has no cursor");
+}
+
+#[tokio::test]
+async fn events_that_no_node_shows_are_a_trouble_that_names_pools_and_nodes() {
+    let chain = Chain::start().await;
+    let host = chain.host(2).await;
+    (0..2).for_each(|node| host.lie(node, &[Lie::Execution(ExecutionLie::LogsWithout(exits()))]));
+    host.look().await;
+    let troubles = host.troubles.all();
+    let [trouble] = &troubles[..] else { panic!("{troubles:?}") };
+    assert_eq!(trouble.subject, Subject::Events(host.contract()));
+    let named = host.liars.iter().all(|liar| trouble.reason.contains(liar.url("").trim_end_matches('/')));
+    assert!(trouble.reason.starts_with("pools 1 have a status") && named, "{}", trouble.reason);
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_shows_again_which_chain_it_is_of() {
+    let chain = Chain::start().await;
+    let host = chain.host(2).await;
+    host.lie(0, &[Lie::Status(503)]);
+    assert_eq!(host.looks(1).await, Some(1));
+    host.lie(0, &[Lie::Execution(ExecutionLie::WrongChain(1))]);
+    host.lie(1, &[Lie::Status(503)]);
+    host.look().await;
+    let reasons: Vec<String> = host.troubles.all().into_iter().map(|trouble| trouble.reason).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("is of chain 1,")), "{reasons:?}");
+    (0..2).for_each(|node| host.lie(node, &[]));
+    host.look().await;
+    assert!(!host.is_in_trouble(is_of_events), "{:?}", host.troubles.all());
+}
+
+/// A node that never answers costs the wait for it once; then it rests.
+#[tokio::test]
+async fn a_node_that_hangs_keeps_nothing_from_going_on() {
+    let chain = Chain::start().await;
+    for hanging in [0, 2] {
+        let host = chain.host(3).await;
+        host.lie(hanging, &[Lie::Hang]);
+        assert_eq!(host.looks(1).await, Some(1), "{hanging}");
+        assert!(host.is_in_trouble(is_of_node));
+        let begun = std::time::Instant::now();
+        host.look().await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_asked_little_when_nothing_is_new() {
+    let chain = Chain::start().await;
+    let host = chain.host(3).await;
+    assert_eq!(host.looks(1).await, Some(1));
+    let count = |node: usize| host.liars[node].all_asked(NODE).values().sum::<usize>();
+    let before = [0, 1, 2].map(count);
+    for _ in 0..20 {
+        host.look().await;
+    }
+    let asked: Vec<usize> = before.iter().enumerate().map(|(node, before)| count(node) - before).collect();
+    assert_eq!(asked, [20, 2, 2], "one for each look, and of the others now and then");
+    let before = [0, 1, 2].map(count);
+    chain.bench.devnet.advance(FINAL);
+    host.look().await;
+    let asked: Vec<usize> = before.iter().enumerate().map(|(node, before)| count(node) - before).collect();
+    assert!(asked.iter().all(|asked| *asked <= 25), "{asked:?}");
+}
