@@ -4,6 +4,7 @@ use crate::certificates::cache::Cache;
 use crate::certificates::folder::FolderError;
 use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
+use crate::chain::transactions::{FeeRules, Wallet};
 use crate::chain::url::NodeUrl;
 use crate::key_file;
 use crate::link::EnclaveAddress;
@@ -12,7 +13,6 @@ use crate::manifest::{KeptEpochs, load_epochs};
 use crate::network::address::{dialable, listenable};
 use crate::network::peer_of;
 use crate::store::{Place, PostgresPlace};
-use alloy::signers::local::PrivateKeySigner;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::epoch::SignedEpoch;
@@ -22,6 +22,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
+
+mod fees;
+mod wallet;
+
+pub use fees::{Amount, FeesConfig};
+pub use wallet::WalletConfig;
 
 /// The file, as written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +53,11 @@ pub struct ConfigFile {
     /// File with the host's Ed25519 seed, 32 bytes in hexadecimal.
     pub host_key: PathBuf,
     /// File with the wallet's secp256k1 secret key, 32 bytes in hexadecimal.
-    pub wallet_key: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wallet_key: Option<PathBuf>,
+    /// Who signs for the wallet, if its key is in no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wallet: Option<WalletConfig>,
     /// The multiaddr to listen on for other members' hosts.
     pub listen: String,
     /// Where the other members' hosts are: member number to multiaddr.
@@ -56,6 +66,9 @@ pub struct ConfigFile {
     pub execution: ExecutionConfig,
     /// The beacon nodes.
     pub beacon: BeaconConfig,
+    /// What transactions may cost.
+    #[serde(default)]
+    pub fees: FeesConfig,
     /// How often to ask the chains, in milliseconds.
     #[serde(default = "default_poll_ms")]
     pub poll_ms: u64,
@@ -185,8 +198,10 @@ pub struct Config {
     pub certificates: CertificateSources,
     /// The host's network identity.
     pub host_key: Keypair,
-    /// The wallet's secret key.
-    pub wallet_key: Zeroizing<[u8; 32]>,
+    /// Who signs for the wallet.
+    pub wallet: Wallet,
+    /// What transactions may cost.
+    pub fees: FeeRules,
     /// For other hosts.
     pub listen: Multiaddr,
     /// Other hosts.
@@ -384,7 +399,8 @@ impl Config {
             store: store(file.postgres.as_ref(), folder, &data_dir)?,
             data_dir,
             host_key,
-            wallet_key: wallet_key(&folder.join(&file.wallet_key), entry)?,
+            wallet: wallet::read(file.wallet_key.as_deref(), file.wallet.as_ref(), folder, entry)?,
+            fees: file.fees.read()?,
             listen: listenable(&file.listen).or_else(|error| field("listen", error))?,
             peers: peers(&file.peers, &manifest, member)?,
             execution_urls: node_urls("execution.urls", &file.execution.urls)?,
@@ -459,21 +475,6 @@ fn host_key(path: &Path, entry: &Member) -> Result<Keypair, ConfigError> {
         return field("host_key", format_args!("not the key that the manifest names for {}", entry.id));
     }
     Ok(pair.into())
-}
-
-fn wallet_key(path: &Path, entry: &Member) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
-    let key = secret("wallet_key", path)?;
-    // The error never shows the key.
-    let wallet =
-        PrivateKeySigner::from_slice(&*key).or_else(|_| field("wallet_key", "not a secp256k1 key"))?;
-    if wallet.address().into_array() != entry.wallet.0 {
-        let reason = format_args!(
-            "not the key of {}, the wallet that the manifest names for {}",
-            entry.wallet, entry.id
-        );
-        return field("wallet_key", reason);
-    }
-    Ok(key)
 }
 
 fn certificate_sources(

@@ -8,6 +8,7 @@ use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
 use postern_host::output::{OutputError, say};
 use postern_host::store::command::StoreCommand;
+use postern_host::tx::TxCommand;
 use postern_host::verdict::Verdict;
 use postern_host::vm::VmCommand;
 use postern_host::{daemon, presence, status, verify};
@@ -81,6 +82,9 @@ enum Command {
     /// Look at manifests; change the DAO's, epoch by epoch.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Look at the transactions that a host sends; have one made again, or cancelled.
+    #[command(subcommand)]
+    Tx(TxCommand),
     /// Looks after what a host has stored.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -212,6 +216,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Manifest(command) => Ok(command.run()?),
         Command::Store(command) => Ok(command.run()?),
+        Command::Tx(command) => Ok(writeln!(io::stdout(), "{}", command.run()?)?),
         Command::Measure(arguments) => Ok(arguments.run()?),
         Command::Image(command) => Ok(command.run()?),
         Command::Vm(command) => {

@@ -1,5 +1,6 @@
 use super::*;
 use alloy::signers::SignerSync;
+use alloy::signers::local::PrivateKeySigner;
 use postern_shared::bls::PublicKey;
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::epoch::{WalletSignature, pool_managers};
@@ -124,7 +125,8 @@ fn a_configuration_is_read_with_paths_from_its_own_folder() {
     let given = config.certificates.given.unwrap();
     assert_eq!(given.leaf, vector("msft-tav-turin-vcek.der"));
     assert!(config.certificates.kds.is_some(), "a host may ask unless it is told not to");
-    assert_eq!(*config.wallet_key, WALLET);
+    assert!(matches!(config.wallet, Wallet::Local(_)));
+    assert_eq!(config.fees, FeeRules::default());
     assert_eq!(config.peers.keys().copied().collect::<Vec<_>>(), [MemberId(2)]);
     assert_eq!((config.tick.as_millis(), config.poll.as_millis()), (250, 6_000));
 }
@@ -183,6 +185,21 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
             "config field `execution.urls[1]`: a node's URL begins with http:// or https://",
         ),
         (
+            "[beacon]",
+            "[fees]\nmax_fee_gwei = \"much\"\n[beacon]",
+            "config field `fees.max_fee_gwei`: `much` is no decimal number",
+        ),
+        (
+            "wallet_key = \"wallet.key\"\n",
+            "",
+            "config field `wallet_key`: either this or `[wallet]` is needed",
+        ),
+        (
+            "[beacon]",
+            "[wallet]\nurl = \"http://127.0.0.1:9000\"\naddress = \"0x0101010101010101010101010101010101010101\"\n[beacon]",
+            "config field `wallet`: not both `wallet_key` and `[wallet]`",
+        ),
+        (
             "[certificates]",
             "[certificates]\nkds = \"kds.example\"",
             "config field `certificates.kds`: `kds.example` is no address",
@@ -225,6 +242,31 @@ fn keys_are_checked_against_the_manifest_and_never_shown() {
             assert!(!error.contains("5a5a"), "{error}");
         }
         std::fs::write(&path, right).unwrap();
+    }
+}
+
+#[test]
+fn a_remote_signer_stands_for_the_key_of_the_manifest_s_wallet_only() {
+    let folder = folder();
+    let own = PrivateKeySigner::from_slice(&WALLET).unwrap().address();
+    let read_with = |url: &str, address: &str| {
+        let remote = format!("[wallet]\nurl = \"{url}\"\naddress = \"{address}\"\n[beacon]");
+        let text = CONFIG.replace("wallet_key = \"wallet.key\"\n", "").replace("[beacon]", &remote);
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        read_from(&folder).map(|config| config.wallet).map_err(|error| error.to_string())
+    };
+    assert!(matches!(read_with("http://127.0.0.1:9000", &own.to_string()), Ok(Wallet::Remote(_))));
+    let other = format!("0x{}", "07".repeat(20));
+    for (url, address, said) in [
+        ("http://127.0.0.1:9000", other.as_str(), "config field `wallet.address`: not 0x"),
+        (
+            "ws://user:secret@signer",
+            &own.to_string(),
+            "config field `wallet.url`: the remote signer's URL: a node's URL begins with",
+        ),
+    ] {
+        let error = read_with(url, address).err().unwrap();
+        assert!(error.starts_with(said) && !error.contains("secret"), "{error}");
     }
 }
 

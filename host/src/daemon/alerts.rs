@@ -13,7 +13,7 @@ use std::path::Path;
 pub(super) const FOLDER: &str = "alerts";
 
 /// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Alert {
     /// The pool manager has taken another key than the pool's enclaves have made: as many as prove a deposit are broken.
@@ -74,6 +74,14 @@ pub(super) enum Alert {
         /// The manifest of that.
         manifest: ManifestHash,
     },
+    /// A call of a pool manager is still due and has failed as often as it is tried by itself: `postern tx retry` has it made once
+    /// more.
+    CallFailed {
+        /// Its name, which the keys of its transactions begin with.
+        call: String,
+        /// Why it failed last.
+        reason: String,
+    },
     /// A pool manager's log is not what its topic says, as more than half of the nodes show it. Its events are not read until a
     /// rescan from a later block.
     MalformedLog {
@@ -116,6 +124,7 @@ impl Alert {
             Self::FinalisedBlockChanged { contract, block, found, .. } => {
                 format!("finalised-block-changed-{contract}-{block}-{found}")
             }
+            Self::CallFailed { call, .. } => format!("call-failed-{call}"),
         }
     }
 }

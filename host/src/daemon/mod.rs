@@ -161,9 +161,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     // Those that can't be used now are troubles, which `validators` shows; only if all are of another network nothing goes.
     beacon.check().await.map_err(DaemonError::Beacon)?;
     let transactions = Transactions::open(
-        execution.provider().clone(),
+        execution.providers(),
         config.manifest.network.chain_id,
-        &config.wallet_key,
+        config.wallet,
+        config.fees,
         Arc::clone(&store) as _,
     )?;
     let enclave = succession::choose(config.enclave.clone(), config.successor.as_ref(), &store).await?;

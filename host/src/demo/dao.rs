@@ -1,7 +1,9 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
 use super::{DemoArguments, DemoError, Liar, write_file};
-use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
+use crate::config::{
+    Amount, BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, FeesConfig, PostgresConfig,
+};
 use crate::image::write_machine;
 use crate::link::ENCLAVE_PORT;
 use crate::manifest::{ManifestFileError, Proposal, apply, with_statuses};
@@ -32,6 +34,8 @@ const POLL_MS: u64 = 150;
 const TICK_MS: u64 = 1_000;
 /// How long a host waits for another that should make a call.
 const TURN_S: u64 = 3;
+/// What each wallet may spend on fees, in ether: enough for many pools.
+const FEES_ETHER: u64 = 10;
 /// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
 const PATIENCE_S: u64 = 60;
 const PATIENCE_WITH_A_LIAR_S: u64 = 8;
@@ -338,7 +342,8 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             ..CertificatesConfig::default()
         },
         host_key: "host.key".into(),
-        wallet_key: "wallet.key".into(),
+        wallet_key: Some("wallet.key".into()),
+        wallet: None,
         listen: address(ports, id)?,
         peers: manifest
             .members
@@ -348,6 +353,7 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             .collect::<Result<_, DemoError>>()?,
         execution: ExecutionConfig { urls: vec![urls.execution.clone()], start_block: 0 },
         beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
+        fees: FeesConfig { budget_per_day_eth: Amount::Integer(FEES_ETHER), ..FeesConfig::default() },
         poll_ms: POLL_MS,
         tick_ms: TICK_MS,
         reattest_s: REATTEST_S,

@@ -275,14 +275,7 @@ fn pools_of_one_number_and_two_contracts_are_two(home: &Home) {
 }
 
 fn transactions_survive_reopening_in_their_newest_form(home: &Home) {
-    let mut row = TransactionRow {
-        key: "deposit-1".to_owned(),
-        to: Address([1; 20]),
-        calldata: vec![1, 2],
-        nonce: 7,
-        versions: Vec::new(),
-        state: TransactionState::Prepared,
-    };
+    let mut row = TransactionRow::new("deposit-1", Address([1; 20]), vec![1, 2], 7);
     {
         let store = store(home);
         store.save(&row).unwrap();
