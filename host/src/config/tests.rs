@@ -146,6 +146,11 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
             "[\"http://a\", \"wss://user:hunter2@b/key\"]",
             "config field `execution.urls[1]`: a node's URL begins with http:// or https://",
         ),
+        (
+            "[\"http://127.0.0.1:8545\"]",
+            "[\"http://a/key\", \"http://b\", \"http://a/key\"]",
+            "config field `execution.urls[2]`: http://a is listed twice",
+        ),
         ("tick_ms = 250", "tick_ms = 0", "config field `tick_ms`: must not be 0"),
         (
             "[certificates]",
