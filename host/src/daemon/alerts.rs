@@ -4,7 +4,7 @@ use super::files;
 use crate::chain::execution::Recovery;
 use crate::chain::profile::LogError;
 use postern_shared::bls::PublicKey;
-use postern_shared::ethereum::WithdrawalCredentials;
+use postern_shared::ethereum::{SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
 use serde::Serialize;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::path::Path;
 pub(super) const FOLDER: &str = "alerts";
 
 /// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Alert {
     /// The pool manager has taken another key than the pool's enclaves have made: as many as prove a deposit are broken.
@@ -49,6 +49,15 @@ pub(super) enum Alert {
         /// Where it was to go.
         made: WithdrawalCredentials,
     },
+    /// The pool's released exit is not its validator's: enclaves were deceived, or this host has another network's manifest.
+    InvalidExit {
+        /// The pool.
+        pool: PoolId,
+        /// Its validator.
+        validator: PublicKey,
+        /// What was released.
+        exit: SignedVoluntaryExit,
+    },
     /// Wallets want other members at a pool manager, without their enclaves.
     Recovery {
         /// Which pool manager.
@@ -64,6 +73,14 @@ pub(super) enum Alert {
         epoch: u64,
         /// The manifest of that.
         manifest: ManifestHash,
+    },
+    /// A call of a pool manager is still due and has failed as often as it is tried by itself: `postern tx retry` has it made once
+    /// more.
+    CallFailed {
+        /// Its name, which the keys of its transactions begin with.
+        call: String,
+        /// Why it failed last.
+        reason: String,
     },
     /// A pool manager's log is not what its topic says, as more than half of the nodes show it. Its events are not read until a
     /// rescan from a later block.
@@ -95,6 +112,7 @@ impl Alert {
             Self::OtherValidator { pool, .. } => format!("other-validator-pool-{}", pool.text()),
             Self::UnknownValidator { pool, .. } => format!("unknown-validator-pool-{}", pool.text()),
             Self::OtherCredentials { pool, .. } => of_credentials(*pool),
+            Self::InvalidExit { pool, .. } => format!("invalid-exit-pool-{}", pool.text()),
             // The same number may come again with something else, should the chain be reorganised.
             Self::Recovery { contract, recovery } => {
                 format!("recovery-{contract}-{}-{}", recovery.number, recovery.manifest)
@@ -106,6 +124,7 @@ impl Alert {
             Self::FinalisedBlockChanged { contract, block, found, .. } => {
                 format!("finalised-block-changed-{contract}-{block}-{found}")
             }
+            Self::CallFailed { call, .. } => format!("call-failed-{call}"),
         }
     }
 }

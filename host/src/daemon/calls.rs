@@ -3,25 +3,48 @@
 //! The leader's host makes them; if it does not, the other members' hosts do, one after the other. That is for custom and for
 //! fees only: of two hosts that make one call, one pays for nothing.
 
+use super::alerts::{self, Alert};
 use super::{DaemonError, Shared};
 use crate::chain::profile::UnsupportedCall;
-use crate::chain::transactions::{TransactionError, TransactionState};
+use crate::chain::transactions::{
+    GasMargin, TransactionError, TransactionRow, TransactionState, is_out_of_gas,
+};
+use crate::status::Subject;
 use postern_shared::ids::{Address, MemberId};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a call is made that is reverted each time, though it is still due.
+/// How often a call is made that fails each time, though it is still due.
 const MAX_TRIES: usize = 5;
+
+/// A call that a node has shown as mined, and that is still due after so many more final blocks, was not made: two epochs.
+const SWALLOWED_AFTER: u64 = 64;
 
 /// Since when things are due, by name, and until when those are let be that would be refused. Kept in memory only: a host that
 /// starts again waits again.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<BTreeMap<String, Instant>>);
+pub(super) struct Turns {
+    since: Mutex<BTreeMap<String, Instant>>,
+    /// When it was last found that a call is due and can't be made.
+    wrong: Mutex<BTreeMap<String, Instant>>,
+}
 
 impl Turns {
     fn since(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wrong(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that could not be made, and are due no more: nothing was heard of them for so long.
+    pub(super) fn take_settled(&self, silence: Duration, now: Instant) -> Vec<String> {
+        let is_settled =
+            |at: &Instant| now.checked_duration_since(*at).is_some_and(|silent| silent >= silence);
+        self.wrong().extract_if(.., |_, at| is_settled(at)).map(|(name, _)| name).collect()
     }
 
     /// Whether what is due has been for so long. It begins with the first question.
@@ -52,6 +75,50 @@ pub(super) struct Turn {
     name: String,
     /// Under which its transaction is kept.
     key: String,
+    margin: GasMargin,
+}
+
+/// What an earlier transaction means for a call that is still due.
+#[derive(Debug, PartialEq, Eq)]
+enum Try {
+    /// It is on its way, or was a moment ago; or a person has cancelled it.
+    Stands,
+    /// It did not do it.
+    Failed {
+        reason: String,
+        /// What it used, if that was all that it had.
+        ran_out_of: Option<u64>,
+    },
+    /// It did not do it, and a person wants the call made again.
+    Forgiven,
+}
+
+/// `finalised` is the newest finalised block. What a call is still due after is not its own making: blocks were reorganised,
+/// another call came first, or what a node said of its block was a lie.
+fn judge(row: &TransactionRow, finalised: u64) -> Try {
+    match &row.state {
+        _ if row.retried => Try::Forgiven,
+        TransactionState::Mined { block, .. } if finalised >= block.saturating_add(SWALLOWED_AFTER) => {
+            let reason =
+                format!("the node has shown it in block {block}, and the contract does not know of it");
+            Try::Failed { reason, ran_out_of: None }
+        }
+        TransactionState::Reverted { hash, reason, .. } => {
+            let version = row.versions.iter().find(|version| version.hash == *hash);
+            let used = row.conclusion.map(|conclusion| conclusion.gas_used);
+            let ran_out_of =
+                used.zip(version).filter(|(used, version)| is_out_of_gas(*used, version.gas_limit));
+            Try::Failed { reason: reason.clone(), ran_out_of: ran_out_of.map(|(used, _)| used) }
+        }
+        _ => Try::Stands,
+    }
+}
+
+/// More gas with each try that failed, and at least twice what was too little.
+fn margin(failures: usize, ran_out_of: u64) -> GasMargin {
+    let GasMargin { percent, .. } = GasMargin::default();
+    let doublings = u32::try_from(failures.min(MAX_TRIES)).unwrap_or_default();
+    GasMargin { percent: percent << doublings, at_least: ran_out_of.saturating_mul(2) }
 }
 
 /// This host's turn to make a call that is due, if it has come, and it has not made it.
@@ -60,22 +127,53 @@ pub(super) async fn turn(shared: &Shared, name: &str) -> Option<Turn> {
     if !shared.turns.has_waited(name, shared.turn * place, Instant::now()) {
         return None;
     }
-    for number in 1..=MAX_TRIES {
+    let (mut failures, mut ran_out_of, mut last) = (0, 0, String::new());
+    for number in 1_u32.. {
         let key = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
-        match shared.transactions.state(&key).await {
-            None => return Some(Turn { name: name.to_owned(), key }),
-            // What it said no to is due all the same: blocks were reorganised, or another call came first.
-            Some(TransactionState::Reverted { .. }) => {}
-            Some(_) => return None,
+        let Some(row) = shared.transactions.row(&key).await else {
+            if failures >= MAX_TRIES {
+                give_up(shared, name, last);
+                return None;
+            }
+            return Some(Turn { name: name.to_owned(), key, margin: margin(failures, ran_out_of) });
+        };
+        match judge(&row, finalised(shared, &row).await) {
+            Try::Stands => return None,
+            Try::Forgiven => {}
+            Try::Failed { reason, ran_out_of: gas } => {
+                failures += 1;
+                ran_out_of = ran_out_of.max(gas.unwrap_or_default());
+                last = reason;
+            }
         }
     }
     None
 }
 
+/// The newest finalised block, where it matters; 0 if it can't be read.
+async fn finalised(shared: &Shared, row: &TransactionRow) -> u64 {
+    if !matches!(row.state, TransactionState::Mined { .. }) {
+        return 0;
+    }
+    shared.execution.finalised().await.map_or(0, |finalised| finalised.block)
+}
+
+/// Says that a call is not made again by itself.
+fn give_up(shared: &Shared, name: &str, reason: String) {
+    cannot(shared, name, format_args!("failed {MAX_TRIES} times and is still due; last: {reason}"));
+    alerts::raise(&shared.data_dir, &Alert::CallFailed { call: name.to_owned(), reason });
+}
+
+/// Says what keeps a call that is due from being made.
+fn cannot(shared: &Shared, name: &str, reason: impl Display) {
+    shared.turns.wrong().insert(name.to_owned(), Instant::now());
+    shared.troubles.set(Subject::Transaction(name.to_owned()), reason);
+}
+
 /// Makes the call. What keeps it from being made now is said, and it is tried again.
 pub(super) async fn make(
     shared: &Shared,
-    Turn { name, key }: &Turn,
+    Turn { name, key, margin }: &Turn,
     contract: Address,
     call: Result<Vec<u8>, UnsupportedCall>,
 ) -> Result<(), DaemonError> {
@@ -86,14 +184,19 @@ pub(super) async fn make(
             return Ok(());
         }
     };
-    match shared.transactions.submit(key, contract, calldata).await {
-        Ok(_) => tracing::info!(key, "a call is made"),
+    match shared.transactions.submit_with(key, contract, calldata, *margin).await {
+        Ok(_) => {
+            tracing::info!(key, "a call is made");
+            if shared.turns.wrong().remove(name).is_some() {
+                shared.troubles.clear(&Subject::Transaction(name.clone()));
+            }
+        }
         Err(error @ TransactionError::Store(_)) => return Err(error.into()),
         Err(error @ TransactionError::WouldRevert { .. }) => {
             tracing::warn!(key, %error, "a call would be refused");
             shared.turns.put_off(name, Instant::now() + shared.turn);
         }
-        Err(error) => tracing::warn!(key, %error, "a call can't be made now"),
+        Err(error) => cannot(shared, name, error),
     }
     Ok(())
 }
@@ -101,7 +204,10 @@ pub(super) async fn make(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::transactions::{Conclusion, SignedVersion, Why};
+    use postern_shared::ids::Digest;
 
+    const HASH: Digest = Digest([7; 32]);
     const TURN: Duration = Duration::from_secs(90);
 
     #[test]
@@ -125,5 +231,70 @@ mod tests {
         turns.put_off("leader", start + TURN);
         assert!(!turns.has_waited("leader", Duration::ZERO, start));
         assert!(turns.has_waited("leader", Duration::ZERO, start + TURN));
+    }
+
+    #[test]
+    fn what_was_wrong_is_settled_once_nothing_more_is_heard_of_it() {
+        let (turns, start) = (Turns::default(), Instant::now());
+        turns.wrong().insert("old".to_owned(), start);
+        turns.wrong().insert("new".to_owned(), start + TURN);
+        assert_eq!(turns.take_settled(TURN, start), [""; 0]);
+        assert_eq!(turns.take_settled(TURN, start + TURN), ["old"]);
+        assert_eq!(turns.take_settled(TURN, start + TURN), [""; 0]);
+    }
+
+    fn row(state: TransactionState, gas_used: u64) -> TransactionRow {
+        let version = SignedVersion {
+            hash: HASH,
+            raw: vec![],
+            gas_limit: 64_000,
+            max_fee_per_gas: 1,
+            max_priority_fee_per_gas: 1,
+            sent_at_block: Some(1),
+            why: Why::First,
+            cancels: false,
+        };
+        let conclusion = state.is_final().then_some(Conclusion { at: 1, gas_used, cost: 1 });
+        let row = TransactionRow::new("call", Address([1; 20]), vec![], 0);
+        TransactionRow { state, versions: vec![version], conclusion, ..row }
+    }
+
+    #[test]
+    fn a_call_that_is_still_due_is_made_again_if_its_transaction_did_not_do_it() {
+        let mined = || TransactionState::Mined { hash: HASH, block: 100 };
+        let reverted = || TransactionState::Reverted { hash: HASH, block: 100, reason: "no".to_owned() };
+        let failed = |ran_out_of| Try::Failed { reason: "no".to_owned(), ran_out_of };
+        let swallowed = "the node has shown it in block 100, and the contract does not know of it".to_owned();
+        for (row, finalised, judged) in [
+            (row(TransactionState::Prepared, 0), u64::MAX, Try::Stands),
+            (row(TransactionState::Sent, 0), u64::MAX, Try::Stands),
+            (row(TransactionState::Cancelled { block: 100 }, 21_000), u64::MAX, Try::Stands),
+            (row(mined(), 50_000), 163, Try::Stands),
+            (row(mined(), 50_000), 164, Try::Failed { reason: swallowed, ran_out_of: None }),
+            (row(reverted(), 50_000), 0, failed(None)),
+            (row(reverted(), 64_000), 0, failed(Some(64_000))),
+            (row(reverted(), 63_500), 0, failed(Some(63_500))),
+            (TransactionRow { retried: true, ..row(reverted(), 50_000) }, 0, Try::Forgiven),
+            (
+                TransactionRow { retried: true, ..row(TransactionState::Cancelled { block: 1 }, 1) },
+                0,
+                Try::Forgiven,
+            ),
+        ] {
+            assert_eq!(judge(&row, finalised), judged, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn each_try_has_more_gas_and_twice_what_was_too_little() {
+        for (failures, ran_out_of, percent, at_least) in [
+            (0, 0, 25, 0),
+            (1, 0, 50, 0),
+            (2, 64_000, 100, 128_000),
+            (4, 0, 400, 0),
+            (1, u64::MAX, 50, u64::MAX),
+        ] {
+            assert_eq!(margin(failures, ran_out_of), GasMargin { percent, at_least });
+        }
     }
 }

@@ -4,8 +4,7 @@
 //! removed once it is done; a host that ends in between does it again.
 
 use super::files::write_whole;
-use super::{DaemonError, RETRY, Shared, events};
-use crate::store::StoreError;
+use super::{DaemonError, RETRY, Shared, events, sending};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -28,6 +27,16 @@ pub enum Command {
     Rescan {
         /// From this block on.
         from: u64,
+    },
+    /// Make the call of a transaction again that ended without it; send one that is open again.
+    RetryTransaction {
+        /// Which.
+        key: String,
+    },
+    /// Take an open transaction's nonce for one that does nothing.
+    CancelTransaction {
+        /// Which.
+        key: String,
     },
 }
 
@@ -70,7 +79,7 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
                         // Those after it may depend on it.
                         break;
                     }
-                    Err(error) => return error.into(),
+                    Err(error) => return error,
                 },
                 Err(error) => refuse(&path, &error),
             }
@@ -80,9 +89,12 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     }
 }
 
-async fn execute(shared: &Shared, command: &Command) -> Result<Outcome, StoreError> {
+async fn execute(shared: &Shared, command: &Command) -> Result<Outcome, DaemonError> {
+    tracing::info!(?command, "a command");
     match command {
-        Command::Rescan { from } => events::rescan(shared, *from).await,
+        Command::Rescan { from } => Ok(events::rescan(shared, *from).await?),
+        Command::RetryTransaction { key } => sending::told(shared.transactions.retry(key).await),
+        Command::CancelTransaction { key } => sending::told(shared.transactions.cancel(key).await),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
 use super::{DemoArguments, DemoError, Liar, write_file};
-use crate::config::{BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, PostgresConfig};
+use crate::config::{
+    Amount, BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, FeesConfig, PostgresConfig,
+};
 use crate::image::write_machine;
 use crate::link::ENCLAVE_PORT;
 use crate::manifest::{ManifestFileError, Proposal, apply, with_statuses};
@@ -19,6 +21,7 @@ use postern_shared::manifest::{
 };
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +34,8 @@ const POLL_MS: u64 = 150;
 const TICK_MS: u64 = 1_000;
 /// How long a host waits for another that should make a call.
 const TURN_S: u64 = 3;
+/// What each wallet may spend on fees, in ether: enough for many pools.
+const FEES_ETHER: u64 = 10;
 /// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
 const PATIENCE_S: u64 = 60;
 const PATIENCE_WITH_A_LIAR_S: u64 = 8;
@@ -337,7 +342,8 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             ..CertificatesConfig::default()
         },
         host_key: "host.key".into(),
-        wallet_key: "wallet.key".into(),
+        wallet_key: Some("wallet.key".into()),
+        wallet: None,
         listen: address(ports, id)?,
         peers: manifest
             .members
@@ -347,6 +353,7 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             .collect::<Result<_, DemoError>>()?,
         execution: ExecutionConfig { urls: vec![urls.execution.clone()], start_block: 0 },
         beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
+        fees: FeesConfig { budget_per_day_eth: Amount::Integer(FEES_ETHER), ..FeesConfig::default() },
         poll_ms: POLL_MS,
         tick_ms: TICK_MS,
         reattest_s: REATTEST_S,
@@ -367,11 +374,11 @@ fn address(ports: &[u16], id: MemberId) -> Result<String, DemoError> {
     Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
 }
 
-/// Readable by nobody else.
+/// Readable by nobody else, from its first moment on.
 fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), DemoError> {
-    use std::os::unix::fs::PermissionsExt;
-    write_file(path, hex::encode(secret))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(hex::encode(secret).as_bytes()))
         .map_err(|source| DemoError::File { path: path.to_owned(), source })
 }
 

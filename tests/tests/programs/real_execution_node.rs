@@ -14,6 +14,7 @@ use postern_host::chain::execution::{ChainError, Cursor, Execution, Pool, PoolEv
 use postern_host::chain::profile::{PoolEventKind, PoolManager};
 use postern_host::chain::transactions::{
     FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Transactions,
+    Wallet,
 };
 use postern_host::store::{Place, Store};
 use postern_shared::bls::{PublicKey, Signature};
@@ -43,7 +44,9 @@ const FIRST: u64 = 0;
 const RULES: FeeRules = FeeRules {
     raise_after_blocks: 3,
     max_fee_per_gas: 1_000_000_000_000,
+    max_priority_fee_per_gas: 5_000_000_000,
     min_priority_fee_per_gas: 100_000_000,
+    budget_per_day: 10_000_000_000_000_000_000,
 };
 
 alloy::sol! {
@@ -215,8 +218,9 @@ impl Bench {
                 .expect("a store that nobody else has open"),
         );
         let rows: Arc<dyn TransactionStore> = store.clone();
-        let transactions = Transactions::open(self.provider().clone(), CHAIN, wallet, rows);
-        (transactions.expect("a wallet").with_rules(RULES), store)
+        let wallet = Wallet::local(wallet).expect("a key");
+        let transactions = Transactions::open(vec![self.provider().clone()], CHAIN, wallet, RULES, rows);
+        (transactions.expect("transactions"), store)
     }
 
     fn id(&self) -> PoolId {

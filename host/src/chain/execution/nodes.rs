@@ -75,6 +75,11 @@ impl Execution {
         &self.first.provider
     }
 
+    /// The connections to all nodes, the first one first.
+    pub fn providers(&self) -> Vec<DynProvider> {
+        self.nodes.iter().map(|node| node.provider.clone()).collect()
+    }
+
     /// The contract profile.
     pub fn profile(&self) -> Profile {
         self.profile

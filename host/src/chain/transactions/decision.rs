@@ -1,21 +1,63 @@
 //! What to do next with a transaction: a function of its row and of what the chain shows. No I/O.
+//!
+//! An offer follows the market and never runs ahead of it: whatever a node answers, no version offers more than the limits,
+//! nor more than two and a quarter times the highest market that was seen (a test tries); one that cancels, an eighth more.
 
-use super::{FeeRules, TransactionRow};
+use super::fees::{FeeRules, Fees, Market};
+use super::refusal::SendRefusal;
+use super::waiting::Waiting;
+use super::{SignedVersion, TRANSFER_GAS, TransactionRow, Why};
 use postern_shared::ids::Digest;
+use std::cmp::Ordering;
+
+/// After this many times the patience of [`FeeRules::raise_after_blocks`], a transaction that offers enough is stuck.
+const STUCK_AFTER: u64 = 10;
 
 /// What the chain shows of one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Observation {
-    /// The head's number.
-    pub(super) head: u64,
     /// The newest finalised block's number.
     pub(super) finalised: u64,
     /// Of whichever version was mined.
     pub(super) receipt: Option<Receipt>,
     /// For how many blocks the wallet's finalised nonce has been above the row's; `None` when it is not.
     pub(super) displaced_for: Option<u64>,
-    /// Whether this process has sent the newest version.
-    pub(super) sent_by_us: bool,
+    /// Whether it is the wallet's lowest open nonce: no other transaction has to be mined before.
+    pub(super) is_next: bool,
+    /// What this process has seen of the newest version.
+    pub(super) newest: Watched,
+    /// What the row may cost at most, so that the day's budget holds.
+    pub(super) affordable: u128,
+    /// The answers to what [`asks`] wants to know.
+    pub(super) asked: Option<Asked>,
+}
+
+/// What this process has seen of a row's newest version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// Whether a node has taken it from this process.
+    pub(super) is_taken: bool,
+    /// Whether a node was told of it again because it had forgotten it.
+    pub(super) is_reminded: bool,
+    /// Whether this was looked at since the head is as it is.
+    pub(super) is_looked_at: bool,
+    /// What a node said when it did not take it.
+    pub(super) refusal: Option<SendRefusal>,
+    /// Blocks since a node was last told of it.
+    pub(super) waited: u64,
+    /// Blocks since it is there.
+    pub(super) age: u64,
+}
+
+/// What is asked only of transactions that take long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Whether the node knows the newest version.
+    pub(super) is_known: bool,
+    /// What it takes to be mined.
+    pub(super) market: Market,
+    /// The wallet's nonce in the newest block's state.
+    pub(super) nonce: u64,
 }
 
 /// Of a mined version.
@@ -27,162 +69,176 @@ pub(super) struct Receipt {
     pub(super) block: u64,
     /// Whether the call succeeded.
     pub(super) success: bool,
+    /// Gas that it took.
+    pub(super) gas_used: u64,
+    /// Wei paid for each gas.
+    pub(super) price: u128,
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing.
-    Wait,
+    /// Nothing, for this reason.
+    Wait(Waiting),
+    /// Nothing: it waits for what it waited for before.
+    Stay,
     /// Send the newest version, again or for the first time.
     Send,
-    /// Sign and send a version with higher fees, same nonce.
-    Raise,
-    /// Another transaction of the wallet took the nonce for good: sign again under a new one.
+    /// Sign and send a version with other fees, same nonce.
+    Raise(Raise),
+    /// Another transaction of the wallet took the nonce for good, or it is too high: sign again under a new one.
     Renumber,
     /// It is final.
     Conclude(Receipt),
+    /// It was to be cancelled, and another transaction took the nonce for good: none of its versions can be mined any more.
+    Drop,
 }
 
-/// What a version offers, in wei for each gas.
+/// A version that replaces the newest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fees {
-    /// At most, all together.
-    pub(super) max: u128,
-    /// To the block's maker.
-    pub(super) priority: u128,
+pub(super) struct Raise {
+    pub(super) fees: Fees,
+    pub(super) gas_limit: u64,
+    pub(super) why: Why,
+    /// Whether it does not make the call, but takes its nonce.
+    pub(super) cancels: bool,
+}
+
+/// Whether [`Observation::asked`] is needed: for the next transaction only, once patience is over, once for each head; and to
+/// cancel one.
+pub(super) fn asks(row: &TransactionRow, seen: &Observation, rules: &FeeRules) -> bool {
+    if row.state.is_final() || seen.receipt.is_some() || seen.displaced_for.is_some() {
+        return false;
+    }
+    let is_late = seen.is_next && seen.newest.waited >= rules.raise_after_blocks;
+    !seen.newest.is_looked_at && (is_late || is_to_be_cancelled(row))
 }
 
 /// See the module.
 pub(super) fn decide(row: &TransactionRow, seen: &Observation, rules: &FeeRules) -> Action {
     if row.state.is_final() {
-        return Action::Wait;
+        return Action::Stay;
     }
     if let Some(receipt) = seen.receipt {
-        return if receipt.block <= seen.finalised { Action::Conclude(receipt) } else { Action::Wait };
+        let is_final = receipt.block <= seen.finalised;
+        return if is_final { Action::Conclude(receipt) } else { Action::Wait(Waiting::Finality) };
     }
     if let Some(blocks) = seen.displaced_for {
         // Behind one address there may be several nodes, one of them ahead: renumbering too early would call twice.
-        return if blocks >= rules.raise_after_blocks { Action::Renumber } else { Action::Wait };
+        return match blocks >= rules.raise_after_blocks {
+            true if row.cancel => Action::Drop,
+            true => Action::Renumber,
+            false => Action::Wait(Waiting::Nonce),
+        };
     }
     let Some(newest) = row.versions.last() else { return Action::Renumber };
-    match newest.sent_at_block {
-        None => Action::Send,
-        Some(_) if !seen.sent_by_us => Action::Send,
-        Some(block) if seen.head.saturating_sub(block) < rules.raise_after_blocks => Action::Wait,
-        Some(_) if newest.max_fee_per_gas >= rules.max_fee_per_gas => Action::Send,
-        Some(_) => Action::Raise,
+    let offer = Offer { row, newest, seen, rules };
+    match seen.asked {
+        Some(asked) if is_to_be_cancelled(row) => offer.raised(asked.market, Why::Cancel, u128::MAX),
+        asked if !seen.newest.is_taken => offer.not_taken(asked),
+        _ if !seen.is_next => Action::Wait(Waiting::Turn),
+        Some(asked) => offer.late(asked),
+        None if seen.newest.waited < rules.raise_after_blocks => {
+            Action::Wait(on_its_way(seen.newest.age, rules))
+        }
+        None => Action::Stay,
     }
 }
 
-/// Fees for the next block: the base fee may double before the offer fails.
-pub(super) fn market_fees(base_fee: u128, rewards: &[u128], rules: &FeeRules) -> Fees {
-    let mut rewards = rewards.to_vec();
-    rewards.sort_unstable();
-    let median = rewards.get(rewards.len() / 2).copied().unwrap_or_default();
-    let priority = median.max(rules.min_priority_fee_per_gas).min(rules.max_fee_per_gas);
-    let max = base_fee.saturating_mul(2).saturating_add(priority).min(rules.max_fee_per_gas);
-    Fees { max, priority: priority.min(max) }
+/// What a transaction waits for that a node has, so many blocks after it was signed.
+pub(super) fn on_its_way(age: u64, rules: &FeeRules) -> Waiting {
+    let is_stuck = age >= rules.raise_after_blocks.saturating_mul(STUCK_AFTER);
+    if is_stuck { Waiting::Stuck { blocks: age } } else { Waiting::Block }
 }
 
-/// Fees that replace others: both up by an eighth at least, which is what nodes ask for (10 %) and some. `None` when
-/// the rules' limit leaves no room for that.
-pub(super) fn raised_fees(old: Fees, market: Fees, rules: &FeeRules) -> Option<Fees> {
-    let raise = |fee: u128| fee.saturating_add(fee.div_ceil(8)).max(fee.saturating_add(1));
-    let max = raise(old.max).max(market.max);
-    let priority = raise(old.priority).max(market.priority);
-    let capped = max.min(rules.max_fee_per_gas);
-    (capped >= raise(old.max)).then_some(Fees { max: capped, priority: priority.min(capped) })
+/// Whether a person wants it cancelled, and its newest version does not do that.
+fn is_to_be_cancelled(row: &TransactionRow) -> bool {
+    row.cancel && row.versions.last().is_some_and(|newest| !newest.cancels)
+}
+
+/// What the newest version offers, and what there is to say about it.
+struct Offer<'a> {
+    row: &'a TransactionRow,
+    newest: &'a SignedVersion,
+    seen: &'a Observation,
+    rules: &'a FeeRules,
+}
+
+impl Offer<'_> {
+    /// No node has taken the newest version from this process. The text of a node's refusal moves the offer only after patience,
+    /// and not beyond twice the market; a replacement may offer an eighth more than what a node may hold.
+    fn not_taken(&self, asked: Option<Asked>) -> Action {
+        let Observation { newest, is_next, .. } = self.seen;
+        let wants_more = newest.refusal.as_ref().is_some_and(SendRefusal::may_want_more);
+        if newest.is_looked_at {
+            return Action::Stay;
+        }
+        match asked {
+            Some(asked) if wants_more && *is_next => {
+                let market = asked.market.offer(self.rules);
+                let taken = self.row.versions.iter().filter(|version| version.sent_at_block.is_some());
+                let held = taken.map(|version| version.fees().bumped().max).max().unwrap_or_default();
+                let raised = self.raised(asked.market, Why::Refusal, market.max.saturating_mul(2).max(held));
+                if matches!(raised, Action::Raise(..)) { raised } else { Action::Send }
+            }
+            _ => Action::Send,
+        }
+    }
+
+    /// A node has taken it, it is the next one, and it is not mined. A node that forgot it is told again, and as long as it does not
+    /// know it, each time that patience is over.
+    fn late(&self, asked: Asked) -> Action {
+        let Watched { is_reminded, age, .. } = self.seen.newest;
+        let waiting = on_its_way(age, self.rules);
+        let is_stuck = waiting != Waiting::Block;
+        match asked.nonce.cmp(&self.row.nonce) {
+            // The nonce was too high from the start, by a lie: the call goes out again before that one can be mined.
+            Ordering::Less if is_stuck && !self.row.cancel => return Action::Renumber,
+            Ordering::Less => return Action::Wait(Waiting::Gap { nonce: asked.nonce }),
+            Ordering::Greater if is_stuck => return Action::Wait(waiting),
+            Ordering::Greater => return Action::Wait(Waiting::Nonce),
+            Ordering::Equal => {}
+        }
+        let raised = match is_reminded || asked.is_known {
+            true => self.followed(asked.market, is_stuck),
+            false => None,
+        };
+        match raised {
+            Some(raise @ Action::Raise(_)) => raise,
+            _ if !asked.is_known => Action::Send,
+            Some(limit) => limit,
+            None => Action::Wait(waiting),
+        }
+    }
+
+    /// What follows from the market: an offer below it is raised to it, and one that was enough for long by one step.
+    fn followed(&self, market: Market, is_stuck: bool) -> Option<Action> {
+        let offered = self.newest.fees();
+        if !offered.reaches(&market, self.rules) && offered.max <= market.offer(self.rules).max {
+            return Some(self.raised(market, Why::Market, u128::MAX));
+        }
+        let step = || self.raised(market, Why::Step, u128::MAX);
+        (is_stuck && !self.has_stepped()).then(step).filter(|step| matches!(step, Action::Raise(_)))
+    }
+
+    /// Whether it went one step above the market already since it last followed it.
+    fn has_stepped(&self) -> bool {
+        let since = self.row.versions.iter().rev().take_while(|version| version.why.is_above_market());
+        since.into_iter().any(|version| version.why == Why::Step)
+    }
+
+    /// A version that replaces the newest one and follows the market, if limits, ceiling and budget leave room for it.
+    fn raised(&self, market: Market, why: Why, ceiling: u128) -> Action {
+        let gas_limit = if self.row.cancel { TRANSFER_GAS } else { self.newest.gas_limit };
+        let limit = Waiting::Limit { offered: self.newest.max_fee_per_gas };
+        match self.newest.fees().raised(market.offer(self.rules), self.rules) {
+            Some(fees) if fees.max > ceiling => Action::Wait(limit),
+            Some(fees) if fees.worst_case(gas_limit) > self.seen.affordable => Action::Wait(Waiting::Budget),
+            Some(fees) => Action::Raise(Raise { fees, gas_limit, why, cancels: self.row.cancel }),
+            None => Action::Wait(limit),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{SignedVersion, TransactionState};
-    use super::*;
-    use postern_shared::ids::Address;
-
-    const RULES: FeeRules =
-        FeeRules { raise_after_blocks: 5, max_fee_per_gas: 1000, min_priority_fee_per_gas: 2 };
-    const SEEN: Observation =
-        Observation { head: 100, finalised: 90, receipt: None, displaced_for: None, sent_by_us: true };
-
-    fn row(sent_at_block: Option<u64>, max_fee_per_gas: u128) -> TransactionRow {
-        let version = SignedVersion {
-            hash: Digest([1; 32]),
-            raw: vec![2],
-            gas_limit: 21_000,
-            max_fee_per_gas,
-            max_priority_fee_per_gas: 1,
-            sent_at_block,
-        };
-        let state = if sent_at_block.is_some() { TransactionState::Sent } else { TransactionState::Prepared };
-        let (key, to) = ("key".to_owned(), Address([3; 20]));
-        TransactionRow { key, to, calldata: vec![], nonce: 4, versions: vec![version], state }
-    }
-
-    #[test]
-    fn a_prepared_transaction_is_sent() {
-        assert_eq!(decide(&row(None, 10), &SEEN, &RULES), Action::Send);
-    }
-
-    #[test]
-    fn after_a_restart_the_same_bytes_are_sent_again() {
-        let seen = Observation { sent_by_us: false, ..SEEN };
-        assert_eq!(decide(&row(Some(100), 10), &seen, &RULES), Action::Send);
-    }
-
-    #[test]
-    fn patience_ends_after_the_configured_blocks() {
-        assert_eq!(decide(&row(Some(96), 10), &SEEN, &RULES), Action::Wait);
-        assert_eq!(decide(&row(Some(95), 10), &SEEN, &RULES), Action::Raise);
-        assert_eq!(decide(&row(Some(95), 1000), &SEEN, &RULES), Action::Send, "no fee above the limit");
-        assert_eq!(decide(&row(Some(200), 10), &SEEN, &RULES), Action::Wait, "the node went back");
-    }
-
-    #[test]
-    fn only_a_finalised_receipt_concludes() {
-        let receipt = |block| Receipt { hash: Digest([1; 32]), block, success: true };
-        let at = |block| Observation { receipt: Some(receipt(block)), ..SEEN };
-        assert_eq!(decide(&row(Some(1), 10), &at(91), &RULES), Action::Wait);
-        assert_eq!(decide(&row(Some(1), 10), &at(90), &RULES), Action::Conclude(receipt(90)));
-        let both = Observation { displaced_for: Some(9), ..at(90) };
-        assert_eq!(decide(&row(Some(1), 10), &both, &RULES), Action::Conclude(receipt(90)));
-    }
-
-    #[test]
-    fn a_lost_nonce_is_given_up_only_after_patience() {
-        let after = |blocks| Observation { displaced_for: Some(blocks), ..SEEN };
-        assert_eq!(decide(&row(Some(1), 10), &after(4), &RULES), Action::Wait);
-        assert_eq!(decide(&row(Some(1), 10), &after(5), &RULES), Action::Renumber);
-    }
-
-    #[test]
-    fn a_final_transaction_is_left_alone() {
-        let state = TransactionState::Mined { hash: Digest([1; 32]), block: 5 };
-        let done = TransactionRow { state, ..row(Some(1), 10) };
-        assert_eq!(decide(&done, &SEEN, &RULES), Action::Wait);
-    }
-
-    #[test]
-    fn market_fees_survive_a_doubled_base_fee_and_keep_the_limit() {
-        assert_eq!(market_fees(100, &[9, 1, 5], &RULES), Fees { max: 205, priority: 5 });
-        assert_eq!(market_fees(100, &[], &RULES), Fees { max: 202, priority: 2 });
-        assert_eq!(market_fees(u128::MAX, &[u128::MAX], &RULES), Fees { max: 1000, priority: 1000 });
-    }
-
-    #[test]
-    fn a_replacement_offers_an_eighth_more_or_the_market() {
-        let old = Fees { max: 100, priority: 3 };
-        let cheap = Fees { max: 50, priority: 1 };
-        assert_eq!(raised_fees(old, cheap, &RULES), Some(Fees { max: 113, priority: 4 }));
-        assert_eq!(
-            raised_fees(old, Fees { max: 400, priority: 9 }, &RULES),
-            Some(Fees { max: 400, priority: 9 })
-        );
-        assert_eq!(raised_fees(Fees { max: 950, priority: 3 }, cheap, &RULES), None);
-        assert_eq!(
-            raised_fees(Fees { max: 0, priority: 0 }, cheap, &RULES),
-            Some(Fees { max: 50, priority: 1 })
-        );
-    }
-}
+mod tests;

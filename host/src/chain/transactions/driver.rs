@@ -1,83 +1,114 @@
-//! Lets [`super::decision`] decide and does what it says, storing first.
+//! The wallet's transactions: takes calls in, drives all that are open, and says how they are.
 
-use super::decision::{Action, Fees, Observation, decide, raised_fees};
-use super::node::{Estimate, Node, Sent, digest};
-use super::refusal::SendRefusal;
-use super::{
-    FeeRules, Outcome, SignedVersion, TransactionError, TransactionRow, TransactionState, TransactionStore,
-};
-use crate::chain::profile::to_alloy;
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::{BlockNumberOrTag, Encodable2718};
-use alloy::network::TxSignerSync;
-use alloy::primitives::{B256, TxKind, U256};
+use super::budget;
+use super::decision::Raise;
+use super::listing::Listed;
+use super::node::{Estimate, Node};
+use super::waiting::Waiting;
+use super::wallet::Wallet;
+use super::watch::Watch;
+use super::{FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Why};
+use alloy::eips::BlockNumberOrTag;
 use alloy::providers::DynProvider;
-use alloy::signers::local::PrivateKeySigner;
-use postern_shared::ids::{Address, Digest};
+use postern_shared::ids::Address;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
+
+/// No transaction may have more gas (EIP-7825).
+const MAX_GAS: u64 = 1 << 24;
+
+/// Most transactions that are final and still listed.
+const LISTED: usize = 200;
 
 /// One wallet's transactions. Nothing else may send from the wallet meanwhile; if something does, nonces are lost to it
 /// and calls go out again under new ones.
 pub struct Transactions {
-    node: Node,
-    chain_id: u64,
-    wallet: PrivateKeySigner,
-    rules: FeeRules,
-    store: Arc<dyn TransactionStore>,
+    pub(super) node: Node,
+    pub(super) chain_id: u64,
+    pub(super) wallet: Wallet,
+    pub(super) rules: FeeRules,
+    pub(super) store: Arc<dyn TransactionStore>,
     session: Mutex<Session>,
 }
 
 /// What this process knows.
-struct Session {
+pub(super) struct Session {
     /// As stored.
-    rows: BTreeMap<String, TransactionRow>,
-    /// Versions that this process has sent.
-    sent: HashSet<Digest>,
+    pub(super) rows: BTreeMap<String, TransactionRow>,
+    /// Of open rows, what this process has seen of the newest version.
+    pub(super) watches: HashMap<String, Watch>,
     /// The head when a row's nonce was first seen used by something else.
-    displaced_at: HashMap<String, u64>,
+    pub(super) displaced_at: HashMap<String, u64>,
+    /// What open rows wait for.
+    pub(super) waiting: HashMap<String, Waiting>,
+    /// What the last call that did not fit in the budget may have cost.
+    refused: Option<u128>,
 }
 
 /// The chain at the beginning of a drive.
-struct Tide {
-    head: u64,
-    finalised: u64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tide {
+    pub(super) head: u64,
+    pub(super) finalised: u64,
     /// The wallet's nonce in the finalised state.
-    nonce: u64,
+    pub(super) nonce: u64,
+}
+
+/// How much more gas a transaction may use than a node estimates: the state may differ when it is mined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GasMargin {
+    /// More by so much.
+    pub percent: u64,
+    /// And no less than this, whatever is estimated.
+    pub at_least: u64,
+}
+
+impl Default for GasMargin {
+    fn default() -> Self {
+        Self { percent: 25, at_least: 0 }
+    }
+}
+
+impl GasMargin {
+    pub(super) fn limit(self, estimate: u64) -> u64 {
+        let more = u128::from(estimate) * u128::from(self.percent) / 100;
+        let limit = estimate.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+        limit.max(self.at_least).min(MAX_GAS)
+    }
 }
 
 impl Transactions {
-    /// Reads the stored rows. `wallet` is the account's secret key; `provider` comes from
-    /// [`crate::chain::execution::Execution::provider`], which has checked the chain.
+    /// Reads the stored rows. `providers` come from [`crate::chain::execution::Execution::providers`], which has checked the
+    /// chain; the first is asked as long as it answers.
     pub fn open(
-        provider: DynProvider,
+        providers: Vec<DynProvider>,
         chain_id: u64,
-        wallet: &[u8; 32],
+        wallet: Wallet,
+        rules: FeeRules,
         store: Arc<dyn TransactionStore>,
     ) -> Result<Self, TransactionError> {
-        let wallet =
-            PrivateKeySigner::from_bytes(&B256::from(*wallet)).map_err(|_| TransactionError::Wallet)?;
         let rows = store.load().map_err(TransactionError::Store)?;
-        let rows = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
-        let session = Mutex::new(Session { rows, sent: HashSet::new(), displaced_at: HashMap::new() });
-        let node = Node::new(provider, wallet.address());
-        Ok(Self { node, chain_id, wallet, rules: FeeRules::default(), store, session })
-    }
-
-    /// With other fee rules.
-    pub fn with_rules(self, rules: FeeRules) -> Self {
-        Self { rules, ..self }
-    }
-
-    /// The wallet's address.
-    pub fn wallet(&self) -> Address {
-        Address(self.wallet.address().into_array())
+        let session = Session {
+            rows: rows.into_iter().map(|row| (row.key.clone(), row)).collect(),
+            watches: HashMap::new(),
+            displaced_at: HashMap::new(),
+            waiting: HashMap::new(),
+            refused: None,
+        };
+        let node = Node::new(providers, wallet.address())?;
+        Ok(Self { node, chain_id, wallet, rules, store, session: Mutex::new(session) })
     }
 
     /// How far an intent is; `None` when it was never submitted.
     pub async fn state(&self, key: &str) -> Option<TransactionState> {
-        self.session.lock().await.rows.get(key).map(|row| row.state.clone())
+        self.row(key).await.map(|row| row.state)
+    }
+
+    /// Everything about an intent.
+    pub async fn row(&self, key: &str) -> Option<TransactionRow> {
+        self.session.lock().await.rows.get(key).cloned()
     }
 
     /// Prepares a call (signed and stored; [`Self::drive`] sends it). Idempotent for a key.
@@ -87,6 +118,17 @@ impl Transactions {
         to: Address,
         calldata: Vec<u8>,
     ) -> Result<TransactionState, TransactionError> {
+        self.submit_with(key, to, calldata, GasMargin::default()).await
+    }
+
+    /// The same, with another margin of gas.
+    pub async fn submit_with(
+        &self,
+        key: &str,
+        to: Address,
+        calldata: Vec<u8>,
+        margin: GasMargin,
+    ) -> Result<TransactionState, TransactionError> {
         let mut session = self.session.lock().await;
         if let Some(row) = session.rows.get(key) {
             if row.to != to || row.calldata != calldata {
@@ -94,26 +136,45 @@ impl Transactions {
             }
             return Ok(row.state.clone());
         }
-        let gas = match self.node.estimate(to, &calldata).await? {
-            // The state may differ a little when it is mined.
-            Estimate::Gas(gas) => gas.saturating_add(gas / 4),
-            Estimate::Reverts(reason) => {
-                return Err(TransactionError::WouldRevert { key: key.to_owned(), reason });
-            }
-        };
-        let fees = self.node.market_fees(&self.rules).await?;
-        let nonce = self.next_nonce(&session).await?;
-        let state = TransactionState::Prepared;
-        let mut row =
-            TransactionRow { key: key.to_owned(), to, calldata, nonce, versions: Vec::new(), state };
-        row.versions.push(self.sign(&row, gas, fees)?);
+        let mut row = TransactionRow::new(key, to, calldata, 0);
+        row.submitted_at = unix_now();
+        self.sign_first(&mut session, &mut row, margin).await?;
+        session.waiting.insert(row.key.clone(), Waiting::Sending);
         self.save(&mut session, row)?;
         Ok(TransactionState::Prepared)
     }
 
+    /// Signs the first version under a new nonce, if it may cost that much.
+    pub(super) async fn sign_first(
+        &self,
+        session: &mut Session,
+        row: &mut TransactionRow,
+        margin: GasMargin,
+    ) -> Result<(), TransactionError> {
+        let gas = match self.node.estimate(row.to, &row.calldata).await? {
+            Estimate::Gas(gas) => margin.limit(gas),
+            Estimate::Reverts(reason) => {
+                return Err(TransactionError::WouldRevert { key: row.key.clone(), reason });
+            }
+        };
+        let fees = self.node.market().await?.offer(&self.rules);
+        let (cost, left) = (fees.worst_case(gas), self.affordable(session, &row.key));
+        if cost > left {
+            session.refused = Some(cost);
+            return Err(TransactionError::OverBudget { cost, left });
+        }
+        let nonce = self.next_nonce(session).await?;
+        let first = TransactionRow { nonce, versions: Vec::new(), ..row.clone() };
+        let version =
+            self.sign(&first, Raise { fees, gas_limit: gas, why: Why::First, cancels: false }).await?;
+        *row = TransactionRow { versions: vec![version], state: TransactionState::Prepared, ..first };
+        session.refused = None;
+        Ok(())
+    }
+
     /// Advances every open transaction by one step; gives those that have become final.
     ///
-    /// What keeps one transaction from advancing is logged and keeps no other from it.
+    /// What keeps one transaction from advancing is kept for [`Self::list`], and keeps no other from it.
     pub async fn drive(&self) -> Result<Vec<Outcome>, TransactionError> {
         let mut session = self.session.lock().await;
         let mut open: Vec<TransactionRow> =
@@ -122,190 +183,195 @@ impl Transactions {
             return Ok(Vec::new());
         }
         open.sort_by_key(|row| row.nonce);
-        // The nonce before the receipts: in the other order, one mined in between would look lost.
-        let nonce = self.node.nonce(BlockNumberOrTag::Finalized).await?;
-        let tide = Tide { head: self.node.head().await?, finalised: self.node.finalised().await?, nonce };
+        let tide = match self.tide().await {
+            Ok(tide) => tide,
+            Err(error) => {
+                self.node.turn_to_next();
+                return Err(error);
+            }
+        };
         let mut outcomes = Vec::new();
+        let mut is_next = true;
         for row in open {
             let key = row.key.clone();
-            match self.advance(&mut session, row, &tide).await {
-                Ok(state) if state.is_final() => outcomes.push(Outcome { key, state }),
+            match self.advance(&mut session, row, tide, &mut is_next).await {
+                Ok(state) if state.is_final() => {
+                    session.forget(&key);
+                    outcomes.push(Outcome { key, state });
+                }
                 Ok(_) => (),
                 Err(TransactionError::Store(error)) => return Err(TransactionError::Store(error)),
-                Err(error) => tracing::warn!(key, %error, "the transaction does not advance"),
+                Err(error) => {
+                    tracing::debug!(key, %error, "the transaction does not advance");
+                    session.waiting.insert(key, Waiting::Failure(error.to_string()));
+                }
             }
         }
         Ok(outcomes)
     }
 
-    async fn advance(
-        &self,
-        session: &mut Session,
-        mut row: TransactionRow,
-        tide: &Tide,
-    ) -> Result<TransactionState, TransactionError> {
-        let seen = self.observe(session, &row, tide).await?;
-        match decide(&row, &seen, &self.rules) {
-            Action::Wait => {}
-            Action::Send => self.send(session, &mut row, tide.head).await?,
-            Action::Raise => self.raise(session, &mut row, tide.head).await?,
-            Action::Renumber => {
-                tracing::warn!(key = row.key, nonce = row.nonce, "another transaction took the nonce");
-                let gas = row.versions.last().map_or(0, |version| version.gas_limit);
-                let fees = self.node.market_fees(&self.rules).await?;
-                row.nonce = self.next_nonce(session).await?;
-                row.versions = vec![self.sign(&row, gas, fees)?];
-                row.state = TransactionState::Prepared;
-                session.displaced_at.remove(&row.key);
-                self.save(session, row.clone())?;
-                self.send(session, &mut row, tide.head).await?;
-            }
-            Action::Conclude(receipt) => {
-                row.state = if receipt.success {
-                    TransactionState::Mined { hash: receipt.hash, block: receipt.block }
-                } else {
-                    let reason = self.node.replay(&row, receipt.block).await;
-                    TransactionState::Reverted { hash: receipt.hash, block: receipt.block, reason }
-                };
-                self.save(session, row.clone())?;
-            }
-        }
-        Ok(row.state)
+    async fn tide(&self) -> Result<Tide, TransactionError> {
+        // The nonce before the receipts: in the other order, one mined in between would look lost.
+        let nonce = self.node.nonce(BlockNumberOrTag::Finalized).await?;
+        Ok(Tide { head: self.node.head().await?, finalised: self.node.finalised().await?, nonce })
     }
 
-    async fn observe(
-        &self,
-        session: &mut Session,
-        row: &TransactionRow,
-        tide: &Tide,
-    ) -> Result<Observation, TransactionError> {
-        let receipt = self.node.receipt(row).await?;
-        let displaced_for = if tide.nonce > row.nonce && receipt.is_none() {
-            let since = *session.displaced_at.entry(row.key.clone()).or_insert(tide.head);
-            Some(tide.head.saturating_sub(since))
-        } else {
-            session.displaced_at.remove(&row.key);
-            None
+    /// Open transactions, by nonce, and after them the newest of those that are final.
+    pub async fn list(&self) -> Vec<Listed> {
+        let session = self.session.lock().await;
+        let mut rows: Vec<&TransactionRow> = session.rows.values().collect();
+        rows.sort_unstable_by_key(|row| (row.state.is_final(), row.nonce));
+        let open = rows.partition_point(|row| !row.state.is_final());
+        let old = rows.len().saturating_sub(open).saturating_sub(LISTED);
+        rows.drain(open..open.saturating_add(old));
+        rows.into_iter().map(|row| Listed::new(row, session.waiting.get(&row.key))).collect()
+    }
+
+    /// What is wrong with the wallet: that it can't pay what open transactions may cost, is used by others, or does not sign; or
+    /// that the day's budget is used up.
+    pub async fn look_at_wallet(&self) -> Result<Vec<String>, TransactionError> {
+        let (open, over, nonces) = {
+            let session = self.session.lock().await;
+            let open = session.rows.values().filter(|row| !row.state.is_final());
+            let open = open.map(TransactionRow::worst_case).fold(0, u128::saturating_add);
+            let left = self.affordable(&session, "");
+            let over = session.refused.filter(|cost| *cost > left);
+            let over = over.map(|cost| TransactionError::OverBudget { cost, left });
+            (open, over, self.next_nonce(&session).await)
         };
-        let sent_by_us = row.versions.last().is_some_and(|version| session.sent.contains(&version.hash));
-        Ok(Observation { head: tide.head, finalised: tide.finalised, receipt, displaced_for, sent_by_us })
+        let mut wrong: Vec<String> = over.map(|error| error.to_string()).into_iter().collect();
+        match nonces {
+            Ok(_) => {}
+            Err(error @ TransactionError::Foreign { .. }) => wrong.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+        let balance = self.node.balance().await?;
+        if balance < open {
+            wrong.push(format!("has {balance} wei, and open transactions may cost {open} wei"));
+        }
+        wrong.extend(self.wallet.check().await.err().map(|error| error.to_string()));
+        Ok(wrong)
     }
 
-    /// Sends the newest version. A refusal that asks for more fees is answered at once, once.
-    async fn send(
-        &self,
-        session: &mut Session,
-        row: &mut TransactionRow,
-        head: u64,
-    ) -> Result<(), TransactionError> {
-        if let Err(refusal) = self.send_newest(session, row, head).await? {
-            match refusal {
-                SendRefusal::ReplacementUnderpriced | SendRefusal::FeesTooLow(_) => {
-                    self.raise(session, row, head).await?;
-                }
-                // Which of the two nonces it was shows in the receipts, or when the nonce is final.
-                SendRefusal::NonceTooLow => {}
-                refusal => {
-                    tracing::warn!(key = row.key, %refusal, "the execution node refuses the transaction")
-                }
+    /// Cancels an open transaction, by one that transfers nothing to the wallet itself under the same nonce. It ends as
+    /// [`TransactionState::Cancelled`], unless it is mined before.
+    pub async fn cancel(&self, key: &str) -> Result<(), TransactionError> {
+        let mut session = self.session.lock().await;
+        let mut row = session.known(key)?;
+        if row.state.is_final() {
+            return Err(TransactionError::Final(key.to_owned()));
+        }
+        row.cancel = true;
+        self.save(&mut session, row)
+    }
+
+    /// Has the call of a transaction that ended without it made again; sends one that is open again at once.
+    pub async fn retry(&self, key: &str) -> Result<(), TransactionError> {
+        let mut session = self.session.lock().await;
+        let mut row = session.known(key)?;
+        match row.state {
+            TransactionState::Prepared | TransactionState::Sent if !row.cancel => {
+                session.watches.remove(key);
+                Ok(())
             }
-        }
-        Ok(())
-    }
-
-    /// Signs the same call with higher fees under the same nonce, stores it, sends it.
-    async fn raise(
-        &self,
-        session: &mut Session,
-        row: &mut TransactionRow,
-        head: u64,
-    ) -> Result<(), TransactionError> {
-        let market = self.node.market_fees(&self.rules).await?;
-        let Some(newest) = row.versions.last() else { return Ok(()) };
-        let old = Fees { max: newest.max_fee_per_gas, priority: newest.max_priority_fee_per_gas };
-        match raised_fees(old, market, &self.rules) {
-            Some(fees) => {
-                let gas = newest.gas_limit;
-                row.versions.push(self.sign(row, gas, fees)?);
-                self.save(session, row.clone())?;
+            TransactionState::Reverted { .. } | TransactionState::Cancelled { .. } => {
+                row.retried = true;
+                self.save(&mut session, row)
             }
-            None => {
-                tracing::warn!(key = row.key, limit = self.rules.max_fee_per_gas, "the fee limit is reached")
-            }
+            _ => Err(TransactionError::NotToRetry(key.to_owned())),
         }
-        if let Err(refusal) = self.send_newest(session, row, head).await? {
-            tracing::warn!(key = row.key, %refusal, "the execution node refuses the transaction");
-        }
-        Ok(())
     }
 
-    async fn send_newest(
-        &self,
-        session: &mut Session,
-        row: &mut TransactionRow,
-        head: u64,
-    ) -> Result<Result<(), SendRefusal>, TransactionError> {
-        let Some(newest) = row.versions.last_mut() else { return Ok(Ok(())) };
-        match self.node.send(&newest.raw).await? {
-            Sent::Taken | Sent::Refused(SendRefusal::AlreadyKnown) => {}
-            Sent::Refused(refusal) => return Ok(Err(refusal)),
-        }
-        session.sent.insert(newest.hash);
-        if newest.sent_at_block.is_none() || row.state == TransactionState::Prepared {
-            newest.sent_at_block.get_or_insert(head);
-            row.state = TransactionState::Sent;
-            self.save(session, row.clone())?;
-        }
-        Ok(Ok(()))
+    /// What a row may cost at most.
+    pub(super) fn affordable(&self, session: &Session, key: &str) -> u128 {
+        budget::left(session.rows.values(), key, unix_now(), &self.rules)
     }
 
-    /// The first nonce that neither the chain nor an open row has.
-    async fn next_nonce(&self, session: &Session) -> Result<u64, TransactionError> {
-        let chain = self.node.nonce(BlockNumberOrTag::Latest).await?;
+    /// The first nonce that neither the chain nor a row has. What others have sent from the wallet is waited for until it is final:
+    /// one node's word for a nonce that is far ahead would have every later transaction wait for those before it.
+    pub(super) async fn next_nonce(&self, session: &Session) -> Result<u64, TransactionError> {
+        let latest = self.node.nonce(BlockNumberOrTag::Latest).await?;
+        let finalised = self.node.nonce(BlockNumberOrTag::Finalized).await?;
         // Finished rows count too: the node that answers may be behind the one that showed them mined.
-        let rows = session.rows.values().map(|row| row.nonce.saturating_add(1)).max().unwrap_or_default();
-        Ok(chain.max(rows))
+        let taken: HashSet<u64> = session.rows.values().map(|row| row.nonce).collect();
+        next_nonce(latest, finalised, &taken)
     }
 
-    fn sign(
-        &self,
-        row: &TransactionRow,
-        gas_limit: u64,
-        fees: Fees,
-    ) -> Result<SignedVersion, TransactionError> {
-        let mut transaction = TxEip1559 {
-            chain_id: self.chain_id,
-            nonce: row.nonce,
-            gas_limit,
-            max_fee_per_gas: fees.max,
-            max_priority_fee_per_gas: fees.priority,
-            to: TxKind::Call(to_alloy(row.to)),
-            value: U256::ZERO,
-            access_list: Default::default(),
-            input: row.calldata.clone().into(),
-        };
-        let signature = self.wallet.sign_transaction_sync(&mut transaction);
-        let signature = signature.map_err(|error| TransactionError::Signing(error.to_string()))?;
-        let envelope = TxEnvelope::from(transaction.into_signed(signature));
-        Ok(SignedVersion {
-            hash: digest(*envelope.tx_hash()),
-            raw: envelope.encoded_2718(),
-            gas_limit,
-            max_fee_per_gas: fees.max,
-            max_priority_fee_per_gas: fees.priority,
-            sent_at_block: None,
-        })
-    }
-
-    fn save(&self, session: &mut Session, row: TransactionRow) -> Result<(), TransactionError> {
+    pub(super) fn save(&self, session: &mut Session, row: TransactionRow) -> Result<(), TransactionError> {
         self.store.save(&row).map_err(TransactionError::Store)?;
         session.rows.insert(row.key.clone(), row);
         Ok(())
     }
 
     #[cfg(all(test, feature = "devnet"))]
-    pub(super) fn sign_for_test(&self, row: &TransactionRow) -> SignedVersion {
-        let fees = Fees { max: 100_000_000_000, priority: 1_000_000_000 };
-        self.sign(row, 100_000, fees).expect("a sound key signs")
+    pub(super) async fn sign_for_test(&self, row: &TransactionRow) -> super::SignedVersion {
+        let fees = super::fees::Fees { max: 100_000_000_000, priority: 1_000_000_000 };
+        let raise = Raise { fees, gas_limit: 100_000, why: Why::First, cancels: false };
+        self.sign(row, raise).await.expect("a sound key signs")
+    }
+}
+
+impl Session {
+    fn known(&self, key: &str) -> Result<TransactionRow, TransactionError> {
+        self.rows.get(key).cloned().ok_or_else(|| TransactionError::Unknown(key.to_owned()))
+    }
+
+    /// What is only of use while it is open.
+    fn forget(&mut self, key: &str) {
+        self.watches.remove(key);
+        self.displaced_at.remove(key);
+        self.waiting.remove(key);
+    }
+}
+
+/// The first nonce from `latest` on that is not `taken`. All before it are final, or taken by this host's transactions.
+fn next_nonce(latest: u64, finalised: u64, taken: &HashSet<u64>) -> Result<u64, TransactionError> {
+    let free = |from: u64| (from..).find(|nonce| !taken.contains(nonce)).unwrap_or(u64::MAX);
+    let known = free(finalised);
+    if latest > known { Err(TransactionError::Foreign { latest, known }) } else { Ok(free(latest)) }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_the_first_that_is_free_and_no_node_s_word_for_one_far_ahead_counts() {
+        for (latest, finalised, taken, next) in [
+            (0, 0, &[][..], Some(0)),
+            (0, 0, &[0, 1], Some(2)),
+            (2, 0, &[0, 1], Some(2)),
+            (1, 0, &[0, 1, 2], Some(3)),
+            (7, 7, &[], Some(7)),
+            (7, 7, &[3, 4], Some(7)),
+            // A row that was signed by a lie leaves those before it free.
+            (0, 0, &[5, 6], Some(0)),
+            (5, 4, &[4, 6], Some(5)),
+            // Others' transactions are waited for.
+            (9, 0, &[0, 1], None),
+            (1, 0, &[], None),
+        ] {
+            let taken: HashSet<u64> = taken.iter().copied().collect();
+            assert_eq!(next_nonce(latest, finalised, &taken).ok(), next, "{latest} {finalised} {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_margin_of_gas_is_kept_within_what_a_transaction_may_have() {
+        for (percent, at_least, estimate, limit) in [
+            (25, 0, 100_000, 125_000),
+            (400, 0, 100_000, 500_000),
+            (25, 300_000, 100_000, 300_000),
+            (25, u64::MAX, 100_000, MAX_GAS),
+            (u64::MAX, 0, u64::MAX, MAX_GAS),
+            (25, 0, 20_000_000, MAX_GAS),
+        ] {
+            assert_eq!(GasMargin { percent, at_least }.limit(estimate), limit, "{percent} {estimate}");
+        }
     }
 }

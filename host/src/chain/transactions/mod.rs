@@ -2,22 +2,37 @@
 //!
 //! # Flow
 //! [`Transactions::submit`] gives the call a nonce, signs it and **stores the signed bytes before anything is sent**.
-//! [`Transactions::drive`], called by a timer, does the rest: sends, sends again after a restart (the same bytes), raises
-//! the fees under the same nonce while nobody mines it, and reports the outcome once it is final.
+//! [`Transactions::drive`], called by a timer, does the rest: sends, sends again after a restart and to a node that forgot
+//! (the same bytes), follows the market under the same nonce while nobody mines it, and reports the outcome once it is
+//! final. What to do is decided in [`decision`], what it may cost is in [`fees`] and [`budget`].
 //!
 //! # State and restart
 //! All state is in the rows of a [`TransactionStore`]. A key stands for one intent ('hand in pool 7's deposit'), so
-//! submitting a key again, after whatever crash, changes nothing.
+//! submitting a key again, after whatever crash, changes nothing. How patient this process is with a version begins again
+//! when it starts.
 
+mod budget;
 mod decision;
 mod driver;
+mod fees;
+mod listing;
 mod node;
 mod refusal;
+mod step;
 #[cfg(all(test, feature = "devnet"))]
 mod tests;
+mod waiting;
+mod wallet;
+mod watch;
 
-pub use driver::Transactions;
+pub use driver::{GasMargin, Transactions};
+pub use fees::FeeRules;
+pub use listing::{Listed, ListedVersion};
+pub use step::is_out_of_gas;
+pub use waiting::Waiting;
+pub use wallet::{RemoteSigner, SigningError, Wallet};
 
+use self::fees::Fees;
 use postern_shared::bytes::variable;
 use postern_shared::ids::{Address, Digest};
 use serde::{Deserialize, Serialize};
@@ -49,6 +64,52 @@ pub struct TransactionRow {
     pub versions: Vec<SignedVersion>,
     /// How far it is.
     pub state: TransactionState,
+    /// Whether a person wants it cancelled.
+    #[serde(default)]
+    pub cancel: bool,
+    /// Whether a person wants the call made again: this row no longer counts as a try.
+    #[serde(default)]
+    pub retried: bool,
+    /// Seconds since 1970 when it was submitted.
+    #[serde(default)]
+    pub submitted_at: u64,
+    /// What became of it, once it is final.
+    #[serde(default)]
+    pub conclusion: Option<Conclusion>,
+}
+
+/// What a transaction has cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conclusion {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// Gas that it took.
+    pub gas_used: u64,
+    /// Wei.
+    pub cost: u128,
+}
+
+impl TransactionRow {
+    /// A call that nothing was signed for yet.
+    pub fn new(key: &str, to: Address, calldata: Vec<u8>, nonce: u64) -> Self {
+        Self {
+            key: key.to_owned(),
+            to,
+            calldata,
+            nonce,
+            versions: Vec::new(),
+            state: TransactionState::Prepared,
+            cancel: false,
+            retried: false,
+            submitted_at: 0,
+            conclusion: None,
+        }
+    }
+
+    /// What it costs at most, whichever of its versions is mined.
+    fn worst_case(&self) -> u128 {
+        self.versions.iter().map(SignedVersion::worst_case).max().unwrap_or_default()
+    }
 }
 
 /// A signed transaction.
@@ -67,6 +128,49 @@ pub struct SignedVersion {
     pub max_priority_fee_per_gas: u128,
     /// The head's number when a node first took it; `None` when none has yet.
     pub sent_at_block: Option<u64>,
+    /// Why it was signed.
+    #[serde(default)]
+    pub why: Why,
+    /// Whether it does not make the call, but takes its nonce.
+    #[serde(default)]
+    pub cancels: bool,
+}
+
+/// Why a version was signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It is the first one under its nonce.
+    #[default]
+    First,
+    /// The market left the one before behind.
+    Market,
+    /// A node refused the one before.
+    Refusal,
+    /// The one before offered enough, and was not mined for long.
+    Step,
+    /// A person wants the transaction cancelled.
+    Cancel,
+}
+
+impl Why {
+    /// Whether such a version may offer more than the market.
+    fn is_above_market(self) -> bool {
+        !matches!(self, Self::First | Self::Market)
+    }
+}
+
+/// Gas of a version that cancels: a transfer to an account.
+const TRANSFER_GAS: u64 = 21_000;
+
+impl SignedVersion {
+    fn fees(&self) -> Fees {
+        Fees { max: self.max_fee_per_gas, priority: self.max_priority_fee_per_gas }
+    }
+
+    fn worst_case(&self) -> u128 {
+        self.fees().worst_case(self.gas_limit)
+    }
 }
 
 /// How far a transaction is.
@@ -93,12 +197,17 @@ pub enum TransactionState {
         /// What the contract said.
         reason: String,
     },
+    /// Its nonce was used by something else, as a person wanted. The end: the call was not made.
+    Cancelled {
+        /// The block's number.
+        block: u64,
+    },
 }
 
 impl TransactionState {
     /// Whether nothing more will happen.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Mined { .. } | Self::Reverted { .. })
+        matches!(self, Self::Mined { .. } | Self::Reverted { .. } | Self::Cancelled { .. })
     }
 }
 
@@ -111,34 +220,41 @@ pub struct Outcome {
     pub state: TransactionState,
 }
 
-/// When to be how generous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FeeRules {
-    /// Blocks to wait for a version to be mined before the fees are raised.
-    pub raise_after_blocks: u64,
-    /// Never offer more than this, in wei for each gas.
-    pub max_fee_per_gas: u128,
-    /// Offer at least this to the block's maker, in wei for each gas.
-    pub min_priority_fee_per_gas: u128,
-}
-
-impl Default for FeeRules {
-    fn default() -> Self {
-        Self {
-            raise_after_blocks: 5,
-            max_fee_per_gas: 1_000_000_000_000,
-            min_priority_fee_per_gas: 100_000_000,
-        }
-    }
-}
-
 /// Why a transaction could not be prepared or advanced.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
-    /// The wallet's secret key is none.
-    #[error("the wallet's secret key is not a secp256k1 scalar")]
-    Wallet,
+    /// There is no node to ask.
+    #[error("no execution node")]
+    NoNode,
+    /// No transaction has this key.
+    #[error("there is no transaction `{0}`")]
+    Unknown(String),
+    /// It is final, so nothing can be changed.
+    #[error("transaction `{0}` is final")]
+    Final(String),
+    /// The call was made, so it need not be made again.
+    #[error("transaction `{0}` is not one to be tried again: it was mined, or is being cancelled")]
+    NotToRetry(String),
+    /// What it may cost does not fit in the day's budget.
+    #[error("it may cost {cost} wei, and {left} wei are left of the day's budget")]
+    OverBudget {
+        /// At most.
+        cost: u128,
+        /// What is left.
+        left: u128,
+    },
+    /// The node counts transactions of the wallet that are not this host's, and they are not final.
+    #[error(
+        "the execution node counts {latest} transactions of the wallet, of which this host knows {known}: \
+         waiting until they are final"
+    )]
+    Foreign {
+        /// By the newest block.
+        latest: u64,
+        /// The first nonce that should be free.
+        known: u64,
+    },
     /// The key stands for another call already.
     #[error("transaction `{0}` was submitted before with other content")]
     KeyReused(String),
@@ -159,8 +275,8 @@ pub enum TransactionError {
         reason: String,
     },
     /// Signing failed.
-    #[error("signing failed: {0}")]
-    Signing(String),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The store failed.
     #[error("transaction store: {0}")]
     Store(#[source] StoreError),

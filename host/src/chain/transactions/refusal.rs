@@ -23,7 +23,15 @@ pub(super) enum SendRefusal {
     Other(String),
 }
 
+/// Longest text of a node that is kept.
+const MAX_WORDS: usize = 200;
+
 impl SendRefusal {
+    /// Whether higher fees may help.
+    pub(super) fn may_want_more(&self) -> bool {
+        matches!(self, Self::ReplacementUnderpriced | Self::FeesTooLow(_) | Self::Other(_))
+    }
+
     /// Reads a node's message. Geth, Nethermind, Besu, Erigon and Reth word it differently.
     pub(super) fn from_message(message: &str) -> Self {
         let plain: String = message
@@ -31,17 +39,28 @@ impl SendRefusal {
             .filter(char::is_ascii_alphanumeric)
             .map(|letter| letter.to_ascii_lowercase())
             .collect();
+        let words = || message.chars().take(MAX_WORDS).collect::<String>();
         let says = |wordings: &[&str]| wordings.iter().any(|wording| plain.contains(wording));
-        if says(&["alreadyknown", "knowntransaction", "alreadyimported", "alreadyexists", "alreadyinmempool"])
-        {
+        if says(&[
+            "alreadyknown",
+            "knowntransaction",
+            "alreadyimported",
+            "alreadyexists",
+            "alreadyinmempool",
+            "existingtxwithsamehash",
+        ]) {
             Self::AlreadyKnown
         } else if says(&["noncetoolow", "oldnonce", "noncealreadyused", "nonceisbelow"]) {
             Self::NonceTooLow
-        } else if says(&["replacementtransactionunderpriced", "replacementnotallowed", "feetoolowtocompete"])
-        {
+        } else if says(&[
+            "replacementtransactionunderpriced",
+            "replacementnotallowed",
+            "feetoolowtocompete",
+            "couldnotreplaceexistingtx",
+        ]) {
             Self::ReplacementUnderpriced
         } else if says(&["insufficientfunds", "upfrontcostexceeds", "insufficientbalance"]) {
-            Self::InsufficientFunds(message.to_owned())
+            Self::InsufficientFunds(words())
         } else if says(&[
             "underpriced",
             "lessthanblockbasefee",
@@ -49,9 +68,9 @@ impl SendRefusal {
             "gaspricebelow",
             "belowconfiguredminimum",
         ]) {
-            Self::FeesTooLow(message.to_owned())
+            Self::FeesTooLow(words())
         } else {
-            Self::Other(message.to_owned())
+            Self::Other(words())
         }
     }
 }
@@ -66,11 +85,13 @@ mod tests {
             ("already known", SendRefusal::AlreadyKnown),
             ("Known transaction", SendRefusal::AlreadyKnown),
             ("AlreadyKnown", SendRefusal::AlreadyKnown),
+            ("existing tx with same hash", SendRefusal::AlreadyKnown),
             ("nonce too low: next nonce 5, tx nonce 4", SendRefusal::NonceTooLow),
             ("Nonce too low", SendRefusal::NonceTooLow),
             ("OldNonce, Current nonce: 5, nonce of rejected tx: 4", SendRefusal::NonceTooLow),
             ("replacement transaction underpriced", SendRefusal::ReplacementUnderpriced),
             ("ReplacementNotAllowed", SendRefusal::ReplacementUnderpriced),
+            ("could not replace existing tx", SendRefusal::ReplacementUnderpriced),
         ];
         for (message, expected) in cases {
             assert_eq!(SendRefusal::from_message(message), expected, "{message}");
@@ -84,6 +105,8 @@ mod tests {
         let poor = "insufficient funds for gas * price + value: balance 0";
         assert_eq!(SendRefusal::from_message(poor), SendRefusal::InsufficientFunds(poor.to_owned()));
         assert_eq!(SendRefusal::from_message("no"), SendRefusal::Other("no".to_owned()));
+        let long = SendRefusal::from_message(&"é".repeat(1_000));
+        assert_eq!(long, SendRefusal::Other("é".repeat(MAX_WORDS)), "a node can't fill the host");
         assert_eq!(
             SendRefusal::from_message("transaction underpriced"),
             SendRefusal::FeesTooLow("transaction underpriced".to_owned())

@@ -5,6 +5,7 @@ use crate::chain::execution::connect_provider;
 use alloy::primitives::U256;
 use alloy::providers::DynProvider;
 use alloy::signers::local::PrivateKeySigner;
+use postern_devnet::liar::{ExecutionLie, Liar, Lie};
 use postern_devnet::{Clock, Config, Devnet};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +14,16 @@ const WALLET: [u8; 32] = [0x11; 32];
 const NOBODY: Address = Address([0x22; 20]);
 /// Enough slots to make everything before final.
 const FINAL: u64 = 16;
+/// The node that may lie.
+const NODE: &str = "node";
+const GWEI: u128 = 1_000_000_000;
+const RULES: FeeRules = FeeRules {
+    max_fee_per_gas: 200 * GWEI,
+    max_priority_fee_per_gas: 5 * GWEI,
+    min_priority_fee_per_gas: GWEI / 10,
+    raise_after_blocks: 3,
+    budget_per_day: 100_000_000 * GWEI,
+};
 
 #[derive(Default)]
 struct MemoryStore(Mutex<Vec<TransactionRow>>);
@@ -38,6 +49,7 @@ impl MemoryStore {
 
 struct Bench {
     devnet: Devnet,
+    liar: Liar,
     provider: DynProvider,
     store: Arc<MemoryStore>,
     chain_id: u64,
@@ -52,15 +64,38 @@ impl Bench {
         let (chain_id, deposit_contract) = (config.chain_id, Address(config.deposit_contract.into_array()));
         let devnet = Devnet::start(config).await.unwrap();
         devnet.advance(1);
-        let provider = connect_provider(&devnet.execution_url(), chain_id).await.unwrap();
-        Self { devnet, provider, store: Arc::default(), chain_id, deposit_contract }
+        let liar = Liar::start(&devnet.execution_url(), &devnet.beacon_url()).await.unwrap();
+        let provider = connect_provider(&liar.url(NODE), chain_id).await.unwrap();
+        Self { devnet, liar, provider, store: Arc::default(), chain_id, deposit_contract }
+    }
+
+    /// How the node lies from now on.
+    fn lie(&self, lies: &[ExecutionLie]) {
+        self.liar.set(NODE, lies.iter().cloned().map(Lie::Execution).collect::<Vec<_>>());
+    }
+
+    fn sends(&self) -> usize {
+        self.liar.asked(NODE, "eth_sendRawTransaction")
+    }
+
+    /// Lets blocks come, one by one, and looks after each; all that ended.
+    async fn drive(&self, transactions: &Transactions, blocks: u64) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for _ in 0..blocks {
+            self.devnet.advance(1);
+            outcomes.extend(transactions.drive().await.unwrap());
+        }
+        outcomes
     }
 
     /// As a process would begin: with nothing but the store.
     fn open(&self) -> Transactions {
-        let rules = FeeRules { raise_after_blocks: 3, ..FeeRules::default() };
+        self.open_with(RULES, Wallet::local(&WALLET).unwrap())
+    }
+
+    fn open_with(&self, rules: FeeRules, wallet: Wallet) -> Transactions {
         let store: Arc<dyn TransactionStore> = self.store.clone();
-        Transactions::open(self.provider.clone(), self.chain_id, &WALLET, store).unwrap().with_rules(rules)
+        Transactions::open(vec![self.provider.clone()], self.chain_id, wallet, rules, store).unwrap()
     }
 }
 
@@ -137,7 +172,7 @@ async fn a_mined_revert_is_the_end_and_says_why() {
     // As if the state had changed between estimate and block: the same call, where it reverts.
     let mut row = bench.store.row("a");
     row.to = bench.deposit_contract;
-    let signed = transactions.sign_for_test(&row);
+    let signed = transactions.sign_for_test(&row).await;
     row.versions = vec![signed];
     bench.store.save(&row).unwrap();
     let restarted = bench.open();
@@ -158,9 +193,10 @@ async fn a_nonce_lost_to_another_sender_is_replaced() {
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     // Another process with the same wallet and no knowledge of the row is faster.
     let intruder = Transactions::open(
-        bench.provider.clone(),
+        vec![bench.provider.clone()],
         bench.chain_id,
-        &WALLET,
+        Wallet::local(&WALLET).unwrap(),
+        RULES,
         Arc::new(MemoryStore::default()) as Arc<dyn TransactionStore>,
     );
     let intruder = intruder.unwrap();
@@ -178,3 +214,5 @@ async fn a_nonce_lost_to_another_sender_is_replaced() {
     let outcomes = transactions.drive().await.unwrap();
     assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]));
 }
+
+mod lies;

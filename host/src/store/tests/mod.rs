@@ -87,6 +87,10 @@ fn a_postponed_message_blocks_no_other(home: &Home) {
     assert_eq!(due, [rows[2].id]);
     assert_eq!(store.due(MemberId(2), 1_000, 100).unwrap()[0].attempts, 1);
     assert_eq!(store.next_due(MemberId(2)).unwrap(), Some(0));
+    // The clock was a day ahead: nothing is ever put off so long.
+    store.settle(&[], &[(rows[2].id, 24 * 60 * 60 * 1_000)]).unwrap();
+    let due: Vec<i64> = store.due(MemberId(2), 999, 100).unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(due, [rows[2].id]);
 }
 
 fn news_are_taken_to_heart_but_not_kept(home: &Home) {
@@ -271,14 +275,7 @@ fn pools_of_one_number_and_two_contracts_are_two(home: &Home) {
 }
 
 fn transactions_survive_reopening_in_their_newest_form(home: &Home) {
-    let mut row = TransactionRow {
-        key: "deposit-1".to_owned(),
-        to: Address([1; 20]),
-        calldata: vec![1, 2],
-        nonce: 7,
-        versions: Vec::new(),
-        state: TransactionState::Prepared,
-    };
+    let mut row = TransactionRow::new("deposit-1", Address([1; 20]), vec![1, 2], 7);
     {
         let store = store(home);
         store.save(&row).unwrap();

@@ -30,11 +30,7 @@ fn filled(home: &Home) -> Store {
     let cursor = Cursor { block: 9, hash: Digest([9; 32]) };
     let events = [ChainEvent::ExitRequested { source, pool: pool(4) }];
     store.keep_events(&events, Some((pool(4).contract, cursor))).unwrap();
-    let state = TransactionState::Prepared;
-    let (key, to) = ("deposit-1 \u{1f512}".to_owned(), Address([1; 20]));
-    store
-        .save(&TransactionRow { key, to, calldata: vec![1], nonce: 7, versions: Vec::new(), state })
-        .unwrap();
+    store.save(&TransactionRow::new("deposit-1 \u{1f512}", Address([1; 20]), vec![1], 7)).unwrap();
     store
 }
 

@@ -1,0 +1,244 @@
+//! Lets [`super::decision`] decide on one transaction and does what it says, storing first.
+
+use super::decision::{Action, Asked, Observation, Raise, Receipt, asks, decide, on_its_way};
+use super::driver::{GasMargin, Session, Tide, Transactions, unix_now};
+use super::node::{Sent, digest};
+use super::refusal::SendRefusal;
+use super::waiting::Waiting;
+use super::watch::Watch;
+use super::{Conclusion, SignedVersion, TransactionError, TransactionRow, TransactionState};
+use crate::chain::profile::to_alloy;
+use alloy::consensus::TxEip1559;
+use alloy::eips::{BlockNumberOrTag, Encodable2718};
+use alloy::primitives::{TxKind, U256};
+use postern_shared::ids::Digest;
+use std::ops::Range;
+
+impl Transactions {
+    /// `is_next` says whether no open transaction has to be mined before, and is passed on for the one after.
+    pub(super) async fn advance(
+        &self,
+        session: &mut Session,
+        mut row: TransactionRow,
+        tide: Tide,
+        is_next: &mut bool,
+    ) -> Result<TransactionState, TransactionError> {
+        let seen = self.observe(session, &row, tide, is_next).await?;
+        match decide(&row, &seen, &self.rules) {
+            Action::Stay => {}
+            Action::Wait(waiting) => session.wait(&row, waiting),
+            Action::Send => self.send(session, &mut row, tide.head).await?,
+            Action::Raise(raise) => {
+                row.versions.push(self.sign(&row, raise).await?);
+                self.save(session, row.clone())?;
+                self.send(session, &mut row, tide.head).await?;
+            }
+            Action::Renumber => self.renumber(session, &mut row, tide).await?,
+            Action::Conclude(receipt) => self.conclude(session, &mut row, receipt).await?,
+            Action::Drop => {
+                row.state = TransactionState::Cancelled { block: tide.finalised };
+                self.save(session, row.clone())?;
+            }
+        }
+        Ok(row.state)
+    }
+
+    async fn observe(
+        &self,
+        session: &mut Session,
+        row: &TransactionRow,
+        tide: Tide,
+        is_next: &mut bool,
+    ) -> Result<Observation, TransactionError> {
+        let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
+        let watch = session.watch(&row.key, hash, tide.head);
+        let (newest, nonce_is_used) = (watch.look(tide.head), watch.is_nonce_used());
+        let receipt = self.node.receipt(row, nonce_is_used || tide.nonce > row.nonce).await?;
+        let displaced_for = if tide.nonce > row.nonce && receipt.is_none() {
+            let since = *session.displaced_at.entry(row.key.clone()).or_insert(tide.head);
+            Some(tide.head.saturating_sub(since))
+        } else {
+            session.displaced_at.remove(&row.key);
+            None
+        };
+        let is_open = receipt.is_none() && displaced_for.is_none();
+        let mut seen = Observation {
+            finalised: tide.finalised,
+            receipt,
+            displaced_for,
+            is_next: is_open && std::mem::replace(is_next, *is_next && !is_open),
+            newest,
+            affordable: self.affordable(session, &row.key),
+            asked: None,
+        };
+        if let Some(version) = row.versions.last().filter(|_| asks(row, &seen, &self.rules)) {
+            let (is_known, market) = (self.node.knows(version).await?, self.node.market().await?);
+            let nonce = self.node.nonce(BlockNumberOrTag::Latest).await?;
+            self.fill_gap(session, nonce..row.nonce).await?;
+            seen.asked = Some(Asked { is_known, market, nonce });
+            session.watch(&row.key, hash, tide.head).looked_at(tide.head);
+        }
+        Ok(seen)
+    }
+
+    /// Sends again what has these nonces and is final, though the node says that they are free: it had said otherwise, or the chain
+    /// broke its word.
+    async fn fill_gap(&self, session: &Session, nonces: Range<u64>) -> Result<(), TransactionError> {
+        let rows = session.rows.values().filter(|row| row.state.is_final() && nonces.contains(&row.nonce));
+        for newest in rows.filter_map(|row| row.versions.last()) {
+            self.node.send(&newest.raw).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the newest version.
+    async fn send(
+        &self,
+        session: &mut Session,
+        row: &mut TransactionRow,
+        head: u64,
+    ) -> Result<(), TransactionError> {
+        let Some(newest) = row.versions.last_mut() else { return Ok(()) };
+        let sent = self.node.send(&newest.raw).await?;
+        let watch = session.watch(&row.key, newest.hash, head);
+        watch.looked_at(head);
+        match sent {
+            Sent::Taken | Sent::Refused(SendRefusal::AlreadyKnown) => {
+                watch.taken(head);
+                let waiting = on_its_way(watch.look(head).age, &self.rules);
+                session.wait(row, waiting);
+            }
+            Sent::Refused(refusal) => {
+                watch.refused(refusal.clone());
+                session.wait(row, refused(refusal));
+                return Ok(());
+            }
+        }
+        let Some(newest) = row.versions.last_mut() else { return Ok(()) };
+        if newest.sent_at_block.is_none() || row.state == TransactionState::Prepared {
+            newest.sent_at_block.get_or_insert(head);
+            row.state = TransactionState::Sent;
+            self.save(session, row.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Signs the call again under a new nonce. If it would revert now, nothing of it can be mined any more, and it ends.
+    async fn renumber(
+        &self,
+        session: &mut Session,
+        row: &mut TransactionRow,
+        tide: Tide,
+    ) -> Result<(), TransactionError> {
+        tracing::warn!(key = row.key, nonce = row.nonce, "the nonce can't be used: signing under another");
+        match self.sign_first(session, row, GasMargin::default()).await {
+            Ok(()) => {
+                session.displaced_at.remove(&row.key);
+                self.save(session, row.clone())?;
+                self.send(session, row, tide.head).await
+            }
+            Err(TransactionError::WouldRevert { reason, .. }) => {
+                let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
+                let reason = format!("another transaction took its nonce, and now it would revert: {reason}");
+                row.state = TransactionState::Reverted { hash, block: tide.finalised, reason };
+                self.save(session, row.clone())
+            }
+            Err(TransactionError::OverBudget { .. }) => {
+                session.wait(row, Waiting::Budget);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes down how it ended and what it has cost.
+    async fn conclude(
+        &self,
+        session: &mut Session,
+        row: &mut TransactionRow,
+        receipt: Receipt,
+    ) -> Result<(), TransactionError> {
+        let Receipt { hash, block, success, gas_used, price } = receipt;
+        let Some(version) = row.versions.iter().find(|version| version.hash == hash) else { return Ok(()) };
+        let gas_limit = version.gas_limit;
+        let state = match (version.cancels, success) {
+            (true, _) => TransactionState::Cancelled { block },
+            (false, true) => TransactionState::Mined { hash, block },
+            (false, false) => {
+                let reason = match is_out_of_gas(gas_used, gas_limit) {
+                    true => format!("out of gas: it used {gas_used} of {gas_limit}"),
+                    false => self.node.replay(row, gas_limit, block).await,
+                };
+                TransactionState::Reverted { hash, block, reason }
+            }
+        };
+        row.state = state;
+        let cost = price.saturating_mul(gas_used.into());
+        row.conclusion = Some(Conclusion { at: unix_now(), gas_used, cost });
+        self.save(session, row.clone())
+    }
+
+    pub(super) async fn sign(
+        &self,
+        row: &TransactionRow,
+        Raise { fees, gas_limit, why, cancels }: Raise,
+    ) -> Result<SignedVersion, TransactionError> {
+        let (to, input) = match cancels {
+            true => (self.wallet.address(), Vec::new()),
+            false => (to_alloy(row.to), row.calldata.clone()),
+        };
+        let transaction = TxEip1559 {
+            chain_id: self.chain_id,
+            nonce: row.nonce,
+            gas_limit,
+            max_fee_per_gas: fees.max,
+            max_priority_fee_per_gas: fees.priority,
+            to: TxKind::Call(to),
+            value: U256::ZERO,
+            access_list: Default::default(),
+            input: input.into(),
+        };
+        let envelope = self.wallet.sign(transaction).await?;
+        Ok(SignedVersion {
+            hash: digest(*envelope.tx_hash()),
+            raw: envelope.encoded_2718(),
+            gas_limit,
+            max_fee_per_gas: fees.max,
+            max_priority_fee_per_gas: fees.priority,
+            sent_at_block: None,
+            why,
+            cancels,
+        })
+    }
+}
+
+impl Session {
+    /// What is seen of a row's newest version.
+    fn watch(&mut self, key: &str, newest: Digest, head: u64) -> &mut Watch {
+        let watch = self.watches.entry(key.to_owned()).or_insert_with(|| Watch::new(newest, head));
+        if !watch.is_of(newest) {
+            *watch = Watch::new(newest, head);
+        }
+        watch
+    }
+
+    fn wait(&mut self, row: &TransactionRow, waiting: Waiting) {
+        self.waiting.insert(row.key.clone(), waiting);
+    }
+}
+
+/// What a transaction waits for that a node does not take.
+fn refused(refusal: SendRefusal) -> Waiting {
+    match refusal {
+        // Which of the two nonces it was shows in the receipts, or when the nonce is final.
+        SendRefusal::NonceTooLow => Waiting::Nonce,
+        SendRefusal::InsufficientFunds(words) => Waiting::Funds(words),
+        refusal => Waiting::Refused(refusal.to_string()),
+    }
+}
+
+/// Whether a call that failed ran out of gas. A call in a call gets all but a 64th of what is left (EIP-150), so what is left when
+/// one of those ran out is little, and not always nothing.
+pub fn is_out_of_gas(gas_used: u64, gas_limit: u64) -> bool {
+    gas_used >= gas_limit.saturating_sub(gas_limit / 32)
+}
