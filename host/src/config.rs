@@ -419,15 +419,21 @@ impl Config {
     }
 }
 
-/// Reads the URLs of nodes, of which there must be one.
+/// Reads the URLs of nodes. There must be one, and none twice: it would have two votes.
 fn node_urls(name: &str, listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
     if listed.is_empty() {
         return field(name, "at least one is needed");
     }
-    let read = |(position, text): (usize, &String)| {
-        NodeUrl::parse(text).or_else(|error| field(&format!("{name}[{position}]"), error))
-    };
-    listed.iter().enumerate().map(read).collect()
+    let mut urls = Vec::with_capacity(listed.len());
+    for (position, text) in listed.iter().enumerate() {
+        let name = format!("{name}[{position}]");
+        let url = NodeUrl::parse(text).or_else(|error| field(&name, error))?;
+        if urls.contains(&url) {
+            return field(&name, format_args!("{url} is listed twice"));
+        }
+        urls.push(url);
+    }
+    Ok(urls)
 }
 
 /// Reads the URLs of beacon nodes.

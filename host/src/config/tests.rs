@@ -185,6 +185,11 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
             "config field `execution.urls[1]`: a node's URL begins with http:// or https://",
         ),
         (
+            "[\"http://127.0.0.1:8545\"]",
+            "[\"http://a/key\", \"http://b\", \"http://a/key\"]",
+            "config field `execution.urls[2]`: http://a is listed twice",
+        ),
+        (
             "[beacon]",
             "[fees]\nmax_fee_gwei = \"much\"\n[beacon]",
             "config field `fees.max_fee_gwei`: `much` is no decimal number",

@@ -117,6 +117,13 @@ impl Reconciler {
         Ok(())
     }
 
+    /// What to look for in this round. What can't be found, or fails, keeps nobody from looking for the rest in the next ones.
+    fn next_sought(&mut self) -> Vec<Missing> {
+        let sought: Vec<Missing> = self.missing.iter().copied().take(MOST_SOUGHT).collect();
+        self.missing.rotate_left(sought.len());
+        sought
+    }
+
     /// Looks for missing events in the blocks in which they must be.
     async fn seek(
         &mut self,
@@ -125,16 +132,13 @@ impl Reconciler {
         contract: Address,
         at: Cursor,
     ) -> Result<Option<Lacking>, LookError> {
-        let sought: Vec<Missing> = self.missing.iter().copied().take(MOST_SOUGHT).collect();
-        // What can't be found, or fails, keeps nobody from looking for the rest.
-        self.missing.rotate_left(sought.len());
+        let sought = self.next_sought();
         let numbers: Vec<u32> = sought.iter().map(|missing| missing.pool).collect();
         let blocks = execution.blocks_of(contract, at, &numbers).await?;
         let mut nodes = BTreeSet::new();
         let mut read = BTreeMap::new();
         for (missing, blocks) in sought.iter().zip(blocks) {
-            // If it was in no block, or in one that is not final, the node contradicts itself.
-            let Some(block) = missing.block(blocks).filter(|block| *block <= at.block) else { continue };
+            let Some(block) = missing.block(blocks, at) else { continue };
             if let Entry::Vacant(entry) = read.entry(block) {
                 let (events, asked) = execution.events_of(contract, block).await?;
                 keep(store, &events, None)?;
@@ -154,13 +158,13 @@ impl Reconciler {
 }
 
 impl Missing {
-    /// The block in which it was.
-    fn block(self, blocks: PoolBlocks) -> Option<u64> {
+    /// The block in which it was. If that is none, or one that is not final, the node contradicts itself.
+    fn block(self, blocks: PoolBlocks, at: Cursor) -> Option<u64> {
         let block = match self.event {
             Wanted::Deposit => blocks.ready_at,
             Wanted::Exit => blocks.exit_requested_at,
         };
-        (block > 0).then_some(block)
+        (1..=at.block).contains(&block).then_some(block)
     }
 
     fn is_among(self, events: &[PoolEvent]) -> bool {
@@ -199,7 +203,7 @@ fn missing(number: u32, known: Option<&PoolStatus>, status: OnChain) -> Vec<Miss
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_shared::ids::PoolId;
+    use postern_shared::ids::{Digest, PoolId};
 
     fn pool(number: u32, deposit_requested: bool, exit_requested: bool) -> PoolStatus {
         let id = PoolId::new(1, Address([7; 20]), number);
@@ -247,6 +251,29 @@ mod tests {
         let known = BTreeMap::from([(5, pool(5, true, false))]);
         assert_eq!(open(&known, &BTreeSet::new(), u32::MAX).len(), 10_005);
         assert_eq!(open(&BTreeMap::new(), &BTreeSet::new(), u32::MAX).len(), 10_000);
+    }
+
+    #[test]
+    fn an_event_is_looked_for_in_the_final_block_that_the_contract_names() {
+        let at = Cursor { block: 9, hash: Digest([1; 32]) };
+        let block = |event, ready_at, exit_requested_at| {
+            Missing { pool: 1, event }.block(PoolBlocks { ready_at, exit_requested_at }, at)
+        };
+        assert_eq!(block(Wanted::Deposit, 3, 0), Some(3));
+        assert_eq!(block(Wanted::Exit, 3, 9), Some(9));
+        for nowhere in [0, 10, u64::MAX] {
+            assert_eq!(block(Wanted::Deposit, nowhere, 9), None);
+            assert_eq!(block(Wanted::Exit, 3, nowhere), None);
+        }
+    }
+
+    #[test]
+    fn everything_that_is_missing_has_its_turn() {
+        let missing: Vec<Missing> = (1..=200).map(|pool| Missing { pool, event: Wanted::Deposit }).collect();
+        let mut reconciler = Reconciler { missing: missing.clone(), ..Reconciler::default() };
+        let sought: BTreeSet<Missing> = (0..4).flat_map(|_| reconciler.next_sought()).collect();
+        assert_eq!(sought, missing.into_iter().collect());
+        assert_eq!(reconciler.next_sought().len(), MOST_SOUGHT);
     }
 
     #[test]

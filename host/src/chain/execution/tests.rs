@@ -18,8 +18,9 @@ const POOL_ADDRESS: [u8; 20] = [0x99; 20];
 struct Script {
     chain_id: u64,
     finalised: u64,
-    /// Mixed into every block's hash.
+    /// Mixed into every block's hash from a block on.
     fork: u8,
+    forked_at: u64,
     logs: Vec<Value>,
     /// Whether it answers with whatever logs it has.
     lies: bool,
@@ -33,7 +34,9 @@ struct Script {
 impl Script {
     fn hash(&self, number: u64) -> B256 {
         let mut hash = B256::from(U256::from(number));
-        hash[0] = self.fork;
+        if number >= self.forked_at {
+            hash[0] = self.fork;
+        }
         hash
     }
 
@@ -120,6 +123,7 @@ fn script() -> Script {
         chain_id: CHAIN_ID,
         finalised: 0,
         fork: 0,
+        forked_at: 0,
         logs: vec![],
         lies: false,
         pools: 0,
@@ -368,9 +372,13 @@ async fn a_node_of_another_fork_leads_nobody() {
     }
 
     // One that has gone over to another fork since.
-    let (_servers, execution) = nodes([at(0, 9), at(0, 9), at(1, 12)]).await;
-    let start = execution.cursor_at(0).await.unwrap();
-    assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.hash.0, at(0, 0).hash(9).0);
+    for forked in 0..3 {
+        let mut scripts = [at(0, 9), at(0, 9), at(0, 9)];
+        scripts[forked] = Script { forked_at: 5, ..at(1, 12) };
+        let (_servers, execution) = nodes(scripts).await;
+        let start = execution.cursor_at(0).await.unwrap();
+        assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.hash.0, at(0, 0).hash(9).0, "{forked}");
+    }
 }
 
 #[tokio::test]
