@@ -30,6 +30,7 @@ use postern_shared::proof::{Council, Proof, Statement};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod lying_beacon_nodes;
 mod scenes;
 
 alloy::sol! {

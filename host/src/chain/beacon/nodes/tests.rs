@@ -36,6 +36,17 @@ async fn nodes(lies: &[Option<Lie>]) -> (BeaconNodes, Vec<TestNode>) {
     (over(&servers.iter().map(TestNode::url).collect::<Vec<_>>()), servers)
 }
 
+/// Waits for what must come of a check.
+async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if condition() {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it does not come");
+}
+
 fn own(status: ValidatorStatus) -> Validator {
     Validator { index: 1, status, withdrawal_credentials: WithdrawalCredentials([1; 32]) }
 }
@@ -137,9 +148,7 @@ async fn a_node_that_begins_to_lie_while_it_counts_stops_counting() {
         assert!(nodes.validator(StateId::Finalized, &KEY).await.unwrap().is_some(), "{lie:?}");
         assert!(nodes.standings()[0].wrong.is_some(), "{lie:?}");
         servers[0].known().lie = None;
-        while nodes.standings()[0].wrong.is_some() {
-            sleep(Duration::from_millis(50)).await;
-        }
+        until(|| nodes.standings()[0].wrong.is_none()).await;
         assert!(nodes.validator(StateId::Finalized, &KEY).await.unwrap().is_some());
     }
 }
@@ -151,9 +160,8 @@ async fn a_node_that_comes_back_as_one_of_another_network_does_not_count() {
     servers[0].known().lie = Some(Lie::State404);
     nodes.validator(StateId::Head, &KEY).await.unwrap();
     servers[0].known().lie = Some(Lie::WrongNetwork);
-    while !nodes.standings()[0].wrong.as_ref().is_some_and(|wrong| wrong.contains("another network")) {
-        sleep(Duration::from_millis(50)).await;
-    }
+    let is_named = |wrong: String| wrong.contains("another network");
+    until(|| nodes.standings()[0].wrong.clone().is_some_and(is_named)).await;
     assert!(!nodes.is_taker(&servers[0].url()) && nodes.is_taker(&servers[1].url()));
 }
 
