@@ -6,18 +6,22 @@ use crate::certificates::kds::{AMD_KDS, Kds, Patience};
 use crate::certificates::{self, CertificateSources};
 use crate::chain::transactions::{FeeRules, Wallet};
 use crate::chain::url::NodeUrl;
+use crate::key_file;
 use crate::link::EnclaveAddress;
+use crate::manifest::addresses::{self, MistypedError};
 use crate::manifest::{KeptEpochs, load_epochs};
+use crate::network::address::{dialable, listenable};
+use crate::network::peer_of;
 use crate::store::{Place, PostgresPlace};
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
-use postern_shared::bytes::from_hex;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::{Manifest, ManifestError, Member};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 mod fees;
 mod wallet;
@@ -142,6 +146,9 @@ pub struct BeaconConfig {
     pub urls: Vec<String>,
 }
 
+/// A month: whoever waits longer has forgotten something, and no sum of times gets near a limit.
+const MAX_SECONDS: u64 = 30 * 24 * 60 * 60;
+
 fn default_schema() -> String {
     "postern".to_owned()
 }
@@ -204,7 +211,7 @@ pub struct Config {
     /// The first block with events.
     pub start_block: u64,
     /// Beacon API.
-    pub beacon_urls: Vec<String>,
+    pub beacon_urls: Vec<NodeUrl>,
     /// Between looks at the chains.
     pub poll: std::time::Duration,
     /// Between ticks.
@@ -245,6 +252,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// The manifest has an address or a key that nobody can have meant.
+    #[error("{path}: {source}", path = path.display())]
+    Mistyped {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: MistypedError,
+    },
     /// The folder with certificates can't be used.
     #[error(transparent)]
     Certificates(#[from] FolderError),
@@ -273,8 +288,12 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 
 /// Reads and checks a manifest in TOML.
 pub fn read_manifest(path: &Path) -> Result<Manifest, ConfigError> {
-    Manifest::from_toml(&read_text(path)?)
-        .map_err(|source| ConfigError::Manifest { path: path.to_owned(), source })
+    let text = read_text(path)?;
+    let manifest = Manifest::from_toml(&text)
+        .map_err(|source| ConfigError::Manifest { path: path.to_owned(), source })?;
+    addresses::check(&text, &manifest)
+        .map_err(|source| ConfigError::Mistyped { path: path.to_owned(), source })?;
+    Ok(manifest)
 }
 
 /// Reads the manifest that a configuration names.
@@ -314,9 +333,30 @@ fn store(postgres: Option<&PostgresConfig>, folder: &Path, data_dir: &Path) -> R
 
 /// The file as written, and the folder that paths in it are relative to.
 fn read_file(path: &Path) -> Result<(ConfigFile, &Path), ConfigError> {
-    let file = toml::from_str(&read_text(path)?)
-        .map_err(|error| ConfigError::Text { path: path.to_owned(), reason: error.to_string() })?;
+    let text = read_text(path)?;
+    let file = toml::from_str(&text)
+        .map_err(|error| ConfigError::Text { path: path.to_owned(), reason: describe(&text, &error) })?;
     Ok((file, path.parent().unwrap_or(Path::new(""))))
+}
+
+/// What is wrong with a file, and where, without a word of it: URLs in it may hold passwords.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    // The parser quotes what it found instead of what it wanted.
+    let message = error.message();
+    let shown = match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            let (head, tail) = (message.get(..first), message.get(last..));
+            format!("{}\"…{}", head.unwrap_or_default(), tail.unwrap_or_default())
+        }
+        _ => message.to_owned(),
+    };
+    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    let is_key = |key: &&str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let of = key.filter(is_key).map_or(String::new(), |key| format!(", `{key}`"));
+    format!("line {line}, column {column}{of}: {shown}")
 }
 
 impl Config {
@@ -337,18 +377,15 @@ impl Config {
             return field("member", format_args!("the manifest has no {member}"));
         };
         let host_key = host_key(&folder.join(&file.host_key), entry)?;
-        if file.beacon.urls.is_empty() {
-            return field("beacon.urls", "at least one is needed");
-        }
-        for (name, value) in [
-            ("poll_ms", file.poll_ms),
-            ("tick_ms", file.tick_ms),
-            ("reattest_s", file.reattest_s),
-            ("patience_s", file.patience_s),
-            ("turn_s", file.turn_s),
+        for (name, value, most) in [
+            ("poll_ms", file.poll_ms, MAX_SECONDS * 1_000),
+            ("tick_ms", file.tick_ms, MAX_SECONDS * 1_000),
+            ("reattest_s", file.reattest_s, MAX_SECONDS),
+            ("patience_s", file.patience_s, MAX_SECONDS),
+            ("turn_s", file.turn_s, MAX_SECONDS),
         ] {
-            if value == 0 {
-                return field(name, "must not be 0");
+            if !(1..=most).contains(&value) {
+                return field(name, format_args!("must be from 1 to {most}"));
             }
         }
         let address = |name: &str, text: &String| {
@@ -364,11 +401,11 @@ impl Config {
             host_key,
             wallet: wallet::read(file.wallet_key.as_deref(), file.wallet.as_ref(), folder, entry)?,
             fees: file.fees.read()?,
-            listen: multiaddr("listen", &file.listen)?,
+            listen: listenable(&file.listen).or_else(|error| field("listen", error))?,
             peers: peers(&file.peers, &manifest, member)?,
             execution_urls: node_urls("execution.urls", &file.execution.urls)?,
             start_block: file.execution.start_block,
-            beacon_urls: file.beacon.urls,
+            beacon_urls: beacon_urls(&file.beacon.urls)?,
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),
             reattest: std::time::Duration::from_secs(file.reattest_s),
@@ -382,10 +419,6 @@ impl Config {
     }
 }
 
-fn multiaddr(name: &str, text: &str) -> Result<Multiaddr, ConfigError> {
-    text.parse().or_else(|error| field(name, format_args!("`{text}` is no multiaddr: {error}")))
-}
-
 /// Reads the URLs of nodes, of which there must be one.
 fn node_urls(name: &str, listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
     if listed.is_empty() {
@@ -397,6 +430,17 @@ fn node_urls(name: &str, listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError>
     listed.iter().enumerate().map(read).collect()
 }
 
+/// Reads the URLs of beacon nodes.
+fn beacon_urls(listed: &[String]) -> Result<Vec<NodeUrl>, ConfigError> {
+    let urls = node_urls("beacon.urls", listed)?;
+    match urls.iter().position(|url| url.ends_with("eth/v1")) {
+        Some(position) => {
+            field(&format!("beacon.urls[{position}]"), "must end before `/eth/v1`, which every request adds")
+        }
+        None => Ok(urls),
+    }
+}
+
 fn peers(
     listed: &BTreeMap<String, String>,
     manifest: &Manifest,
@@ -406,29 +450,26 @@ fn peers(
     for (number, address) in listed {
         let name = format!("peers.{number}");
         let id = number.parse().map(MemberId).or_else(|_| field(&name, "not a member's number"))?;
-        if manifest.member(id).is_none() {
+        let Some(member) = manifest.member(id) else {
             return field(&name, format_args!("the manifest has no {id}"));
-        }
+        };
         if id == own {
             return field(&name, "that is this member itself");
         }
-        peers.insert(id, multiaddr(&name, address)?);
+        let peer = peer_of(member).or_else(|error| field(&name, error))?;
+        peers.insert(id, dialable(address, peer).or_else(|error| field(&name, error))?);
     }
     Ok(peers)
 }
 
 /// Reads 32 secret bytes; the error never shows what was read.
-fn secret(name: &str, path: &Path) -> Result<[u8; 32], ConfigError> {
-    let bytes = from_hex(read_text(path)?.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or_else(
-        || field(name, format_args!("{} does not hold 32 bytes in hexadecimal", path.display())),
-        Ok,
-    )
+fn secret(name: &str, path: &Path) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
+    key_file::read(path).or_else(|error| field(name, format_args!("{}: {error}", path.display())))
 }
 
 fn host_key(path: &Path, entry: &Member) -> Result<Keypair, ConfigError> {
     let mut seed = secret("host_key", path)?;
-    let secret = ed25519::SecretKey::try_from_bytes(&mut seed).or_else(|error| field("host_key", error))?;
+    let secret = ed25519::SecretKey::try_from_bytes(&mut *seed).or_else(|error| field("host_key", error))?;
     let pair = ed25519::Keypair::from(secret);
     if pair.public().to_bytes() != entry.host_key.0 {
         return field("host_key", format_args!("not the key that the manifest names for {}", entry.id));

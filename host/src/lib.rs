@@ -27,12 +27,16 @@ pub mod daemon;
 #[cfg(feature = "devnet")]
 pub mod demo;
 pub mod image;
+pub mod key_file;
 pub mod link;
 pub mod manifest;
 pub mod measure;
 pub mod network;
+pub mod output;
+pub mod presence;
 pub mod status;
 pub mod store;
 pub mod tx;
+pub mod verdict;
 pub mod verify;
 pub mod vm;

@@ -6,20 +6,23 @@ use postern_host::config::{Config, read_data_dir};
 use postern_host::daemon::{DaemonError, commands};
 use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
+use postern_host::output::{OutputError, say};
 use postern_host::store::command::StoreCommand;
 use postern_host::tx::TxCommand;
+use postern_host::verdict::Verdict;
 use postern_host::vm::VmCommand;
-use postern_host::{daemon, status, verify};
+use postern_host::{daemon, presence, status, verify};
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 use tracing_subscriber::EnvFilter;
 
 /// The guarded way out of a staked Ethereum validator.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "postern", version, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -33,7 +36,11 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Say where a member's host and enclave stand.
+    /// Say where a member's host and enclave stand, and what is wrong.
+    ///
+    /// Ends with 0 if nothing is wrong, 1 if there is no status, and else with the lowest that applies: 3 the host does not run,
+    /// 4 it hangs, 5 its enclave does not answer, 6 a node of a chain can't be relied on, 7 the wallet, a transaction or an exit does
+    /// not get on, 8 another member or a pool holds things up, 9 there are alerts.
     Status {
         /// The host's configuration, TOML.
         #[arg(long)]
@@ -101,20 +108,27 @@ enum Command {
 fn main() -> ExitCode {
     let filter =
         EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,postern_host=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A log that can't be written, on a full disk say, ends nothing.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    log.log_internal_errors(false).init();
     match execute(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads, as in `postern status | head`, has read enough.
-        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        Err(error) if is_read_enough(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("postern: {}", one_line(&*error));
+            // Nobody is left to be told if this fails.
+            let _ = writeln!(io::stderr(), "postern: {}", one_line(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// Whether all that is wrong is that nobody reads on.
+fn is_read_enough(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let mut output = causes.filter_map(|cause| cause.downcast_ref::<OutputError>());
+    output.next().is_some_and(OutputError::is_closed)
 }
 
 /// An error and its causes, each said once.
@@ -153,18 +167,24 @@ impl std::fmt::Display for Refused {
 
 impl Error for Refused {}
 
-fn execute(command: Command) -> Result<(), Box<dyn Error>> {
-    match command {
+/// The status, for people or programs; what is wrong is said by the code too ([`postern_host::verdict::Code`]).
+fn tell_status(config: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let data_dir = read_data_dir(config)?;
+    let running = presence::is_there(&data_dir)?;
+    let verdict = Verdict::of(status::read(&data_dir)?, running, SystemTime::now());
+    let text = if json { format!("{}\n", serde_json::to_string(&verdict)?) } else { verdict.to_string() };
+    say(format_args!("{text}"))?;
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    let done: Result<(), Box<dyn Error>> = match command {
         Command::Run { config } => serve(Config::read(&config)?),
-        Command::Status { config, json } => {
-            let found = status::read(&read_data_dir(&config)?)?;
-            let text = if json { serde_json::to_string(&found)? } else { found.describe() };
-            Ok(writeln!(io::stdout(), "{text}")?)
-        }
+        Command::Status { config, json } => return tell_status(&config, json),
         Command::Rescan { config, from } => {
             let left = commands::leave(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;
             let what = "the host does it now if it runs, and else when it starts; then the file is gone";
-            Ok(writeln!(io::stdout(), "{}: {what}", left.display())?)
+            Ok(say(format_args!("{}: {what}\n", left.display()))?)
         }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {
@@ -179,13 +199,17 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             let verified = verify::verify_files(&files, &expected)?;
             if json {
                 let claims: Vec<_> = verified.iter().map(|verified| &verified.claim).collect();
-                println!("{}", serde_json::to_string(&claims)?);
+                say(format_args!("{}\n", serde_json::to_string(&claims)?))?;
             } else {
                 for verified in &verified {
-                    println!("{}: {}", verified.path.display(), verify::describe(&verified.claim));
+                    say(format_args!(
+                        "{}: {}\n",
+                        verified.path.display(),
+                        verify::describe(&verified.claim)
+                    ))?;
                 }
                 if verified.iter().any(|verified| verified.simulated) {
-                    println!("The enclaves were SIMULATED: nothing was protected.");
+                    say(format_args!("The enclaves were SIMULATED: nothing was protected.\n"))?;
                 }
             }
             Ok(())
@@ -206,11 +230,13 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Demo(arguments) => Ok(runtime()?.block_on(postern_host::demo::run(arguments))?),
         #[cfg(feature = "devnet")]
         Command::SimulatedEnclave(arguments) => Ok(arguments.run()?),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Serves until the process is told to stop. Nothing needs to be tidied up: it may be killed at any moment.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit();
     runtime()?.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
@@ -225,6 +251,17 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => Ok(()),
         }
     })
+}
+
+/// Every connection and file takes a descriptor. Peers' connections are bounded, but the soft limit that shells begin with may be
+/// lower: as many as the system grants.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let granted = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: granted.maximum, ..granted };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// This process as it was started, in the place of itself. What it holds open closes; it returns only if it fails.

@@ -1,4 +1,5 @@
-//! What a host shows of itself: `DATA_DIR/status.json`, replaced whole whenever something changes.
+//! What a host shows of itself: `DATA_DIR/status.json`, replaced whole whenever something changes, and every few seconds: so that
+//! it shows that the host lives.
 
 use crate::chain::beacon::ValidatorStatus;
 use postern_shared::bls::PublicKey;
@@ -48,6 +49,15 @@ pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
 pub struct HostStatus {
     /// Which member's host.
     pub member: u16,
+    /// When this was written, in seconds since 1970 by the host's clock.
+    #[serde(default)]
+    pub written_at: u64,
+    /// By which process.
+    #[serde(default)]
+    pub pid: u32,
+    /// Of which version.
+    #[serde(default)]
+    pub version: String,
     /// Whether the manifest trusts a simulated root: then nothing is protected.
     pub simulated: bool,
     /// Whether the enclave answers. If not, what is said of members is what it last said.
@@ -110,6 +120,8 @@ pub enum Subject {
     Exit(PoolId),
     /// Another member's host.
     Peer(MemberId),
+    /// A pool with which nothing goes on.
+    Pool(PoolId),
 }
 
 /// A member that the enclave does not talk to.
@@ -143,8 +155,17 @@ pub struct PoolStatus {
     pub exit_requested: bool,
     /// The released exit.
     pub exit: Option<SignedVoluntaryExit>,
-    /// What the beacon chain says of the validator.
+    /// Whether the own enclave has released it: then this host hands it to the others.
+    #[serde(default)]
+    pub is_released_here: bool,
+    /// What became of it at each beacon node, since the host was started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub posts: Vec<ExitPost>,
+    /// What the head of the beacon chain says of the validator: for showing.
     pub beacon_status: Option<ValidatorStatus>,
+    /// What its newest finalised state says.
+    #[serde(default)]
+    pub final_status: Option<ValidatorStatus>,
     /// Whether the validator has left, for good.
     #[serde(default)]
     pub has_left: bool,
@@ -157,6 +178,17 @@ pub struct PoolStatus {
     pub progress: Option<Progress>,
     /// Members that were caught cheating.
     pub faults: Vec<MemberId>,
+}
+
+/// What became of a pool's exit at one beacon node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitPost {
+    /// The node.
+    pub node: String,
+    /// Whether it has the exit.
+    pub taken: bool,
+    /// Why not, when it was last asked.
+    pub refusal: Option<String>,
 }
 
 /// The latest of each kind.
@@ -196,6 +228,7 @@ impl Display for Subject {
             Self::Transaction(key) => write!(f, "transaction {key}"),
             Self::Exit(pool) => write!(f, "exit of pool {pool}"),
             Self::Peer(member) => write!(f, "host of {member}"),
+            Self::Pool(pool) => write!(f, "pool {pool}"),
         }
     }
 }
@@ -222,9 +255,6 @@ impl HostStatus {
             lines.push(format!("  {how}: {}: {}", refused.member, names.join(", ")));
             lines.extend(refused.reasons.iter().map(|reason| format!("    {reason}")));
         }
-        lines.extend(self.alerts.iter().map(|name| format!("  ALERT: alerts/{name}.json")));
-        let wrong = |trouble: &Trouble| format!("  WRONG: {}: {}", trouble.subject, trouble.reason);
-        lines.extend(self.troubles.iter().map(wrong));
         for pool in &self.pools {
             lines.push(format!("  {}: {}", pool.pool_id, pool.describe()));
             if !pool.faults.is_empty() {
@@ -237,10 +267,9 @@ impl HostStatus {
 
 impl PoolStatus {
     fn describe(&self) -> String {
-        let stage = match (&self.beacon_status, &self.exit, self.exit_requested) {
-            (Some(status), Some(_), _) => format!("exit released, {status}"),
-            (None, Some(_), _) => "exit released".to_owned(),
-            (_, None, true) => "exit requested".to_owned(),
+        let stage = match (&self.exit, self.exit_requested) {
+            (Some(_), _) => self.describe_exit(),
+            (None, true) => "exit requested".to_owned(),
             _ if self.transcripts.presign.is_some() => "exit presigned".to_owned(),
             _ if self.deposit.is_some() => "deposit signed".to_owned(),
             _ => "no key yet".to_owned(),
@@ -253,6 +282,25 @@ impl PoolStatus {
         format!("{stage}{doing}{key}")
     }
 
+    /// How far a released exit is: by what is final, and until then by what nodes say.
+    fn describe_exit(&self) -> String {
+        match self.final_status {
+            Some(ValidatorStatus::WithdrawalDone) => return "exit released; withdrawn".to_owned(),
+            Some(status) if status.has_exited() => return "exit released; exited".to_owned(),
+            Some(status) if status.is_leaving() => return "exit released; leaving (final)".to_owned(),
+            _ => {}
+        }
+        let status = self.beacon_status.map(|status| format!(", {status}")).unwrap_or_default();
+        let mut parts = vec![format!("exit released{status}")];
+        if !self.posts.is_empty() {
+            let taken = self.posts.iter().filter(|post| post.taken).count();
+            parts.push(format!("posted to {taken} of {} nodes", self.posts.len()));
+        }
+        let refusal = |post: &ExitPost| Some(format!("{}: {}", post.node, post.refusal.as_ref()?));
+        parts.extend(self.posts.iter().filter_map(refusal));
+        parts.join("; ")
+    }
+
     /// A pool of which nothing is known yet.
     pub fn new(pool_id: PoolId) -> Self {
         Self {
@@ -263,12 +311,58 @@ impl PoolStatus {
             deposit_requested: false,
             exit_requested: false,
             exit: None,
+            is_released_here: false,
+            posts: Vec::new(),
             beacon_status: None,
+            final_status: None,
             has_left: false,
             exit_reported: false,
             transcripts: TranscriptFiles::default(),
             progress: None,
             faults: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::bls::Signature;
+    use postern_shared::ethereum::VoluntaryExit;
+
+    #[test]
+    fn a_released_exit_is_shown_with_who_has_it_and_who_refuses_it_until_the_validator_leaves_for_good() {
+        let message = VoluntaryExit { epoch: 3, validator_index: 12 };
+        let exit = Some(SignedVoluntaryExit { message, signature: Signature([1; 96]) });
+        let post = |node: &str, refusal: Option<&str>| ExitPost {
+            node: node.to_owned(),
+            taken: refusal.is_none(),
+            refusal: refusal.map(str::to_owned),
+        };
+        let posts = vec![post("a", None), post("b", Some("the signature is invalid")), post("c", None)];
+        let new = || PoolStatus::new(PoolId::new(1, Address([2; 20]), 3));
+        let pool = |head, final_status| PoolStatus {
+            exit,
+            posts: posts.clone(),
+            beacon_status: head,
+            final_status,
+            ..new()
+        };
+        use ValidatorStatus::{ActiveExiting, ActiveOngoing, ExitedUnslashed, WithdrawalDone};
+        let posted = "posted to 2 of 3 nodes; b: the signature is invalid";
+        let cases = [
+            (PoolStatus { exit, ..new() }, "exit released".to_owned()),
+            (pool(None, None), format!("exit released; {posted}")),
+            (
+                pool(Some(ActiveExiting), Some(ActiveOngoing)),
+                format!("exit released, active_exiting; {posted}"),
+            ),
+            (pool(Some(ActiveExiting), Some(ActiveExiting)), "exit released; leaving (final)".to_owned()),
+            (pool(None, Some(ExitedUnslashed)), "exit released; exited".to_owned()),
+            (pool(None, Some(WithdrawalDone)), "exit released; withdrawn".to_owned()),
+        ];
+        for (pool, expected) in cases {
+            assert_eq!(pool.describe(), expected);
         }
     }
 }

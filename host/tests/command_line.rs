@@ -1,5 +1,6 @@
 //! The command line under bad input: one clear line on standard error, an exit code that is not 0, no panic.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -86,7 +87,12 @@ urls = ["http://127.0.0.1:1"]
 /// A member's folder with everything in place but for the chains.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
+    let write = |name: &str, content: &str| {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut file = std::fs::OpenOptions::new();
+        file.write(true).create_new(true).mode(0o600);
+        file.open(folder.path().join(name)).unwrap().write_all(content.as_bytes()).unwrap();
+    };
     write("manifest.toml", &manifest());
     write("config.toml", CONFIG);
     write("host.key", &hex::encode(HOST_SEED));
@@ -211,7 +217,7 @@ fn a_bad_configuration_is_refused_with_its_field() {
 
 /// Answers every request with this body.
 fn serve(body: &'static str) -> String {
-    use std::io::{Read, Write};
+    use std::io::Read;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -238,6 +244,17 @@ fn an_execution_node_of_another_chain_is_refused_with_both_ids() {
 }
 
 #[test]
+fn a_rescan_is_left_for_the_host() {
+    let folder = folder();
+    let left = postern(folder.path(), &["rescan", "--config", "config.toml", "--from", "7"]);
+    assert!(left.status.success());
+    let commands: Vec<_> = std::fs::read_dir(folder.path().join("data/commands")).unwrap().collect();
+    let [Ok(command)] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(std::fs::read_to_string(command.path()).unwrap(), r#"{"rescan":{"from":7}}"#);
+    assert!(String::from_utf8_lossy(&left.stdout).starts_with("data/commands/"));
+}
+
+#[test]
 fn files_that_are_no_transcripts_are_refused() {
     let folder = folder();
     std::fs::write(folder.path().join("empty.json"), "").unwrap();
@@ -260,4 +277,124 @@ fn demos_that_can_not_be_are_refused() {
     }
     // Somebody's files are in the way.
     assert_refused(folder.path(), &["demo", "--data-dir", "certificates"], &["certificates"]);
+}
+
+#[test]
+fn a_reader_that_is_gone_and_a_full_disk_are_no_panic() {
+    let folder = folder();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(arguments).current_dir(folder.path());
+        command
+    };
+    for arguments in [
+        &["manifest", "check", "manifest.toml"][..],
+        &["manifest", "show", "manifest.toml"],
+        &["manifest", "show", "--json", "manifest.toml"],
+        &["attest", "floors"],
+        &["vm", "preflight"],
+    ] {
+        let mut gone = command(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(gone.stdout.take());
+        let code = gone.wait().unwrap().code();
+        // This machine may be no SEV-SNP host, and nobody reads that.
+        assert!(code == Some(0) || arguments[0] == "vm" && code == Some(1), "{arguments:?}: {code:?}");
+
+        let unwritten = command(arguments).stdout(full()).output().unwrap();
+        let text = String::from_utf8_lossy(&unwritten.stderr);
+        assert_eq!(unwritten.status.code(), Some(1), "{arguments:?}");
+        assert!(text.contains("postern: standard output: No space left on device"), "{arguments:?}: {text}");
+
+        let unsaid = command(arguments).stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(unsaid.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_log_that_can_not_be_written_ends_no_host() {
+    let folder = folder();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    // It waits for its execution node, and says so again and again.
+    let mut host = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .args(["run", "--config", "config.toml"])
+        .current_dir(folder.path())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let ended = host.try_wait().unwrap();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert_eq!(ended, None);
+}
+
+#[test]
+fn a_log_in_a_file_has_no_colours() {
+    let folder = folder();
+    let path = folder.path().join("log");
+    let mut host = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .args(["run", "--config", "config.toml"])
+        .current_dir(folder.path())
+        .stderr(std::fs::File::create(&path).unwrap())
+        .spawn()
+        .unwrap();
+    let log = || std::fs::read_to_string(&path).unwrap();
+    let start = std::time::Instant::now();
+    while !log().contains("waiting") && start.elapsed() < std::time::Duration::from_secs(20) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert!(log().contains("waiting") && !log().contains('\x1b'), "{}", log());
+}
+
+#[test]
+fn the_program_says_its_own_name_and_version() {
+    let folder = folder();
+    let said = postern(folder.path(), &["--version"]);
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("postern {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_status_of_a_host_that_is_dead_or_in_trouble_is_told_by_the_code() {
+    use postern_host::status::{HostStatus, Subject, Trouble};
+    let folder = folder();
+    let data_dir = folder.path().join("data");
+    std::fs::create_dir_all(&data_dir).unwrap();
+    let status = |json: bool| {
+        let json = if json { &["--json"][..] } else { &[] };
+        let output = postern(folder.path(), &[&["status", "--config", "config.toml"], json].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(status(false), (Some(1), String::new()), "there is none");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let write = |status: &HostStatus| {
+        std::fs::write(data_dir.join("status.json"), serde_json::to_vec(status).unwrap()).unwrap();
+    };
+    let well = HostStatus { member: 1, written_at: now, enclave_answers: true, ..HostStatus::default() };
+    write(&well);
+    let (code, text) = status(false);
+    assert!(code == Some(3) && text.contains("WRONG (3): the host is not running"), "{code:?}: {text}");
+
+    let presence = postern_host::presence::take(&data_dir).unwrap();
+    assert_eq!(status(false).0, Some(0));
+    let reason = "no ether".to_owned();
+    write(&HostStatus {
+        troubles: vec![Trouble { subject: Subject::Wallet, since: now, reason }],
+        ..well.clone()
+    });
+    let (code, text) = status(false);
+    assert!(code == Some(7) && text.contains("WRONG (7): wallet: no ether"), "{code:?}: {text}");
+    let (code, text) = status(true);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["exit_code"], &json["running"]), (Some(7), &7.into(), &true.into()));
+    write(&HostStatus { written_at: now - 100, ..well });
+    assert_eq!(status(false).0, Some(4));
+    drop(presence);
+    assert_eq!(status(false).0, Some(3));
 }

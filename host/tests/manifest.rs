@@ -15,6 +15,7 @@ use postern_shared::manifest::{Cut, Manifest};
 use postern_shared::record::{LogHead, LogId};
 use postern_shared::witness::{Ballot, Claim, End, Note, Place, SignedNote};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -131,6 +132,8 @@ impl Folder {
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), content).unwrap();
+        // Where keys may be: for nobody else.
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     fn text(&self, name: &str) -> String {
@@ -542,8 +545,8 @@ fn signatures_that_are_none_leave_a_proposal_as_it_is() {
         ("--member 4 --key-file 4.key", &["member 4 is no member"]),
         ("--member 0 --key-file 1.key", &["member 0 is no member"]),
         ("--member 1 --key-file none.key", &["none.key"]),
-        ("--member 1 --key-file manifest.toml", &["manifest.toml", "not a wallet's key"]),
-        ("--member 1 --key-file empty.key", &["empty.key", "not a wallet's key"]),
+        ("--member 1 --key-file manifest.toml", &["manifest.toml", "no hexadecimal digit"]),
+        ("--member 1 --key-file empty.key", &["empty.key", "0 hexadecimal digits"]),
         ("--member 1 --key-file zero.key", &["zero.key", "not a wallet's key"]),
         ("--member 1 --signature 0x00", &["--signature", "130"]),
         ("--member 1 --signature hello", &["--signature"]),

@@ -5,6 +5,7 @@ use super::{AttestError, Question, Verdict, floors, judge, now, show};
 use crate::certificates::folder;
 use crate::config::read_manifest;
 use crate::link::EnclaveAddress;
+use crate::output::say;
 use postern_attestation::Time;
 use postern_shared::bytes::from_hex;
 use postern_shared::manifest::Manifest;
@@ -119,7 +120,7 @@ impl AttestCommand {
                 let subject = by.complete(open(&source).await?)?;
                 let (manifest, time) = by.read()?;
                 let judgement = judge(&subject, &by.question(manifest.as_ref(), time))?;
-                print!("{}", show(&judgement));
+                say(format_args!("{}", show(&judgement)))?;
                 // Showing is no verdict.
                 Ok(true)
             }
@@ -137,9 +138,9 @@ impl AttestCommand {
                 let judgement = judge(&subject, &by.question(manifest.as_ref(), time))?;
                 if json {
                     let verdict = serde_json::to_string(&Verdict::from(&judgement));
-                    println!("{}", verdict.unwrap_or_default());
+                    say(format_args!("{}\n", verdict.unwrap_or_default()))?;
                 } else {
-                    print!("{}", show(&judgement));
+                    say(format_args!("{}", show(&judgement)))?;
                 }
                 Ok(judgement.accepts())
             }
@@ -149,13 +150,13 @@ impl AttestCommand {
                     || AttestationRules::strict(Trust::Amd),
                     |manifest| manifest.attestation.clone(),
                 );
-                print!("{}", floors(&rules));
+                say(format_args!("{}", floors(&rules)))?;
                 let Some(source) = source else { return Ok(true) };
                 let question =
                     Question { manifest: manifest.as_ref(), nonce: None, time: Time::NotBefore(0) };
                 let judgement = judge(&open(&source).await?, &question)?;
                 let (text, reached) = judgement.by_floors(&rules);
-                print!("\n{text}");
+                say(format_args!("\n{text}"))?;
                 Ok(reached)
             }
             Self::Export(ExportArguments { source, certs, dir }) => {
@@ -163,7 +164,7 @@ impl AttestCommand {
                 let evidence = subject.evidence().ok_or(AttestError::NoCertificates)?;
                 folder::export(&dir, &evidence.report, &evidence.certificates)?;
 
-                println!("{}", dir.display());
+                say(format_args!("{}\n", dir.display()))?;
                 Ok(true)
             }
         }

@@ -45,6 +45,9 @@ fn busy(error: &LinkError) -> &'static str {
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum AttestError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// A file can't be read, or not be written.
     #[error("{path}: {source}", path = path.display())]
     File {

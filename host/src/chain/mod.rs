@@ -17,6 +17,9 @@ pub(crate) mod test_server;
 
 use std::error::Error;
 
+/// Most characters of a node's words that are passed on: it can say anything, and it ends in logs and in the status.
+const MOST_WORDS: usize = 300;
+
 /// An error in words, without the node's URL: it may hold a provider's access key, and logs travel.
 pub(crate) fn describe_error(error: &(dyn Error + 'static)) -> String {
     let (mut innermost, mut transport) = (error, error.downcast_ref::<reqwest::Error>());
@@ -27,6 +30,6 @@ pub(crate) fn describe_error(error: &(dyn Error + 'static)) -> String {
     match transport {
         Some(transport) if transport.is_timeout() => "no answer in time".to_owned(),
         Some(_) => innermost.to_string(),
-        None => error.to_string(),
+        None => error.to_string().chars().take(MOST_WORDS).collect(),
     }
 }

@@ -51,6 +51,19 @@ impl NodeUrl {
         &self.url
     }
 
+    /// Whether its path ends so.
+    pub fn ends_with(&self, path: &str) -> bool {
+        self.url.path().trim_end_matches('/').ends_with(path)
+    }
+
+    /// A text without what of this URL may be an access key: some servers repeat the path that they do not know.
+    pub fn redact(&self, text: &str) -> String {
+        let (path, query) = (self.url.path().trim_matches('/'), self.url.query().unwrap_or_default());
+        let secrets = [path, query, self.url.username(), self.url.password().unwrap_or_default()];
+        let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
+    }
+
     /// The address of something below this URL, such as `eth/v1/node/syncing`, with this URL's query.
     pub fn below(&self, path: &str) -> Url {
         let mut url = self.url.clone();

@@ -7,6 +7,7 @@ use postern_shared::epoch::{WalletSignature, pool_managers};
 use postern_shared::identity::{AgreementKey, EnclaveKeys, SigningKey};
 use postern_shared::ids::Address;
 use postern_shared::manifest::History;
+use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 const HOST_SEED: [u8; 32] = [5; 32];
@@ -22,7 +23,7 @@ fn governance(id: u8) -> PrivateKeySigner {
 }
 
 /// Before its enclaves are named.
-fn manifest_text() -> String {
+pub(crate) fn manifest_text() -> String {
     let public = |mut seed: [u8; 32]| {
         let secret = ed25519::SecretKey::try_from_bytes(&mut seed).unwrap();
         hex::encode(ed25519::Keypair::from(secret).public().to_bytes())
@@ -77,7 +78,11 @@ pub(crate) fn next(before: &Manifest, edit: impl FnOnce(&mut Manifest)) -> Manif
 /// A folder with everything that a configuration of member 1 names.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+    let write = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
     write("manifest.toml", manifest_text().as_bytes());
     write("host.key", hex::encode(HOST_SEED).as_bytes());
     write("wallet.key", format!("0x{}\n", hex::encode(WALLET)).as_bytes());
@@ -138,17 +143,47 @@ fn a_wrong_value_is_refused_by_the_name_of_its_field() {
         ),
         ("unix:enclave.sock", "tcp:1", "config field `enclave`: `tcp:1` is none of"),
         ("/ip4/127.0.0.1/tcp/0", "localhost", "config field `listen`: `localhost` is no multiaddr"),
+        (
+            "/ip4/127.0.0.1/tcp/0",
+            "/dns4/localhost/tcp/1",
+            "config field `listen`: `/dns4/localhost/tcp/1`: hosts listen on TCP",
+        ),
+        (
+            "tcp/9000",
+            "udp/9000/quic-v1",
+            "config field `peers.2`: `/ip4/127.0.0.1/udp/9000/quic-v1`: hosts are found by TCP",
+        ),
+        (
+            "tcp/9000",
+            "tcp/9000/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+            "config field `peers.2`: `/ip4/127.0.0.1/tcp/9000/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN` names another peer",
+        ),
         ("2 = \"/ip4", "two = \"/ip4", "config field `peers.two`: not a member's number"),
         ("2 = \"/ip4", "7 = \"/ip4", "config field `peers.7`: the manifest has no member 7"),
         ("2 = \"/ip4", "1 = \"/ip4", "config field `peers.1`: that is this member itself"),
         ("[\"http://127.0.0.1:5052\"]", "[]", "config field `beacon.urls`: at least one is needed"),
+        ("tick_ms = 250", "tick_ms = 0", "config field `tick_ms`: must be from 1 to 2592000000"),
+        (
+            "tick_ms = 250",
+            "turn_s = 18446744073709551615",
+            "config field `turn_s`: must be from 1 to 2592000",
+        ),
+        (
+            "http://127.0.0.1:5052",
+            "http://127.0.0.1:5052/key/eth/v1/",
+            "config field `beacon.urls[0]`: must end before `/eth/v1`, which every request adds",
+        ),
+        (
+            "http://127.0.0.1:5052",
+            "grpc://127.0.0.1:5052",
+            "config field `beacon.urls[0]`: a node's URL begins with",
+        ),
         ("[\"http://127.0.0.1:8545\"]", "[]", "config field `execution.urls`: at least one is needed"),
         (
             "[\"http://127.0.0.1:8545\"]",
             "[\"http://a\", \"wss://user:hunter2@b/key\"]",
             "config field `execution.urls[1]`: a node's URL begins with http:// or https://",
         ),
-        ("tick_ms = 250", "tick_ms = 0", "config field `tick_ms`: must not be 0"),
         (
             "[beacon]",
             "[fees]\nmax_fee_gwei = \"much\"\n[beacon]",
@@ -254,11 +289,11 @@ fn a_file_that_is_not_there_is_named() {
     let folder = folder();
     for name in ["manifest.toml", "host.key", "wallet.key", "certificates/ask.der"] {
         let path = folder.path().join(name);
-        let right = std::fs::read(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let kept = path.with_extension("kept");
+        std::fs::rename(&path, &kept).unwrap();
         let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(path.with_extension("").to_str().unwrap()), "{error}");
-        std::fs::write(&path, right).unwrap();
+        std::fs::rename(&kept, &path).unwrap();
     }
     std::fs::write(folder.path().join("certificates/vcek.pem"), "no PEM").unwrap();
     let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
@@ -308,5 +343,26 @@ fn every_pool_manager_that_an_epoch_has_named_is_served_and_each_once() {
         let config = read_from(&folder).unwrap();
         assert_eq!((config.manifest.contracts.pool_manager, managers(&config)), (b, vec![a, b]));
         before = manifest;
+    }
+}
+
+#[test]
+fn nothing_of_a_file_is_shown_that_can_not_be_read() {
+    let folder = folder();
+    for (from, to, place) in [
+        (
+            "urls = [\"http://127.0.0.1:5052\"]",
+            "urls = \"http://user:hunter2@127.0.0.1/KEY\"",
+            "line 16, column 8, `urls`: invalid type: string \"…\"",
+        ),
+        ("member = 1", "member = \"hunter2\"", "line 2, column 10, `member`: invalid type: string \"…\""),
+        ("tick_ms = 250", "tick_ms = \"hun\\\"ter2\"", "line 8, column 11, `tick_ms`: invalid type"),
+    ] {
+        let text = CONFIG.replacen(from, to, 1);
+        assert_ne!(text, CONFIG);
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        let error = read_from(&folder).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(place), "{error}");
+        assert!(!error.contains("hunter2") && !error.contains("ter2") && !error.contains("KEY"), "{error}");
     }
 }

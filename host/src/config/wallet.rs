@@ -37,7 +37,7 @@ fn local(path: &Path, entry: &Member) -> Result<Wallet, ConfigError> {
     let key = secret("wallet_key", path)?;
     // The error never shows the key.
     let signer =
-        PrivateKeySigner::from_slice(&key).or_else(|_| field("wallet_key", "not a secp256k1 key"))?;
+        PrivateKeySigner::from_slice(&*key).or_else(|_| field("wallet_key", "not a secp256k1 key"))?;
     if signer.address().into_array() != entry.wallet.0 {
         let reason = format_args!(
             "not the key of {}, the wallet that the manifest names for {}",

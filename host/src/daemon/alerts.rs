@@ -4,7 +4,7 @@ use super::files;
 use crate::chain::execution::Recovery;
 use crate::chain::profile::LogError;
 use postern_shared::bls::PublicKey;
-use postern_shared::ethereum::WithdrawalCredentials;
+use postern_shared::ethereum::{SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
 use serde::Serialize;
 use std::path::Path;
@@ -48,6 +48,15 @@ pub(super) enum Alert {
         found: WithdrawalCredentials,
         /// Where it was to go.
         made: WithdrawalCredentials,
+    },
+    /// The pool's released exit is not its validator's: enclaves were deceived, or this host has another network's manifest.
+    InvalidExit {
+        /// The pool.
+        pool: PoolId,
+        /// Its validator.
+        validator: PublicKey,
+        /// What was released.
+        exit: SignedVoluntaryExit,
     },
     /// Wallets want other members at a pool manager, without their enclaves.
     Recovery {
@@ -103,6 +112,7 @@ impl Alert {
             Self::OtherValidator { pool, .. } => format!("other-validator-pool-{}", pool.text()),
             Self::UnknownValidator { pool, .. } => format!("unknown-validator-pool-{}", pool.text()),
             Self::OtherCredentials { pool, .. } => of_credentials(*pool),
+            Self::InvalidExit { pool, .. } => format!("invalid-exit-pool-{}", pool.text()),
             // The same number may come again with something else, should the chain be reorganised.
             Self::Recovery { contract, recovery } => {
                 format!("recovery-{contract}-{}-{}", recovery.number, recovery.manifest)

@@ -6,6 +6,7 @@
 use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared, events, sending};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,28 +61,29 @@ pub fn leave(data_dir: &Path, command: &Command) -> io::Result<PathBuf> {
 
 /// Does what is told, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
-    let mut said = None;
+    let (mut seen, mut said) = (BTreeSet::new(), None);
     loop {
         for path in waiting(&shared.data_dir) {
-            let outcome = match read(&path) {
-                Ok(command) => execute(&shared, &command).await,
-                Err(error) => {
-                    refuse(&path, &error);
-                    continue;
-                }
-            };
-            match outcome {
-                Ok(Outcome::Done) => done(&path),
-                Ok(Outcome::Later(reason)) => {
-                    if said.as_ref() != Some(&path) {
-                        tracing::warn!(path = %path.display(), reason, "a command can't be done now");
-                        said = Some(path);
-                    }
-                    // Those after it may depend on it.
-                    break;
-                }
-                Err(error) => return error,
+            // Another user's file, which this host may not remove, is done once all the same.
+            if seen.contains(&path) {
+                continue;
             }
+            match read(&path) {
+                Ok(command) => match execute(&shared, &command).await {
+                    Ok(Outcome::Done) => done(&path),
+                    Ok(Outcome::Later(reason)) => {
+                        if said.as_ref() != Some(&path) {
+                            tracing::warn!(path = %path.display(), reason, "a command can't be done now");
+                            said = Some(path);
+                        }
+                        // Those after it may depend on it.
+                        break;
+                    }
+                    Err(error) => return error,
+                },
+                Err(error) => refuse(&path, &error),
+            }
+            seen.insert(path);
         }
         tokio::time::sleep(PAUSE).await;
     }

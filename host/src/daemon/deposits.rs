@@ -4,15 +4,17 @@ use super::alerts::{self, Alert};
 use super::calls::{self, Turn};
 use super::proofs::collect;
 use super::{DaemonError, Shared, council, files};
-use crate::chain::beacon::{BeaconError, BeaconNodes};
+use crate::chain::beacon::{Found, StateId};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
 use crate::chain::profile::PoolEventKind;
 use futures::{StreamExt, TryStreamExt};
+use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{DepositData, DepositMessage, ForkVersion, WithdrawalCredentials};
 use postern_shared::ids::{Digest, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::proof::{ATTEMPT, Council, Proof, ProofRequest, Provable, ProvenDeposit};
 use postern_shared::wire::Artifact;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How many are seen to at a time: others' hosts may take seconds to answer for each.
@@ -144,8 +146,8 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
     if proven.is_empty() {
         return Ok(());
     }
-    let keys = proven.iter().map(|one| one.data.message.pubkey).collect();
-    // Once for all: on mainnet the list can have tens of megabytes.
+    let keys: BTreeSet<PublicKey> = proven.iter().map(|one| one.data.message.pubkey).collect();
+    // Once for all: on mainnet the list can have tens of megabytes. And in this order: what waits no more is a validator then.
     let waiting = match shared.beacon.pending_deposits(&keys).await {
         Ok(waiting) => waiting,
         Err(error) => {
@@ -153,8 +155,17 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
             return Ok(());
         }
     };
+    let keys: Vec<PublicKey> = keys.into_iter().collect();
+    let found = match shared.beacon.validators(StateId::Finalized, &keys).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "the beacon chain can't be read: nothing is deposited now");
+            return Ok(());
+        }
+    };
     for Proven { pool, data, turn, proof } in proven {
-        if is_own(shared, pool, &data.message, &waiting).await {
+        let found = found.get(&data.message.pubkey);
+        if found.is_some_and(|found| is_own(shared, pool, &data.message, found, &waiting)) {
             let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
             calls::make(shared, &turn, pool.contract, call).await?;
         }
@@ -162,34 +173,48 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
     Ok(())
 }
 
-async fn is_own(shared: &Shared, pool: PoolId, own: &DepositMessage, waiting: &[DepositData]) -> bool {
+fn is_own(
+    shared: &Shared,
+    pool: PoolId,
+    own: &DepositMessage,
+    found: &Found,
+    waiting: &[DepositData],
+) -> bool {
     let DepositMessage { pubkey: validator, withdrawal_credentials: made, .. } = *own;
     let fork = shared.manifest.network.genesis_fork_version;
-    match other_credentials(&shared.beacon, fork, own, waiting).await {
+    match other_credentials(found, fork, own, waiting) {
         Ok(None) => true,
         Ok(Some(found)) => {
             let alert = Alert::OtherCredentials { pool, validator, found, made };
             alerts::raise(&shared.data_dir, &alert);
             false
         }
-        Err(error) => {
-            tracing::warn!(%pool, %error, "the beacon chain can't be read: nothing is deposited now");
+        Err(Disputed(answers)) => {
+            tracing::warn!(%pool, answers, "beacon nodes disagree on the validator: nothing is deposited now");
             false
         }
     }
 }
 
+/// More than half of the beacon nodes do not say the same: who says what.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Disputed(pub(super) String);
+
 /// Where the stake of this key goes, or will once a deposit that waits is applied, if that is elsewhere. The first deposit
 /// that a key has signed decides; the chain drops what it has not signed, and adds later ones to the first.
-pub(super) async fn other_credentials(
-    beacon: &BeaconNodes,
+pub(super) fn other_credentials(
+    found: &Found,
     fork: ForkVersion,
     own: &DepositMessage,
     waiting: &[DepositData],
-) -> Result<Option<WithdrawalCredentials>, BeaconError> {
-    if let Some(validator) = beacon.finalized_validator(&own.pubkey).await? {
-        let found = validator.withdrawal_credentials;
-        return Ok((found != own.withdrawal_credentials).then_some(found));
+) -> Result<Option<WithdrawalCredentials>, Disputed> {
+    match found {
+        Found::There(validator) => {
+            let found = validator.withdrawal_credentials;
+            return Ok((found != own.withdrawal_credentials).then_some(found));
+        }
+        Found::NotThere => {}
+        Found::Disputed(answers) => return Err(Disputed(answers.clone())),
     }
     let of_the_key = waiting.iter().filter(|deposit| deposit.message.pubkey == own.pubkey);
     let signed = of_the_key.filter(|deposit| deposit.is_signed(fork));

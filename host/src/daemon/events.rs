@@ -82,15 +82,10 @@ impl Follower<'_> {
     /// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
     pub(super) async fn look(&self, contracts: &[Address]) -> Result<(), StoreError> {
         for contract in contracts {
-            let mut followed = self.followed.0.lock().await;
-            let following = followed.entry(*contract).or_default();
-            if following.is_stopped {
-                continue;
-            }
-            match self.look_at(*contract, &mut following.reconciler).await {
-                Ok(()) => {}
-                Err(LookError::Store(error)) => return Err(error),
-                Err(LookError::Chain(error)) => following.is_stopped = self.say(*contract, &error),
+            for _ in 0..MAX_STEPS {
+                if !self.step(*contract).await? {
+                    break;
+                }
             }
         }
         for (node, trouble) in self.execution.troubles() {
@@ -103,23 +98,39 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Stores a contract's events of newly finalised blocks, each step with the cursor behind it, and looks for what they lack.
-    async fn look_at(&self, contract: Address, reconciler: &mut Reconciler) -> Result<(), LookError> {
-        let mut cursor: Cursor = match self.store.cursor(contract)? {
+    /// One step of a contract, with which no rescan interferes. Whether there may be more to read.
+    async fn step(&self, contract: Address) -> Result<bool, StoreError> {
+        let mut followed = self.followed.0.lock().await;
+        let following = followed.entry(contract).or_default();
+        if following.is_stopped {
+            return Ok(false);
+        }
+        match self.read(contract, &mut following.reconciler).await {
+            Ok(has_moved) => Ok(has_moved),
+            Err(LookError::Store(error)) => Err(error),
+            Err(LookError::Chain(error)) => {
+                following.is_stopped = self.say(contract, &error);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Stores a contract's events of some newly finalised blocks with the cursor behind them; looks for what is missing, if there are
+    /// no more. Whether the cursor has moved.
+    async fn read(&self, contract: Address, reconciler: &mut Reconciler) -> Result<bool, LookError> {
+        let cursor: Cursor = match self.store.cursor(contract)? {
             Some(cursor) => cursor,
             // The cursor is behind the last block that was searched. A contract that an epoch has only now named may have
             // spoken before: it is searched from the beginning too.
             None => self.execution.cursor_at(self.start_block.saturating_sub(1)).await?,
         };
-        for _ in 0..MAX_STEPS {
-            let (events, next) = self.execution.poll(contract, cursor).await?;
-            if next == cursor {
-                return self.reconcile(contract, cursor, reconciler).await;
-            }
+        let (events, next) = self.execution.poll(contract, cursor).await?;
+        if next != cursor {
             keep(self.store, &events, Some((contract, next)))?;
-            cursor = next;
+            return Ok(true);
         }
-        Ok(())
+        self.reconcile(contract, cursor, reconciler).await?;
+        Ok(false)
     }
 
     async fn reconcile(

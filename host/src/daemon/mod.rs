@@ -1,8 +1,10 @@
 //! `postern run`: serves one member's enclave until it is told to stop.
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
-//! - `events` writes down what pool managers say, looks for what is missing (`reconcile`), and tells the enclave; `validators` looks at the beacon chain;
-//! - `results` acts on what the enclave published: files, and exits (`posting`); `sending` sees to transactions on their way;
+//! - `events` writes down what pool managers say, looks for what is missing (`reconcile`), and tells the enclave; `validators` looks
+//!   at the beacon chain;
+//! - `results` acts on what the enclave published; `released` carries released exits to all hosts, and `posting` to the beacon
+//!   nodes; `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
 //!   call if it is their turn (`calls`);
@@ -33,6 +35,7 @@ mod peers;
 mod posting;
 mod proofs;
 mod reconcile;
+mod released;
 mod report;
 mod results;
 mod sending;
@@ -43,6 +46,8 @@ mod validators;
 
 use self::calls::Turns;
 use self::events::Followed;
+use self::posting::Posts;
+use self::released::Offers;
 use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
@@ -54,6 +59,7 @@ use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
 use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
+use crate::presence::{self, PresenceError};
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
@@ -72,6 +78,9 @@ const RETRY: Duration = Duration::from_millis(500);
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    /// This is not the only host, or can't say that it runs.
+    #[error("data directory: {0}")]
+    Presence(#[from] PresenceError),
     /// The store failed: without it nothing is safe to do.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -134,18 +143,23 @@ pub(crate) struct Shared {
     certificates: CertificateSources,
     turns: Turns,
     troubles: Troubles,
+    posts: Posts,
+    offers: Offers,
     followed: Followed,
 }
 
 /// Runs until something fails for good, or the future is dropped.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let _presence = presence::take(&config.data_dir)?;
     let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let execution = connect_execution(&config.execution_urls, config.manifest.network.chain_id).await?;
     check_manager(&execution, &config.manifest.contracts).await?;
-    let beacon = BeaconNodes::new(&config.beacon_urls).map_err(DaemonError::Beacon)?;
-    check_beacon(&beacon, &config.manifest).await?;
+    let beacon =
+        BeaconNodes::new(&config.beacon_urls, config.manifest.network).map_err(DaemonError::Beacon)?;
+    // Those that can't be used now are troubles, which `validators` shows; only if all are of another network nothing goes.
+    beacon.check().await.map_err(DaemonError::Beacon)?;
     let transactions = Transactions::open(
         execution.providers(),
         config.manifest.network.chain_id,
@@ -163,6 +177,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     };
     let (network, questions) =
         Network::start(&config.manifest, config.host_key, config.listen, config.peers).await?;
+    let (offers, offered) = Offers::new();
     let shared = Arc::new(Shared {
         enclave: Enclave::new(enclave.clone(), start, Arc::clone(&store)),
         manifest: config.manifest,
@@ -185,6 +200,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         certificates: config.certificates,
         turns: Turns::default(),
         troubles: Troubles::default(),
+        posts: Posts::default(),
+        offers,
         followed: Followed::default(),
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
@@ -207,6 +224,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(commands::follow(Arc::clone(&shared)));
     tasks.spawn(validators::follow(Arc::clone(&shared)));
     tasks.spawn(results::act(Arc::clone(&shared)));
+    tasks.spawn(released::keep(Arc::clone(&shared), offered));
+    tasks.spawn(released::hand_out(Arc::clone(&shared)));
+    tasks.spawn(released::fetch(Arc::clone(&shared)));
+    tasks.spawn(posting::follow(Arc::clone(&shared)));
     tasks.spawn(sending::follow(Arc::clone(&shared)));
     tasks.spawn(deposits::follow(Arc::clone(&shared)));
     tasks.spawn(exits::follow(Arc::clone(&shared)));
@@ -281,20 +302,6 @@ async fn check_manager(execution: &Execution, contracts: &Contracts) -> Result<(
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),
-        }
-    }
-}
-
-/// Waits for beacon nodes that are down; gives up on one of another network.
-async fn check_beacon(beacon: &BeaconNodes, manifest: &Manifest) -> Result<(), DaemonError> {
-    loop {
-        match beacon.check_network(&manifest.network).await {
-            Ok(()) => return Ok(()),
-            Err(error @ BeaconError::AllDown(_)) => {
-                tracing::warn!(%error, "waiting for a beacon node");
-                tokio::time::sleep(RETRY).await;
-            }
-            Err(error) => return Err(DaemonError::Beacon(error)),
         }
     }
 }

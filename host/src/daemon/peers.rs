@@ -1,7 +1,7 @@
 //! Other members' hosts, and what the own enclave lacks of theirs.
 
 use super::attendance::Attendance;
-use super::{DaemonError, RETRY, Shared, exits};
+use super::{DaemonError, RETRY, Shared, exits, released};
 use crate::attest;
 use crate::network::{Answer, Incoming, Question};
 use crate::store::{Store, StoreError};
@@ -66,6 +66,11 @@ pub(super) async fn answer(shared: Arc<Shared>, mut questions: mpsc::Receiver<In
                         provers.push(answer);
                     }
                     Ok(false) => drop(answer.send(Answer::Rejected(Rejection::NothingToProve))),
+                    Err(error) => return error.into(),
+                },
+                Question::Exits(exits) => shared.offers.hand_on(from, exits, answer),
+                Question::FetchExits(pools) => match released::known(&shared.store, &pools) {
+                    Ok(exits) => drop(answer.send(Answer::Exits(exits))),
                     Err(error) => return error.into(),
                 },
             }

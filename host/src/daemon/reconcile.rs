@@ -40,6 +40,8 @@ struct Missing {
 pub(super) struct Reconciler {
     /// The block at which they were last compared.
     compared_at: Option<Cursor>,
+    /// How often they were.
+    turn: usize,
     missing: Vec<Missing>,
     /// Pools of which no more is to come.
     refunded: BTreeSet<u32>,
@@ -101,9 +103,10 @@ impl Reconciler {
     ) -> Result<(), LookError> {
         let pools = store.pools()?.into_iter().filter(|pool| pool.pool_id.contract == contract);
         let known: BTreeMap<u32, PoolStatus> = pools.map(|pool| (pool.pool_id.number, pool)).collect();
-        let count = execution.pool_count(contract, at).await?;
+        self.turn = self.turn.wrapping_add(1);
+        let count = execution.pool_count(contract, at, self.turn).await?;
         let open = open(&known, &self.refunded, count);
-        let statuses = execution.statuses(contract, at, &open).await?;
+        let statuses = execution.statuses(contract, at, &open, self.turn).await?;
         self.missing.clear();
         for (number, status) in open.into_iter().zip(statuses) {
             if status == OnChain::Refunded {

@@ -2,12 +2,15 @@
 
 use super::files::write_whole;
 use super::{DaemonError, Shared, alerts};
-use crate::status::{HostStatus, Refused, STATUS_FILE, Subject};
+use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject};
 use crate::store::StoreError;
+use postern_shared::ids::PoolId;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{RefusedMember, Standing, Status};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Shortest time between two versions of the file.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -15,23 +18,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest time without a look.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Writes whenever something has changed, for ever.
+/// Longest time between two versions of the file: by that it shows that the host lives.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Writes whenever something has changed, and now and then, for ever.
 pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
-    let path = shared.data_dir.join(STATUS_FILE);
-    let (mut written, mut last) = (None, None);
+    let mut file = StatusFile::new(&shared.data_dir);
+    let (mut last, mut progress) = (None, Stuck::default());
     loop {
         let mut changed = std::pin::pin!(shared.store.changed.notified());
         changed.as_mut().enable();
-        let status = match status(&shared, &mut last).await {
-            Ok(status) => status,
+        match status(&shared, &mut last, &mut progress).await {
+            Ok(status) => file.write(status),
             Err(error) => return error.into(),
-        };
-        if written.as_ref() != Some(&status) {
-            let text = serde_json::to_vec_pretty(&status).unwrap_or_default();
-            match write_whole(&path, &text) {
-                Ok(()) => written = Some(status),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "the status can't be written"),
-            }
         }
         tokio::time::sleep(PAUSE).await;
         tokio::select! {
@@ -41,15 +40,81 @@ pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
     }
 }
 
+/// The file, and what is in it.
+struct StatusFile {
+    path: PathBuf,
+    written: Option<(HostStatus, Instant)>,
+}
+
+impl StatusFile {
+    fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(STATUS_FILE), written: None }
+    }
+
+    /// Writes what is new, or what was written long ago.
+    fn write(&mut self, status: HostStatus) {
+        let is_known = |(known, at): &(HostStatus, Instant)| *known == status && at.elapsed() < HEARTBEAT;
+        if self.written.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stamped = HostStatus {
+            written_at: now.as_secs(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..status.clone()
+        };
+        match write_whole(&self.path, &serde_json::to_vec_pretty(&stamped).unwrap_or_default()) {
+            Ok(()) => self.written = Some((status, Instant::now())),
+            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the status can't be written"),
+        }
+    }
+}
+
+/// Since when pools are at the step of a ceremony at which they are.
+#[derive(Default)]
+struct Stuck(BTreeMap<PoolId, (Progress, Instant)>);
+
+impl Stuck {
+    /// Pools that wait for statements, and have for so long as this.
+    fn longer_than(
+        &mut self,
+        patience: Duration,
+        progress: &BTreeMap<PoolId, Progress>,
+        now: Instant,
+    ) -> BTreeMap<PoolId, Progress> {
+        self.0.retain(|pool, (known, _)| progress.get(pool) == Some(known));
+        for (pool, step) in progress.iter().filter(|(_, step)| step.have < step.of) {
+            self.0.entry(*pool).or_insert_with(|| (step.clone(), now));
+        }
+        let stuck = self.0.iter().filter(|(_, (_, since))| now.saturating_duration_since(*since) >= patience);
+        stuck.map(|(pool, (step, _))| (*pool, step.clone())).collect()
+    }
+}
+
 /// `last` is what the enclave said when it last answered.
-async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus, StoreError> {
+async fn status(
+    shared: &Shared,
+    last: &mut Option<Status>,
+    stuck: &mut Stuck,
+) -> Result<HostStatus, StoreError> {
     let mut pools = shared.store.pools()?;
     let news = shared.store.news();
+    let held_up = stuck.longer_than(shared.patience, &news.progress, Instant::now());
     for pool in &mut pools {
         pool.progress = news.progress.get(&pool.pool_id).cloned();
         pool.faults.extend(news.faults.get(&pool.pool_id).into_iter().flatten());
         pool.faults.sort_unstable();
         pool.faults.dedup();
+        pool.posts = shared.posts.of(pool.pool_id);
+        let subject = Subject::Pool(pool.pool_id);
+        match held_up.get(&pool.pool_id) {
+            Some(Progress { kind, step, have, of }) => {
+                let (reason, long) = (format_args!("{have} of {of} at {kind} {step}"), shared.patience);
+                shared.troubles.set(subject, format_args!("{reason}, for more than {} s", long.as_secs()));
+            }
+            None => shared.troubles.clear(&subject),
+        }
     }
     let answer = shared.enclave.status().await.ok();
     let enclave_answers = answer.is_some();
@@ -59,6 +124,13 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         shared.troubles.set(Subject::Enclave, "does not answer");
     }
     *last = answer.or(last.take());
+    let lost = shared.network.lost();
+    for member in shared.manifest.members.iter().map(|member| member.id) {
+        match lost.get(&member) {
+            Some(reason) => shared.troubles.set(Subject::Peer(member), format_args!("not reached: {reason}")),
+            None => shared.troubles.clear(&Subject::Peer(member)),
+        }
+    }
     let (admitted, refused) =
         last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();
     let enclave = last.as_ref().map(|last| (last.standing, last.head.number, last.incarnation, last.epoch));
@@ -72,6 +144,10 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
     });
     Ok(HostStatus {
         member: shared.member.0,
+        // What says when and by whom is added when it is written.
+        written_at: 0,
+        pid: 0,
+        version: String::new(),
         simulated: shared.manifest.attestation.trust != Trust::Amd,
         enclave_answers,
         standing: standing.to_string(),
@@ -87,4 +163,45 @@ async fn status(shared: &Shared, last: &mut Option<Status>) -> Result<HostStatus
         troubles: shared.troubles.all(),
         pools,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::ids::Address;
+
+    #[test]
+    fn a_file_is_written_when_something_is_new_or_nothing_was_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = StatusFile::new(folder.path());
+        file.write(HostStatus::default());
+        let first = crate::status::read(folder.path()).unwrap();
+        assert_eq!((first.pid, first.version.as_str()), (std::process::id(), env!("CARGO_PKG_VERSION")));
+        std::fs::remove_file(&file.path).unwrap();
+        file.write(HostStatus::default());
+        assert!(!file.path.exists(), "what is known is not written again");
+        file.write(HostStatus { member: 1, ..HostStatus::default() });
+        assert_eq!(crate::status::read(folder.path()).unwrap().member, 1);
+        std::fs::remove_file(&file.path).unwrap();
+        let (status, at) = file.written.take().unwrap();
+        file.written = Some((status.clone(), at.checked_sub(HEARTBEAT).unwrap()));
+        file.write(status);
+        assert!(file.path.exists(), "a host that has nothing to say lives too");
+    }
+
+    #[test]
+    fn a_pool_is_held_up_that_waits_at_one_step_for_long() {
+        let pool = PoolId::new(1, Address([1; 20]), 7);
+        let step = |have| Progress { kind: "keygen".to_owned(), step: "deal".to_owned(), have, of: 5 };
+        let at = |have| BTreeMap::from([(pool, step(have))]);
+        let (mut stuck, start) = (Stuck::default(), Instant::now());
+        let patience = Duration::from_secs(600);
+        assert_eq!(stuck.longer_than(patience, &at(2), start), BTreeMap::new());
+        assert_eq!(stuck.longer_than(patience, &at(2), start + patience), at(2));
+        // One more was heard: it goes on.
+        assert_eq!(stuck.longer_than(patience, &at(3), start + patience), BTreeMap::new());
+        assert_eq!(stuck.longer_than(patience, &at(3), start + patience * 2), at(3));
+        assert_eq!(stuck.longer_than(patience, &at(5), start + patience * 9), BTreeMap::new());
+        assert_eq!(stuck.longer_than(patience, &BTreeMap::new(), start + patience * 9), BTreeMap::new());
+    }
 }

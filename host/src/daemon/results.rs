@@ -1,6 +1,6 @@
-//! What follows from what the enclave published: files for people, exits for the beacon chain.
+//! What follows from what the enclave published: files for people, and exits to keep.
 
-use super::{DaemonError, RETRY, Shared, files, posting};
+use super::{DaemonError, RETRY, Shared, files};
 use crate::store::StoredArtifact;
 use postern_shared::agreement::Fork;
 use postern_shared::codec;
@@ -20,7 +20,7 @@ pub(super) async fn act(shared: Arc<Shared>) -> DaemonError {
             Err(error) => return error.into(),
         };
         for StoredArtifact { id, artifact } in open {
-            match act_on(&shared, &artifact).await {
+            match act_on(&shared, &artifact) {
                 Ok(true) => {
                     if let Err(error) = shared.store.close_artifact(id) {
                         return error.into();
@@ -38,14 +38,17 @@ pub(super) async fn act(shared: Arc<Shared>) -> DaemonError {
 }
 
 /// Does the next thing that follows from a result; whether all is done.
-async fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonError> {
+fn act_on(shared: &Shared, artifact: &Artifact) -> Result<bool, DaemonError> {
     match artifact {
         Artifact::Transcript(transcript) => publish(shared, transcript),
         // `deposits` sees to it.
         Artifact::Deposit { .. } => Ok(false),
         Artifact::Exit { pool, exit } => {
-            shared.store.change_pool(*pool, |status| status.exit = Some(*exit))?;
-            posting::post(shared, *pool, exit).await
+            // `posting` and `released` see to it.
+            shared.store.change_pool(*pool, |status| {
+                (status.exit, status.is_released_here) = (Some(*exit), true);
+            })?;
+            Ok(true)
         }
         Artifact::Fork(fork) => report(shared, fork),
     }

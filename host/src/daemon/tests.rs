@@ -3,10 +3,11 @@
 use super::deposits::other_credentials;
 use super::events::{Followed, Follower};
 use super::troubles::Troubles;
-use crate::chain::beacon::BeaconNodes;
+use crate::chain::beacon::{BeaconNodes, StateId};
 use crate::chain::execution::{Execution, PoolStatus};
 use crate::chain::profile::{PoolEventKind, to_alloy};
 use crate::chain::transactions::{FeeRules, Transactions, Wallet};
+use crate::chain::url::NodeUrl;
 use crate::demo::account::{Account, Call};
 use crate::demo::contracts::Treasury;
 use crate::store::{Place, Store};
@@ -21,7 +22,7 @@ use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;
 use postern_shared::epoch::EpochMessage;
 use postern_shared::ethereum::{
-    DepositData, DepositMessage, ForkVersion, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
+    DepositData, DepositMessage, ForkVersion, Network, Root, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
 };
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
@@ -127,6 +128,18 @@ impl Bench {
         self.leader.drive().await.unwrap();
         self.devnet.advance(1);
         assert_eq!(self.execution.in_force_at(pool.contract).await.unwrap().epoch, 1);
+    }
+
+    /// The chain's one beacon node.
+    fn beacon(&self) -> BeaconNodes {
+        let config = Config::default();
+        let network = Network {
+            chain_id: config.chain_id,
+            genesis_fork_version: self.fork,
+            capella_fork_version: ForkVersion(config.capella_fork_version),
+            genesis_validators_root: Root(self.devnet.genesis_validators_root()),
+        };
+        BeaconNodes::new(&[NodeUrl::parse(&self.devnet.beacon_url()).unwrap()], network).unwrap()
     }
 
     /// The pool with number 1 of a manager.
@@ -259,10 +272,12 @@ async fn a_deposit_that_would_take_the_stake_is_seen_before_it_is_applied() {
     let bench = Bench::start().await;
     let (pool, fork) = (bench.pool(0), bench.fork);
     bench.managers[0].stake(1).await.unwrap();
-    let beacon = BeaconNodes::new(&[bench.devnet.beacon_url()]).unwrap();
+    let beacon = bench.beacon();
     let seen = async |own: &DepositData| {
-        let waiting = beacon.pending_deposits(&[own.message.pubkey].into()).await.unwrap();
-        other_credentials(&beacon, fork, &own.message, &waiting).await.unwrap()
+        let key = own.message.pubkey;
+        let waiting = beacon.pending_deposits(&[key].into()).await.unwrap();
+        let found = beacon.validators(StateId::Finalized, &[key]).await.unwrap();
+        other_credentials(&found[&key], fork, &own.message, &waiting).unwrap()
     };
     let thiefs = WithdrawalCredentials::execution(Address([0x66; 20]));
     let [honest, garbage, stolen] = [bench.deposit(pool, 7), bench.deposit(pool, 8), bench.deposit(pool, 9)];
@@ -289,7 +304,7 @@ async fn a_deposit_that_would_take_the_stake_is_seen_before_it_is_applied() {
         assert_eq!(seen(&stolen).await, Some(thiefs), "after {slot} slots");
         bench.devnet.advance(1);
     }
-    assert!(beacon.finalized_validator(&stolen.message.pubkey).await.unwrap().is_some());
+    assert!(beacon.validator(StateId::Finalized, &stolen.message.pubkey).await.unwrap().is_some());
     assert_eq!(seen(&garbage).await, None);
 }
 

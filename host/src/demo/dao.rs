@@ -21,6 +21,7 @@ use postern_shared::manifest::{
 };
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_simulation::{Machine, SoftwarePsp, trust_anchor};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -373,11 +374,11 @@ fn address(ports: &[u16], id: MemberId) -> Result<String, DemoError> {
     Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
 }
 
-/// Readable by nobody else.
+/// Readable by nobody else, from its first moment on.
 fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), DemoError> {
-    use std::os::unix::fs::PermissionsExt;
-    write_file(path, hex::encode(secret))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(hex::encode(secret).as_bytes()))
         .map_err(|source| DemoError::File { path: path.to_owned(), source })
 }
 

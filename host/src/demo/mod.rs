@@ -47,6 +47,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// A flag with a value that can't be.
     #[error("--{flag} {value}: {reason}")]
     Flag {

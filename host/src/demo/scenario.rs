@@ -10,9 +10,11 @@ use super::report::{self, DemoReport, NetworkReport, PoolReport, Timings, Transc
 use super::stakers::{self, POOL_CAPACITY, SHARES, Staker, StakerReport, ether, wei};
 use super::timeline::Timeline;
 use super::{DemoArguments, DemoError, write_file};
-use crate::chain::beacon::{BeaconNodes, Validator, ValidatorStatus};
+use crate::chain::beacon::{BeaconError, BeaconNodes, StateId, Validator, ValidatorStatus};
 use crate::chain::execution::Execution;
 use crate::chain::profile::PoolEventKind;
+use crate::chain::url::NodeUrl;
+use crate::output::say;
 use alloy::primitives::U256;
 use futures::future::try_join_all;
 use postern_devnet::Devnet;
@@ -108,7 +110,7 @@ async fn perform(arguments: &DemoArguments, stage: &mut Stage, finished: &mut bo
     play.timeline.finish();
     play.summarise(&report);
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+        say(format_args!("{}\n", serde_json::to_string(&report).unwrap_or_default()))?;
     }
     *finished = true;
     if arguments.keep {
@@ -221,7 +223,8 @@ impl<'a> Play<'a> {
         timeline.say("the DAO is founded: all members have signed which enclaves are theirs");
 
         let execution = Execution::connect(&execution_url, chain_id).await?;
-        let beacon = BeaconNodes::new(&[beacon_url])?;
+        let beacon_url = NodeUrl::parse(&beacon_url).map_err(BeaconError::Url)?;
+        let beacon = BeaconNodes::new(&[beacon_url], network)?;
         let ids: Vec<PoolId> = (1..=arguments.pools).map(|number| manifest.pool(number)).collect();
         timeline.add_pools(&ids);
         let pools: Vec<Pool> = ids.into_iter().map(Pool::new).collect();
@@ -353,7 +356,8 @@ impl<'a> Play<'a> {
                 pool.pubkey = self.execution.pool(pool.id, false).await?.pubkey;
             }
             if let Some(pubkey) = &pool.pubkey {
-                pool.validator = self.beacon.head_validator(pubkey).await?.or(pool.validator.take());
+                pool.validator =
+                    self.beacon.validator(StateId::Head, pubkey).await?.or(pool.validator.take());
             }
             // Anybody may send ether to a pool; only what covers the stake is the payout.
             if pool.paid.is_none() && pool.status() == Some(ValidatorStatus::WithdrawalDone) {

@@ -5,6 +5,7 @@ use crate::measure::command::{MeasureError, Row, read_key};
 use crate::measure::id_block::{IdBlock, IdBlockError, id_auth};
 use crate::measure::policy::launch_policy;
 use crate::measure::{CpuModel, Firmware, FirmwareError, KernelError, KernelHashes, Launch, VcpuError};
+use crate::output::say;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use postern_image::{ImageError, Inputs, Purpose, VCPUS, initramfs};
@@ -87,6 +88,9 @@ pub struct BuildArguments {
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// Something that it is made of.
     #[error("{0}; enclave/image/fetch.sh DIR gets it")]
     Inputs(#[from] ImageError),
@@ -174,11 +178,11 @@ impl BuildArguments {
         }
         write(files::MANIFEST, fragment.as_bytes())?;
 
-        println!("enclave  {:>8} bytes  {}", init.len(), sha256(&init));
-        println!("image    {:>8} bytes  {}", image.len(), sha256(&image));
-        println!("launch digests, with {VCPUS} vCPU:");
+        say(format_args!("enclave  {:>8} bytes  {}\n", init.len(), sha256(&init)))?;
+        say(format_args!("image    {:>8} bytes  {}\n", image.len(), sha256(&image)))?;
+        say(format_args!("launch digests, with {VCPUS} vCPU:\n"))?;
         for Row { cpu, digest, .. } in &rows {
-            println!("  {cpu:<10}  {digest}");
+            say(format_args!("  {cpu:<10}  {digest}\n"))?;
         }
         Ok(())
     }

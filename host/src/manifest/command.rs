@@ -5,10 +5,11 @@ use super::proposal::Proposal;
 use super::show::Shown;
 use super::{ManifestFileError, apply, await_cut, load_epochs, read, with_statuses};
 use crate::config::{read_data_dir, read_manifest, read_manifest_of};
+use crate::key_file;
+use crate::output::say;
 use alloy::primitives::B256;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
-use postern_shared::bytes::from_hex;
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::epoch::{SignedEpoch, follow};
 use postern_shared::ids::MemberId;
@@ -143,7 +144,7 @@ impl ManifestCommand {
     pub fn run(self) -> Result<(), ManifestFileError> {
         match self {
             Self::Check { file } => {
-                println!("{}", read_manifest(&file)?.hash());
+                say(format_args!("{}\n", read_manifest(&file)?.hash()))?;
                 Ok(())
             }
             Self::Show(arguments) => arguments.run(),
@@ -159,11 +160,11 @@ impl ShowArguments {
     fn run(self) -> Result<(), ManifestFileError> {
         let (manifest, shown) = self.read()?;
         if self.toml {
-            print!("{}", manifest.to_toml()?);
+            say(format_args!("{}", manifest.to_toml()?))?;
         } else if self.json {
-            println!("{}", serde_json::to_string(&shown).unwrap_or_default());
+            say(format_args!("{}\n", serde_json::to_string(&shown).unwrap_or_default()))?;
         } else {
-            print!("{shown}");
+            say(format_args!("{shown}"))?;
         }
         Ok(())
     }
@@ -258,11 +259,11 @@ impl ProposeArguments {
         must_not_return(&chain, &proposal.manifest).map_err(refused)?;
         proposal.write_new(&self.out)?;
         for change in proposal.message.changes.lines() {
-            println!("{change}");
+            say(format_args!("{change}\n"))?;
         }
         let members = proposal.predecessor.members.len();
-        println!("epoch {}, manifest {}", proposal.message.epoch, proposal.message.manifest);
-        println!("{} of {members} members must sign {}", proposal.needed(), self.out.display());
+        say(format_args!("epoch {}, manifest {}\n", proposal.message.epoch, proposal.message.manifest))?;
+        say(format_args!("{} of {members} members must sign {}\n", proposal.needed(), self.out.display()))?;
         Ok(())
     }
 }
@@ -310,11 +311,11 @@ impl SignArguments {
             proposal.replace(&self.proposal)?;
         }
         for change in proposal.message.changes.lines() {
-            println!("{change}");
+            say(format_args!("{change}\n"))?;
         }
         let when = if added { "signed" } else { "had signed already" };
-        println!("{member} {when}: {signature}");
-        println!("{} of {} needed signatures", proposal.signers.len(), proposal.needed());
+        say(format_args!("{member} {when}: {signature}\n"))?;
+        say(format_args!("{} of {} needed signatures\n", proposal.signers.len(), proposal.needed()))?;
         Ok(())
     }
 }
@@ -322,9 +323,9 @@ impl SignArguments {
 /// Signs with a key in a file; no error shows what is in it.
 fn sign(path: &Path, digest: &[u8; 32]) -> Result<EthereumSignature, ManifestFileError> {
     let wrong = || ManifestFileError::Key { path: path.to_owned() };
-    let text = String::from_utf8(read(path)?).map_err(|_| wrong())?;
-    let key = from_hex(text.trim()).map_err(|_| wrong())?;
-    let wallet = PrivateKeySigner::from_slice(&key).map_err(|_| wrong())?;
+    let key = key_file::read(path)
+        .map_err(|source| ManifestFileError::KeyFile { path: path.to_owned(), source })?;
+    let wallet = PrivateKeySigner::from_slice(&*key).map_err(|_| wrong())?;
     let signature = wallet.sign_hash_sync(&B256::from(*digest)).map_err(|_| wrong())?;
     Ok(EthereumSignature(signature.as_bytes()))
 }
@@ -343,7 +344,7 @@ impl ApplyArguments {
     fn run(self) -> Result<(), ManifestFileError> {
         let proposal = Proposal::read(&self.proposal)?;
         let (start, data_dir) = self.on.places()?;
-        println!("{}", apply(&proposal, &data_dir, &start)?.display());
+        say(format_args!("{}\n", apply(&proposal, &data_dir, &start)?.display()))?;
         Ok(())
     }
 }

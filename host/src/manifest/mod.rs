@@ -9,6 +9,7 @@
 //! An `.epoch` file holds a [`SignedEpoch`] in its binary form and nothing else. Nobody has to trust these files: what they
 //! say is verified whenever they are read ([`postern_shared::epoch`]).
 
+pub mod addresses;
 pub mod command;
 mod epochs;
 mod proposal;
@@ -20,6 +21,7 @@ pub use proposal::{Proposal, typed_data};
 pub use statuses::with_statuses;
 
 use crate::config::ConfigError;
+use crate::key_file::KeyFileError;
 use postern_shared::epoch::{ChainError, CutError, EpochError, SignedEpoch};
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::manifest::ManifestError;
@@ -36,6 +38,9 @@ const MAX_FILE: usize = 1024 * 1024;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestFileError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// A file or folder can't be read.
     #[error("{path}: {source}", path = path.display())]
     Read {
@@ -117,8 +122,16 @@ pub enum ManifestFileError {
         /// What.
         field: &'static str,
     },
-    /// The file that should hold a key holds none. What it holds is not shown.
-    #[error("{path}: not a wallet's key: 32 bytes in hexadecimal", path = path.display())]
+    /// The file gives no key.
+    #[error("{path}: {source}", path = path.display())]
+    KeyFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KeyFileError,
+    },
+    /// What is in it is no wallet's key: none is 0, or as large.
+    #[error("{path}: not a wallet's key", path = path.display())]
     Key {
         /// Which file.
         path: PathBuf,

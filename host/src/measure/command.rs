@@ -5,6 +5,7 @@ use super::firmware::{Firmware, FirmwareError, MAX_IMAGE};
 use super::id_block::{IdBlock, IdBlockError, PublisherKey, id_auth};
 use super::kernel::{KernelError, KernelHashes};
 use super::vcpu::{CpuModel, GuestFeatures, VcpuError};
+use crate::output::say;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,9 @@ const MAX_KEY: usize = 64 << 10;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// A file can't be read.
     #[error("{path}: {source}", path = path.display())]
     Read {
@@ -206,10 +210,10 @@ impl LaunchArguments {
     fn run(self) -> Result<(), MeasureError> {
         let rows = self.measure()?;
         if self.json {
-            println!("{}", serde_json::to_string(&rows)?);
+            say(format_args!("{}\n", serde_json::to_string(&rows)?))?;
         } else {
             for Row { vcpus, cpu, guest_features, digest } in rows {
-                println!("{digest} vcpus={vcpus} cpu={cpu} guest-features={guest_features:#x}");
+                say(format_args!("{digest} vcpus={vcpus} cpu={cpu} guest-features={guest_features:#x}\n"))?;
             }
         }
         Ok(())
@@ -244,15 +248,15 @@ impl IdBlockArguments {
             write(folder, "id-auth.base64", &signed.id_auth)?;
         }
         if self.json {
-            println!("{}", serde_json::to_string(&signed)?);
+            say(format_args!("{}\n", serde_json::to_string(&signed)?))?;
             return Ok(());
         }
-        println!("id-block={}", signed.id_block);
-        println!("id-auth={}", signed.id_auth);
-        println!("author-key-enabled={}", if signed.author_key_enabled { "on" } else { "off" });
-        println!("id-key-digest={}", signed.id_key_digest);
+        say(format_args!("id-block={}\n", signed.id_block))?;
+        say(format_args!("id-auth={}\n", signed.id_auth))?;
+        say(format_args!("author-key-enabled={}\n", if signed.author_key_enabled { "on" } else { "off" }))?;
+        say(format_args!("id-key-digest={}\n", signed.id_key_digest))?;
         if let Some(digest) = signed.author_key_digest {
-            println!("author-key-digest={digest}");
+            say(format_args!("author-key-digest={digest}\n"))?;
         }
         Ok(())
     }

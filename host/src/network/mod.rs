@@ -1,29 +1,45 @@
 //! The network between members' hosts: libp2p, with the keys that the manifest names and nobody else.
 //!
-//! Hosts trust each other with nothing; what they carry protects itself. Three questions are all that they ask: 'hand this
-//! to your enclave', 'which statements of this speaker do you have', for when a relay has lost a copy, and 'have your enclave
-//! sign this for the pool manager'.
+//! Hosts trust each other with nothing; what they carry protects itself. These questions are all that they ask: 'hand this
+//! to your enclave', 'which statements of this speaker do you have', for when a relay has lost a copy, 'have your enclave
+//! sign this for the pool manager', 'keep and post these exits', and 'which exits of these pools do you have'.
 
+//!
+//! # What a peer can make this host hold
+//! A member: [`MAX_CONNECTIONS`] connections with [`MAX_STREAMS`] streams each, of which every one holds a question of at most
+//! 1 MiB: 32 MiB; and the answers to this host's own [`MAX_OPEN_QUESTIONS`] questions, of at most 4 MiB each. A stranger: a
+//! handshake, one of so many as the `crowd` may have at a time.
+
+pub mod address;
+mod crowd;
 mod outbox;
 mod protocol;
+mod reach;
 
 pub use outbox::carry;
-pub use protocol::{Answer, Question};
+pub use protocol::{Answer, MAX_EXITS, Question, ReleasedExit};
 
+use crowd::Crowd;
 use futures::StreamExt;
+use libp2p::core::upgrade::Version;
 use libp2p::identity::{Keypair, PublicKey, ed25519};
 use libp2p::request_response::{self, Event, Message, OutboundRequestId, ProtocolSupport, ResponseChannel};
-use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::swarm::{self, DialError, ListenError, NetworkBehaviour, SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, Transport, allow_block_list, connection_limits, dns, noise,
+    tcp, yamux,
+};
 use postern_shared::ids::MemberId;
-use postern_shared::manifest::Manifest;
+use postern_shared::manifest::{Manifest, Member};
 use protocol::PostcardCodec;
+use reach::{Reach, Strangers};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-const PROTOCOL: &str = "/postern/2";
+const PROTOCOL: &str = "/postern/3";
 
 /// A peer that has not answered by then is asked again later.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,14 +50,26 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Questions that may wait to be sent, and to be answered.
 const QUEUE: usize = 256;
 
-/// Questions of one member that may wait to be answered: a member that floods us takes nothing from the others.
-const MAX_OPEN_QUESTIONS: usize = 16;
+/// A connection that is not made by then is none: the handshake included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams that one connection may have open, and connections that one member may: they bound what is held in memory.
-const MAX_STREAMS: usize = 32;
-const MAX_CONNECTIONS: u32 = 4;
+/// Questions of one member that may wait to be answered, and to one: a member that floods us takes nothing from the others.
+const MAX_OPEN_QUESTIONS: usize = 8;
 
-type Behaviour = request_response::Behaviour<PostcardCodec>;
+/// Streams that one connection may have open, and connections that one member may have.
+const MAX_STREAMS: usize = 16;
+const MAX_CONNECTIONS: u32 = 2;
+
+/// Handshakes at a time, of whoever.
+const MAX_HANDSHAKES: u32 = 128;
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    crowd: Crowd,
+    limits: connection_limits::Behaviour,
+    members: allow_block_list::Behaviour<allow_block_list::AllowedPeers>,
+    questions: request_response::Behaviour<PostcardCodec>,
+}
 
 /// Why the network could not be set up.
 #[non_exhaustive]
@@ -92,6 +120,9 @@ pub struct Incoming {
 #[derive(Clone)]
 pub struct Network {
     outgoing: mpsc::Sender<Outgoing>,
+    /// Room for questions to each member.
+    room: Arc<BTreeMap<MemberId, Semaphore>>,
+    reach: Reach,
 }
 
 struct Outgoing {
@@ -108,13 +139,9 @@ impl Network {
         listen: Multiaddr,
         addresses: BTreeMap<MemberId, Multiaddr>,
     ) -> Result<(Self, mpsc::Receiver<Incoming>), NetworkError> {
-        let mut peers = BTreeMap::new();
-        for member in &manifest.members {
-            let key = ed25519::PublicKey::try_from_bytes(&member.host_key.0)
-                .map_err(|_| NetworkError::HostKey(member.id))?;
-            peers.insert(member.id, PublicKey::from(key).to_peer_id());
-        }
-        let mut swarm = build(key)?;
+        let peers = manifest.members.iter().map(|member| Ok((member.id, peer_of(member)?)));
+        let peers: BTreeMap<MemberId, PeerId> = peers.collect::<Result<_, NetworkError>>()?;
+        let mut swarm = build(key, peers.values(), addresses.values())?;
         swarm
             .listen_on(listen.clone())
             .map_err(|error| NetworkError::Listen { address: listen.clone(), reason: error.to_string() })?;
@@ -133,35 +160,86 @@ impl Network {
         }
         let (outgoing, to_send) = mpsc::channel(QUEUE);
         let (to_answer, incoming) = mpsc::channel(QUEUE);
-        let open =
-            peers.keys().map(|member| (*member, Arc::new(Semaphore::new(MAX_OPEN_QUESTIONS)))).collect();
-        let driver = Driver { swarm, peers, addresses, open, to_send, to_answer, waiting: HashMap::new() };
+        let room = || Semaphore::new(MAX_OPEN_QUESTIONS);
+        let open = peers.keys().map(|member| (*member, Arc::new(room()))).collect();
+        let outbound = Arc::new(peers.keys().map(|member| (*member, room())).collect());
+        let reach = Reach::default();
+        let driver = Driver {
+            swarm,
+            peers,
+            addresses,
+            open,
+            to_send,
+            to_answer,
+            waiting: HashMap::new(),
+            reach: reach.clone(),
+            strangers: Strangers::default(),
+        };
         tokio::spawn(driver.run());
-        Ok((Self { outgoing }, incoming))
+        Ok((Self { outgoing, room: outbound, reach }, incoming))
     }
 
-    /// Asks a member's host.
+    /// Members' hosts that could not be reached for a while, and why.
+    pub fn lost(&self) -> BTreeMap<MemberId, String> {
+        self.reach.lost(Instant::now())
+    }
+
+    /// Asks a member's host, when fewer than a few questions to it are open.
     pub async fn ask(&self, to: MemberId, question: Question) -> Result<Answer, AskError> {
+        let room = self.room.get(&to).ok_or(AskError::NoAddress(to))?;
+        let _room = room.acquire().await.map_err(|_| AskError::Ended)?;
         let (answer, answered) = oneshot::channel();
         self.outgoing.send(Outgoing { to, question, answer }).await.map_err(|_| AskError::Ended)?;
         answered.await.map_err(|_| AskError::Ended)?
     }
 }
 
-fn build(key: Keypair) -> Result<Swarm<Behaviour>, NetworkError> {
-    let transport = |error: &dyn std::fmt::Display| NetworkError::Transport(error.to_string());
+/// Under which name a member's host is known.
+pub fn peer_of(member: &Member) -> Result<PeerId, NetworkError> {
+    let key = ed25519::PublicKey::try_from_bytes(&member.host_key.0);
+    Ok(PublicKey::from(key.map_err(|_| NetworkError::HostKey(member.id))?).to_peer_id())
+}
+
+fn build<'a>(
+    key: Keypair,
+    members: impl Iterator<Item = &'a PeerId>,
+    addresses: impl Iterator<Item = &'a Multiaddr> + Clone,
+) -> Result<Swarm<Behaviour>, NetworkError> {
+    let failed = |error: &dyn Display| NetworkError::Transport(error.to_string());
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    // Names are looked up where the system says: whoever uses none needs no such place.
+    let found = if addresses.clone().any(address::is_name) {
+        dns::tokio::Transport::system(tcp).map_err(|error| failed(&error))?.boxed()
+    } else {
+        tcp.boxed()
+    };
+    let mut streams = yamux::Config::default();
+    streams.set_max_num_streams(2 * MAX_STREAMS);
+    let transport = found
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(&key).map_err(|error| failed(&error))?)
+        .multiplex(streams)
+        .timeout(CONNECTION_TIMEOUT)
+        .boxed();
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(MAX_HANDSHAKES))
+        .with_max_established_per_peer(Some(MAX_CONNECTIONS));
+    let mut allowed = allow_block_list::Behaviour::default();
+    for member in members {
+        allowed.allow_peer(*member);
+    }
     let config = request_response::Config::default()
         .with_request_timeout(REQUEST_TIMEOUT)
         .with_max_concurrent_streams(MAX_STREAMS);
     let protocols = [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)];
-    Ok(SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| transport(&error))?
-        .with_behaviour(|_| Behaviour::with_codec(PostcardCodec, protocols, config))
-        .map_err(|error| transport(&error))?
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_TIMEOUT))
-        .build())
+    let behaviour = Behaviour {
+        crowd: Crowd::new(addresses),
+        limits: connection_limits::Behaviour::new(limits),
+        members: allowed,
+        questions: request_response::Behaviour::with_codec(PostcardCodec, protocols, config),
+    };
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
+    Ok(Swarm::new(transport, behaviour, key.public().to_peer_id(), config))
 }
 
 /// Owns the swarm.
@@ -174,6 +252,8 @@ struct Driver {
     to_send: mpsc::Receiver<Outgoing>,
     to_answer: mpsc::Sender<Incoming>,
     waiting: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, AskError>>>,
+    reach: Reach,
+    strangers: Strangers,
 }
 
 impl Driver {
@@ -187,7 +267,7 @@ impl Driver {
                 },
                 Some((channel, answer)) = answered.recv() => {
                     // Fails when the asker has gone; it asks again.
-                    let _ = self.swarm.behaviour_mut().send_response(channel, answer);
+                    let _ = self.swarm.behaviour_mut().questions.send_response(channel, answer);
                 }
                 event = self.swarm.select_next_some() => self.on_event(event, &answers),
             }
@@ -205,36 +285,52 @@ impl Driver {
             let _ = answer.send(Err(AskError::NoAddress(to)));
             return;
         }
-        let id = self.swarm.behaviour_mut().send_request_with_addresses(peer, question, addresses);
+        let id = self.swarm.behaviour_mut().questions.send_request_with_addresses(peer, question, addresses);
         self.waiting.insert(id, answer);
     }
 
     fn on_event(
         &mut self,
-        event: SwarmEvent<Event<Question, Answer>>,
+        event: SwarmEvent<BehaviourEvent>,
         answers: &mpsc::Sender<(ResponseChannel<Answer>, Answer)>,
     ) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, .. } if self.member(&peer_id).is_none() => {
-                tracing::warn!(%peer_id, "a stranger connected; disconnecting");
-                let _ = self.swarm.disconnect_peer_id(peer_id);
-            }
-            SwarmEvent::ConnectionEstablished { connection_id, num_established, .. }
-                if num_established.get() > MAX_CONNECTIONS =>
-            {
-                self.swarm.close_connection(connection_id);
-            }
-            SwarmEvent::Behaviour(Event::Message { peer, message, .. }) => match message {
-                Message::Request { request, channel, .. } => {
-                    self.on_question(peer, request, channel, answers)
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                if let Some(member) = self.member(&peer_id) {
+                    self.reach.connected(member);
                 }
-                Message::Response { request_id, response } => {
-                    if let Some(asker) = self.waiting.remove(&request_id) {
-                        let _ = asker.send(Ok(response));
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                if let Some(member) = self.member(&peer)
+                    && !self.swarm.is_connected(&peer)
+                {
+                    self.reach.failed(member, Instant::now(), why(&error));
+                }
+            }
+            // Who is no member, or has not ended its handshake.
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
+                if let Some(count) = self.strangers.knock(Instant::now()) {
+                    let reason = refusal(&error);
+                    tracing::warn!(from = %send_back_addr, count, reason, "strangers connect, and are sent away");
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::Message { peer, message, .. })) => {
+                match message {
+                    Message::Request { request, channel, .. } => {
+                        self.on_question(peer, request, channel, answers)
+                    }
+                    Message::Response { request_id, response } => {
+                        if let Some(asker) = self.waiting.remove(&request_id) {
+                            let _ = asker.send(Ok(response));
+                        }
                     }
                 }
-            },
-            SwarmEvent::Behaviour(Event::OutboundFailure { request_id, error, .. }) => {
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::OutboundFailure {
+                request_id,
+                error,
+                ..
+            })) => {
                 if let Some(asker) = self.waiting.remove(&request_id) {
                     let _ = asker.send(Err(AskError::Failed(error.to_string())));
                 }
@@ -269,6 +365,27 @@ impl Driver {
 
     fn member(&self, peer: &PeerId) -> Option<MemberId> {
         self.peers.iter().find(|(_, known)| *known == peer).map(|(member, _)| *member)
+    }
+}
+
+/// Why a host can't be reached: of every address that was tried what went wrong at its bottom.
+fn why(error: &DialError) -> String {
+    let DialError::Transport(tried) = error else { return error.to_string().replace('\n', " ") };
+    let each = tried.iter().map(|(address, error)| {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        format!("{address}: {}", cause.to_string().replace('\n', " "))
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// Why somebody was sent away.
+fn refusal(error: &ListenError) -> &'static str {
+    match error {
+        ListenError::Denied { .. } => "no member, or too many at a time",
+        _ => "no handshake",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Carries the enclave's messages to one other member, at least once each.
 
 use super::{Answer, Network, Question};
-use crate::store::{Outgoing, Store, StoreError};
+use crate::store::{LONGEST_DELAY, Outgoing, Store, StoreError};
 use futures::StreamExt;
 use postern_shared::ids::MemberId;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LAST_DELAY: Duration = Duration::from_secs(5);
 /// After so many attempts (some minutes) a message has no hurry any more.
 const PATIENT_ATTEMPTS: u32 = 60;
-const PATIENT_DELAY: Duration = Duration::from_secs(60);
+const PATIENT_DELAY: Duration = LONGEST_DELAY;
 /// After so many attempts (about a week) nobody will want it: its ceremony died with its enclave.
 const MAX_ATTEMPTS: u32 = 10_000;
 /// First and last wait after the peer could not be reached at all.
@@ -105,7 +105,9 @@ fn verdict(answer: &Answer, attempts: u32, expired: bool) -> Verdict {
         Answer::Rejected(rejection) if rejection.is_transient() && !expired => {
             Verdict::Postponed(delay(attempts))
         }
-        Answer::Rejected(_) | Answer::Records(_) | Answer::Proved(_) => Verdict::Dropped,
+        Answer::Rejected(_) | Answer::Records(_) | Answer::Proved(_) | Answer::Kept(_) | Answer::Exits(_) => {
+            Verdict::Dropped
+        }
     }
 }
 

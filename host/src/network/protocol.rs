@@ -6,7 +6,8 @@ use libp2p::request_response::Codec;
 use postern_shared::bytes::variable;
 use postern_shared::codec;
 use postern_shared::ecdsa::EthereumSignature;
-use postern_shared::ids::{CeremonyId, MemberId};
+use postern_shared::ethereum::SignedVoluntaryExit;
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::message::{Broadcast, Step};
 use postern_shared::proof::ProofRequest;
 use postern_shared::wire::Rejection;
@@ -21,6 +22,9 @@ const MAX_ANSWER: u64 = 4 << 20;
 
 /// Most bytes of statements in one answer.
 const MAX_RECORDS: usize = 3 << 20;
+
+/// Most exits in one question or answer: each has to be verified.
+pub const MAX_EXITS: usize = 256;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,19 @@ pub enum Question {
     },
     /// Have your enclave sign this for the pool manager.
     Prove(ProofRequest),
+    /// Keep these and post them: exits are public once they are released.
+    Exits(Vec<ReleasedExit>),
+    /// Which exits of these pools do you have?
+    FetchExits(Vec<PoolId>),
+}
+
+/// A pool's exit that enclaves have released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedExit {
+    /// The pool.
+    pub pool: PoolId,
+    /// Its validator's exit.
+    pub exit: SignedVoluntaryExit,
 }
 
 /// See the module.
@@ -53,6 +70,10 @@ pub enum Answer {
     Records(Vec<Broadcast>),
     /// Your enclave's signature.
     Proved(EthereumSignature),
+    /// The exits of these pools are kept here.
+    Kept(Vec<PoolId>),
+    /// These.
+    Exits(Vec<ReleasedExit>),
 }
 
 impl Answer {

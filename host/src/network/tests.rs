@@ -111,3 +111,63 @@ async fn a_connected_member_can_be_asked_without_its_address() {
     assert_eq!(two.ask(MemberId(1), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
     assert_eq!(one.ask(MemberId(2), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
 }
+
+#[tokio::test]
+async fn a_member_is_found_by_its_name() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let first = free_address();
+    let named: Multiaddr = first.to_string().replace("/ip4/127.0.0.1", "/dns4/localhost").parse().unwrap();
+    let (_one, mut questions) = Network::start(&manifest, one, first, BTreeMap::new()).await.unwrap();
+    let addresses = BTreeMap::from([(MemberId(1), named)]);
+    let (two, _two) = Network::start(&manifest, two, free_address(), addresses).await.unwrap();
+    tokio::spawn(async move { questions.recv().await.unwrap().answer.send(Answer::Accepted).unwrap() });
+    assert_eq!(two.ask(MemberId(1), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
+}
+
+#[tokio::test]
+async fn why_a_member_is_not_reached_is_said() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let nobody = free_address();
+    let addresses = BTreeMap::from([(MemberId(2), nobody.clone())]);
+    let (one, _one) = Network::start(&manifest, one, free_address(), addresses).await.unwrap();
+    let answer = one.ask(MemberId(2), Question::Deliver(Vec::new())).await;
+    assert!(matches!(answer, Err(AskError::Failed(_))), "{answer:?}");
+    let later = Instant::now() + Duration::from_secs(60);
+    let lost = one.reach.lost(later);
+    let reason = lost.get(&MemberId(2)).cloned().unwrap_or_default();
+    assert!(reason.contains(&nobody.to_string()) && reason.contains("refused"), "{reason}");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_few_and_keep_nobody_out() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (first, second) = (free_address(), free_address());
+    let known = BTreeMap::from([(MemberId(2), second.clone())]);
+    let (_one, mut questions) = Network::start(&manifest, one, first.clone(), known).await.unwrap();
+    let port = first.to_string().rsplit('/').next().unwrap().parse().unwrap();
+    let mut idle = Vec::new();
+    for host in 2..202 {
+        // Each from an address of its own.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((std::net::Ipv4Addr::new(127, 0, 1, host), 0).into()).unwrap();
+        idle.push(socket.connect((std::net::Ipv4Addr::LOCALHOST, port).into()).await.unwrap());
+    }
+    let addresses = BTreeMap::from([(MemberId(1), first)]);
+    let (two, _two) = Network::start(&manifest, two, second, addresses).await.unwrap();
+    let answering =
+        tokio::spawn(async move { questions.recv().await.unwrap().answer.send(Answer::Accepted).unwrap() });
+    assert_eq!(two.ask(MemberId(1), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
+    answering.await.unwrap();
+    // Those that are held say what the handshake begins with, or nothing; the others are closed.
+    let mut held = 0;
+    for stream in &mut idle {
+        let mut said = Vec::new();
+        let wait = Duration::from_millis(20);
+        let read = tokio::io::AsyncReadExt::read_to_end(stream, &mut said);
+        held += usize::from(tokio::time::timeout(wait, read).await.is_err());
+    }
+    assert!((1..=32).contains(&held), "{held} idle connections are held");
+}

@@ -8,6 +8,7 @@ use crate::status::PoolStatus;
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::{Address, PoolId};
+use std::sync::PoisonError;
 
 /// An event, with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Store {
         events: &[ChainEvent],
         cursor: Option<(Address, Cursor)>,
     ) -> Result<Vec<ChainEvent>, StoreError> {
-        let new = self.transaction(|database| {
+        let kept = self.transaction(|database| {
             let mut new = Vec::new();
             for event in events {
                 let sql = "INSERT INTO events (event) VALUES (?1) ON CONFLICT DO NOTHING";
@@ -54,7 +55,11 @@ impl Store {
                 database.execute(sql, values![&contract.0[..], codec::encode(&cursor)])?;
             }
             Ok(new)
-        })?;
+        });
+        if !events.is_empty() {
+            self.forget_read_pools();
+        }
+        let new = kept?;
         self.changed.notify_waiters();
         Ok(new)
     }
@@ -67,8 +72,23 @@ impl Store {
             .collect()
     }
 
-    /// All pools, by ascending id.
+    /// All pools, by ascending id. They are read again only once one has changed: many tasks ask, and there may be thousands.
     pub fn pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
+        // Held while they are read, so that no change that comes in between is missed.
+        let mut known = self.read_pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pools) = &*known {
+            return Ok(pools.clone());
+        }
+        let pools = self.read_all_pools()?;
+        *known = Some(pools.clone());
+        Ok(pools)
+    }
+
+    fn forget_read_pools(&self) {
+        *self.read_pools.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn read_all_pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
         let rows = self.query("SELECT status FROM pools", values![])?;
         let pools = rows.iter().map(|row| from_json("pools", row.text(0)?));
         let mut pools = pools.collect::<Result<Vec<PoolStatus>, _>>()?;
@@ -89,7 +109,11 @@ impl Store {
         pool: PoolId,
         change_to: impl FnOnce(&mut PoolStatus),
     ) -> Result<(), StoreError> {
-        if self.transaction(|database| change(database, pool, change_to))? {
+        let changed = self.transaction(|database| change(database, pool, change_to));
+        if !matches!(changed, Ok(false)) {
+            self.forget_read_pools();
+        }
+        if changed? {
             self.changed.notify_waiters();
         }
         Ok(())

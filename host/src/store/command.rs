@@ -2,6 +2,7 @@
 
 use super::{Store, StoreError, TransferError};
 use crate::config::{ConfigError, read_store};
+use crate::output::say;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,6 +41,9 @@ pub enum StoreCommand {
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum StoreCommandError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// The configuration can't be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -68,7 +72,7 @@ impl StoreCommand {
                 let store = Store::open(&read_store(&config)?)?;
                 let rows = export(&store, &out)
                     .map_err(|source| StoreCommandError::Transfer { path: out.clone(), source })?;
-                println!("{rows} rows written to {}", out.display());
+                say(format_args!("{rows} rows written to {}\n", out.display()))?;
                 Ok(())
             }
             Self::Import { config, from } => {
@@ -77,7 +81,7 @@ impl StoreCommand {
                     .map_err(TransferError::from)
                     .and_then(|file| store.import(&mut BufReader::new(file)))
                     .map_err(|source| StoreCommandError::Transfer { path: from.clone(), source })?;
-                println!("{rows} rows read from {}", from.display());
+                say(format_args!("{rows} rows read from {}\n", from.display()))?;
                 check(&store)
             }
         }
@@ -104,12 +108,12 @@ fn export(store: &Store, path: &Path) -> Result<u64, TransferError> {
 
 fn check(store: &Store) -> Result<(), StoreCommandError> {
     let check = store.check_log()?;
-    println!(
-        "{} records up to number {}, {} of them of settled pools",
+    say(format_args!(
+        "{} records up to number {}, {} of them of settled pools\n",
         check.records, check.head.number, check.settled
-    );
+    ))?;
     for fault in &check.faults {
-        println!("  {fault}");
+        say(format_args!("  {fault}\n"))?;
     }
     if check.faults.is_empty() { Ok(()) } else { Err(StoreCommandError::Broken) }
 }

@@ -17,12 +17,12 @@ mod transfer;
 
 pub use chain::StoredEvent;
 pub use check::{LogCheck, LogFault};
-pub use outputs::{Incarnation, Outgoing, StoredArtifact};
+pub use outputs::{Incarnation, LONGEST_DELAY, Outgoing, StoredArtifact};
 pub use place::Place;
 pub use postgres::PostgresPlace;
 pub use transfer::TransferError;
 
-use crate::status::Progress;
+use crate::status::{PoolStatus, Progress};
 use database::{Database, Row, Value};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::record::SealedError;
@@ -117,6 +117,8 @@ pub struct Store {
     database: Mutex<Database>,
     /// News of no consequence, for people; not kept.
     news: Mutex<News>,
+    /// All pools, as they were last read, until one changes.
+    read_pools: Mutex<Option<Vec<PoolStatus>>>,
     /// Wakes whoever waits for work.
     pub changed: Notify,
 }
@@ -141,7 +143,12 @@ impl Store {
             Place::Directory(directory) => Database::Sqlite(sqlite::Sqlite::open(directory)?),
             Place::Postgres(place) => Database::Postgres(postgres::Server::open(place)?),
         };
-        Ok(Self { database: Mutex::new(database), news: Mutex::new(News::default()), changed: Notify::new() })
+        Ok(Self {
+            database: Mutex::new(database),
+            news: Mutex::new(News::default()),
+            read_pools: Mutex::new(None),
+            changed: Notify::new(),
+        })
     }
 
     /// What the enclave said lately.

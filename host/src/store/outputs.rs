@@ -9,10 +9,14 @@ use postern_shared::ids::{CeremonyId, MemberId};
 use postern_shared::message::{Broadcast, Envelope, PeerMessage, Step};
 use postern_shared::wire::{Artifact, Notice, NumberedOutput, Output, Recipient, Record, RefusedMember};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 /// Most replaceable messages that wait for one member. Beyond, the oldest are forgotten: a member that was away for so
 /// long fetches statements from the records, and enclaves repeat challenges. Envelopes are said once, so they stay.
 pub(super) const MAX_WAITING: u32 = 10_000;
+
+/// Longest that a message is put off.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Where what was handed over is kept.
 const INHERITANCE: &str = "inheritance";
@@ -109,11 +113,14 @@ impl Store {
         self.changed.notify_waiters();
     }
 
-    /// The oldest messages for a member that are due at `now` (milliseconds), at most `limit`.
+    /// The oldest messages for a member that are due at `now` (milliseconds), at most `limit`. What is put off longer than
+    /// anything ever is, a clock has put off that was ahead: it is due.
     pub fn due(&self, member: MemberId, now: i64, limit: usize) -> Result<Vec<Outgoing>, StoreError> {
         let sql = "SELECT id, attempts, replaceable, message FROM outbox \
-             WHERE member = ?1 AND next_at <= ?2 ORDER BY id LIMIT ?3";
-        let rows = self.query(sql, values![member.0, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+             WHERE member = ?1 AND (next_at <= ?2 OR next_at > ?3) ORDER BY id LIMIT ?4";
+        let longest = i64::try_from(LONGEST_DELAY.as_millis()).unwrap_or(i64::MAX);
+        let (latest, limit) = (now.saturating_add(longest), i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = self.query(sql, values![member.0, now, latest, limit])?;
         rows.iter()
             .map(|row| {
                 Ok(Outgoing {

@@ -20,6 +20,7 @@ use crate::measure::command::bits;
 use crate::measure::id_block::IdBlockError;
 use crate::measure::policy::launch_policy;
 use crate::measure::{CpuModel, FirmwareError, KernelError, VcpuError};
+use crate::output::say;
 use launch::{Terms, examine};
 use postern_attestation::GuestPolicy;
 use postern_image::ANY_PORT;
@@ -91,6 +92,9 @@ pub struct RunArguments {
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
+    /// What was to be said could not be written.
+    #[error("{0}")]
+    Output(#[from] crate::output::OutputError),
     /// The configuration can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -227,7 +231,7 @@ impl RunArguments {
             for what in lacks {
                 tracing::warn!("this machine can't start it: {what}");
             }
-            println!("{} {}", qemu::PROGRAM, shell(&machine.arguments()));
+            say(format_args!("{} {}\n", qemu::PROGRAM, shell(&machine.arguments())))?;
             return Ok(());
         }
         if !lacks.is_empty() {

@@ -12,6 +12,7 @@ use crate::config::{read_data_dir, read_manifest_of};
 use crate::manifest::load_epochs;
 use crate::measure::CpuModel;
 use crate::measure::policy::launch_policy;
+use crate::output::say;
 use postern_attestation::{LATEST_VERSION, Requirements, Time, requirements};
 use postern_shared::check::Check;
 use postern_shared::manifest::Manifest;
@@ -96,7 +97,7 @@ impl PreflightArguments {
                 GUEST,
             )),
         }
-        print!("{}", screen(&lines));
+        say(format_args!("{}", screen(&lines)))?;
         Ok(lines.iter().all(|line| line.mark != Mark::Red))
     }
 }

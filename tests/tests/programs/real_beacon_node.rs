@@ -3,7 +3,10 @@
 //! Slow; needs `npm ci --ignore-scripts --prefix tests/peers/beacon` first. Fails when the node is missing.
 
 use super::peer::{Peer, installed};
-use postern_host::chain::beacon::{BeaconError, BeaconNodes, ExitRefusal, Validator, ValidatorStatus};
+use postern_host::chain::beacon::{
+    BeaconError, BeaconNodes, ExitOutcome, ExitRefusal, StateId, ValidatorStatus,
+};
+use postern_host::chain::url::NodeUrl;
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, PublicKey, Scalar};
 use postern_shared::ethereum::{ForkVersion, Network, Root, SignedVoluntaryExit, VoluntaryExit};
 use serde_json::Value;
@@ -86,25 +89,27 @@ fn exit(network: &Network, key: u64, epoch: u64, validator_index: u64) -> Signed
     SignedVoluntaryExit { message, signature }
 }
 
+fn over(urls: &[&str], network: Network) -> BeaconNodes {
+    let urls: Vec<NodeUrl> = urls.iter().map(|url| NodeUrl::parse(url).expect("a URL")).collect();
+    BeaconNodes::new(&urls, network).expect("nodes")
+}
+
 async fn refusal(nodes: &BeaconNodes, exit: &SignedVoluntaryExit) -> ExitRefusal {
-    match nodes.post_exit(exit).await {
-        Err(BeaconError::ExitRefused { refusal, .. }) => refusal,
+    match nodes.post_exit(&nodes.names()[0], exit).await {
+        Ok(ExitOutcome::Refused(refusal)) => refusal,
         other => panic!("the exit should be refused: {other:?}"),
     }
 }
 
 /// Asks until the validator has the status, or is beyond it.
-async fn follow<A>(status: ValidatorStatus, patience: Duration, ask: impl Fn() -> A)
-where
-    A: Future<Output = Result<Option<Validator>, BeaconError>>,
-{
+async fn follow(nodes: &BeaconNodes, state: StateId, status: ValidatorStatus, patience: Duration) {
     let started = Instant::now();
     loop {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let validator = match ask().await {
+        let validator = match nodes.validator(state, &pubkey(LEAVING)).await {
             Ok(validator) => validator.expect("it is still there"),
-            // A busy node does not always answer in time.
-            Err(BeaconError::AllDown(_)) if started.elapsed() < patience => continue,
+            // A busy node does not always answer in time, and is left alone for a while then.
+            Err(BeaconError::NoneFit(_)) if started.elapsed() < patience => continue,
             Err(error) => panic!("no answer: {error}"),
         };
         assert_eq!(validator.index, LEAVING);
@@ -120,36 +125,40 @@ where
 #[ignore = "slow: needs Lodestar from npm; run by the slow suites"]
 async fn an_exit_is_posted_to_lodestar_and_followed_until_it_is_final() {
     let node = BeaconNode::start();
-    let nodes = BeaconNodes::new(std::slice::from_ref(&node.url)).expect("a URL");
     let network = node.network().await;
+    let nodes = over(&[&node.url], network);
 
-    identity(&nodes, &network).await;
-    validators(&nodes, &node).await;
+    identity(&node, &network).await;
+    validators(&nodes, &node, &network).await;
     refusals(&nodes, &node, &network).await;
 
     // One node that is down keeps nothing from happening; a repetition is no failure.
-    let with_one_down = BeaconNodes::new(&[DOWN.to_owned(), node.url.clone()]).expect("URLs");
+    let with_one_down = over(&[DOWN, &node.url], network);
     let good = exit(&network, LEAVING, node.epoch().await, LEAVING);
     for _ in 0..2 {
-        let posted = with_one_down.post_exit(&good).await.expect("a good exit");
-        assert_eq!((posted.accepted, posted.refused), (vec![node.url.clone()], vec![]));
+        let posted = with_one_down.post_exit(&with_one_down.names()[1], &good).await;
+        assert_eq!(posted, Ok(ExitOutcome::Taken));
+        with_one_down.post_exit(DOWN, &good).await.expect_err("nobody is there");
     }
-    let key = pubkey(LEAVING);
-    follow(ValidatorStatus::ActiveExiting, 4 * EPOCH, || nodes.head_validator(&key)).await;
-    assert!(nodes.post_exit(&good).await.is_ok(), "the same exit, when the validator is leaving already");
+    let exiting = ValidatorStatus::ActiveExiting;
+    follow(&with_one_down, StateId::Head, exiting, 4 * EPOCH).await;
+    let again = nodes.post_exit(&nodes.names()[0], &good).await;
+    assert_eq!(again, Ok(ExitOutcome::Taken), "the same exit, when the validator is leaving already");
     println!("leaving in the head state in epoch {}", node.epoch().await);
-    follow(ValidatorStatus::ActiveExiting, 8 * EPOCH, || nodes.finalized_validator(&key)).await;
+    follow(&nodes, StateId::Finalized, exiting, 8 * EPOCH).await;
     println!("leaving in the finalised state in epoch {}", node.epoch().await);
 
     drop(node);
-    let gone = nodes.head_validator(&key).await;
-    assert!(matches!(gone, Err(BeaconError::AllDown(_))), "the node should be gone: {gone:?}");
+    let gone = nodes.validator(StateId::Head, &pubkey(LEAVING)).await;
+    assert!(matches!(gone, Err(BeaconError::NoneFit(_))), "the node should be gone: {gone:?}");
 }
 
 /// The node is of our network, and of no other.
-async fn identity(nodes: &BeaconNodes, network: &Network) {
+async fn identity(node: &BeaconNode, network: &Network) {
     assert_eq!(network.capella_fork_version, ForkVersion([3, 0, 0, 1]), "the minimal preset's");
-    nodes.check_network(network).await.expect("our own network");
+    let check = async |network: Network| over(&[&node.url], network).check().await;
+    let standing = check(*network).await.expect("our own network").remove(0);
+    assert_eq!(standing.wrong, None);
     let others = [
         (
             "genesis_validators_root",
@@ -168,35 +177,29 @@ async fn identity(nodes: &BeaconNodes, network: &Network) {
         ),
     ];
     for (differs, other, ours) in others {
-        match nodes.check_network(&other).await {
-            Err(BeaconError::WrongNetwork { field, found, .. }) => {
-                assert_eq!((field, found), (differs, ours));
-            }
-            result => panic!("another {differs}: {result:?}"),
-        }
+        let error = check(other).await.expect_err(differs).to_string();
+        assert!(error.contains(&format!("its {differs} is {ours}")), "{error}");
     }
 }
 
 /// Every interop validator by its key, in the head and in the finalised state, and none that is not there.
-async fn validators(nodes: &BeaconNodes, node: &BeaconNode) {
-    for index in 0..VALIDATORS {
-        let expected = Some((index, ValidatorStatus::ActiveOngoing));
-        let known = |found: Option<Validator>| found.map(|found| (found.index, found.status));
-        let key = pubkey(index);
-        assert_eq!(known(nodes.head_validator(&key).await.expect("an answer")), expected);
-        assert_eq!(known(nodes.finalized_validator(&key).await.expect("an answer")), expected);
-    }
+async fn validators(nodes: &BeaconNodes, node: &BeaconNode, network: &Network) {
     let stranger = pubkey(VALIDATORS);
-    assert_eq!(nodes.head_validator(&stranger).await.expect("an answer"), None);
-    assert_eq!(nodes.finalized_validator(&stranger).await.expect("an answer"), None);
-
-    let nobody = BeaconNodes::new(&[DOWN.to_owned()]).expect("a URL");
-    let down = nobody.head_validator(&stranger).await;
-    assert!(matches!(down, Err(BeaconError::AllDown(_))), "`not there` is not `not known`: {down:?}");
+    for state in [StateId::Head, StateId::Finalized] {
+        for index in 0..VALIDATORS {
+            let found = nodes.validator(state, &pubkey(index)).await.expect("an answer");
+            let known = found.map(|found| (found.index, found.status));
+            assert_eq!(known, Some((index, ValidatorStatus::ActiveOngoing)));
+        }
+        assert_eq!(nodes.validator(state, &stranger).await.expect("an answer"), None);
+    }
+    let nobody = over(&[DOWN], *network);
+    let down = nobody.validator(StateId::Head, &stranger).await;
+    assert!(matches!(down, Err(BeaconError::NoneFit(_))), "`not there` is not `not known`: {down:?}");
     // What is not the API at all.
-    let elsewhere = BeaconNodes::new(&[format!("{}/elsewhere", node.url)]).expect("a URL");
-    let network = elsewhere.check_network(&node.network().await).await;
-    assert!(matches!(network, Err(BeaconError::AllDown(_))), "{network:?}");
+    let elsewhere = over(&[&format!("{}/elsewhere", node.url)], *network);
+    let found = elsewhere.validator(StateId::Head, &stranger).await;
+    assert!(matches!(found, Err(BeaconError::NoneFit(_))), "{found:?}");
 }
 
 /// What a node must not take, it does not, and we understand why.
@@ -216,14 +219,14 @@ async fn refusals(nodes: &BeaconNodes, node: &BeaconNode, network: &Network) {
     // Lodestar's pool does not say what exactly is invalid, so we must not read more into it: it may be taken later.
     let early = refusal(nodes, &exit(network, LEAVING, epoch + 1_000, LEAVING)).await;
     assert_eq!(early, ExitRefusal::Other("VOLUNTARY_EXIT_ERROR_INVALID".to_owned()));
-    assert!(early.is_transient() && !early.is_success());
+    assert!(!early.is_success());
 
     let unknown = refusal(nodes, &exit(network, VALIDATORS, epoch, VALIDATORS)).await;
     println!("an exit of a validator that is not there: {unknown}");
     assert!(!unknown.is_success() && unknown != ExitRefusal::InvalidSignature);
 
     for key in [LEAVING, LEAVING + 1] {
-        let validator = nodes.head_validator(&pubkey(key)).await.expect("an answer");
+        let validator = nodes.validator(StateId::Head, &pubkey(key)).await.expect("an answer");
         assert_eq!(validator.map(|validator| validator.status), Some(ValidatorStatus::ActiveOngoing));
     }
 }

@@ -1,14 +1,31 @@
 //! Beacon nodes: several at once, because any of them may be down, behind or lying.
+//!
+//! - [`nodes`]: asks all of them, and counts their answers by [`votes`].
+//! - [`health`]: which of them count now.
+//! - [`node`] and [`request`]: one node's side of the Beacon API.
+//! - [`exit`] and [`refusal`]: whether an exit is good, and what nodes say of it.
 
-mod client;
-mod majority;
+mod exit;
+mod health;
+mod node;
+mod nodes;
 mod refusal;
+mod request;
+#[cfg(test)]
+pub(crate) mod test_node;
+mod votes;
 
-pub use client::BeaconNodes;
+#[cfg(test)]
+pub(crate) use exit::tests as test_exits;
+pub use exit::{ExitError, verify_exit};
+pub use health::Unfit;
+pub use nodes::{BeaconNodes, NodeStanding};
 pub use refusal::ExitRefusal;
 
+use crate::chain::url::UrlError;
 use postern_shared::ethereum::WithdrawalCredentials;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// A validator as a beacon node shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,13 +82,58 @@ impl std::fmt::Display for ValidatorStatus {
     }
 }
 
-/// What became of a posted exit.
+/// Which state of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StateId {
+    /// The newest that can't be undone.
+    Finalized,
+    /// The newest: for showing only.
+    Head,
+}
+
+impl std::fmt::Display for StateId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Finalized => "finalized",
+            Self::Head => "head",
+        })
+    }
+}
+
+/// What the nodes say of a validator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExitPosted {
-    /// Nodes that took it, or had it already, or whose validator is leaving already.
-    pub accepted: Vec<String>,
-    /// Nodes that refused it, with why.
-    pub refused: Vec<(String, ExitRefusal)>,
+pub enum Found {
+    /// It is there.
+    There(Validator),
+    /// It is not there, or not yet.
+    NotThere,
+    /// No answer has more than half of the nodes that answered behind it: who says what.
+    Disputed(String),
+}
+
+/// How fast the beacon chain goes. It decides how often things are done, never what is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a slot lasts.
+    pub slot: Duration,
+    /// How long an epoch lasts.
+    pub epoch: Duration,
+}
+
+impl Default for Pace {
+    /// Mainnet's.
+    fn default() -> Self {
+        Self { slot: Duration::from_secs(12), epoch: Duration::from_secs(384) }
+    }
+}
+
+/// What a node made of an exit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitOutcome {
+    /// It took it, or has it already, or its validator is leaving already.
+    Taken,
+    /// It did not.
+    Refused(ExitRefusal),
 }
 
 /// Why beacon nodes could not answer.
@@ -81,32 +143,15 @@ pub enum BeaconError {
     /// No node is configured.
     #[error("no beacon node is configured")]
     NoNodes,
-    /// A URL that is none.
-    #[error("beacon node URL `{url}`: {reason}")]
-    Url {
-        /// As configured.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A URL that can't be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// The HTTP client could not be set up.
     #[error("HTTP client: {0}")]
     Client(String),
-    /// Every node is down or answers nonsense.
-    #[error("no beacon node answers: {}", describe(.0))]
-    AllDown(Vec<(String, NodeError)>),
-    /// A node of another network.
-    #[error("beacon node {node} is of another network: its {field} is {found}, the manifest's {expected}")]
-    WrongNetwork {
-        /// Which node.
-        node: String,
-        /// What differs.
-        field: &'static str,
-        /// The manifest's.
-        expected: String,
-        /// The node's.
-        found: String,
-    },
+    /// No node answers that counts.
+    #[error("no beacon node can be used: {}", describe(.0))]
+    NoneFit(Vec<(String, Unfit)>),
     /// No answer has more than half of the nodes that answered behind it.
     #[error("beacon nodes disagree on {subject}: {answers}")]
     Disagreement {
@@ -115,16 +160,13 @@ pub enum BeaconError {
         /// Who said what.
         answers: String,
     },
-    /// Nobody who answers knows the question, and others are down.
-    #[error("no beacon node that answers can say {0}")]
-    NoAnswer(&'static str),
-    /// Every node refused the exit.
-    #[error("the exit was refused: {refusal} (by {node})")]
-    ExitRefused {
-        /// The most telling refusal.
-        refusal: ExitRefusal,
-        /// Whose.
-        node: String,
+    /// Too few nodes answer what stake depends on.
+    #[error("{answered} of {configured} beacon nodes say which deposits wait, fewer than half")]
+    TooFew {
+        /// How many answer.
+        answered: usize,
+        /// How many there are.
+        configured: usize,
     },
 }
 
@@ -139,19 +181,25 @@ pub enum NodeError {
     #[error("an answer of more than {0} bytes")]
     TooLarge(usize),
     /// An error status.
-    #[error("status {status}: {message}")]
+    #[error("status {status}: {}", .message.as_deref().unwrap_or("not an answer of the Beacon API"))]
     Status {
         /// HTTP status.
         status: u16,
-        /// The node's message.
-        message: String,
+        /// The node's message. There is none if something else than a beacon node answers.
+        message: Option<String>,
     },
     /// An answer that is not what the Beacon API says.
     #[error("unreadable answer: {0}")]
     Unreadable(String),
+    /// An answer from blocks that the node has not executed.
+    #[error("an answer from blocks that are not executed yet")]
+    Optimistic,
+    /// A list of validators that can't be whole.
+    #[error("a list of validators without validator 0, which every network has")]
+    Incomplete,
 }
 
-fn describe(errors: &[(String, NodeError)]) -> String {
+fn describe(errors: &[(String, Unfit)]) -> String {
     let parts: Vec<String> = errors.iter().map(|(node, error)| format!("{node}: {error}")).collect();
     parts.join("; ")
 }

@@ -37,7 +37,7 @@ pub enum ExitRefusal {
 /// specific wordings come before general ones.
 ///
 /// Lodestar says `VOLUNTARY_EXIT_ERROR_…`; Lighthouse prints `ExitInvalid`'s variants; Prysm, Teku and Nimbus write
-/// sentences.
+/// sentences. Grandine takes an exit again without a word.
 const WORDINGS: &[(&str, ExitRefusal)] = &[
     ("exiterrorinvalidsignature", ExitRefusal::InvalidSignature),
     ("badsignature", ExitRefusal::InvalidSignature),
@@ -49,6 +49,8 @@ const WORDINGS: &[(&str, ExitRefusal)] = &[
     ("exiterroralreadyexists", ExitRefusal::AlreadyKnown),
     ("priorexitknown", ExitRefusal::AlreadyKnown),
     ("exitalreadyknown", ExitRefusal::AlreadyKnown),
+    ("notthefirstoneforvalidator", ExitRefusal::AlreadyKnown),
+    ("alreadyvoluntarilyexited", ExitRefusal::AlreadyKnown),
     ("morethanoneexitforasinglevalidator", ExitRefusal::AlreadyKnown),
     ("alreadyseen", ExitRefusal::AlreadyKnown),
     ("exiterroralreadyexited", ExitRefusal::AlreadyExiting),
@@ -75,6 +77,7 @@ const WORDINGS: &[(&str, ExitRefusal)] = &[
     ("validatorunknown", ExitRefusal::UnknownValidator),
     ("unknownvalidator", ExitRefusal::UnknownValidator),
     ("invalidvalidatorindex", ExitRefusal::UnknownValidator),
+    ("validatorindextoohigh", ExitRefusal::UnknownValidator),
     ("validatorindexoutofrange", ExitRefusal::UnknownValidator),
     ("validatornotfound", ExitRefusal::UnknownValidator),
 ];
@@ -100,20 +103,6 @@ impl ExitRefusal {
     /// Whether the exit is on its way all the same.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::AlreadyKnown | Self::AlreadyExiting)
-    }
-
-    /// Whether the same exit may be taken later.
-    pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::InvalidSignature)
-    }
-
-    /// How much it tells: of several nodes' refusals the highest is shown.
-    pub(super) fn weight(&self) -> u8 {
-        match self {
-            Self::Other(_) => 0,
-            Self::UnknownValidator => 1,
-            _ => 2,
-        }
     }
 }
 
@@ -160,6 +149,14 @@ mod tests {
             ("Exit: not in validator set long enough", ExitRefusal::NotActiveLongEnough),
             ("Exit: invalid validator index", ExitRefusal::UnknownValidator),
             ("Exit: exit epoch not passed", ExitRefusal::FutureEpoch),
+            // The same exit once more: Teku, and Nimbus with the words that it has in `stacktraces`.
+            ("Exit is not the first one for validator 7.", ExitRefusal::AlreadyKnown),
+            (
+                "Invalid voluntary exit, it will never pass validation so it's rejected: \
+                 (Ignore, \"VoluntaryExit: validator index already voluntarily exited\")",
+                ExitRefusal::AlreadyKnown,
+            ),
+            ("VoluntaryExit: validator index too high", ExitRefusal::UnknownValidator),
         ];
         for (message, expected) in cases {
             assert_eq!(ExitRefusal::from_message(message), expected, "{message}");

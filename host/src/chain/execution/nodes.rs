@@ -120,7 +120,15 @@ impl Execution {
         contract: Address,
         cursor: Cursor,
     ) -> Result<(Vec<PoolEvent>, Cursor), ChainError> {
-        self.with_node(|node| async move { self.step(&node, contract, cursor).await }).await
+        self.with_node(|node| async move {
+            match self.step(&node, contract, cursor).await {
+                Err(error @ ChainError::FinalisedBlockChanged { .. }) => {
+                    Err(self.confirm_change(&node, cursor, error).await)
+                }
+                step => step,
+            }
+        })
+        .await
     }
 
     async fn step(
@@ -176,6 +184,17 @@ impl Execution {
         let others = self.others(node, move |other| async move { other.cursor_at(block.block).await }).await;
         let answers = others.into_iter().map(|(other, found)| (other, HashSet::from([found.hash]))).collect();
         confirm(node, &HashSet::from([block.hash]), answers, &format!("block {}", block.block))
+    }
+
+    /// Whether the cursor's block has changed, or one node only says so: it takes more than half of all nodes.
+    async fn confirm_change(&self, node: &Arc<Node>, cursor: Cursor, changed: ChainError) -> ChainError {
+        let ask = move |other: Arc<Node>| async move { other.cursor_at(cursor.block).await };
+        let others = self.others(node, ask).await;
+        let say_so = 1 + others.iter().filter(|(_, found)| found.hash != cursor.hash).count();
+        if 2 * say_so > self.nodes.len() {
+            return changed;
+        }
+        ChainError::Contradicted(format!("block {}", cursor.block))
     }
 
     /// Refuses events that the other nodes that have their blocks don't show there, or that show more.
@@ -244,19 +263,21 @@ impl Execution {
         self.with_node(|node| async move { node.pool(pool, at).await }).await
     }
 
-    /// How many pools a pool manager had at a block.
-    pub async fn pool_count(&self, contract: Address, at: Cursor) -> Result<u32, ChainError> {
-        self.with_node(|node| async move { node.pool_count(contract, at).await }).await
+    /// How many pools a pool manager had at a block. Each `turn` begins with another node, so that one node's silence about a pool
+    /// does not last.
+    pub async fn pool_count(&self, contract: Address, at: Cursor, turn: usize) -> Result<u32, ChainError> {
+        self.with_node_of(turn, |node| async move { node.pool_count(contract, at).await }).await
     }
 
-    /// The statuses that pools had at a block, in the order asked.
+    /// The statuses that pools had at a block, in the order asked. For turns see [`Self::pool_count`].
     pub async fn statuses(
         &self,
         contract: Address,
         at: Cursor,
         numbers: &[u32],
+        turn: usize,
     ) -> Result<Vec<PoolStatus>, ChainError> {
-        self.with_node(|node| async move { node.statuses(contract, at, numbers).await }).await
+        self.with_node_of(turn, |node| async move { node.statuses(contract, at, numbers).await }).await
     }
 
     /// The blocks of pools' first events as known at a block, in the order asked.
@@ -294,9 +315,20 @@ impl Execution {
         &self,
         ask: impl Fn(Arc<Node>) -> A,
     ) -> Result<T, ChainError> {
+        self.with_node_of(0, ask).await
+    }
+
+    /// Likewise, but beginning with another node each turn.
+    async fn with_node_of<T, A: Future<Output = Result<T, ChainError>>>(
+        &self,
+        turn: usize,
+        ask: impl Fn(Arc<Node>) -> A,
+    ) -> Result<T, ChainError> {
         let now = Instant::now();
         let mut nodes = self.nodes.clone();
-        // The sort is stable: of those that don't rest, the first configured one.
+        let turn = turn.checked_rem(nodes.len()).unwrap_or_default();
+        nodes.rotate_left(turn);
+        // The sort is stable: of those that don't rest, the first one.
         nodes.sort_by_cached_key(|node| node.health().rests_until(now));
         let mut errors = Vec::new();
         for node in nodes {
@@ -309,12 +341,13 @@ impl Execution {
                     node.health().worked();
                     return Ok(answer);
                 }
+                // Who is right is open. The next one would decide without this one, or not even be asked about what it leaves out.
+                Err(error @ ChainError::Disagreement(_)) => return Err(error),
+                // Most nodes say so.
+                Err(error @ ChainError::FinalisedBlockChanged { .. }) => return Err(error),
                 Err(error) => {
                     tracing::debug!(node = node.name(), %error, "an execution node does not do");
-                    // Who is right is open then. None of them may be left out, or the next one would decide alone.
-                    if !matches!(error, ChainError::Disagreement(_)) {
-                        node.failed(&error);
-                    }
+                    node.failed(&error);
                     errors.push(error);
                 }
             }

@@ -2,8 +2,9 @@
 
 use super::node::MAX_SPAN;
 use super::*;
-use crate::chain::profile;
+use crate::chain::profile::{self, Profile};
 use crate::chain::test_server::TestServer;
+use crate::chain::url::NodeUrl;
 use alloy::primitives::{B256, U256};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,11 @@ struct Script {
     logs: Vec<Value>,
     /// Whether it answers with whatever logs it has.
     lies: bool,
+    /// How many pools there are.
+    pools: u64,
+    /// It has no blocks after this one any more, once it was asked for logs: another node answers at its address.
+    falls_back_to: Option<u64>,
+    has_fallen_back: bool,
 }
 
 impl Script {
@@ -52,15 +58,22 @@ impl Script {
         })
     }
 
-    fn answer(&self, method: &str, params: &Value) -> Value {
+    fn answer(&mut self, method: &str, params: &Value) -> Value {
         let number = |value: &Value| {
             let text = value.as_str().unwrap_or_default();
             u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_default()
         };
+        self.has_fallen_back |= method == "eth_getLogs";
+        let newest = self.falls_back_to.filter(|_| self.has_fallen_back).unwrap_or(u64::MAX);
         match method {
             "eth_chainId" => json!(format!("{:#x}", self.chain_id)),
             "eth_getBlockByNumber" if params[0] == "finalized" => self.block(self.finalised),
+            "eth_getBlockByNumber" if number(&params[0]) > newest => Value::Null,
             "eth_getBlockByNumber" => self.block(number(&params[0])),
+            "eth_call" if params[1]["blockHash"].is_string() => {
+                assert_eq!(params[1]["requireCanonical"], true);
+                json!(B256::from(U256::from(self.pools)))
+            }
             "eth_call" => {
                 assert_eq!(params[1], "finalized");
                 json!(alloy::primitives::Address::from(POOL_ADDRESS).into_word())
@@ -103,7 +116,16 @@ async fn node(script: Script) -> (TestServer, Arc<Mutex<Script>>) {
 }
 
 fn script() -> Script {
-    Script { chain_id: CHAIN_ID, finalised: 0, fork: 0, logs: vec![], lies: false }
+    Script {
+        chain_id: CHAIN_ID,
+        finalised: 0,
+        fork: 0,
+        logs: vec![],
+        lies: false,
+        pools: 0,
+        falls_back_to: None,
+        has_fallen_back: false,
+    }
 }
 
 fn pool(number: u32) -> PoolId {
@@ -274,4 +296,91 @@ async fn a_pool_of_another_chain_is_not_looked_up() {
     let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
     let error = execution.pool(PoolId { chain: 1, ..pool(1) }, true).await.unwrap_err();
     assert!(matches!(error, ChainError::OtherPool { chain: CHAIN_ID, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn each_turn_begins_with_another_node() {
+    let (mut servers, execution) = nodes([3, 4, 5].map(|pools| Script { pools, ..script() })).await;
+    let at = execution.cursor_at(0).await.unwrap();
+    let mut counts = Vec::new();
+    for turn in 0..4 {
+        counts.push(execution.pool_count(MANAGER, at, turn).await.unwrap());
+    }
+    assert_eq!(counts, [3, 4, 5, 3]);
+    drop(servers.remove(1));
+    assert_eq!(execution.pool_count(MANAGER, at, 1).await.unwrap(), 5, "the next one that works");
+}
+
+#[tokio::test]
+async fn some_nodes_may_be_down_and_none_of_another_chain() {
+    let (right, _) = node(script()).await;
+    let (wrong, _) = node(Script { chain_id: 1, ..script() }).await;
+    let url = |text: &str| NodeUrl::parse(text).unwrap();
+    let down = || url("http://127.0.0.1:1/KEY");
+    let connect = async |urls: &[NodeUrl]| Execution::connect_all(urls, CHAIN_ID, Profile::default()).await;
+    let execution = connect(&[down(), url(&right.url)]).await.unwrap();
+    let troubles = execution.troubles();
+    assert!(troubles["http://127.0.0.1:1"].as_ref().is_some_and(|reason| !reason.contains("KEY")));
+    assert_eq!(troubles[&right.url], None);
+    assert_eq!(execution.finalised().await.unwrap().block, 0);
+    let error = connect(&[url(&right.url), down(), url(&wrong.url)]).await.unwrap_err();
+    assert!(matches!(&error, ChainError::WrongChain { node, .. } if *node == wrong.url), "{error}");
+    assert!(connect(&[down(), down()]).await.unwrap_err().is_transient());
+    assert!(matches!(connect(&[]).await, Err(ChainError::NoNodes)));
+}
+
+/// Several nodes with these scripts.
+async fn nodes<const N: usize>(scripts: [Script; N]) -> (Vec<TestServer>, Execution) {
+    let mut servers = Vec::new();
+    for script in scripts {
+        servers.push(node(script).await.0);
+    }
+    let urls: Vec<NodeUrl> = servers.iter().map(|server| NodeUrl::parse(&server.url).unwrap()).collect();
+    let execution = Execution::connect_all(&urls, CHAIN_ID, Profile::default()).await.unwrap();
+    (servers, execution)
+}
+
+/// Scene A: a number from one node, and no logs from another that has not got that block.
+#[tokio::test]
+async fn no_logs_of_a_node_that_lacks_the_block_are_no_answer() {
+    let (server, shared) = node(Script { finalised: 9, falls_back_to: Some(8), ..script() }).await;
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let start = execution.cursor_at(0).await.unwrap();
+    let error = execution.poll(MANAGER, start).await.unwrap_err();
+    assert!(matches!(&error, ChainError::MissingBlock(block) if block == "9"), "{error}");
+    shared.lock().unwrap().falls_back_to = None;
+    assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, 9);
+}
+
+#[tokio::test]
+async fn a_node_of_another_fork_leads_nobody() {
+    let at = |fork, finalised| Script { fork, finalised, ..script() };
+    let (_servers, execution) = nodes([at(1, 9), at(0, 9), at(0, 9)]).await;
+    let start = execution.cursor_at(0).await.unwrap();
+    assert_eq!(start.hash.0, at(0, 0).hash(0).0);
+    assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.hash.0, at(0, 0).hash(9).0);
+
+    // Who of two is right nobody can say, whoever is asked first, and however often.
+    let (_servers, execution) = nodes([at(1, 9), at(0, 9)]).await;
+    for _ in 0..3 {
+        let error = execution.cursor_at(0).await.unwrap_err();
+        assert!(matches!(error, ChainError::Disagreement(_)), "{error}");
+    }
+
+    // One that has gone over to another fork since.
+    let (_servers, execution) = nodes([at(0, 9), at(0, 9), at(1, 12)]).await;
+    let start = execution.cursor_at(0).await.unwrap();
+    assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.hash.0, at(0, 0).hash(9).0);
+}
+
+#[tokio::test]
+async fn a_block_is_read_once_most_nodes_have_finalised_it() {
+    let at = |finalised| Script { finalised, ..script() };
+    for (scripts, reached) in
+        [([at(900), at(7), at(8)], 8), ([at(9), at(0), at(8)], 8), ([at(8), at(8), at(0)], 8)]
+    {
+        let (_servers, execution) = nodes(scripts).await;
+        let start = execution.cursor_at(0).await.unwrap();
+        assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, reached);
+    }
 }

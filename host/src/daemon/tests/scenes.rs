@@ -1,12 +1,13 @@
 //! Execution nodes that lie, in front of the embedded chain: what must be seen all the same, and within how many looks.
 
 use super::*;
+use crate::chain::execution::Cursor;
 use crate::chain::profile::Profile;
 use crate::chain::url::NodeUrl;
 use crate::daemon::alerts;
 use crate::daemon::commands::Outcome;
 use crate::status::Subject;
-use alloy::primitives::keccak256;
+use alloy::primitives::{B256, keccak256};
 use postern_devnet::liar::{ExecutionLie, Liar, Lie};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -124,7 +125,17 @@ fn exits() -> [u8; 32] {
     keccak256("PoolExitRequested(uint32)").0
 }
 
-/// A request for the exit of pool 2, which nobody has made, in the block of another event.
+/// A request for the exit of pool 2, which nobody has made, in some block.
+fn forged_at(chain: &Chain, block: Cursor) -> Value {
+    let contract = chain.bench.pool(0).contract;
+    json!({
+        "address": to_alloy(contract), "topics": [B256::from(exits())], "data": B256::from(U256::from(2)),
+        "blockNumber": format!("{:#x}", block.block), "blockHash": B256::from(block.hash.0),
+        "transactionHash": B256::ZERO, "transactionIndex": "0x0", "logIndex": "0x63", "removed": false,
+    })
+}
+
+/// Likewise in the block of a real event.
 async fn forged(chain: &Chain) -> Value {
     let pool = chain.bench.pool(0);
     let (events, _) = chain
@@ -133,14 +144,8 @@ async fn forged(chain: &Chain) -> Value {
         .poll(pool.contract, chain.bench.execution.cursor_at(0).await.unwrap())
         .await
         .unwrap();
-    let block = events.last().unwrap();
-    json!({
-        "address": to_alloy(pool.contract), "topics": [alloy::primitives::B256::from(exits())],
-        "data": alloy::primitives::B256::from(U256::from(2)), "blockNumber": format!("{:#x}", block.block_number),
-        "blockHash": alloy::primitives::B256::from(block.source.block.0),
-        "transactionHash": alloy::primitives::B256::ZERO, "transactionIndex": "0x0", "logIndex": "0x63",
-        "removed": false,
-    })
+    let event = events.last().unwrap();
+    forged_at(chain, Cursor { block: event.block_number, hash: event.source.block })
 }
 
 /// What must come of a lie.
@@ -356,4 +361,39 @@ async fn nodes_are_asked_little_when_nothing_is_new() {
     host.look().await;
     let asked: Vec<usize> = before.iter().enumerate().map(|(node, before)| count(node) - before).collect();
     assert!(asked.iter().all(|asked| *asked <= 25), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_cursor_does_not_move_on_the_word_of_a_node_without_the_blocks_or_of_one_of_two() {
+    let chain = Chain::start().await;
+    let host = chain.host(1).await;
+    host.lie(0, &[Lie::Execution(ExecutionLie::MixedBackends(1_000))]);
+    host.look().await;
+    assert_eq!(host.store.cursor(host.contract()).unwrap(), None);
+
+    let host = chain.host(2).await;
+    host.lie(1, &[Lie::Execution(ExecutionLie::NoLogs)]);
+    for _ in 0..LYING {
+        host.look().await;
+        assert_eq!(host.store.cursor(host.contract()).unwrap(), None);
+    }
+    assert!(host.is_in_trouble(is_of_events));
+    host.lie(1, &[]);
+    assert_eq!(host.looks(1).await, Some(1));
+}
+
+/// Enclaves keep a few wishes for each pool: so many made up would crowd the real one out.
+#[tokio::test]
+async fn a_log_that_one_node_makes_up_counts_for_nothing() {
+    let chain = Chain::start().await;
+    for (nodes, looks) in [(2, None), (3, Some(1))] {
+        let host = chain.host(nodes).await;
+        let finalised = host.execution.finalised().await.unwrap();
+        host.lie(0, &[Lie::Execution(ExecutionLie::ForgedLog(forged_at(&chain, finalised)))]);
+        assert_eq!(host.looks(LYING).await, looks, "{nodes}");
+        assert!(host.seen().is_subset(&chain.truth));
+        assert!(host.is_in_trouble(|_| true));
+        host.lie(0, &[]);
+        assert!(host.looks(1).await.is_some());
+    }
 }

@@ -87,6 +87,10 @@ fn a_postponed_message_blocks_no_other(home: &Home) {
     assert_eq!(due, [rows[2].id]);
     assert_eq!(store.due(MemberId(2), 1_000, 100).unwrap()[0].attempts, 1);
     assert_eq!(store.next_due(MemberId(2)).unwrap(), Some(0));
+    // The clock was a day ahead: nothing is ever put off so long.
+    store.settle(&[], &[(rows[2].id, 24 * 60 * 60 * 1_000)]).unwrap();
+    let due: Vec<i64> = store.due(MemberId(2), 999, 100).unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(due, [rows[2].id]);
 }
 
 fn news_are_taken_to_heart_but_not_kept(home: &Home) {

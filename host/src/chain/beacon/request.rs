@@ -1,0 +1,77 @@
+//! One request to a node, and what its answer says.
+
+use super::NodeError;
+use crate::chain::describe_error;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Most characters that are kept of a node's message.
+const MAX_MESSAGE: usize = 300;
+
+/// An error answer of the Beacon API. Nimbus says why only in `stacktraces`.
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    message: String,
+    #[serde(default)]
+    stacktraces: Option<Vec<serde_json::Value>>,
+}
+
+/// Sends a request and understands its answer, of so many bytes at most.
+pub(super) async fn answer<T: DeserializeOwned>(
+    request: reqwest::RequestBuilder,
+    most: usize,
+) -> Result<T, NodeError> {
+    let (status, body) = read(request, most).await?;
+    if !(200..300).contains(&status) {
+        return Err(NodeError::Status { status, message: api_message(&body) });
+    }
+    serde_json::from_slice(&body).map_err(|error| NodeError::Unreadable(error.to_string()))
+}
+
+/// Sends a request and reads its answer, of so many bytes at most.
+pub(super) async fn read(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Vec<u8>), NodeError> {
+    let unreachable = |error: reqwest::Error| NodeError::Unreachable(describe_error(&error));
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + part.len() > most {
+            return Err(NodeError::TooLarge(most));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok((status, body))
+}
+
+/// The message of an error answer. `None` if it is not one of the Beacon API: a proxy's page may repeat the path, which may
+/// hold an access key.
+pub(super) fn api_message(body: &[u8]) -> Option<String> {
+    let ErrorAnswer { message, stacktraces } = serde_json::from_slice(body).ok()?;
+    let stacktraces = stacktraces.unwrap_or_default();
+    let details = stacktraces.iter().filter_map(serde_json::Value::as_str);
+    let whole = std::iter::once(message.as_str()).chain(details).collect::<Vec<_>>().join(": ");
+    Some(whole.chars().filter(|letter| !letter.is_control()).take(MAX_MESSAGE).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_the_beacon_api_has_a_message() {
+        let cases = [
+            (r#"{"code":404,"message":"State not found"}"#, Some("State not found")),
+            (r#"{"code":400,"message":"invalid","stacktraces":["why",7]}"#, Some("invalid: why")),
+            (r#"{"code":400,"message":"invalid","stacktraces":null}"#, Some("invalid")),
+            ("<html>/SECRET not found</html>", None),
+            ("404 page not found", None),
+            (r#"{"error":"no"}"#, None),
+            ("", None),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(api_message(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+        let long = serde_json::json!({"message": "\u{1b}x".repeat(10_000)}).to_string();
+        assert_eq!(api_message(long.as_bytes()), Some("x".repeat(MAX_MESSAGE)));
+    }
+}
