@@ -216,7 +216,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Manifest(command) => Ok(command.run()?),
         Command::Store(command) => Ok(command.run()?),
-        Command::Tx(command) => Ok(writeln!(io::stdout(), "{}", command.run()?)?),
+        Command::Tx(command) => Ok(say(format_args!("{}\n", command.run()?))?),
         Command::Measure(arguments) => Ok(arguments.run()?),
         Command::Image(command) => Ok(command.run()?),
         Command::Vm(command) => {

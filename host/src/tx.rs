@@ -38,7 +38,7 @@ pub enum TxCommand {
         #[command(flatten)]
         host: Host,
     },
-    /// Have the call of a transaction made once more that was reverted or cancelled; send one that is open again.
+    /// Have the call of a transaction that ended made once more, if it is still due; send one that is open again.
     Retry {
         /// Its key, as listed.
         key: String,

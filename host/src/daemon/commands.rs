@@ -28,7 +28,7 @@ pub enum Command {
         /// From this block on.
         from: u64,
     },
-    /// Make the call of a transaction again that ended without it; send one that is open again.
+    /// Make the call of a transaction that ended again, if it is still due; send one that is open again.
     RetryTransaction {
         /// Which.
         key: String,

@@ -265,7 +265,8 @@ impl Transactions {
         self.save(&mut session, row)
     }
 
-    /// Has the call of a transaction that ended without it made again; sends one that is open again at once.
+    /// Has the call of a transaction that ended made again if it is still due, as if it had not been tried; sends one that is open
+    /// again at once.
     pub async fn retry(&self, key: &str) -> Result<(), TransactionError> {
         let mut session = self.session.lock().await;
         let mut row = session.known(key)?;
@@ -274,11 +275,13 @@ impl Transactions {
                 session.watches.remove(key);
                 Ok(())
             }
-            TransactionState::Reverted { .. } | TransactionState::Cancelled { .. } => {
+            TransactionState::Prepared | TransactionState::Sent => {
+                Err(TransactionError::NotToRetry(key.to_owned()))
+            }
+            _ => {
                 row.retried = true;
                 self.save(&mut session, row)
             }
-            _ => Err(TransactionError::NotToRetry(key.to_owned())),
         }
     }
 

@@ -233,8 +233,8 @@ pub enum TransactionError {
     /// It is final, so nothing can be changed.
     #[error("transaction `{0}` is final")]
     Final(String),
-    /// The call was made, so it need not be made again.
-    #[error("transaction `{0}` is not one to be tried again: it was mined, or is being cancelled")]
+    /// It is being cancelled.
+    #[error("transaction `{0}` is being cancelled: it can be tried again once it is")]
     NotToRetry(String),
     /// What it may cost does not fit in the day's budget.
     #[error("it may cost {cost} wei, and {left} wei are left of the day's budget")]

@@ -234,7 +234,38 @@ async fn a_call_that_is_mined_though_it_was_to_be_cancelled_is_mined() {
     transactions.cancel("a").await.unwrap();
     let outcomes = bench.drive(&transactions, FINAL).await;
     assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
-    assert!(matches!(transactions.retry("a").await, Err(TransactionError::NotToRetry(_))));
+}
+
+#[tokio::test]
+async fn whatever_a_node_says_open_and_concluded_transactions_stay_within_the_budget() {
+    let bench = Bench::start().await;
+    let rules = FeeRules { budget_per_day: 1_500_000 * GWEI, ..RULES };
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut refused, mut raised) = (0, 0);
+    let transactions = bench.open_with(rules, Wallet::local(&WALLET).unwrap());
+    for number in 0..60 {
+        let lies = [
+            ExecutionLie::Market(random.u64(1..60)),
+            ExecutionLie::SwallowSend,
+            ExecutionLie::SendSays(-32000, "replacement transaction underpriced"),
+            ExecutionLie::ForgetSent,
+            ExecutionLie::Estimate(random.u64(21_000..200_000)),
+        ];
+        let told: Vec<ExecutionLie> = lies.into_iter().filter(|_| random.bool()).collect();
+        bench.lie(&told);
+        match transactions.submit(&number.to_string(), NOBODY, vec![1]).await {
+            Ok(_) => {}
+            Err(TransactionError::OverBudget { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        bench.drive(&transactions, 1).await;
+        let rows = bench.store.load().unwrap();
+        raised = rows.iter().map(|row| row.versions.len() - 1).sum::<usize>();
+        let cost = |row: &TransactionRow| row.conclusion.map_or(row.worst_case(), |ended| ended.cost);
+        let all: u128 = rows.iter().map(cost).sum();
+        assert!(all <= rules.budget_per_day, "{number}: {all}");
+    }
+    assert!(refused > 0 && raised > 0, "{refused} {raised}");
 }
 
 #[tokio::test]
