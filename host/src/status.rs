@@ -118,8 +118,10 @@ pub enum Subject {
     Transaction(String),
     /// A pool's released exit that does not get on.
     Exit(PoolId),
-    /// Another member's host.
+    /// Another member's host, which is not reached.
     Peer(MemberId),
+    /// What another member's host gives as a pool's released exit, and is none.
+    WrongExit(MemberId),
     /// A pool with which nothing goes on.
     Pool(PoolId),
 }
@@ -228,6 +230,7 @@ impl Display for Subject {
             Self::Transaction(key) => write!(f, "transaction {key}"),
             Self::Exit(pool) => write!(f, "exit of pool {pool}"),
             Self::Peer(member) => write!(f, "host of {member}"),
+            Self::WrongExit(member) => write!(f, "exit from the host of {member}"),
             Self::Pool(pool) => write!(f, "pool {pool}"),
         }
     }

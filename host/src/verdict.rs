@@ -96,7 +96,7 @@ fn code_of(subject: &Subject) -> Code {
         Subject::Enclave => Code::Enclave,
         Subject::ExecutionNode(_) | Subject::BeaconNode(_) | Subject::Events(_) => Code::Chain,
         Subject::Wallet | Subject::Transaction(_) | Subject::Exit(_) => Code::Transaction,
-        Subject::Peer(_) | Subject::Pool(_) => Code::Members,
+        Subject::Peer(_) | Subject::WrongExit(_) | Subject::Pool(_) => Code::Members,
     }
 }
 
@@ -155,6 +155,7 @@ mod tests {
             (with(Subject::Transaction("deposit-1".to_owned())), 7, "transaction deposit-1: a reason"),
             (with(Subject::Exit(pool)), 7, "exit of pool"),
             (with(Subject::Peer(MemberId(3))), 8, "host of member 3: a reason"),
+            (with(Subject::WrongExit(MemberId(3))), 8, "exit from the host of member 3: a reason"),
             (with(Subject::Pool(pool)), 8, "a reason"),
             (verdict(|status| status.refused.push(refused), true), 8, "the enclave of member 2 is refused"),
             (

@@ -133,12 +133,12 @@ impl Keeper<'_> {
                 status.pubkey = status.pubkey.or(Some(pubkey));
             })?;
             tracing::info!(%pool, %from, "the released exit is here");
-            self.troubles.clear(&Subject::Peer(from));
+            self.troubles.clear(&Subject::WrongExit(from));
             kept.push(pool);
         }
         if let Some((pool, error)) = bad {
             let reason = format!("sends an exit that is not the validator's: {pool}: {error}");
-            self.troubles.set(Subject::Peer(from), reason);
+            self.troubles.set(Subject::WrongExit(from), reason);
         }
         Ok(kept)
     }

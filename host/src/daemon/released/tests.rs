@@ -47,7 +47,7 @@ impl Bench {
     }
 
     fn is_peer_named(&self) -> bool {
-        self.troubles.all().iter().any(|trouble| trouble.subject == Subject::Peer(PEER))
+        self.troubles.all().iter().any(|trouble| trouble.subject == Subject::WrongExit(PEER))
     }
 }
 
