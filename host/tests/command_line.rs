@@ -335,6 +335,30 @@ fn a_log_that_can_not_be_written_ends_no_host() {
 }
 
 #[test]
+fn a_host_that_waits_for_a_node_says_so_in_its_status() {
+    let folder = folder();
+    let mut host = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .args(["run", "--config", "config.toml"])
+        .current_dir(folder.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = || postern(folder.path(), &["status", "--config", "config.toml"]);
+    let start = std::time::Instant::now();
+    while status().status.code() != Some(6) && start.elapsed() < std::time::Duration::from_secs(20) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let waiting = status();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let dead = status();
+    let text = String::from_utf8(waiting.stdout).unwrap();
+    assert_eq!(waiting.status.code(), Some(6), "{text}");
+    assert!(text.contains("starting") && text.contains("execution node http://127.0.0.1:1: "), "{text}");
+    assert_eq!(dead.status.code(), Some(3));
+}
+
+#[test]
 fn a_log_in_a_file_has_no_colours() {
     let folder = folder();
     let path = folder.path().join("log");

@@ -48,18 +48,19 @@ use self::calls::Turns;
 use self::events::Followed;
 use self::posting::Posts;
 use self::released::Offers;
+use self::report::Starting;
 use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
 use crate::chain::profile::Profile;
 use crate::chain::transactions::{TransactionError, Transactions};
-use crate::chain::url::NodeUrl;
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
 use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::presence::{self, PresenceError};
+use crate::status::Subject;
 use crate::store::{Store, StoreError};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
@@ -154,8 +155,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store = Arc::new(Store::open(&config.store)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
-    let execution = connect_execution(&config.execution_urls, config.manifest.network.chain_id).await?;
-    check_manager(&execution, &config.manifest.contracts).await?;
+    let starting = Starting::begin(&config);
+    let execution = connect_execution(&config, &starting).await?;
+    check_manager(&execution, &config.manifest.contracts, &starting).await?;
     let beacon =
         BeaconNodes::new(&config.beacon_urls, config.manifest.network).map_err(DaemonError::Beacon)?;
     // Those that can't be used now are troubles, which `validators` shows; only if all are of another network nothing goes.
@@ -167,7 +169,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         config.fees,
         Arc::clone(&store) as _,
     )?;
+    starting.waits_for(Subject::Enclave, "not reached yet");
     let enclave = succession::choose(config.enclave.clone(), config.successor.as_ref(), &store).await?;
+    starting.waits_for(Subject::Enclave, "no certificates for its reports yet");
     let certificates = credentials::find(&enclave, &config.certificates).await?;
     let start = Request::Start {
         manifest: config.first.to_canonical(),
@@ -233,6 +237,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(exits::follow(Arc::clone(&shared)));
     tasks.spawn(strangers::follow(Arc::clone(&shared)));
     tasks.spawn(council::follow(Arc::clone(&shared)));
+    drop(starting);
     tasks.spawn(report::write(Arc::clone(&shared)));
     tasks.spawn(watch_epochs(Arc::clone(&shared)));
     if let Some(successor) = config.successor.filter(|successor| *successor != enclave) {
@@ -279,12 +284,15 @@ async fn hand_in_next(shared: &Shared) {
 }
 
 /// Waits for a node that is not down; gives up if one is of another chain.
-async fn connect_execution(urls: &[NodeUrl], chain_id: u64) -> Result<Execution, DaemonError> {
+async fn connect_execution(config: &Config, starting: &Starting) -> Result<Execution, DaemonError> {
+    let (urls, chain_id) = (&config.execution_urls, config.manifest.network.chain_id);
+    let names = urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     loop {
         match Execution::connect_all(urls, chain_id, Profile::default()).await {
             Ok(execution) => return Ok(execution),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "no execution node answers; waiting");
+                starting.waits_for(Subject::ExecutionNode(names.clone()), error);
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),
@@ -293,12 +301,17 @@ async fn connect_execution(urls: &[NodeUrl], chain_id: u64) -> Result<Execution,
 }
 
 /// Refuses a pool manager that is not what the manifest says; waits for a node that is down.
-async fn check_manager(execution: &Execution, contracts: &Contracts) -> Result<(), DaemonError> {
+async fn check_manager(
+    execution: &Execution,
+    contracts: &Contracts,
+    starting: &Starting,
+) -> Result<(), DaemonError> {
     loop {
         match execution.check_manager(contracts).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the pool manager can't be read; waiting");
+                starting.waits_for(Subject::Events(contracts.pool_manager), error);
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(DaemonError::Chain(error)),

@@ -2,15 +2,18 @@
 
 use super::files::write_whole;
 use super::{DaemonError, Shared, alerts};
-use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject};
+use crate::config::Config;
+use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject, Trouble};
 use crate::store::StoreError;
 use postern_shared::ids::PoolId;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{RefusedMember, Standing, Status};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::task::AbortHandle;
 
 /// Shortest time between two versions of the file.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -57,9 +60,8 @@ impl StatusFile {
         if self.written.as_ref().is_some_and(is_known) {
             return;
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let stamped = HostStatus {
-            written_at: now.as_secs(),
+            written_at: now(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..status.clone()
@@ -69,6 +71,53 @@ impl StatusFile {
             Err(error) => tracing::warn!(path = %self.path.display(), %error, "the status can't be written"),
         }
     }
+}
+
+/// The status of a host that does not serve yet: what it waits for, from its first moment on. Dropped when it serves.
+pub(super) struct Starting {
+    said: Arc<Mutex<HostStatus>>,
+    writing: AbortHandle,
+}
+
+impl Starting {
+    /// Begins to write. It says that the enclave was not reached until something else is to be said.
+    pub(super) fn begin(config: &Config) -> Self {
+        let said = Arc::new(Mutex::new(HostStatus {
+            member: config.member.0,
+            simulated: config.manifest.attestation.trust != Trust::Amd,
+            standing: "starting".to_owned(),
+            alerts: alerts::all(&config.data_dir),
+            ..HostStatus::default()
+        }));
+        let (mut file, shown) = (StatusFile::new(&config.data_dir), Arc::clone(&said));
+        let writing = tokio::spawn(async move {
+            loop {
+                let status = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                file.write(status);
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        Self { said, writing: writing.abort_handle() }
+    }
+
+    /// This is what it waits for, and nothing else.
+    pub(super) fn waits_for(&self, subject: Subject, reason: impl Display) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = said.troubles.first().filter(|known| known.subject == subject);
+        let since = known.map_or_else(now, |known| known.since);
+        said.troubles = vec![Trouble { subject, since, reason: reason.to_string() }];
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.writing.abort();
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Since when pools are at the step of a ceremony at which they are.

@@ -75,6 +75,9 @@ pub enum ChainError {
     /// No answer has more than half of the nodes that answered behind it.
     #[error("execution nodes disagree on {0}")]
     Disagreement(String),
+    /// There is nothing at a pool manager's address: a typing error, or the node is not so far yet.
+    #[error("there is no contract at {0}, as far as the execution node has come")]
+    NoContract(Address),
     /// The pool manager is not what the manifest says.
     #[error(
         "the pool manager {contract} deposits at {deposit} and creates pools by code {code}: not what the manifest says"
@@ -104,6 +107,7 @@ impl ChainError {
             self,
             Self::Node { .. }
                 | Self::MissingBlock(_)
+                | Self::NoContract(_)
                 | Self::Behind { .. }
                 | Self::Inconsistent(_)
                 | Self::Contradicted(_)

@@ -88,6 +88,10 @@ impl Node {
     /// Whether the pool manager is what the manifest says.
     pub(super) async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
         let manager = self.manager(contracts.pool_manager);
+        let code = self.provider.get_code_at(*manager.address()).await;
+        if code.map_err(|error| failed("code", error))?.is_empty() {
+            return Err(ChainError::NoContract(contracts.pool_manager));
+        }
         let deposit =
             manager.depositContract().call().await.map_err(|error| failed("depositContract", error))?;
         let code = manager.poolCodeHash().call().await.map_err(|error| failed("poolCodeHash", error))?;
