@@ -180,7 +180,8 @@ impl Node {
         let mut found = HashMap::new();
         for some in keys.chunks(GET_CHUNK).chain(keys.is_empty().then_some(&[][..])) {
             let mut url = url.clone();
-            url.query_pairs_mut().append_pair("id", &ids(some).join(","));
+            // One pair for each, as the specification has it: not every node reads a list with commas.
+            url.query_pairs_mut().extend_pairs(ids(some).iter().map(|id| ("id", id)));
             found.extend(self.list(self.client.get(url), some).await?);
         }
         self.lacks_post.store(true, Ordering::Relaxed);

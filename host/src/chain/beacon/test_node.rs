@@ -193,10 +193,8 @@ impl Known {
                 let body: Value = serde_json::from_str(&request.body).unwrap();
                 body["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
             }
-            _ => {
-                let ids = query.split('&').find_map(|pair| pair.strip_prefix("id=")).unwrap_or_default();
-                ids.replace("%2C", ",").split(',').map(str::to_owned).collect()
-            }
+            // As Lodestar 1.5 does: a list with commas is no validator's name.
+            _ => query.split('&').filter_map(|pair| pair.strip_prefix("id=")).map(str::to_owned).collect(),
         };
         match self.lie {
             Some(Lie::State404) => return error(404, "State not found"),
