@@ -11,6 +11,7 @@ use postern_shared::ids::{Address, Digest, MemberId, PoolId};
 use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter, Result as Written};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The file's name in the data directory.
 pub const STATUS_FILE: &str = "status.json";
@@ -40,8 +41,15 @@ pub enum StatusError {
 /// Reads the status that a host has left in its data directory.
 pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
     let path = data_dir.join(STATUS_FILE);
-    let text = std::fs::read(&path).map_err(|source| StatusError::Read { path: path.clone(), source })?;
-    serde_json::from_slice(&text).map_err(|source| StatusError::Format { path, source })
+    let failed = |source| StatusError::Read { path: path.clone(), source };
+    let text = std::fs::read(&path).map_err(failed)?;
+    let modified = std::fs::metadata(&path).and_then(|file| file.modified()).map_err(failed)?;
+    let mut status: HostStatus =
+        serde_json::from_slice(&text).map_err(|source| StatusError::Format { path: path.clone(), source })?;
+    // While nothing changes, the host says only that it lives.
+    let modified = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    status.written_at = status.written_at.max(modified);
+    Ok(status)
 }
 
 /// The whole file.
@@ -49,7 +57,7 @@ pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
 pub struct HostStatus {
     /// Which member's host.
     pub member: u16,
-    /// When this was written, in seconds since 1970 by the host's clock.
+    /// When this was last so, in seconds since 1970 by the host's clock.
     #[serde(default)]
     pub written_at: u64,
     /// By which process.

@@ -9,10 +9,16 @@ use postern_shared::ids::PoolId;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{RefusedMember, Standing, Status};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Display;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::futures::Notified;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// Shortest time between two versions of the file.
@@ -24,21 +30,70 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Longest time between two versions of the file: by that it shows that the host lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Writes whenever something has changed, and now and then, for ever.
+/// What the file takes at most of a disk, in bytes a second: with ten thousand pools it has some megabytes.
+const RATE: u64 = 1 << 20;
+
+/// An enclave that has not answered for so long does not: it may have much to do.
+const ENCLAVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes whenever something has changed, for ever, and shows now and then that the host lives.
 pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
-    let mut file = StatusFile::new(&shared.data_dir);
-    let (mut last, mut progress) = (None, Stuck::default());
+    let (answers, answered) = watch::channel(Answers { newest: None, failed: false, at: Instant::now() });
+    tokio::select! {
+        error = write_all(&shared, answered) => error,
+        never = ask(&shared, answers) => match never {},
+    }
+}
+
+/// What the enclave said of itself.
+#[derive(Clone)]
+struct Answers {
+    newest: Option<Status>,
+    /// Whether it was asked in vain since.
+    failed: bool,
+    /// When it last answered, or the host began.
+    at: Instant,
+}
+
+/// Asks the enclave for ever. Apart from the file: one that takes a question and never answers is a trouble of its own.
+async fn ask(shared: &Shared, answers: watch::Sender<Answers>) -> Infallible {
     loop {
         let mut changed = std::pin::pin!(shared.store.changed.notified());
         changed.as_mut().enable();
-        match status(&shared, &mut last, &mut progress).await {
+        let answer = shared.enclave.status().await;
+        answers.send_modify(|answers| match answer {
+            Ok(status) => *answers = Answers { newest: Some(status), failed: false, at: Instant::now() },
+            Err(_) => answers.failed = true,
+        });
+        pause(changed, PAUSE).await;
+    }
+}
+
+/// Waits until something has changed, but not for long.
+async fn pause(changed: Pin<&mut Notified<'_>>, shortest: Duration) {
+    tokio::time::sleep(shortest).await;
+    tokio::select! {
+        () = changed => {}
+        () = tokio::time::sleep(LONGEST) => {}
+    }
+}
+
+async fn write_all(shared: &Shared, mut answered: watch::Receiver<Answers>) -> DaemonError {
+    let mut file = StatusFile::new(&shared.data_dir);
+    let mut progress = Stuck::default();
+    // What it says at once is worth to wait for, but not for long.
+    let _ = tokio::time::timeout(LONGEST, answered.changed()).await;
+    loop {
+        let mut changed = std::pin::pin!(shared.store.changed.notified());
+        changed.as_mut().enable();
+        let answers = answered.borrow_and_update().clone();
+        match status(shared, &answers, &mut progress) {
             Ok(status) => file.write(status),
             Err(error) => return error.into(),
         }
-        tokio::time::sleep(PAUSE).await;
         tokio::select! {
-            () = changed => {}
-            () = tokio::time::sleep(LONGEST) => {}
+            () = pause(changed, PAUSE) => {}
+            Ok(()) = answered.changed() => tokio::time::sleep(PAUSE).await,
         }
     }
 }
@@ -46,30 +101,57 @@ pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
 /// The file, and what is in it.
 struct StatusFile {
     path: PathBuf,
-    written: Option<(HostStatus, Instant)>,
+    written: Option<HostStatus>,
+    /// When it was written, or shown to be what is so still.
+    at: Instant,
+    size: u64,
 }
 
 impl StatusFile {
     fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join(STATUS_FILE), written: None }
+        Self { path: data_dir.join(STATUS_FILE), written: None, at: Instant::now(), size: 0 }
     }
 
-    /// Writes what is new, or what was written long ago.
+    /// Writes what is new, a large file not as often as a small one; of what is not, the file's time says that the host lives.
     fn write(&mut self, status: HostStatus) {
-        let is_known = |(known, at): &(HostStatus, Instant)| *known == status && at.elapsed() < HEARTBEAT;
-        if self.written.as_ref().is_some_and(is_known) {
-            return;
+        let age = self.at.elapsed();
+        let is_new = self.written.as_ref() != Some(&status);
+        let is_due = self.written.is_none() || age >= Duration::from_secs(self.size / RATE);
+        let outcome = match is_new && is_due {
+            true => self.replace(status),
+            false if age >= HEARTBEAT => self.touch(),
+            false => return,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(path = %self.path.display(), %error, "the status can't be written");
         }
+    }
+
+    fn replace(&mut self, status: HostStatus) -> io::Result<()> {
         let stamped = HostStatus {
             written_at: now(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..status.clone()
         };
-        match write_whole(&self.path, &serde_json::to_vec_pretty(&stamped).unwrap_or_default()) {
-            Ok(()) => self.written = Some((status, Instant::now())),
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the status can't be written"),
-        }
+        let text = serde_json::to_vec_pretty(&stamped).unwrap_or_default();
+        write_whole(&self.path, &text)?;
+        (self.written, self.at, self.size) = (Some(status), Instant::now(), text.len() as u64);
+        Ok(())
+    }
+
+    fn touch(&mut self) -> io::Result<()> {
+        // Somebody may have taken it away.
+        let file = match File::options().write(true).open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.written = None;
+                return Ok(());
+            }
+            opened => opened?,
+        };
+        file.set_modified(SystemTime::now())?;
+        self.at = Instant::now();
+        Ok(())
     }
 }
 
@@ -85,9 +167,12 @@ impl Starting {
         let said = Arc::new(Mutex::new(HostStatus {
             member: config.member.0,
             simulated: config.manifest.attestation.trust != Trust::Amd,
+            enclave_answers: false,
             standing: "starting".to_owned(),
             alerts: alerts::all(&config.data_dir),
-            ..HostStatus::default()
+            troubles: Vec::new(),
+            // Of pools and the enclave, what the host last knew.
+            ..crate::status::read(&config.data_dir).unwrap_or_default()
         }));
         let (mut file, shown) = (StatusFile::new(&config.data_dir), Arc::clone(&said));
         let writing = tokio::spawn(async move {
@@ -141,12 +226,7 @@ impl Stuck {
     }
 }
 
-/// `last` is what the enclave said when it last answered.
-async fn status(
-    shared: &Shared,
-    last: &mut Option<Status>,
-    stuck: &mut Stuck,
-) -> Result<HostStatus, StoreError> {
+fn status(shared: &Shared, answers: &Answers, stuck: &mut Stuck) -> Result<HostStatus, StoreError> {
     let mut pools = shared.store.pools()?;
     let news = shared.store.news();
     let held_up = stuck.longer_than(shared.patience, &news.progress, Instant::now());
@@ -165,14 +245,13 @@ async fn status(
             None => shared.troubles.clear(&subject),
         }
     }
-    let answer = shared.enclave.status().await.ok();
-    let enclave_answers = answer.is_some();
+    let Answers { newest: last, failed, at } = answers;
+    let enclave_answers = last.is_some() && !failed && at.elapsed() < ENCLAVE_PATIENCE;
     if enclave_answers {
         shared.troubles.clear(&Subject::Enclave);
     } else {
         shared.troubles.set(Subject::Enclave, "does not answer");
     }
-    *last = answer.or(last.take());
     let lost = shared.network.lost();
     for member in shared.manifest.members.iter().map(|member| member.id) {
         match lost.get(&member) {
@@ -220,22 +299,30 @@ mod tests {
     use postern_shared::ids::Address;
 
     #[test]
-    fn a_file_is_written_when_something_is_new_or_nothing_was_for_long() {
+    fn a_file_is_written_when_something_is_new_and_its_time_says_that_the_host_lives() {
         let folder = tempfile::tempdir().unwrap();
+        let read = || crate::status::read(folder.path()).unwrap();
         let mut file = StatusFile::new(folder.path());
         file.write(HostStatus::default());
-        let first = crate::status::read(folder.path()).unwrap();
-        assert_eq!((first.pid, first.version.as_str()), (std::process::id(), env!("CARGO_PKG_VERSION")));
-        std::fs::remove_file(&file.path).unwrap();
+        assert_eq!((read().pid, read().version.as_str()), (std::process::id(), env!("CARGO_PKG_VERSION")));
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let age = || File::options().write(true).open(folder.path().join(STATUS_FILE)).unwrap();
+        age().set_modified(long_ago).unwrap();
         file.write(HostStatus::default());
-        assert!(!file.path.exists(), "what is known is not written again");
+        let modified = || std::fs::metadata(folder.path().join(STATUS_FILE)).unwrap().modified().unwrap();
+        assert_eq!(modified(), long_ago, "what is known is not written again");
+        file.at = file.at.checked_sub(HEARTBEAT).unwrap();
+        file.write(HostStatus::default());
+        assert!(modified() > long_ago, "a host that has nothing new to say lives too");
         file.write(HostStatus { member: 1, ..HostStatus::default() });
-        assert_eq!(crate::status::read(folder.path()).unwrap().member, 1);
-        std::fs::remove_file(&file.path).unwrap();
-        let (status, at) = file.written.take().unwrap();
-        file.written = Some((status.clone(), at.checked_sub(HEARTBEAT).unwrap()));
-        file.write(status);
-        assert!(file.path.exists(), "a host that has nothing to say lives too");
+        assert_eq!(read().member, 1);
+        // A file of ten megabytes is not written again at once.
+        file.size = 10 * RATE;
+        file.write(HostStatus { member: 2, ..HostStatus::default() });
+        assert_eq!(read().member, 1);
+        file.at = file.at.checked_sub(Duration::from_secs(10)).unwrap();
+        file.write(HostStatus { member: 2, ..HostStatus::default() });
+        assert_eq!(read().member, 2);
     }
 
     #[test]
