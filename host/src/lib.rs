@@ -26,6 +26,7 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "devnet")]
 pub mod demo;
+mod file_lock;
 pub mod image;
 pub mod key_file;
 pub mod link;

@@ -1,16 +1,12 @@
 //! Whether a member's host runs: it holds a lock in its data directory for as long as it lives, whatever store it has.
 
+use crate::file_lock;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 /// The file's name in the data directory.
 const LOCK_FILE: &str = "host.lock";
-
-/// Whoever asks whether a host runs holds the lock for a moment: a host that starts then tries again.
-const ATTEMPTS: u32 = 20;
-const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Held by a host that runs; the operating system lets go of it when the process dies.
 #[derive(Debug)]
@@ -32,14 +28,7 @@ pub enum PresenceError {
 pub fn take(data_dir: &Path) -> Result<Presence, PresenceError> {
     std::fs::create_dir_all(data_dir)?;
     let file = File::create(data_dir.join(LOCK_FILE))?;
-    for _ in 1..ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(Presence(file)),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
-    }
-    file.try_lock().map_err(|error| match error {
+    file_lock::take(&file).map_err(|error| match error {
         TryLockError::WouldBlock => PresenceError::Running,
         TryLockError::Error(error) => error.into(),
     })?;
@@ -78,7 +67,7 @@ mod tests {
         let asking = File::open(data_dir.join(LOCK_FILE)).unwrap();
         asking.lock_shared().unwrap();
         let starting = std::thread::spawn(move || take(&data_dir).map(drop));
-        std::thread::sleep(BETWEEN * 2);
+        std::thread::sleep(std::time::Duration::from_millis(100));
         drop(asking);
         starting.join().unwrap().unwrap();
     }

@@ -266,12 +266,6 @@ fn an_enclave_that_is_told_what_it_does_not_know_does_not_serve() {
     let command_line = format!("{COMMAND_LINE} any-host");
     let mut vm = Vm::start(Setup { command_line, ..Setup::new(&image) });
     assert!(!vm.serves());
-    // The same in production's enclave, which says why if it has a console.
-    let image = initramfs(&production(), &[]);
-    let command_line = format!("{} any-host", Purpose::Debug.command_line());
-    let mut vm = Vm::start(Setup::told(&image, Purpose::Debug, command_line));
-    vm.wait();
-    assert!(vm.console().contains("nothing but `any-port`, it says `any-host`"), "{}", vm.console());
 }
 
 #[test]
@@ -586,6 +580,17 @@ mod by_hand {
             let said = String::from_utf8_lossy(&refused.stderr).into_owned();
             assert!(!refused.status.success() && said.contains("holds another kind of image"), "{said}");
         }
+    }
+
+    /// The production enclave says why if it has a console.
+    #[test]
+    #[ignore = "takes minutes more: run under tests/vm.sh by hand"]
+    fn an_enclave_says_what_it_does_not_know() {
+        let image = initramfs(&production(), &[]);
+        let command_line = format!("{} any-host", Purpose::Debug.command_line());
+        let mut vm = Vm::start(Setup::told(&image, Purpose::Debug, command_line));
+        vm.wait();
+        assert!(vm.console().contains("nothing but `any-port`, it says `any-host`"), "{}", vm.console());
     }
 
     /// The same image with the kernel that has a voice: what is said on a machine where it does not start.

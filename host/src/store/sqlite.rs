@@ -2,6 +2,7 @@
 
 use super::database::{Answer, Row, Value};
 use super::{StoreError, schema};
+use crate::file_lock;
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use std::fs::{File, TryLockError};
@@ -20,7 +21,7 @@ impl Sqlite {
         let failed = |source| StoreError::Directory { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let lock = File::create(directory.join("postern.lock")).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
+        file_lock::take(&lock).map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::InUse { place: directory.display().to_string() },
             TryLockError::Error(source) => failed(source),
         })?;

@@ -498,12 +498,13 @@ async fn fees_are_raised_under_the_same_nonce() {
     // The market leaves the first version behind.
     let first = row(&store).versions[0].clone();
     let base_fee = first.max_fee_per_gas * 4;
-    for _ in 0..RULES.raise_after_blocks {
+    // Anvil forgets what has become too cheap: once patience is over it is told again, and says why it does not want it.
+    for _ in 0..=RULES.raise_after_blocks {
         bench.rpc("anvil_setNextBlockBaseFeePerGas", json!([format!("{base_fee:#x}")])).await;
         bench.mine(1).await;
+        leader.drive().await.expect("a step");
     }
     assert_eq!(bench.nonce(&LEADER).await, FIRST, "too cheap to be mined");
-    leader.drive().await.expect("a step");
     let raised = row(&store);
     assert_eq!((raised.nonce, raised.versions.len()), (FIRST, 2));
     assert!(raised.versions[1].max_fee_per_gas > base_fee);

@@ -253,8 +253,9 @@ impl Node {
             has_first |= index == ALWAYS_THERE;
             if asked.contains(&pubkey) {
                 let validator = Validator { index, status, withdrawal_credentials };
-                if found.insert(pubkey, validator).is_some() {
-                    return Err(NodeError::Unreadable(format!("validator {pubkey} twice")));
+                // The one that is always there may be asked for by its key too, and comes twice then.
+                if found.insert(pubkey, validator.clone()).is_some_and(|known| known != validator) {
+                    return Err(NodeError::Unreadable(format!("validator {pubkey} in two ways")));
                 }
             } else if index != ALWAYS_THERE {
                 return Err(NodeError::Unreadable(format!("validator {pubkey} was not asked")));
