@@ -105,7 +105,11 @@ async fn see_to(
 }
 
 /// What the pool manager says of a pool for good, and now. One node's word ends nothing, and accuses nobody: most must say so.
-async fn both(execution: &Execution, pool: PoolId, made: PublicKey) -> Result<(Pool, Pool), ChainError> {
+pub(super) async fn both(
+    execution: &Execution,
+    pool: PoolId,
+    made: PublicKey,
+) -> Result<(Pool, Pool), ChainError> {
     let mut for_good = execution.pool(pool, true).await?;
     if for_good.status > OnChain::Ready || other(&for_good, made).is_some() {
         for_good = execution.pool_for_good(pool).await?;

@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::chain::execution::Cursor;
-use crate::chain::profile::Profile;
+use crate::chain::profile::{PoolManager, Profile};
 use crate::chain::url::NodeUrl;
-use crate::daemon::alerts;
 use crate::daemon::commands::Outcome;
+use crate::daemon::{alerts, deposits};
 use crate::status::Subject;
-use alloy::primitives::{B256, keccak256};
+use alloy::primitives::{Address as AlloyAddress, B256, keccak256};
 use postern_devnet::liar::{ExecutionLie, Liar, Lie};
+use postern_shared::bls::PublicKey;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -313,6 +314,48 @@ async fn events_that_no_node_shows_are_a_trouble_that_names_pools_and_nodes() {
     assert_eq!(trouble.subject, Subject::Events(host.contract()));
     let named = host.liars.iter().all(|liar| trouble.reason.contains(liar.url("").trim_end_matches('/')));
     assert!(trouble.reason.starts_with("pools 1 have a status") && named, "{}", trouble.reason);
+}
+
+/// A lie about a pool or a pool manager would close a deposit for good, or have people look for a thief.
+#[tokio::test]
+async fn one_nodes_word_closes_no_deposit_and_accuses_nobody() {
+    let chain = Chain::start().await;
+    // Full, without a deposit.
+    let pool = PoolId { number: 2, ..chain.bench.pool(0) };
+    let deposited = PoolManager::getPoolReturn {
+        pool: AlloyAddress::repeat_byte(9),
+        status: 2,
+        publicKey: vec![0xcd; 48].into(),
+    };
+    let deposited = PoolManager::getPoolCall::abi_encode_returns(&deposited);
+    let epoch = PoolManager::epochCall::abi_encode_returns(&77);
+    let lies = [
+        Lie::Execution(ExecutionLie::CallSays(PoolManager::getPoolCall::SELECTOR, deposited)),
+        Lie::Execution(ExecutionLie::CallSays(PoolManager::epochCall::SELECTOR, epoch)),
+    ];
+    let made = PublicKey([0xab; 48]);
+    for (nodes, is_known) in [(2, false), (3, true)] {
+        let host = chain.host(nodes).await;
+        host.lie(0, &lies);
+        assert_eq!(host.execution.pool(pool, true).await.unwrap().status, PoolStatus::Deposited);
+        assert_eq!(host.execution.in_force_at(pool.contract).await.unwrap().epoch, 77);
+        let found = deposits::both(&host.execution, pool, made).await;
+        assert_eq!(found.is_ok(), is_known, "{found:?}");
+        for found in found.iter().flat_map(|(for_good, now)| [for_good, now]) {
+            assert_eq!((found.status, found.pubkey), (PoolStatus::Ready, None));
+        }
+        let host = chain.host(nodes).await;
+        host.lie(0, &lies);
+        let in_force = host.execution.in_force_as_most_say(pool.contract).await;
+        assert_eq!(in_force.is_ok(), is_known, "{in_force:?}");
+        assert!(in_force.is_ok_and(|found| found.epoch != 77) == is_known);
+    }
+    // What all say is so.
+    let host = chain.host(2).await;
+    (0..2).for_each(|node| host.lie(node, &lies));
+    let (for_good, now) = deposits::both(&host.execution, pool, made).await.unwrap();
+    let other = Some(PublicKey([0xcd; 48]));
+    assert_eq!((for_good.status, for_good.pubkey, now.pubkey), (PoolStatus::Deposited, other, other));
 }
 
 /// Of two nodes only one still leaves the event out: only that one is named.
