@@ -419,6 +419,10 @@ fn the_status_of_a_host_that_is_dead_or_in_trouble_is_told_by_the_code() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &json["exit_code"], &json["running"]), (Some(7), &7.into(), &true.into()));
     write(&HostStatus { written_at: now - 100, ..well });
+    assert_eq!(status(false).0, Some(0), "the file's time says that the host lives");
+    let file = std::fs::File::options().write(true).open(data_dir.join("status.json")).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(100);
+    file.set_modified(long_ago).unwrap();
     assert_eq!(status(false).0, Some(4));
     drop(presence);
     assert_eq!(status(false).0, Some(3));

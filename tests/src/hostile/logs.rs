@@ -67,16 +67,19 @@ impl World {
         self.crash(id);
     }
 
-    /// Whether this host too may take its enclave back. Two enclaves of one log count as that: where enclaves find back by
-    /// themselves when all others answer, more than half of the hosts with two each have two DAOs, and nobody is in both.
-    fn may_take_back(&self, id: MemberId) -> bool {
-        let lost = self.rolled_back.iter().chain(self.liars.keys()).chain(self.twins.keys());
-        let lost: BTreeSet<MemberId> = lost.copied().collect();
-        lost.contains(&id) || lost.len() < self.cluster.ids().len() / 2
+    /// Whose hosts have taken their enclaves back, or are corrupted. Two enclaves of one log count as that: where enclaves find
+    /// back by themselves when all others answer, more than half of the hosts with two each have two DAOs, and nobody is in both.
+    fn lost(&self) -> BTreeSet<MemberId> {
+        self.rolled_back.iter().chain(self.liars.keys()).chain(self.twins.keys()).copied().collect()
+    }
+
+    /// Whether one more host may take its enclave back.
+    fn may_take_back(&self) -> bool {
+        self.lost().len() < self.cluster.ids().len() / 2
     }
 
     pub(super) fn roll_back(&mut self, id: MemberId, left: u16) {
-        if !self.may_take_back(id) {
+        if !self.may_take_back() {
             return;
         }
         self.mishaps.rollbacks += 1;
@@ -99,7 +102,7 @@ impl World {
     }
 
     pub(super) fn twin(&mut self, id: MemberId) {
-        if self.twins.contains_key(&id) || !self.may_take_back(id) {
+        if self.twins.contains_key(&id) || !self.lost().contains(&id) && !self.may_take_back() {
             return;
         }
         self.mishaps.twins += 1;
@@ -159,7 +162,7 @@ impl World {
     }
 
     pub(super) fn branch(&mut self, id: MemberId, pick: usize) {
-        if !self.logs.contains_key(&id) || !self.may_take_back(id) {
+        if !self.logs.contains_key(&id) || !self.lost().contains(&id) && !self.may_take_back() {
             return;
         }
         self.mishaps.branches += 1;
