@@ -3,6 +3,9 @@
 use reqwest::Url;
 use std::fmt::{Debug, Display, Formatter, Result as Written};
 
+/// What is shorter in a path or a query is no access key, but something like `v3`.
+const SHORTEST_SECRET: usize = 4;
+
 /// The URL of a node, over HTTP or HTTPS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NodeUrl {
@@ -56,12 +59,29 @@ impl NodeUrl {
         self.url.path().trim_end_matches('/').ends_with(path)
     }
 
-    /// A text without what of this URL may be an access key: some servers repeat the path that they do not know.
+    /// A text without what of this URL may be an access key: some servers repeat the path that they do not know, or parts of it.
+    /// Only a whole text can be redacted: in one that was cut, half a key may be left.
     pub fn redact(&self, text: &str) -> String {
-        let (path, query) = (self.url.path().trim_matches('/'), self.url.query().unwrap_or_default());
-        let secrets = [path, query, self.url.username(), self.url.password().unwrap_or_default()];
-        let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
+        let secrets = self.secrets();
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
+    }
+
+    /// What may be an access key, the longest first: one may be part of another.
+    fn secrets(&self) -> Vec<String> {
+        let is_long = |part: &&str| part.len() >= SHORTEST_SECRET;
+        let (path, query) = (self.url.path(), self.url.query().unwrap_or_default());
+        // As they were sent, and as a server reads them.
+        let pairs: Vec<(String, String)> = self.url.query_pairs().into_owned().collect();
+        let read = pairs.iter().map(|(name, value)| if value.is_empty() { name } else { value });
+        let sent = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let parts = path.split('/').chain(sent).chain(read.map(String::as_str)).filter(is_long);
+        let whole = [path.trim_matches('/'), query].into_iter().filter(is_long);
+        let user = [self.url.username(), self.url.password().unwrap_or_default()];
+        let user = user.into_iter().filter(|part| !part.is_empty());
+        let mut secrets: Vec<String> = parts.chain(whole).chain(user).map(str::to_owned).collect();
+        secrets.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        secrets.dedup();
+        secrets
     }
 
     /// The address of something below this URL, such as `eth/v1/node/syncing`, with this URL's query.
@@ -113,6 +133,23 @@ mod tests {
             let found = NodeUrl::parse(text).unwrap_err();
             assert_eq!(found, error, "{text}");
             assert!(!format!("{found} {found:?}").contains("SECRET"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_url_that_may_be_a_key_is_redacted_wherever_it_is_repeated() {
+        for (url, text, shown) in [
+            ("http://a/v3/SECRET", "no project SECRET at /v3/SECRET", "no project … at /…"),
+            ("http://a/SECRET/more", "no SECRET", "no …"),
+            ("http://a/?key=SECRET&id=7", "bad key SECRET, id 7", "bad key …, id 7"),
+            ("http://a/?SECRET", "bad SECRET", "bad …"),
+            ("http://a/?key=SEC%2BRET", "bad SEC+RET or SEC%2BRET", "bad … or …"),
+            ("http://user:pw@a/", "user pw", "… …"),
+            // One that is part of another.
+            ("http://a/abcd/abcdefgh", "abcdefgh abcd", "… …"),
+            ("http://a", "nothing is secret", "nothing is secret"),
+        ] {
+            assert_eq!(NodeUrl::parse(url).unwrap().redact(text), shown, "{url}");
         }
     }
 

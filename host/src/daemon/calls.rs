@@ -203,6 +203,11 @@ fn cannot(shared: &Shared, name: &str, at: Instant, reason: impl Display) {
     shared.troubles.set(Subject::Transaction(name.to_owned()), reason);
 }
 
+/// Says why a call is not made though it is this host's turn.
+pub(super) fn hold_back(shared: &Shared, turn: &Turn, reason: impl Display) {
+    cannot(shared, &turn.name, Instant::now(), reason);
+}
+
 /// Makes the call. What keeps it from being made now is said, and it is tried again.
 pub(super) async fn make(
     shared: &Shared,

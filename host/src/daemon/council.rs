@@ -34,10 +34,10 @@ async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
         }
         for due in due(&shared.manifests, in_force, contract, &there) {
             match due {
-                Due::Say(alert) => drop(alerts::raise(&shared.data_dir, &alert)),
+                Due::Say(alert) => say(shared, contract, &there, &alert).await,
                 // This host may be told of the epoch yet.
                 Due::SayLater(alert) if shared.turns.has_waited(&unknown, shared.turn, Instant::now()) => {
-                    alerts::raise(&shared.data_dir, &alert);
+                    say(shared, contract, &there, &alert).await;
                 }
                 Due::SayLater(_) => {}
                 Due::Object(current, recovery) => object(shared, contract, current, recovery).await?,
@@ -96,6 +96,18 @@ pub(super) async fn in_force(shared: &Shared) -> &[Manifest] {
         );
     }
     place.and_then(|place| shared.manifests.get(..=place)).unwrap_or_default()
+}
+
+/// Has a person look at what one node has said of a pool manager, if most say the same.
+async fn say(shared: &Shared, contract: Address, there: &InForce, alert: &Alert) {
+    if alerts::is_raised(&shared.data_dir, alert) {
+        return;
+    }
+    match shared.execution.in_force_as_most_say(contract).await {
+        Ok(found) if found == *there => drop(alerts::raise(&shared.data_dir, alert)),
+        Ok(_) => tracing::debug!(%contract, "the members at a pool manager are others than a moment ago"),
+        Err(error) => tracing::warn!(%contract, %error, "one node's word for the members at a pool manager"),
+    }
 }
 
 async fn read(shared: &Shared, contract: Address) -> Option<InForce> {

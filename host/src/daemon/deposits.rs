@@ -4,7 +4,7 @@ use super::alerts::{self, Alert};
 use super::calls::{self, Turn};
 use super::proofs::collect;
 use super::{DaemonError, Shared, council, files};
-use crate::chain::beacon::{Found, StateId};
+use crate::chain::beacon::{BeaconError, Found, StateId};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
 use crate::chain::profile::PoolEventKind;
 use futures::{StreamExt, TryStreamExt};
@@ -74,15 +74,14 @@ async fn see_to(
         status.pubkey = Some(made);
         status.deposit = Some(data);
     })?;
-    let (for_good, now) = match both(&shared.execution, pool).await {
+    let (for_good, now) = match both(&shared.execution, pool, made).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%pool, %error, "the pool can't be read");
             return Ok(None);
         }
     };
-    let other = |pool: &Pool| pool.pubkey.filter(|found| *found != made);
-    let is_said = match other(&now).or_else(|| other(&for_good)) {
+    let is_said = match other(&now, made).or_else(|| other(&for_good, made)) {
         Some(found) => {
             let alert = |transaction| Alert::OtherValidator { pool, found, made, transaction };
             // The logs are searched once, not in every round until the block is final.
@@ -105,9 +104,26 @@ async fn see_to(
     prove(shared, manifests, pool, data).await
 }
 
-/// What the pool manager says of a pool for good, and now.
-async fn both(execution: &Execution, pool: PoolId) -> Result<(Pool, Pool), ChainError> {
-    Ok((execution.pool(pool, true).await?, execution.pool(pool, false).await?))
+/// What the pool manager says of a pool for good, and now. One node's word ends nothing, and accuses nobody: most must say so.
+pub(super) async fn both(
+    execution: &Execution,
+    pool: PoolId,
+    made: PublicKey,
+) -> Result<(Pool, Pool), ChainError> {
+    let mut for_good = execution.pool(pool, true).await?;
+    if for_good.status > OnChain::Ready || other(&for_good, made).is_some() {
+        for_good = execution.pool_for_good(pool).await?;
+    }
+    let mut now = execution.pool(pool, false).await?;
+    if other(&now, made).is_some() {
+        now = execution.pool_as_most_say(pool).await?;
+    }
+    Ok((for_good, now))
+}
+
+/// The pool's validator, if it is not the one that was made for it.
+fn other(pool: &Pool, made: PublicKey) -> Option<PublicKey> {
+    pool.pubkey.filter(|found| *found != made)
 }
 
 /// Begins the name of a pool's deposit, in whatever epoch.
@@ -151,7 +167,7 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
     let waiting = match shared.beacon.pending_deposits(&keys).await {
         Ok(waiting) => waiting,
         Err(error) => {
-            tracing::warn!(%error, "the beacon chain can't be read: nothing is deposited now");
+            hold_back(shared, &proven, error);
             return Ok(());
         }
     };
@@ -159,13 +175,14 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
     let found = match shared.beacon.validators(StateId::Finalized, &keys).await {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(%error, "the beacon chain can't be read: nothing is deposited now");
+            hold_back(shared, &proven, error);
             return Ok(());
         }
     };
-    for Proven { pool, data, turn, proof } in proven {
-        let found = found.get(&data.message.pubkey);
-        if found.is_some_and(|found| is_own(shared, pool, &data.message, found, &waiting)) {
+    for one in proven {
+        let Some(found) = found.get(&one.data.message.pubkey) else { continue };
+        if is_own(shared, &one, found, &waiting) {
+            let Proven { pool, data, turn, proof } = one;
             let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
             calls::make(shared, &turn, pool.contract, call).await?;
         }
@@ -173,13 +190,15 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
     Ok(())
 }
 
-fn is_own(
-    shared: &Shared,
-    pool: PoolId,
-    own: &DepositMessage,
-    found: &Found,
-    waiting: &[DepositData],
-) -> bool {
+/// Says of deposits that are due why they are not made now.
+fn hold_back(shared: &Shared, proven: &[Proven], error: BeaconError) {
+    for Proven { turn, .. } in proven {
+        calls::hold_back(shared, turn, format_args!("not made before the beacon chain can be read: {error}"));
+    }
+}
+
+fn is_own(shared: &Shared, proven: &Proven, found: &Found, waiting: &[DepositData]) -> bool {
+    let (pool, own) = (proven.pool, &proven.data.message);
     let DepositMessage { pubkey: validator, withdrawal_credentials: made, .. } = *own;
     let fork = shared.manifest.network.genesis_fork_version;
     match other_credentials(found, fork, own, waiting) {
@@ -190,7 +209,8 @@ fn is_own(
             false
         }
         Err(Disputed(answers)) => {
-            tracing::warn!(%pool, answers, "beacon nodes disagree on the validator: nothing is deposited now");
+            let reason = format!("not made as long as beacon nodes disagree on its validator: {answers}");
+            calls::hold_back(shared, &proven.turn, reason);
             false
         }
     }
@@ -209,7 +229,7 @@ pub(super) fn other_credentials(
     waiting: &[DepositData],
 ) -> Result<Option<WithdrawalCredentials>, Disputed> {
     match found {
-        Found::There(validator) => {
+        Found::There(validator, _) => {
             let found = validator.withdrawal_credentials;
             return Ok((found != own.withdrawal_credentials).then_some(found));
         }

@@ -47,7 +47,7 @@ mod validators;
 use self::calls::Turns;
 use self::events::Followed;
 use self::posting::Posts;
-use self::released::Offers;
+use self::released::{Offers, Refused};
 use self::report::Starting;
 use self::troubles::Troubles;
 use crate::certificates::{CertificateSources, CertificatesError, FactsError};
@@ -146,6 +146,7 @@ pub(crate) struct Shared {
     troubles: Troubles,
     posts: Posts,
     offers: Offers,
+    refused: Refused,
     followed: Followed,
 }
 
@@ -206,6 +207,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         troubles: Troubles::default(),
         posts: Posts::default(),
         offers,
+        refused: Refused::default(),
         followed: Followed::default(),
     });
     tracing::info!(member = %shared.member, dao = shared.manifest.name, manifest = %shared.manifest.hash(), "serving");
@@ -283,7 +285,7 @@ async fn hand_in_next(shared: &Shared) {
     }
 }
 
-/// Waits for a node that is not down; gives up if one is of another chain.
+/// Waits for a node of the right chain that is not down; gives up if all are of another.
 async fn connect_execution(config: &Config, starting: &Starting) -> Result<Execution, DaemonError> {
     let (urls, chain_id) = (&config.execution_urls, config.manifest.network.chain_id);
     let names = urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

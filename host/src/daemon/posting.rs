@@ -28,6 +28,8 @@ const LEAVING_EPOCHS: u32 = 8;
 const EXITED_EPOCHS: u32 = 64;
 /// After so many epochs an exit that nodes have taken should be on the chain.
 const OVERDUE_EPOCHS: u32 = 32;
+/// How long exits are handed to one node in a pass, if a slot is not shorter: a slow one keeps the others waiting no longer.
+const LONGEST_PASS: Duration = Duration::from_secs(10);
 
 /// What became of all exits, for the status file.
 #[derive(Debug, Default)]
@@ -48,7 +50,8 @@ impl Posts {
 #[derive(Debug)]
 struct Posting {
     attempts: u32,
-    first: Instant,
+    /// When the node took it first.
+    taken: Option<Instant>,
     last: Instant,
     outcome: Result<ExitOutcome, NodeError>,
 }
@@ -117,7 +120,8 @@ fn trouble(exit: &Exit, status: Option<ValidatorStatus>, pace: Pace, now: Instan
         let nobody = "no beacon node can be reached to post it to".to_owned();
         return Some(if said.is_empty() { nobody } else { said });
     }
-    let first = exit.nodes.values().map(|posting| posting.first).min()?;
+    let first =
+        exit.nodes.values().filter(|posting| is_taken(posting)).filter_map(|posting| posting.taken).min()?;
     let is_overdue = now.duration_since(first) >= pace.epoch.saturating_mul(OVERDUE_EPOCHS);
     let overdue =
         || format!("{taken} nodes have taken it for {OVERDUE_EPOCHS} epochs, and it is not on the chain");
@@ -191,10 +195,11 @@ impl Poster<'_> {
         Ok(())
     }
 
-    /// Posts to one node, until it can't be reached any more.
+    /// Posts to one node, until it can't be reached any more or takes too long. What is left stays due.
     async fn post_all<'a>(&self, node: &'a str, due: Vec<(PoolId, SignedVoluntaryExit)>) -> Vec<Posted<'a>> {
+        let (begun, longest) = (Instant::now(), self.beacon.pace().slot.min(LONGEST_PASS));
         let posted = futures::stream::iter(due).map(|(pool, exit)| async move {
-            if !self.beacon.is_taker(node) {
+            if begun.elapsed() >= longest || !self.beacon.is_taker(node) {
                 return None;
             }
             Some(Posted { node, pool, exit, outcome: self.beacon.post_exit(node, &exit).await })
@@ -275,16 +280,11 @@ fn due<'a>(
 }
 
 fn record(exit: &mut Exit, node: &str, outcome: Result<ExitOutcome, NodeError>, now: Instant) {
-    match exit.nodes.get_mut(node) {
-        Some(posting) => {
-            posting.attempts = posting.attempts.saturating_add(1);
-            (posting.last, posting.outcome) = (now, outcome);
-        }
-        None => {
-            let posting = Posting { attempts: 1, first: now, last: now, outcome };
-            exit.nodes.insert(node.to_owned(), posting);
-        }
-    }
+    let known = exit.nodes.remove(node);
+    let attempts = known.as_ref().map_or(0, |known| known.attempts).saturating_add(1);
+    let posting = Posting { attempts, taken: known.and_then(|known| known.taken), last: now, outcome };
+    let taken = posting.taken.or(is_taken(&posting).then_some(now));
+    exit.nodes.insert(node.to_owned(), Posting { taken, ..posting });
 }
 
 fn post(name: &str, posting: Option<&Posting>) -> ExitPost {

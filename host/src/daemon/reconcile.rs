@@ -5,7 +5,7 @@
 //! looked for there, and is the same at every member's host.
 
 use super::events::{LookError, keep};
-use crate::chain::execution::{Cursor, Execution, PoolBlocks, PoolEvent, PoolStatus as OnChain};
+use crate::chain::execution::{Cursor, Execution, PoolBlocks, PoolEvent, PoolStatus as OnChain, Shown};
 use crate::chain::profile::{PoolEventKind, Profile};
 use crate::status::PoolStatus;
 use crate::store::Store;
@@ -140,13 +140,13 @@ impl Reconciler {
         for (missing, blocks) in sought.iter().zip(blocks) {
             let Some(block) = missing.block(blocks, at) else { continue };
             if let Entry::Vacant(entry) = read.entry(block) {
-                let (events, asked) = execution.events_of(contract, block).await?;
+                let (events, shown) = execution.events_of(contract, block).await?;
                 keep(store, &events, None)?;
-                nodes.extend(asked);
-                entry.insert(events);
+                entry.insert((events, shown));
             }
-            let is_found = read.get(&block).is_some_and(|events| missing.is_among(events));
-            if is_found {
+            let Some((events, shown)) = read.get(&block) else { continue };
+            nodes.extend(missing.left_out_by(shown));
+            if missing.is_among(events) {
                 tracing::warn!(%contract, pool = missing.pool, block, event = ?missing.event, "an event that a node left out");
                 self.missing.retain(|known| known != missing);
             }
@@ -167,12 +167,17 @@ impl Missing {
         (1..=at.block).contains(&block).then_some(block)
     }
 
-    fn is_among(self, events: &[PoolEvent]) -> bool {
+    /// The nodes that don't show it where it must be.
+    fn left_out_by(self, shown: &[Shown]) -> impl Iterator<Item = String> {
+        shown.iter().filter(move |(_, events)| !self.is_among(events)).map(|(name, _)| name.clone())
+    }
+
+    fn is_among<'a>(self, events: impl IntoIterator<Item = &'a PoolEvent>) -> bool {
         let kind = match self.event {
             Wanted::Deposit => PoolEventKind::DepositRequested,
             Wanted::Exit => PoolEventKind::ExitRequested,
         };
-        events.iter().any(|event| event.pool.number == self.pool && event.kind == kind)
+        events.into_iter().any(|event| event.pool.number == self.pool && event.kind == kind)
     }
 }
 
@@ -180,8 +185,8 @@ impl Missing {
 fn open(known: &BTreeMap<u32, PoolStatus>, refunded: &BTreeSet<u32>, count: u32) -> Vec<u32> {
     let last_known = known.last_key_value().map_or(0, |(number, _)| *number);
     let last = count.min(last_known.saturating_add(MOST_NEW));
-    let is_complete =
-        |pool: &PoolStatus| pool.deposit_requested && (pool.exit_requested || pool.exit_reported);
+    // That its exit is on record says nothing of whether it was asked for.
+    let is_complete = |pool: &PoolStatus| pool.deposit_requested && pool.exit_requested;
     (1..=last)
         .filter(|number| !refunded.contains(number) && !known.get(number).is_some_and(is_complete))
         .collect()
@@ -243,7 +248,7 @@ mod tests {
         if let Some(pool) = known.get_mut(&4) {
             pool.exit_reported = true;
         }
-        assert_eq!(open(&known, &BTreeSet::new(), 6), [2, 3, 5, 6]);
+        assert_eq!(open(&known, &BTreeSet::new(), 6), [2, 3, 4, 5, 6], "it may be a lie that it has left");
     }
 
     #[test]

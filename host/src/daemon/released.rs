@@ -16,8 +16,8 @@ use crate::store::{Store, StoreError};
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::Network;
 use postern_shared::ids::{MemberId, PoolId};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 16;
 /// Longest wait before a host is offered exits again that it does not take.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// So many of each member's bad exits are kept in mind.
+const MOST_REFUSED: usize = 1_024;
 
 /// Exits that another host wants to be kept here.
 pub(super) struct Offer {
@@ -74,8 +76,10 @@ pub(super) async fn keep(shared: Arc<Shared>, mut offers: mpsc::Receiver<Offer>)
 /// Keeps those exits that are good; the pools whose exits are here then.
 async fn take(shared: &Shared, from: MemberId, exits: Vec<ReleasedExit>) -> Result<Vec<PoolId>, DaemonError> {
     let keys = keys_on_chain(shared, &exits).await?;
-    let Shared { store, beacon, troubles, .. } = shared;
-    Keeper { store, beacon, troubles, network: shared.manifest.network }.take(from, exits, &keys).await
+    let Shared { store, beacon, troubles, refused, .. } = shared;
+    Keeper { store, beacon, troubles, refused, network: shared.manifest.network }
+        .take(from, exits, &keys)
+        .await
 }
 
 /// The keys of those pools that this host knows no key of: a new machine's enclave was never told of the deposit, but the pool
@@ -88,11 +92,38 @@ async fn keys_on_chain(
     for ReleasedExit { pool, .. } in exits.iter().take(MAX_EXITS) {
         let is_unknown =
             shared.store.pool(*pool)?.is_some_and(|known| known.pubkey.is_none() && known.exit.is_none());
-        if is_unknown && let Ok(found) = shared.execution.pool(*pool, true).await {
+        if is_unknown && let Ok(found) = shared.execution.pool_for_good(*pool).await {
             keys.extend(found.pubkey.map(|key| (*pool, key)));
         }
     }
     Ok(keys)
+}
+
+/// The bad exits of each member, the newest last: they are not looked at again, so that one of them keeps no others out.
+#[derive(Default)]
+pub(super) struct Refused(Mutex<BTreeMap<MemberId, VecDeque<Unverified>>>);
+
+impl Refused {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<MemberId, VecDeque<Unverified>>> {
+        // Nothing is done under the lock that could leave it half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has not been refused before, held against the same key and index.
+    fn without(&self, from: MemberId, unverified: Vec<Unverified>) -> Vec<Unverified> {
+        let known = self.known();
+        let Some(refused) = known.get(&from) else { return unverified };
+        unverified.into_iter().filter(|one| !refused.contains(one)).collect()
+    }
+
+    fn add(&self, from: MemberId, bad: Unverified) {
+        let mut known = self.known();
+        let refused = known.entry(from).or_default();
+        if refused.len() >= MOST_REFUSED {
+            refused.pop_front();
+        }
+        refused.push_back(bad);
+    }
 }
 
 /// What keeping exits has to do with.
@@ -100,6 +131,7 @@ struct Keeper<'a> {
     store: &'a Store,
     beacon: &'a BeaconNodes,
     troubles: &'a Troubles,
+    refused: &'a Refused,
     network: Network,
 }
 
@@ -110,7 +142,7 @@ impl Keeper<'_> {
         exits: Vec<ReleasedExit>,
         keys: &BTreeMap<PoolId, PublicKey>,
     ) -> Result<Vec<PoolId>, DaemonError> {
-        let (mut kept, mut unknown) = (Vec::new(), Vec::new());
+        let (mut kept, mut unknown, is_empty) = (Vec::new(), Vec::new(), exits.is_empty());
         for offered in exits.into_iter().take(MAX_EXITS) {
             match self.store.pool(offered.pool)? {
                 Some(known) if known.exit.is_some() => kept.push(offered.pool),
@@ -123,7 +155,10 @@ impl Keeper<'_> {
                 }
             }
         }
-        let unverified = self.complete(unknown).await;
+        let completed = self.complete(unknown).await;
+        let completed_count = completed.len();
+        let unverified = self.refused.without(from, completed);
+        let is_all_new = unverified.len() == completed_count;
         let network = self.network;
         let verified = tokio::task::spawn_blocking(move || verify(unverified, &network)).await;
         let Verified { good, bad } = verified.map_err(|error| DaemonError::Task(error.to_string()))?;
@@ -133,12 +168,14 @@ impl Keeper<'_> {
                 status.pubkey = status.pubkey.or(Some(pubkey));
             })?;
             tracing::info!(%pool, %from, "the released exit is here");
-            self.troubles.clear(&Subject::WrongExit(from));
             kept.push(pool);
         }
-        if let Some((pool, error)) = bad {
-            let reason = format!("sends an exit that is not the validator's: {pool}: {error}");
+        if let Some((bad, error)) = bad {
+            let reason = format!("sends an exit that is not the validator's: {}: {error}", bad.offered.pool);
+            self.refused.add(from, bad);
             self.troubles.set(Subject::WrongExit(from), reason);
+        } else if is_all_new && !is_empty {
+            self.troubles.clear(&Subject::WrongExit(from));
         }
         Ok(kept)
     }
@@ -151,7 +188,7 @@ impl Keeper<'_> {
         let found = self.beacon.validators(StateId::Finalized, &keys).await.unwrap_or_default();
         let unverified = unknown.into_iter().filter_map(|(offered, pubkey, index)| {
             let found = match found.get(&pubkey) {
-                Some(Found::There(validator)) => Some(validator.index),
+                Some(Found::There(validator, _)) => Some(validator.index),
                 _ => None,
             };
             Some(Unverified { offered, pubkey, index: index.or(found)? })
@@ -161,7 +198,7 @@ impl Keeper<'_> {
 }
 
 /// An exit with what it is to be held against.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Unverified {
     offered: ReleasedExit,
     pubkey: PublicKey,
@@ -169,11 +206,11 @@ struct Unverified {
     index: u64,
 }
 
-/// Which of some exits are good. One bad one is enough: nothing of the same sender is looked at after it.
+/// Which of some exits are good. After one bad one the rest of the offer is not looked at: it costs time, and the next offer is.
 #[derive(Debug)]
 struct Verified {
     good: Vec<Unverified>,
-    bad: Option<(PoolId, ExitError)>,
+    bad: Option<(Unverified, ExitError)>,
 }
 
 fn verify(unverified: Vec<Unverified>, network: &Network) -> Verified {
@@ -181,7 +218,7 @@ fn verify(unverified: Vec<Unverified>, network: &Network) -> Verified {
     for one in unverified {
         match verify_exit(&one.offered.exit, &one.pubkey, Some(one.index), network) {
             Ok(()) => good.push(one),
-            Err(error) => return Verified { good, bad: Some((one.offered.pool, error)) },
+            Err(error) => return Verified { good, bad: Some((one, error)) },
         }
     }
     Verified { good, bad: None }

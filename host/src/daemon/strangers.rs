@@ -5,7 +5,7 @@
 
 use super::alerts::{self, Alert};
 use super::{DaemonError, Shared, deposits};
-use crate::chain::execution::PoolStatus as OnChain;
+use crate::chain::execution::{ChainError, Pool, PoolStatus as OnChain};
 use postern_shared::ids::PoolId;
 use postern_shared::wire::Standing;
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ async fn look(shared: &Shared, pools: &mut Pools) -> Result<(), DaemonError> {
         if pools.over.contains(&pool) {
             continue;
         }
-        let there = match shared.execution.pool(pool, true).await {
+        let there = match there(shared, pool).await {
             Ok(there) => there,
             Err(error) => {
                 tracing::debug!(%pool, %error, "the pool can't be read");
@@ -73,6 +73,12 @@ async fn look(shared: &Shared, pools: &mut Pools) -> Result<(), DaemonError> {
         }
     }
     Ok(())
+}
+
+/// What the pool manager says of a pool for good. One node's word accuses nobody, and ends no watch: most must say so.
+async fn there(shared: &Shared, pool: PoolId) -> Result<Pool, ChainError> {
+    let there = shared.execution.pool(pool, true).await?;
+    if there.status > OnChain::Ready { shared.execution.pool_for_good(pool).await } else { Ok(there) }
 }
 
 #[cfg(test)]

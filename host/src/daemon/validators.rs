@@ -7,14 +7,15 @@ use super::alerts::{self, Alert};
 use super::troubles::Troubles;
 use super::{DaemonError, Shared};
 use crate::chain::beacon::{
-    BeaconError, BeaconNodes, Found, NodeStanding, Pace, StateId, Validator, ValidatorStatus,
+    BeaconError, BeaconNodes, Found, NodeStanding, Pace, StateId, Validator, ValidatorStatus, Votes,
 };
 use crate::status::{PoolStatus, Subject};
 use crate::store::{Store, StoreError};
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::DepositData;
 use postern_shared::events::ChainEvent;
-use std::collections::HashMap;
+use postern_shared::ids::PoolId;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 const FEW: usize = 64;
 /// Epochs between two looks at those at rest.
 const REST_EPOCHS: u32 = 8;
+/// For so many epochs nodes may disagree on a validator without anybody being told: they are at different checkpoints.
+const DISPUTE_EPOCHS: u32 = 3;
 
 /// How often a validator is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ fn interest(pool: &PoolStatus) -> Interest {
 struct Looks {
     often: Option<Instant>,
     rare: Option<Instant>,
+    /// Of which pools' validators nodes say different things for now: since when, and what.
+    disputes: BTreeMap<PoolId, (Instant, String)>,
 }
 
 /// Whom to look at now.
@@ -73,6 +78,27 @@ impl Looks {
     fn done(&mut self, Due { often, rare }: Due, now: Instant) {
         self.often = if often { Some(now) } else { self.often };
         self.rare = if rare { Some(now) } else { self.rare };
+    }
+
+    /// Takes note of what the nodes say of a pool's validator.
+    fn note(&mut self, pool: PoolId, found: Option<&Found>, now: Instant) {
+        let Some(Found::Disputed(answers)) = found else {
+            self.disputes.remove(&pool);
+            return;
+        };
+        self.disputes.entry(pool).or_insert_with(|| (now, String::new())).1.clone_from(answers);
+    }
+
+    /// What nodes have disagreed on for long.
+    fn disputed(&self, pace: Pace, now: Instant) -> Option<String> {
+        let long = pace.epoch.saturating_mul(DISPUTE_EPOCHS);
+        let mut old = self.disputes.iter().filter(|(_, (since, _))| now.duration_since(*since) >= long);
+        let (pool, (_, answers)) = old.next()?;
+        let more = match old.count() {
+            0 => String::new(),
+            more => format!(", and of {more} more pools"),
+        };
+        Some(format!("too few say the same of the validator of pool {pool}{more}: {answers}"))
     }
 }
 
@@ -98,6 +124,13 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
             Err(LookError::Beacon(error)) => tracing::debug!(%error, "the beacon chain can't be read"),
         }
         show(troubles, beacon.standings());
+        // Who of them is right nobody can say.
+        let all = Subject::BeaconNode(beacon.names().join(", "));
+        match looks.disputed(beacon.pace(), Instant::now()) {
+            Some(reason) => troubles.set(all, reason),
+            None if beacon.names().len() > 1 => troubles.clear(&all),
+            None => {}
+        }
         tokio::time::sleep(shared.poll).await;
     }
 }
@@ -138,11 +171,12 @@ impl Watcher<'_> {
         let keys: Vec<PublicKey> = pools.iter().filter_map(|pool| pool.pubkey).collect();
         let finalized = self.beacon.validators(StateId::Finalized, &keys).await?;
         for pool in &pools {
+            looks.note(pool.pool_id, pool.pubkey.and_then(|pubkey| finalized.get(&pubkey)), now);
             self.see_finalized(pool, &finalized)?;
         }
         let head = self.beacon.validators(StateId::Head, &keys).await?;
         for pool in &pools {
-            if let Some(status) = there(pool, &head).map(|validator| validator.status)
+            if let Some(status) = there(pool, &head).map(|(validator, _)| validator.status)
                 && pool.beacon_status != Some(status)
             {
                 self.store.change_pool(pool.pool_id, |pool| pool.beacon_status = Some(status))?;
@@ -158,19 +192,21 @@ impl Watcher<'_> {
         pool: &PoolStatus,
         finalized: &HashMap<PublicKey, Found>,
     ) -> Result<(), StoreError> {
-        let Some((validator, pubkey)) = there(pool, finalized).zip(pool.pubkey) else { return Ok(()) };
+        let Some(((validator, votes), pubkey)) = there(pool, finalized).zip(pool.pubkey) else {
+            return Ok(());
+        };
         if pool.validator_index.is_none() && self.is_own(pool, validator) {
             let validator_index = validator.index;
             let event = ChainEvent::ValidatorIndexed { pool: pool.pool_id, pubkey, validator_index };
             tracing::info!(pool = %pool.pool_id, validator_index, "the validator has its index");
             self.store.keep_events(&[event], None)?;
         }
-        // It is never looked at again after that: one node's word is not enough if there are more.
+        // It is never looked at again after that: half of the nodes are not enough.
         let status = validator.status;
-        if status == ValidatorStatus::WithdrawalDone && !self.beacon.has_half() {
+        if status == ValidatorStatus::WithdrawalDone && !votes.are_most() {
             return Ok(());
         }
-        let has_left = pool.has_left || status.has_exited();
+        let has_left = pool.has_left || (status.has_exited() && votes.are_most());
         if (pool.final_status, pool.has_left) != (Some(status), has_left) {
             self.store.change_pool(pool.pool_id, |pool| {
                 (pool.final_status, pool.has_left) = (Some(status), has_left);
@@ -192,10 +228,10 @@ impl Watcher<'_> {
     }
 }
 
-fn there<'a>(pool: &PoolStatus, found: &'a HashMap<PublicKey, Found>) -> Option<&'a Validator> {
+fn there<'a>(pool: &PoolStatus, found: &'a HashMap<PublicKey, Found>) -> Option<(&'a Validator, Votes)> {
     match found.get(&pool.pubkey?)? {
-        Found::There(validator) => Some(validator),
-        // Who contradicts the others is named as a trouble.
+        Found::There(validator, votes) => Some((validator, *votes)),
+        // Who contradicts the others is named as a trouble, and that they disagree for long.
         Found::NotThere | Found::Disputed(_) => None,
     }
 }

@@ -19,6 +19,8 @@ const LONGEST_REST: Duration = Duration::from_secs(120);
 const TOLERANCE: u64 = 3;
 /// A fork that is further away than this many epochs is not near: about a day.
 const FAR_EPOCHS: u64 = 256;
+/// After so many exits in a row that it did not answer, a node is handed none for a while.
+const MOST_UNANSWERED: u32 = 3;
 
 /// Why a node does not count.
 #[non_exhaustive]
@@ -198,6 +200,37 @@ impl Watch {
     }
 }
 
+/// Whether a node answers exits, apart from all else that it is asked.
+#[derive(Debug, Default)]
+pub(super) struct Taking {
+    unanswered: u32,
+    rests_until: Option<Instant>,
+}
+
+impl Taking {
+    /// It has said something of an exit.
+    pub(super) fn answered(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It has not. What was on its way to it before it began to rest counts no more.
+    pub(super) fn failed(&mut self, now: Instant) {
+        if self.rests(now) {
+            return;
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+        if let Some(more) = self.unanswered.checked_sub(MOST_UNANSWERED) {
+            let rest = FIRST_REST.saturating_mul(2u32.saturating_pow(more.min(16))).min(LONGEST_REST);
+            self.rests_until = now.checked_add(rest);
+        }
+    }
+
+    /// Whether it is handed none.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+}
+
 /// The lower one of two in the middle: one node that is far ahead makes nobody late.
 fn median(slots: &[u64]) -> Option<u64> {
     let mut slots = slots.to_vec();
@@ -233,6 +266,23 @@ mod tests {
     use super::*;
 
     const SPEC: Spec = Spec { slots_per_epoch: 32, slot: Duration::from_secs(12), electra_epoch: Some(0) };
+
+    #[test]
+    fn a_node_that_does_not_answer_exits_is_handed_none_for_longer_and_longer() {
+        let (mut taking, mut now) = (Taking::default(), Instant::now());
+        for _ in 1..MOST_UNANSWERED {
+            taking.failed(now);
+            assert!(!taking.rests(now));
+        }
+        for rest in [1, 2, 4, 8, 16, 32, 64, 120, 120].map(Duration::from_secs) {
+            (0..32).for_each(|_| taking.failed(now));
+            assert!(taking.rests(now) && taking.rests(now + rest / 2) && !taking.rests(now + rest));
+            now += rest;
+        }
+        taking.answered();
+        taking.failed(now);
+        assert!(!taking.rests(now));
+    }
 
     fn progress(finalized_slot: u64) -> Progress {
         Progress { is_syncing: false, head_slot: finalized_slot + 64, finalized_slot }

@@ -100,15 +100,31 @@ impl std::fmt::Display for StateId {
     }
 }
 
-/// What the nodes say of a validator.
+/// What the nodes say of a validator: at least half of the configured ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// It is there.
-    There(Validator),
+    There(Validator, Votes),
     /// It is not there, or not yet.
     NotThere,
-    /// No answer has more than half of the nodes that answered behind it: who says what.
+    /// No answer has more than half of the nodes that answered behind it, or half of the configured ones: who says what.
     Disputed(String),
+}
+
+/// How many nodes say what a validator's status is, or that it is further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Votes {
+    /// So many do.
+    pub agreed: usize,
+    /// Of so many.
+    pub configured: usize,
+}
+
+impl Votes {
+    /// Whether they are more than half of the configured nodes: what ends something for good needs that.
+    pub fn are_most(self) -> bool {
+        2 * self.agreed > self.configured
+    }
 }
 
 /// How fast the beacon chain goes. It decides how often things are done, never what is believed.

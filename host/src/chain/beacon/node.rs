@@ -219,12 +219,11 @@ impl Node {
     pub(super) async fn post_exit(&self, exit: &SignedVoluntaryExit) -> Result<ExitOutcome, NodeError> {
         let url = self.url.below("eth/v1/beacon/pool/voluntary_exits");
         let request = self.client.post(url).json(&exit_json(exit));
-        let (status, body) = request::read(request, MAX_ANSWER).await?;
+        let (status, body) = request::read(&self.url, request, MAX_ANSWER).await?;
         if (200..300).contains(&status) {
             return Ok(ExitOutcome::Taken);
         }
-        let message = request::api_message(&body).map(|message| self.url.redact(&message));
-        let message = message.filter(|message| !message.is_empty());
+        let message = request::api_message(&self.url, &body).filter(|message| !message.is_empty());
         let Some(message) = message else { return Err(NodeError::Status { status, message }) };
         // Any status can carry a refusal.
         let refusal = ExitRefusal::from_message(&message);
@@ -271,12 +270,7 @@ impl Node {
         request: reqwest::RequestBuilder,
         most: usize,
     ) -> Result<T, NodeError> {
-        request::answer(request, most).await.map_err(|error| match error {
-            NodeError::Status { status, message } => {
-                NodeError::Status { status, message: message.map(|message| self.url.redact(&message)) }
-            }
-            other => other,
-        })
+        request::answer(&self.url, request, most).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! All configured nodes at once.
 
-use super::health::{Check, Unfit, Watch, check_network};
+use super::health::{Check, Taking, Unfit, Watch, check_network};
 use super::node::{Node, Progress, Spec};
 use super::votes::{self, Verdict, Vote};
-use super::{BeaconError, ExitOutcome, Found, NodeError, Pace, StateId, Validator};
+use super::{BeaconError, ExitOutcome, Found, NodeError, Pace, StateId, Validator, Votes};
 use crate::chain::url::NodeUrl;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -59,6 +59,7 @@ struct Member {
     node: Node,
     watch: Mutex<Watch>,
     lies: Mutex<Lies>,
+    taking: Mutex<Taking>,
 }
 
 /// What a node says that can't be so.
@@ -66,6 +67,7 @@ struct Member {
 struct Lies {
     of_validators: Option<String>,
     of_exits: Option<String>,
+    of_deposits: Option<String>,
 }
 
 /// How one node is, for people.
@@ -107,7 +109,8 @@ impl BeaconNodes {
             let is_double = members.iter().any(|member| member.node.name == url.name());
             let name = if is_double { format!("{url} ({place})") } else { url.to_string() };
             let node = Node::new(name, url.clone(), client.clone());
-            members.push(Member { node, watch: Mutex::default(), lies: Mutex::default() });
+            let (watch, lies, taking) = (Mutex::default(), Mutex::default(), Mutex::default());
+            members.push(Member { node, watch, lies, taking });
         }
         Ok(Self(Arc::new(Inner { network, members, patience, checked: Notify::new() })))
     }
@@ -133,8 +136,11 @@ impl BeaconNodes {
         let standing = |member: &Member| {
             let unfit = lock(&member.watch).unfit(&slots).filter(|why| *why != Unfit::Unchecked);
             let lies = lock(&member.lies);
-            let lie = lies.of_validators.clone().or_else(|| lies.of_exits.clone());
-            NodeStanding { name: member.node.name.clone(), wrong: unfit.map(|why| why.to_string()).or(lie) }
+            let lie = lies.of_validators.as_ref().or(lies.of_exits.as_ref()).or(lies.of_deposits.as_ref());
+            NodeStanding {
+                name: member.node.name.clone(),
+                wrong: unfit.map(|why| why.to_string()).or(lie.cloned()),
+            }
         };
         self.0.members.iter().map(standing).collect()
     }
@@ -148,7 +154,7 @@ impl BeaconNodes {
         median.map_or_else(Pace::default, |spec| Pace { slot: spec.slot, epoch: spec.epoch() })
     }
 
-    /// The validators with these keys, as more than half of the nodes that answer say. Does not wait for nodes that can change
+    /// The validators with these keys, as more than half of the nodes that answer say, and at least half of all. Does not wait for nodes that can change
     /// nothing any more. Every key has an entry.
     ///
     /// # Errors
@@ -170,7 +176,7 @@ impl BeaconNodes {
             tokio::spawn(inner.ask_for_validators(*position, state, chunks, sender));
         }
         drop(sender);
-        let mut tally = Tally { asked: fit.len(), answers: vec![Vec::new(); chunks.len()] };
+        let mut tally = Tally { configured: self.0.members.len(), answers: vec![Vec::new(); chunks.len()] };
         let mut open: BTreeSet<usize> = (0..chunks.len()).collect();
         while !open.is_empty()
             && let Some(Answer { position, chunk, found }) = answers.recv().await
@@ -199,7 +205,7 @@ impl BeaconNodes {
         pubkey: &PublicKey,
     ) -> Result<Option<Validator>, BeaconError> {
         match self.validators(state, &[*pubkey]).await?.remove(pubkey) {
-            Some(Found::There(validator)) => Ok(Some(validator)),
+            Some(Found::There(validator, _)) => Ok(Some(validator)),
             Some(Found::NotThere) | None => Ok(None),
             Some(Found::Disputed(answers)) => {
                 Err(BeaconError::Disagreement { subject: format!("validator {pubkey}"), answers })
@@ -232,10 +238,12 @@ impl BeaconNodes {
                 Ok(Some(deposits)) => {
                     answered += 1;
                     found.extend(deposits);
+                    lock(&member.lies).of_deposits = None;
                 }
                 Ok(None) if lock(&member.watch).is_before_electra() => answered += 1,
                 Ok(None) => {
-                    tracing::warn!(node = member.node.name, "a beacon node does not say which deposits wait");
+                    let lie = "does not say which deposits wait: it does not know `pending_deposits`";
+                    lock(&member.lies).of_deposits = Some(lie.to_owned());
                 }
                 Err(error) => {
                     tracing::warn!(node = member.node.name, %error, "which deposits wait can't be read");
@@ -254,13 +262,12 @@ impl BeaconNodes {
     /// Whether exits may be handed to a node now.
     pub fn is_taker(&self, name: &str) -> bool {
         let slots = self.0.finalized_slots();
+        let now = Instant::now();
         let mut members = self.0.members.iter().filter(|member| member.node.name == name);
-        members.any(|member| lock(&member.watch).unfit(&slots).is_none_or(|why| why.may_take_exits()))
-    }
-
-    /// Whether at least half of the configured nodes count: what is not looked at again depends on it.
-    pub fn has_half(&self) -> bool {
-        2 * self.0.unfit().len() <= self.0.members.len()
+        members.any(|member| {
+            let may_take = lock(&member.watch).unfit(&slots).is_none_or(|why| why.may_take_exits());
+            may_take && !lock(&member.taking).rests(now)
+        })
     }
 
     /// The names of all, in the order of the configuration.
@@ -280,8 +287,12 @@ impl BeaconNodes {
             Err(error @ NodeError::Unreachable(_)) => {
                 lock(&member.watch).fail_question(Instant::now(), Unfit::Unreachable(error.clone()));
             }
-            Ok(_) => lock(&member.watch).answer_question(),
-            Err(_) => {}
+            Ok(_) => {
+                lock(&member.watch).answer_question();
+                lock(&member.taking).answered();
+            }
+            // It may know all about validators all the same.
+            Err(_) => lock(&member.taking).failed(Instant::now()),
         }
         answer
     }
@@ -337,7 +348,7 @@ struct Answer {
 
 /// All answers, by chunk.
 struct Tally {
-    asked: usize,
+    configured: usize,
     answers: Vec<Vec<(usize, HashMap<PublicKey, Validator>)>>,
 }
 
@@ -357,7 +368,7 @@ impl Tally {
     fn is_settled(&self, chunk: usize, keys: &[PublicKey]) -> bool {
         keys.iter().all(|key| {
             let votes: Vec<Vote> = self.votes(chunk, key).into_iter().map(|(_, vote)| vote).collect();
-            votes::is_settled(&votes, self.asked)
+            votes::is_settled(&votes, self.configured)
         })
     }
 }
@@ -447,17 +458,25 @@ impl Inner {
     /// What the answers about one validator amount to.
     fn found(&self, tally: &Tally, chunk: usize, key: &PublicKey) -> Found {
         let votes = tally.votes(chunk, key);
-        match votes::decide(&votes.iter().map(|(_, vote)| vote.clone()).collect::<Vec<_>>()) {
-            Verdict::Agreed(Some(validator)) => Found::There(validator),
-            Verdict::Agreed(None) => Found::NotThere,
-            Verdict::Split => {
-                let said = |(position, vote): &(usize, Vote)| {
-                    let name = self.members.get(*position).map_or("", |member| member.node.name.as_str());
-                    format!("{name}: {}", describe(vote.as_ref()))
-                };
-                Found::Disputed(votes.iter().map(said).collect::<Vec<_>>().join("; "))
+        let configured = tally.configured;
+        match votes::decide(&votes.iter().map(|(_, vote)| vote.clone()).collect::<Vec<_>>(), configured) {
+            Verdict::Agreed(Some(validator), agreed) => Found::There(validator, Votes { agreed, configured }),
+            Verdict::Agreed(None, _) => Found::NotThere,
+            Verdict::TooFew => {
+                let answered = votes.len();
+                Found::Disputed(format!("only {answered} of {configured} answer: {}", self.describe(&votes)))
             }
+            Verdict::Split => Found::Disputed(self.describe(&votes)),
         }
+    }
+
+    /// Who says what of a validator.
+    fn describe(&self, votes: &[(usize, Vote)]) -> String {
+        let said = |(position, vote): &(usize, Vote)| {
+            let name = self.members.get(*position).map_or("", |member| member.node.name.as_str());
+            format!("{name}: {}", describe(vote.as_ref()))
+        };
+        votes.iter().map(said).collect::<Vec<_>>().join("; ")
     }
 
     /// Names the nodes that can't be right, and takes that back of those that are with the others again.

@@ -53,6 +53,8 @@ pub(crate) enum Lie {
     Hang,
     /// It hangs on exits.
     HangOnExits,
+    /// It is slow with exits, and has nothing to say of them.
+    SlowExits,
     /// It is so many epochs behind.
     BehindBy(u64),
     /// It says that it is so many epochs ahead.
@@ -243,6 +245,9 @@ impl Known {
             Some(Lie::ExitSays(status, "")) => (status, "").into(),
             Some(Lie::ExitSays(status, message)) => error(status, message),
             Some(Lie::SwallowExit) => (200, "").into(),
+            Some(Lie::SlowExits) => {
+                TestAnswer { status: 503, delay: Duration::from_millis(300), ..TestAnswer::default() }
+            }
             Some(Lie::HangOnExits) => {
                 TestAnswer { status: 200, delay: Duration::from_secs(600), ..TestAnswer::default() }
             }

@@ -12,8 +12,11 @@ pub(super) type Vote = Option<Validator>;
 /// What all of it amounts to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// More than half of the nodes that answered say this.
-    Agreed(Vote),
+    /// More than half of the nodes that answered say this, and so many of them that it is at least half of the configured ones: its
+    /// status, or a later one.
+    Agreed(Vote, usize),
+    /// More than half of those that answered say the same, but they are fewer than half of the configured ones.
+    TooFew,
     /// No answer has more than half behind it.
     Split,
 }
@@ -28,25 +31,27 @@ pub(super) fn contradict(one: &Vote, other: &Vote) -> bool {
     one.is_some() && other.is_some() && identity(one) != identity(other)
 }
 
-/// Weighs the answers of the nodes that answered: one that is down has no vote.
-pub(super) fn decide(votes: &[Vote]) -> Verdict {
-    let most = |agree: &dyn Fn(&Vote, &Vote) -> bool| {
-        let agreeing = |vote: &&Vote| votes.iter().filter(|other| agree(vote, other)).count();
-        votes.iter().find(|vote| 2 * agreeing(vote) > votes.len())
-    };
-    let Some(vote) = most(&|one, other| identity(one) == identity(other)) else { return Verdict::Split };
-    let Some(validator) = vote else { return Verdict::Agreed(None) };
+/// Weighs the answers of the nodes that answered: one that is down has no vote, but is one of those that are configured.
+pub(super) fn decide(votes: &[Vote], configured: usize) -> Verdict {
+    let agreeing = |vote: &Vote| votes.iter().filter(|other| identity(vote) == identity(other)).count();
+    let most = votes.iter().map(|vote| (vote, agreeing(vote))).find(|(_, agreed)| 2 * agreed > votes.len());
+    let Some((vote, agreed)) = most else { return Verdict::Split };
+    if 2 * agreed < configured {
+        return Verdict::TooFew;
+    }
+    let Some(validator) = vote else { return Verdict::Agreed(None, agreed) };
     let same = votes.iter().filter(|other| identity(other) == identity(vote)).flatten();
     let mut statuses: Vec<ValidatorStatus> = same.map(|validator| validator.status).collect();
     statuses.sort_unstable_by(|one, other| other.cmp(one));
     // The one in the middle of all votes, the furthest first: it and those before it are more than half.
     let status = statuses.get(votes.len() / 2).copied().unwrap_or(validator.status);
-    Verdict::Agreed(Some(Validator { status, ..validator.clone() }))
+    let agreed = statuses.iter().filter(|reached| **reached >= status).count();
+    Verdict::Agreed(Some(Validator { status, ..validator.clone() }), agreed)
 }
 
-/// Whether more than half of those that were asked say exactly the same already: the others can change nothing.
-pub(super) fn is_settled(votes: &[Vote], asked: usize) -> bool {
-    votes.iter().any(|vote| 2 * votes.iter().filter(|other| *other == vote).count() > asked)
+/// Whether more than half of all that are configured say exactly the same already: the others can change nothing.
+pub(super) fn is_settled(votes: &[Vote], configured: usize) -> bool {
+    votes.iter().any(|vote| 2 * votes.iter().filter(|other| *other == vote).count() > configured)
 }
 
 #[cfg(test)]
@@ -64,24 +69,21 @@ mod tests {
      {
         let own = |status| there(7, 1, status);
         let ongoing = || own(ActiveOngoing);
-        let agreed = |status| Verdict::Agreed(own(status));
-        let cases: Vec<(Vec<Vote>, Verdict)> = vec![
-            (vec![], Verdict::Split),
-            (vec![None], Verdict::Agreed(None)),
+        let agreed = |status| Some(own(status));
+        let cases: Vec<(Vec<Vote>, Option<Vote>)> = vec![
+            (vec![], None),
+            (vec![None], Some(None)),
             (vec![ongoing()], agreed(ActiveOngoing)),
-            (vec![ongoing(), None], Verdict::Split),
-            (vec![ongoing(), None, None], Verdict::Agreed(None)),
+            (vec![ongoing(), None], None),
+            (vec![ongoing(), None, None], Some(None)),
             (vec![ongoing(), None, ongoing()], agreed(ActiveOngoing)),
             // Another index, or other credentials.
-            (vec![ongoing(), there(8, 1, ActiveOngoing)], Verdict::Split),
-            (vec![ongoing(), there(7, 2, ActiveOngoing)], Verdict::Split),
+            (vec![ongoing(), there(8, 1, ActiveOngoing)], None),
+            (vec![ongoing(), there(7, 2, ActiveOngoing)], None),
             (vec![ongoing(), there(8, 1, ActiveOngoing), ongoing()], agreed(ActiveOngoing)),
             (vec![ongoing(), there(7, 2, ActiveOngoing), ongoing()], agreed(ActiveOngoing)),
-            (vec![ongoing(), there(7, 2, ActiveOngoing), there(8, 1, ActiveOngoing)], Verdict::Split),
-            (
-                vec![ongoing(), ongoing(), there(8, 1, ActiveOngoing), there(8, 1, ActiveOngoing)],
-                Verdict::Split,
-            ),
+            (vec![ongoing(), there(7, 2, ActiveOngoing), there(8, 1, ActiveOngoing)], None),
+            (vec![ongoing(), ongoing(), there(8, 1, ActiveOngoing), there(8, 1, ActiveOngoing)], None),
             // Statuses: no single node makes it further, or holds it back, against two.
             (vec![ongoing(), own(WithdrawalDone)], agreed(ActiveOngoing)),
             (vec![own(WithdrawalDone), ongoing()], agreed(ActiveOngoing)),
@@ -93,7 +95,31 @@ mod tests {
             (vec![own(ExitedUnslashed), ongoing(), None], agreed(ActiveOngoing)),
         ];
         for (votes, expected) in cases {
-            assert_eq!(decide(&votes), expected, "{votes:?}");
+            let found = match decide(&votes, votes.len()) {
+                Verdict::Agreed(vote, _) => Some(vote),
+                Verdict::TooFew | Verdict::Split => None,
+            };
+            assert_eq!(found, expected, "{votes:?}");
+        }
+    }
+
+    #[test]
+    fn at_least_half_of_the_configured_nodes_are_needed_and_how_many_there_are_is_said() {
+        let own = |status| there(7, 1, status);
+        let agreed = |status, votes| Verdict::Agreed(own(status), votes);
+        let (ongoing, done) = (own(ActiveOngoing), own(WithdrawalDone));
+        for (votes, configured, expected) in [
+            (vec![ongoing.clone()], 2, agreed(ActiveOngoing, 1)),
+            (vec![ongoing.clone()], 3, Verdict::TooFew),
+            (vec![None], 2, Verdict::Agreed(None, 1)),
+            (vec![None], 3, Verdict::TooFew),
+            (vec![done.clone()], 2, agreed(WithdrawalDone, 1)),
+            (vec![done.clone(), done.clone()], 3, agreed(WithdrawalDone, 2)),
+            (vec![done.clone(), ongoing.clone()], 3, agreed(ActiveOngoing, 2)),
+            (vec![done.clone(), ongoing.clone(), done.clone()], 4, agreed(WithdrawalDone, 2)),
+            (vec![done.clone(), done, ongoing], 5, agreed(WithdrawalDone, 2)),
+        ] {
+            assert_eq!(decide(&votes, configured), expected, "{votes:?} of {configured}");
         }
     }
 

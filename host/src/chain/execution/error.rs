@@ -75,6 +75,16 @@ pub enum ChainError {
     /// No answer has more than half of the nodes that answered behind it.
     #[error("execution nodes disagree on {0}")]
     Disagreement(String),
+    /// Those that answer say the same, but they are too few for what can't be taken back.
+    #[error("{agreed} of {configured} execution nodes answer for {what}, fewer than half")]
+    TooFew {
+        /// For what.
+        what: String,
+        /// How many.
+        agreed: usize,
+        /// How many there are.
+        configured: usize,
+    },
     /// There is nothing at a pool manager's address: a typing error, or the node is not so far yet.
     #[error("there is no contract at {0}, as far as the execution node has come")]
     NoContract(Address),
@@ -112,6 +122,7 @@ impl ChainError {
                 | Self::Inconsistent(_)
                 | Self::Contradicted(_)
                 | Self::Disagreement(_)
+                | Self::TooFew { .. }
         )
     }
 }

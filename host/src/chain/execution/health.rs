@@ -6,6 +6,15 @@ use std::time::{Duration, Instant};
 const FIRST_REST: Duration = Duration::from_secs(1);
 /// And never for longer.
 const LONGEST_REST: Duration = Duration::from_secs(120);
+/// A node that has shown the same head so many times in a row, while another had more, stands still.
+const STILL_LOOKS: u32 = 10;
+
+/// How far a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reached {
+    pub(super) finalised: u64,
+    pub(super) head: u64,
+}
 
 /// How a node is.
 #[derive(Debug, Default)]
@@ -16,6 +25,20 @@ pub(super) struct Health {
     trouble: Option<String>,
     /// Whether it has shown which chain it is of since it last failed.
     is_checked: bool,
+    /// The newest block that it has finalised, as it said last.
+    finalised: u64,
+    lag: Option<Lag>,
+}
+
+/// What a node shows that is far behind another: whether it follows the chain all the same.
+#[derive(Debug)]
+struct Lag {
+    shown: Reached,
+    /// How often it has shown the same since.
+    looks: u32,
+    looked: Instant,
+    /// For people.
+    others: u64,
 }
 
 impl Health {
@@ -29,7 +52,7 @@ impl Health {
 
     /// It has done what it was asked to.
     pub(super) fn worked(&mut self) {
-        *self = Self { is_checked: self.is_checked, ..Self::default() };
+        (self.failures, self.rests_until, self.trouble) = (0, None, None);
     }
 
     /// It has shown that it is of the right chain.
@@ -48,9 +71,52 @@ impl Health {
         self.rests_until.filter(|until| now < *until)
     }
 
-    /// What is wrong with it, if it does not work.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    /// It is far behind another, which says that it has finalised block `others`. How often it shows the same counts, but not
+    /// more often than once in this pause: else it would only count how often it is asked.
+    pub(super) fn lags(&mut self, shown: Reached, others: u64, now: Instant, pause: Duration) {
+        match self.lag.as_mut().filter(|lag| lag.shown == shown) {
+            Some(lag) => {
+                lag.others = others;
+                if now.duration_since(lag.looked) >= pause {
+                    (lag.looks, lag.looked) = (lag.looks.saturating_add(1), now);
+                }
+            }
+            None => self.lag = Some(Lag { shown, looks: 0, looked: now, others }),
+        }
+    }
+
+    /// It is with the others.
+    pub(super) fn keeps_up(&mut self) {
+        self.lag = None;
+    }
+
+    /// Whether it is far behind another.
+    pub(super) fn is_lagging(&self) -> bool {
+        self.lag.is_some()
+    }
+
+    /// Whether it does not follow the chain: others do without it. One whose head moves does, however far back finality is.
+    pub(super) fn stands_still(&self) -> bool {
+        self.lag.as_ref().is_some_and(|lag| lag.looks >= STILL_LOOKS)
+    }
+
+    /// It says that it has finalised this block. Whether that counts: not if a later one was final already, or if it stands still.
+    pub(super) fn counts(&mut self, finalised: u64, already_final: u64) -> bool {
+        self.finalised = finalised;
+        self.is_waited_for(already_final)
+    }
+
+    /// Whether nothing is done without it, as long as it answers.
+    pub(super) fn is_waited_for(&self, already_final: u64) -> bool {
+        self.finalised >= already_final && !self.stands_still()
+    }
+
+    /// What is wrong with it, if it does not work, or others say that there is more.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let lag = self.lag.as_ref().map(|Lag { shown, others, .. }| {
+            format!("says that block {} is the newest final one, and another node {others}", shown.finalised)
+        });
+        self.trouble.clone().or(lag)
     }
 }
 
@@ -68,7 +134,7 @@ mod tests {
             health.failed(now, "down".to_owned());
             assert_eq!(health.rests_until(now), Some(now + rest));
             assert_eq!(health.rests_until(now + rest), None);
-            assert_eq!(health.trouble(), Some("down"));
+            assert_eq!(health.trouble().as_deref(), Some("down"));
             assert!(!health.is_checked(), "it must show again which chain it is of");
         }
         health.checked();
@@ -76,5 +142,31 @@ mod tests {
         assert!(health.is_checked() && health.trouble().is_none() && health.rests_until(now).is_none());
         health.failed(now, "down".to_owned());
         assert_eq!(health.rests_until(now), Some(now + FIRST_REST));
+    }
+
+    #[test]
+    fn only_a_node_whose_head_does_not_move_for_long_stands_still() {
+        const PAUSE: Duration = Duration::from_secs(12);
+        let (mut health, start) = (Health::default(), Instant::now());
+        let look = |health: &mut Health, head, at: u32| {
+            health.lags(Reached { finalised: 7, head }, 900, start + PAUSE * at, PAUSE);
+        };
+        // Asked however often, it is one look.
+        (0..100).for_each(|_| look(&mut health, 70, 0));
+        assert!(health.is_lagging() && !health.stands_still());
+        assert!(health.trouble().is_some_and(|trouble| trouble.contains("and another node 900")));
+        // Finality stands still, and the chain goes on.
+        (1..100).for_each(|at| look(&mut health, 70 + u64::from(at), at));
+        assert!(!health.stands_still());
+        (100..=98 + STILL_LOOKS).for_each(|at| look(&mut health, 169, at));
+        assert!(!health.stands_still());
+        look(&mut health, 169, 99 + STILL_LOOKS);
+        assert!(health.stands_still());
+        health.worked();
+        assert!(health.stands_still(), "that it answers does not say that it moves");
+        look(&mut health, 170, 200);
+        assert!(!health.stands_still() && health.is_lagging());
+        health.keeps_up();
+        assert!(!health.is_lagging() && health.trouble().is_none());
     }
 }

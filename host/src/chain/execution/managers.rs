@@ -1,7 +1,7 @@
 //! What pool managers say of themselves and of their pools.
 
 use super::error::ChainError;
-use super::node::{Node, failed};
+use super::node::Node;
 use super::{Cursor, InForce, Pool, PoolStatus, Recovery};
 use crate::chain::profile::{self, PoolManager};
 use alloy::eips::BlockNumberOrTag;
@@ -29,18 +29,14 @@ impl Node {
     /// What a pool's own pool manager says about it.
     pub(super) async fn pool(&self, pool: PoolId, at: BlockNumberOrTag) -> Result<Pool, ChainError> {
         let answer = self.manager(pool.contract).getPool(pool.number).block(at.into()).call().await;
-        let answer = answer.map_err(|error| failed("getPool", error))?;
-        let status = status(answer.status)?;
-        let pubkey = match answer.publicKey.as_ref() {
-            [] => None,
-            bytes => {
-                let length = bytes.len();
-                let wrong = |_| ChainError::Inconsistent(format!("public key of {length} bytes for {pool}"));
-                Some(PublicKey(bytes.try_into().map_err(wrong)?))
-            }
-        };
-        let address = (!answer.pool.is_zero()).then_some(Address(answer.pool.into_array()));
-        Ok(Pool { address, status, pubkey })
+        read(pool, &answer.map_err(|error| self.refused("getPool", error))?)
+    }
+
+    /// What it said at one block, which must be in the chain.
+    pub(super) async fn pool_at(&self, pool: PoolId, at: Cursor) -> Result<Pool, ChainError> {
+        let call = PoolManager::getPoolCall { poolId: pool.number };
+        let answer = self.calls(pool.contract, at, &[call]).await?.pop();
+        read(pool, &answer.ok_or_else(|| ChainError::Inconsistent("no answer to getPool".to_owned()))?)
     }
 
     /// How many pools a pool manager has; none before it was deployed, when nothing answers.
@@ -49,7 +45,7 @@ impl Node {
             .to(profile::to_alloy(contract))
             .input(PoolManager::poolCountCall {}.abi_encode().into());
         let answer = self.provider.call(call).block(at.canonical()).await;
-        let answer = answer.map_err(|error| failed("poolCount", error))?;
+        let answer = answer.map_err(|error| self.refused("poolCount", error))?;
         if answer.is_empty() {
             return Ok(0);
         }
@@ -89,12 +85,13 @@ impl Node {
     pub(super) async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
         let manager = self.manager(contracts.pool_manager);
         let code = self.provider.get_code_at(*manager.address()).await;
-        if code.map_err(|error| failed("code", error))?.is_empty() {
+        if code.map_err(|error| self.refused("code", error))?.is_empty() {
             return Err(ChainError::NoContract(contracts.pool_manager));
         }
         let deposit =
-            manager.depositContract().call().await.map_err(|error| failed("depositContract", error))?;
-        let code = manager.poolCodeHash().call().await.map_err(|error| failed("poolCodeHash", error))?;
+            manager.depositContract().call().await.map_err(|error| self.refused("depositContract", error))?;
+        let code =
+            manager.poolCodeHash().call().await.map_err(|error| self.refused("poolCodeHash", error))?;
         let (deposit, code) = (Address(deposit.into_array()), Digest(code.0));
         if (deposit, code) == (contracts.deposit, contracts.pool_code) {
             return Ok(());
@@ -106,13 +103,13 @@ impl Node {
     pub(super) async fn in_force_at(&self, contract: Address) -> Result<InForce, ChainError> {
         let manager = self.manager(contract);
         // All of one block.
-        let block = self.provider.get_block_number().await.map_err(|error| failed("head", error))?;
+        let block = self.provider.get_block_number().await.map_err(|error| self.refused("head", error))?;
         let at = block.into();
-        let epoch = manager.epoch().block(at).call().await.map_err(|error| failed("epoch", error))?;
+        let epoch = manager.epoch().block(at).call().await.map_err(|error| self.refused("epoch", error))?;
         let manifest = manager.manifestHash().block(at).call().await;
-        let manifest = manifest.map_err(|error| failed("manifestHash", error))?;
+        let manifest = manifest.map_err(|error| self.refused("manifestHash", error))?;
         let found = manager.pendingRecovery().block(at).call().await;
-        let found = found.map_err(|error| failed("pendingRecovery", error))?;
+        let found = found.map_err(|error| self.refused("pendingRecovery", error))?;
         let recovery = Recovery {
             number: found.number,
             ready_at: found.readyAt,
@@ -123,6 +120,20 @@ impl Node {
         let recovery = (found.number != 0).then_some(recovery);
         Ok(InForce { epoch, manifest: ManifestHash(manifest.0), recovery })
     }
+}
+
+fn read(pool: PoolId, answer: &PoolManager::getPoolReturn) -> Result<Pool, ChainError> {
+    let status = status(answer.status)?;
+    let pubkey = match answer.publicKey.as_ref() {
+        [] => None,
+        bytes => {
+            let length = bytes.len();
+            let wrong = |_| ChainError::Inconsistent(format!("public key of {length} bytes for {pool}"));
+            Some(PublicKey(bytes.try_into().map_err(wrong)?))
+        }
+    };
+    let address = (!answer.pool.is_zero()).then_some(Address(answer.pool.into_array()));
+    Ok(Pool { address, status, pubkey })
 }
 
 fn status(number: u8) -> Result<PoolStatus, ChainError> {

@@ -19,7 +19,7 @@ mod votes;
 
 pub use error::ChainError;
 pub use managers::PoolBlocks;
-pub use nodes::Execution;
+pub use nodes::{Execution, Shown};
 
 use crate::chain::profile::PoolEventKind;
 use alloy::providers::DynProvider;
@@ -51,7 +51,7 @@ pub struct PoolEvent {
 }
 
 /// What the pool manager says about a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// The pool contract; `None` when there is no such pool.
     pub address: Option<Address>,
@@ -62,7 +62,7 @@ pub struct Pool {
 }
 
 /// Where a pool is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PoolStatus {
     /// There is no such pool.
     None,
@@ -91,7 +91,7 @@ impl PoolEvent {
 }
 
 /// Which members a pool manager knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InForce {
     /// The epoch that it goes by: 0 until the DAO is founded there.
     pub epoch: u64,
@@ -102,7 +102,7 @@ pub struct InForce {
 }
 
 /// That wallets want other members at a pool manager, without their enclaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Recovery {
     /// Counts what was ever proposed there.
     pub number: u32,

@@ -1,10 +1,10 @@
 //! One execution node: its blocks, and the pool managers' logs in them.
 
 use super::error::ChainError;
-use super::health::Health;
+use super::health::{Health, Reached};
 use super::spans::{self, Refusal, Span};
 use super::{Cursor, PoolEvent};
-use crate::chain::describe_error;
+use crate::chain::describe_node_error;
 use crate::chain::profile::{self, PoolEventKind, Profile};
 use crate::chain::url::NodeUrl;
 use alloy::eips::{BlockId, BlockNumberOrTag};
@@ -39,7 +39,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An execution node.
 #[derive(Debug)]
 pub(super) struct Node {
-    name: String,
+    url: NodeUrl,
     pub(super) provider: DynProvider,
     pub(super) chain_id: u64,
     pub(super) profile: Profile,
@@ -72,12 +72,12 @@ impl From<ChainError> for Stopped {
 }
 
 impl Stopped {
-    /// Of a request for so much, up to a block.
-    fn of(asked: u64, block: u64, request: &'static str, error: TransportError) -> Self {
+    /// Of a node's request for so much, up to a block.
+    fn of(node: &Node, asked: u64, block: u64, request: &'static str, error: TransportError) -> Self {
         match Refusal::of(&error) {
-            Refusal::TooMuch => Self::At(asked, failed(request, error)),
+            Refusal::TooMuch => Self::At(asked, node.refused(request, error)),
             Refusal::NoBlock => Self::For(ChainError::MissingBlock(block.to_string())),
-            Refusal::Other => Self::For(failed(request, error)),
+            Refusal::Other => Self::For(node.refused(request, error)),
         }
     }
 }
@@ -91,12 +91,12 @@ impl Node {
         let provider = ProviderBuilder::new_with_network::<Ethereum>().connect_client(rpc).erased();
         let (span, batch) = (Mutex::new(Span::new(MAX_SPAN)), Mutex::new(Span::new(MAX_BATCH)));
         let health = Mutex::new(Health::default());
-        Ok(Self { name: url.name().to_owned(), provider, chain_id, profile, span, batch, health })
+        Ok(Self { url: url.clone(), provider, chain_id, profile, span, batch, health })
     }
 
     /// Scheme, host and port.
     pub(super) fn name(&self) -> &str {
-        &self.name
+        self.url.name()
     }
 
     /// How it is.
@@ -109,14 +109,27 @@ impl Node {
         self.health().failed(Instant::now(), error.to_string());
     }
 
+    /// A request that has failed, in words that hold no part of its URL.
+    pub(super) fn refused(
+        &self,
+        request: &'static str,
+        error: impl std::error::Error + 'static,
+    ) -> ChainError {
+        ChainError::Node { request, reason: describe_node_error(&self.url, &error) }
+    }
+
     /// Refuses a node of another chain, if it has not shown its chain since it last failed.
     pub(super) async fn check_chain(&self) -> Result<(), ChainError> {
         if self.health().is_checked() {
             return Ok(());
         }
-        let found = self.provider.get_chain_id().await.map_err(|error| failed("chain id", error))?;
+        let found = self.provider.get_chain_id().await.map_err(|error| self.refused("chain id", error))?;
         if found != self.chain_id {
-            return Err(ChainError::WrongChain { node: self.name.clone(), expected: self.chain_id, found });
+            return Err(ChainError::WrongChain {
+                node: self.name().to_owned(),
+                expected: self.chain_id,
+                found,
+            });
         }
         self.health().checked();
         Ok(())
@@ -125,6 +138,12 @@ impl Node {
     /// Its newest finalised block.
     pub(super) async fn finalised(&self) -> Result<Cursor, ChainError> {
         self.block(BlockNumberOrTag::Finalized).await
+    }
+
+    /// How far it is, beyond what it has finalised.
+    pub(super) async fn reached(&self, finalised: u64) -> Result<Reached, ChainError> {
+        let head = self.provider.get_block_number().await.map_err(|error| self.refused("head", error))?;
+        Ok(Reached { finalised, head })
     }
 
     /// A block by its number.
@@ -143,7 +162,7 @@ impl Node {
             .client()
             .request("eth_getBlockByNumber", (at, false))
             .await
-            .map_err(|error| failed("block", error))?;
+            .map_err(|error| self.refused("block", error))?;
         let missing = || match at {
             BlockNumberOrTag::Number(number) => ChainError::MissingBlock(number.to_string()),
             tag => ChainError::MissingBlock(format!("`{tag}`")),
@@ -196,7 +215,7 @@ impl Node {
         cursor: Cursor,
     ) -> Result<Vec<Log>, Stopped> {
         let asked = last.block - first + 1;
-        let failed = |request| move |error| Stopped::of(asked, last.block, request, error);
+        let failed = |request| move |error| Stopped::of(self, asked, last.block, request, error);
         let filter = self.filter(contract);
         let all = filter.clone().from_block(first).to_block(last.block);
         let of_last = filter.at_block_hash(B256::from(last.hash.0));
@@ -265,7 +284,7 @@ impl Node {
         let filter = self.filter(contract).at_block_hash(B256::from(block.hash.0));
         let logs = self.provider.get_logs(&filter).await.map_err(|error| match Refusal::of(&error) {
             Refusal::NoBlock => ChainError::MissingBlock(block.block.to_string()),
-            Refusal::TooMuch | Refusal::Other => failed("logs", error),
+            Refusal::TooMuch | Refusal::Other => self.refused("logs", error),
         })?;
         let mut events = Vec::new();
         for log in logs.iter().take(MAX_LOGS) {
@@ -315,7 +334,7 @@ impl Node {
         pool: PoolId,
         first: u64,
     ) -> Result<Option<Digest>, ChainError> {
-        let mut last = self.provider.get_block_number().await.map_err(|error| failed("head", error))?;
+        let mut last = self.provider.get_block_number().await.map_err(|error| self.refused("head", error))?;
         if last < first {
             return Err(ChainError::MissingBlock(first.to_string()));
         }
@@ -351,7 +370,7 @@ impl Node {
                     attempt.answered(asked);
                     return Ok((logs, from));
                 }
-                Err(error) => attempt.refused(Stopped::of(asked, last, "logs", error))?,
+                Err(error) => attempt.refused(Stopped::of(self, asked, last, "logs", error))?,
             }
         }
     }
@@ -386,7 +405,7 @@ impl Node {
         calls: &[C],
     ) -> Result<Vec<C::Return>, Stopped> {
         let number = at.block;
-        let failed = |error| Stopped::of(calls.len() as u64, number, C::SIGNATURE, error);
+        let failed = |error| Stopped::of(self, calls.len() as u64, number, C::SIGNATURE, error);
         let at = at.canonical();
         let mut batch = BatchRequest::new(self.provider.client());
         let mut waiting = Vec::with_capacity(calls.len());
@@ -461,8 +480,4 @@ fn hash_of(header: Option<Header>, wanted: u64) -> Result<Digest, ChainError> {
 /// Nothing is done under these locks that could leave it half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn failed(request: &'static str, error: impl std::error::Error + 'static) -> ChainError {
-    ChainError::Node { request, reason: describe_error(&error) }
 }

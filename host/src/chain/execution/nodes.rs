@@ -7,7 +7,7 @@
 use super::error::{ChainError, conclude};
 use super::managers::PoolBlocks;
 use super::node::Node;
-use super::votes::{Verdict, finalised_by_most, judge, majority};
+use super::votes::{self, Verdict, judge, majority};
 use super::{Cursor, InForce, Pool, PoolEvent, PoolStatus};
 use crate::chain::profile::{PoolEventKind, Profile};
 use crate::chain::url::NodeUrl;
@@ -26,6 +26,12 @@ use std::time::{Duration, Instant};
 /// How long the other nodes may take to confirm what one has said: who takes longer has no vote.
 const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Two epochs: a node whose finalised block is so many blocks behind another's stands still, or finality does where it is.
+const STANDSTILL: u64 = 64;
+
+/// How long a head may stay the same without that counting against its node: a slot of mainnet.
+const LOOK: Duration = Duration::from_secs(12);
+
 /// After so many polls without anything new, the other nodes are asked whether there is: the first one may stand still.
 const IDLE_POLLS: u32 = 10;
 
@@ -37,9 +43,21 @@ pub struct Execution {
     nodes: Vec<Arc<Node>>,
     /// Polls without anything new.
     idle: Arc<AtomicU32>,
+    /// Between two looks at whether a node stands still.
+    look: Duration,
     chain_id: u64,
     profile: Profile,
 }
+
+/// What other nodes answer.
+struct Answers<T> {
+    given: Vec<(Arc<Node>, T)>,
+    /// Those that answer, but have not got what was asked about.
+    silent: Vec<Arc<Node>>,
+}
+
+/// What one node shows of a block.
+pub type Shown = (String, HashSet<PoolEvent>);
 
 impl Execution {
     /// Connects to one node with the `documents` profile. Refuses a node of another chain than the manifest's.
@@ -47,27 +65,35 @@ impl Execution {
         Self::connect_all(&[NodeUrl::parse(url)?], chain_id, Profile::default()).await
     }
 
-    /// Connects to several nodes. Refuses if one is of another chain, or none answers; those that don't may do so later.
+    /// Connects to several nodes. Refuses if all are of another chain, or none of the right one answers; those that don't may do so
+    /// later.
     pub async fn connect_all(urls: &[NodeUrl], chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
         let nodes = urls.iter().map(|url| Node::new(url, chain_id, profile).map(Arc::new));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         let first = Arc::clone(nodes.first().ok_or(ChainError::NoNodes)?);
         let found = join_all(nodes.iter().map(|node| node.check_chain())).await;
-        let (mut is_one_right, mut down) = (false, None);
+        let (mut is_one_right, mut errors) = (false, Vec::new());
         for (node, found) in nodes.iter().zip(found) {
             match found {
                 Ok(()) => is_one_right = true,
-                Err(error) if error.is_transient() => {
+                Err(error) => {
                     node.failed(&error);
-                    down = Some(error);
+                    errors.push(error);
                 }
-                Err(error) => return Err(error),
             }
         }
-        match down {
-            Some(error) if !is_one_right => Err(error),
-            _ => Ok(Self { first, nodes, idle: Arc::default(), chain_id, profile }),
+        if !is_one_right {
+            // One that is down may be of the right chain.
+            errors.sort_by_key(|error| !error.is_transient());
+            return Err(errors.into_iter().next().unwrap_or(ChainError::NoNodes));
         }
+        Ok(Self { first, nodes, idle: Arc::default(), look: LOOK, chain_id, profile })
+    }
+
+    /// The same with another pause between two looks at whether a node stands still.
+    #[cfg(test)]
+    pub(crate) fn looking_every(self, look: Duration) -> Self {
+        Self { look, ..self }
     }
 
     /// The connection to the first node, for [`crate::chain::transactions::Transactions`].
@@ -89,14 +115,14 @@ impl Execution {
     pub fn troubles(&self) -> BTreeMap<String, Option<String>> {
         let mut troubles = BTreeMap::new();
         for node in &self.nodes {
-            let trouble = node.health().trouble().map(str::to_owned);
+            let trouble = node.health().trouble();
             let known: &mut Option<String> = troubles.entry(node.name().to_owned()).or_default();
             *known = known.take().or(trouble);
         }
         troubles
     }
 
-    /// A finalised block, as more than half of the nodes that have it say: where to begin when nothing was processed yet, after
+    /// A block that more than half of the nodes have finalised, as they say: where to begin when nothing was processed yet, after
     /// that block (0: from the chain's start).
     pub async fn cursor_at(&self, block: u64) -> Result<Cursor, ChainError> {
         self.with_node(|node| async move {
@@ -104,8 +130,11 @@ impl Execution {
             if finalised < block {
                 return Err(ChainError::Behind { finalised, cursor: block });
             }
+            if self.finalised_by_most(&node, finalised, 0).await? < block {
+                return Err(ChainError::Disagreement(format!("whether block {block} is final")));
+            }
             let cursor = node.cursor_at(block).await?;
-            self.confirm_block(&node, cursor).await?;
+            self.confirm_block(&node, cursor, 0).await?;
             Ok(cursor)
         })
         .await
@@ -144,18 +173,19 @@ impl Execution {
         if finalised.block == cursor.block && finalised != cursor {
             node.check_cursor(cursor).await?;
         }
-        let finalised = self.finalised_by_most(node, finalised, cursor).await?;
+        let finalised = self.newest_final(node, finalised, cursor).await?;
         if finalised.block <= cursor.block {
             return Ok((Vec::new(), cursor));
         }
         let (events, next) = node.events(contract, cursor, finalised).await?;
-        self.confirm_block(node, next).await?;
-        self.confirm_events(node, contract, &events).await?;
+        self.confirm_block(node, next, cursor.block).await?;
+        self.confirm_events(node, contract, &events, cursor.block).await?;
         Ok((events, next))
     }
 
-    /// The newest block that most nodes have finalised; asks the others only if this one says something new, or has not for long.
-    async fn finalised_by_most(
+    /// The newest block that most nodes have finalised; asks the others only if this one says something new, has not for long, or
+    /// was behind them the last time.
+    async fn newest_final(
         &self,
         node: &Arc<Node>,
         own: Cursor,
@@ -163,46 +193,98 @@ impl Execution {
     ) -> Result<Cursor, ChainError> {
         let is_new = own.block > cursor.block;
         let idle = if is_new { self.idle.swap(0, Relaxed) } else { self.idle.fetch_add(1, Relaxed) };
-        if !is_new && idle % IDLE_POLLS != IDLE_POLLS - 1 {
+        if !is_new && idle % IDLE_POLLS != IDLE_POLLS - 1 && !node.health().is_lagging() {
             return Ok(own);
         }
-        let others = self.others(node, |other| async move { other.finalised().await }).await;
-        let mut blocks: Vec<u64> = others.iter().map(|(_, finalised)| finalised.block).collect();
-        blocks.push(own.block);
-        match finalised_by_most(blocks) {
-            Some(block) if block < cursor.block => Ok(cursor),
-            Some(block) if block < own.block => node.cursor_at(block).await,
-            Some(block) if !is_new && block > own.block => {
+        match self.finalised_by_most(node, own.block, cursor.block).await? {
+            block if block <= cursor.block => Ok(cursor),
+            block if block < own.block => node.cursor_at(block).await,
+            block if !is_new && block > own.block => {
                 Err(ChainError::Behind { finalised: own.block, cursor: block })
             }
             _ => Ok(own),
         }
     }
 
-    /// Refuses a block of which the other nodes that have one of this number say that it is another.
-    async fn confirm_block(&self, node: &Arc<Node>, block: Cursor) -> Result<(), ChainError> {
-        let others = self.others(node, move |other| async move { other.cursor_at(block.block).await }).await;
-        let answers = others.into_iter().map(|(other, found)| (other, HashSet::from([found.hash]))).collect();
-        confirm(node, &HashSet::from([block.hash]), answers, &format!("block {}", block.block))
+    /// The newest block that more than half of the nodes have finalised that answer, of which one has finalised `own`. Those
+    /// don't count that are before a block that was final already, or that stand still: else one of two could hold everything up.
+    /// That a node only says less than another is no reason: the other may take blocks for final that are not.
+    async fn finalised_by_most(
+        &self,
+        node: &Arc<Node>,
+        own: u64,
+        already_final: u64,
+    ) -> Result<u64, ChainError> {
+        let ask = |other: Arc<Node>| async move {
+            match other.finalised().await {
+                // It has none yet.
+                Err(ChainError::MissingBlock(_)) => Ok(0),
+                found => found.map(|found| found.block),
+            }
+        };
+        let mut shown = self.others(node, ask).await.given;
+        shown.push((Arc::clone(node), own));
+        self.look_at_lags(&shown).await;
+        let counts = |node: &Arc<Node>, finalised| node.health().counts(finalised, already_final);
+        let counted = shown.iter().filter(|(node, finalised)| counts(node, *finalised));
+        let blocks = counted.map(|(_, finalised)| *finalised).collect();
+        let (block, agreed) = votes::finalised_by_most(blocks).unwrap_or_default();
+        let configured = self.nodes.len();
+        if 2 * agreed < configured {
+            let what = "the newest final block".to_owned();
+            return Err(ChainError::TooFew { what, agreed, configured });
+        }
+        Ok(block)
+    }
+
+    /// Sees whether nodes that are far behind another follow the chain all the same.
+    async fn look_at_lags(&self, shown: &[(Arc<Node>, u64)]) {
+        let furthest = shown.iter().map(|(_, finalised)| *finalised).max().unwrap_or_default();
+        let looks = shown.iter().map(|(node, finalised)| async move {
+            if furthest.saturating_sub(*finalised) <= STANDSTILL {
+                return node.health().keeps_up();
+            }
+            match in_time(node.reached(*finalised)).await {
+                Ok(reached) => node.health().lags(reached, furthest, Instant::now(), self.look),
+                Err(error) => node.failed(&error),
+            }
+        });
+        join_all(looks).await;
+    }
+
+    /// Refuses a block of which most of the other nodes say that it is another, or don't say yet that it is this one.
+    async fn confirm_block(
+        &self,
+        node: &Arc<Node>,
+        block: Cursor,
+        already_final: u64,
+    ) -> Result<(), ChainError> {
+        let ask = move |other: Arc<Node>| async move {
+            Ok(HashSet::from([other.cursor_at(block.block).await?.hash]))
+        };
+        let others = self.others(node, ask).await;
+        let what = format!("block {}", block.block);
+        self.confirm(node, &HashSet::from([block.hash]), others, already_final, &what)
     }
 
     /// Whether the cursor's block has changed, or one node only says so: it takes more than half of all nodes.
     async fn confirm_change(&self, node: &Arc<Node>, cursor: Cursor, changed: ChainError) -> ChainError {
         let ask = move |other: Arc<Node>| async move { other.cursor_at(cursor.block).await };
         let others = self.others(node, ask).await;
-        let say_so = 1 + others.iter().filter(|(_, found)| found.hash != cursor.hash).count();
+        let say_so = 1 + others.given.iter().filter(|(_, found)| found.hash != cursor.hash).count();
         if 2 * say_so > self.nodes.len() {
             return changed;
         }
         ChainError::Contradicted(format!("block {}", cursor.block))
     }
 
-    /// Refuses events that the other nodes that have their blocks don't show there, or that show more.
+    /// Refuses events that most of the other nodes don't show in their blocks, or that show more there.
     async fn confirm_events(
         &self,
         node: &Arc<Node>,
         contract: Address,
         events: &[PoolEvent],
+        already_final: u64,
     ) -> Result<(), ChainError> {
         let mut blocks: BTreeMap<u64, (Digest, HashSet<PoolEvent>)> = BTreeMap::new();
         for event in events {
@@ -212,7 +294,8 @@ impl Execution {
         }
         for (number, (hash, own)) in blocks {
             let answers = self.events_by_others(node, contract, Cursor { block: number, hash }).await;
-            confirm(node, &own, answers, &format!("the logs of block {number}"))?;
+            let what = format!("the logs of block {number}");
+            self.confirm(node, &own, answers, already_final, &what)?;
         }
         Ok(())
     }
@@ -222,29 +305,38 @@ impl Execution {
         node: &Arc<Node>,
         contract: Address,
         block: Cursor,
-    ) -> Vec<(Arc<Node>, HashSet<PoolEvent>)> {
-        let ask = move |other: Arc<Node>| async move { other.events_of(contract, block).await };
-        let others = self.others(node, ask).await.into_iter();
-        others.map(|(other, events)| (other, events.into_iter().collect())).collect()
+    ) -> Answers<HashSet<PoolEvent>> {
+        let ask = move |other: Arc<Node>| async move {
+            Ok(other.events_of(contract, block).await?.into_iter().collect::<HashSet<PoolEvent>>())
+        };
+        self.others(node, ask).await
     }
 
-    /// A contract's events of one finalised block, as more than half of the nodes that have it say; and which nodes these are.
+    /// A contract's events of one finalised block, as more than half of the nodes say that have it, and at least half of all; and
+    /// what each of these shows.
     pub async fn events_of(
         &self,
         contract: Address,
         number: u64,
-    ) -> Result<(Vec<PoolEvent>, Vec<String>), ChainError> {
+    ) -> Result<(Vec<PoolEvent>, Vec<Shown>), ChainError> {
         let block = self.cursor_at(number).await?;
         self.with_node(|node| async move {
             let own: HashSet<PoolEvent> = node.events_of(contract, block).await?.into_iter().collect();
+            let Answers { given, silent } = self.events_by_others(&node, contract, block).await;
             let (mut names, mut answers) = (vec![node.name().to_owned()], vec![own]);
-            for (other, events) in self.events_by_others(&node, contract, block).await {
+            for (other, events) in given {
                 names.push(other.name().to_owned());
                 answers.push(events);
             }
-            let mut events: Vec<PoolEvent> = majority(&answers).into_iter().collect();
+            let (agreed, configured) = (answers.len(), self.nodes.len());
+            if 2 * agreed < configured {
+                let what = format!("the logs of block {number}");
+                return Err(ChainError::TooFew { what, agreed, configured });
+            }
+            let mut events: Vec<PoolEvent> =
+                majority(&answers, voices(&silent, 0), configured).into_iter().collect();
             events.sort_unstable_by_key(|event| event.source.log_index);
-            Ok((events, names))
+            Ok((events, names.into_iter().zip(answers).collect()))
         })
         .await
     }
@@ -254,13 +346,42 @@ impl Execution {
         self.with_node(|node| async move { node.finalised().await }).await
     }
 
-    /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head.
+    /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head, as one node says.
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
-        if pool.chain != self.chain_id {
-            return Err(ChainError::OtherPool { pool, chain: self.chain_id });
-        }
+        self.check_pool(pool)?;
         let at = if finalised { BlockNumberOrTag::Finalized } else { BlockNumberOrTag::Latest };
         self.with_node(|node| async move { node.pool(pool, at).await }).await
+    }
+
+    /// The same at the newest block that most nodes have finalised, as they say: for what can't be taken back.
+    pub async fn pool_for_good(&self, pool: PoolId) -> Result<Pool, ChainError> {
+        self.check_pool(pool)?;
+        self.with_node(|node| async move {
+            let newest = node.finalised().await?;
+            let block = self.finalised_by_most(&node, newest.block, 0).await?;
+            let at = if block < newest.block { node.cursor_at(block).await? } else { newest };
+            let own = node.pool_at(pool, at).await?;
+            let ask =
+                move |other: Arc<Node>| async move { Ok(HashSet::from([other.pool_at(pool, at).await?])) };
+            let others = self.others(&node, ask).await;
+            self.confirm(&node, &HashSet::from([own]), others, 0, &format!("pool {pool}"))?;
+            Ok(own)
+        })
+        .await
+    }
+
+    /// The same at the head, if most nodes say the same.
+    pub async fn pool_as_most_say(&self, pool: PoolId) -> Result<Pool, ChainError> {
+        self.check_pool(pool)?;
+        let ask = |node: Arc<Node>| async move { node.pool(pool, BlockNumberOrTag::Latest).await };
+        self.as_most_say(&format!("pool {pool}"), ask).await
+    }
+
+    fn check_pool(&self, pool: PoolId) -> Result<(), ChainError> {
+        if pool.chain == self.chain_id {
+            return Ok(());
+        }
+        Err(ChainError::OtherPool { pool, chain: self.chain_id })
     }
 
     /// How many pools a pool manager had at a block. Each `turn` begins with another node, so that one node's silence about a pool
@@ -305,9 +426,41 @@ impl Execution {
         self.with_node(|node| async move { node.transaction_of(kind, pool, first).await }).await
     }
 
-    /// Which members a pool manager knows now, and whether wallets want others.
+    /// Which members a pool manager knows now, and whether wallets want others, as one node says.
     pub async fn in_force_at(&self, contract: Address) -> Result<InForce, ChainError> {
         self.with_node(|node| async move { node.in_force_at(contract).await }).await
+    }
+
+    /// The same, if most nodes say the same.
+    pub async fn in_force_as_most_say(&self, contract: Address) -> Result<InForce, ChainError> {
+        let ask = |node: Arc<Node>| async move { node.in_force_at(contract).await };
+        self.as_most_say(&format!("the members at pool manager {contract}"), ask).await
+    }
+
+    /// What holds at the head, where honest nodes may be a block apart: nobody is a liar who says something else than most.
+    async fn as_most_say<T: Copy + Eq + Hash, A: Future<Output = Result<T, ChainError>>>(
+        &self,
+        what: &str,
+        ask: impl Fn(Arc<Node>) -> A,
+    ) -> Result<T, ChainError> {
+        let ask = &ask;
+        self.with_node(|node| async move {
+            let own = ask(Arc::clone(&node)).await?;
+            let others =
+                self.others(&node, |other| async move { Ok(HashSet::from([ask(other).await?])) }).await;
+            let answers: Vec<HashSet<T>> = others.given.into_iter().map(|(_, answer)| answer).collect();
+            let configured = self.nodes.len();
+            let silent = voices(&others.silent, 0);
+            match judge(&HashSet::from([own]), &answers, silent, configured) {
+                Verdict::Agreed => Ok(own),
+                Verdict::Contradicted => Err(ChainError::Contradicted(what.to_owned())),
+                Verdict::Split => Err(ChainError::Disagreement(what.to_owned())),
+                Verdict::TooFew { agreed } => {
+                    Err(ChainError::TooFew { what: what.to_owned(), agreed, configured })
+                }
+            }
+        })
+        .await
     }
 
     /// Has the first node do something that can; who can't is let alone for a while. Those that rest come last.
@@ -342,7 +495,7 @@ impl Execution {
                     return Ok(answer);
                 }
                 // Who is right is open. The next one would decide without this one, or not even be asked about what it leaves out.
-                Err(error @ ChainError::Disagreement(_)) => return Err(error),
+                Err(error @ (ChainError::Disagreement(_) | ChainError::TooFew { .. })) => return Err(error),
                 // Most nodes say so.
                 Err(error @ ChainError::FinalisedBlockChanged { .. }) => return Err(error),
                 Err(error) => {
@@ -355,12 +508,12 @@ impl Execution {
         Err(conclude(errors))
     }
 
-    /// Asks all other nodes that don't rest, at once. One that is down, or has not got what is asked for, is not in the answer.
+    /// Asks all other nodes that don't rest, at once. One that is down is not in the answer.
     async fn others<T, A: Future<Output = Result<T, ChainError>>>(
         &self,
         leading: &Arc<Node>,
         ask: impl Fn(Arc<Node>) -> A,
-    ) -> Vec<(Arc<Node>, T)> {
+    ) -> Answers<T> {
         let now = Instant::now();
         let others = self
             .nodes
@@ -371,49 +524,63 @@ impl Execution {
                 node.check_chain().await?;
                 ask(Arc::clone(node)).await
             };
-            async move { (Arc::clone(node), tokio::time::timeout(VOTE_TIMEOUT, asked).await) }
+            async move { (Arc::clone(node), in_time(asked).await) }
         });
-        let mut answers = Vec::new();
+        let mut answers = Answers { given: Vec::new(), silent: Vec::new() };
         for (node, answer) in join_all(asked).await {
             match answer {
-                Ok(Ok(answer)) => answers.push((node, answer)),
+                Ok(answer) => answers.given.push((node, answer)),
                 // It is only behind.
-                Ok(Err(ChainError::MissingBlock(_))) => {}
-                Ok(Err(error)) => node.failed(&error),
-                Err(_) => node.failed(&ChainError::Node {
-                    request: "confirmation",
-                    reason: "no answer in time".to_owned(),
-                }),
+                Err(ChainError::MissingBlock(_)) => answers.silent.push(node),
+                Err(error) => node.failed(&error),
             }
         }
         answers
     }
-}
 
-/// Holds a node's answer against the others'. Those that most contradict are let alone for a while.
-fn confirm<T: Copy + Eq + Hash>(
-    leading: &Node,
-    own: &HashSet<T>,
-    others: Vec<(Arc<Node>, HashSet<T>)>,
-    what: &str,
-) -> Result<(), ChainError> {
-    let (nodes, answers): (Vec<Arc<Node>>, Vec<HashSet<T>>) = others.into_iter().unzip();
-    match judge(own, &answers) {
-        Verdict::Agreed => {
-            for (node, answer) in nodes.iter().zip(&answers) {
-                if answer == own {
-                    node.health().worked();
-                } else {
-                    node.failed(&ChainError::Contradicted(what.to_owned()));
+    /// Holds a node's answer against the others'. Those that most contradict are let alone for a while.
+    fn confirm<T: Copy + Eq + Hash>(
+        &self,
+        leading: &Node,
+        own: &HashSet<T>,
+        Answers { given, silent }: Answers<HashSet<T>>,
+        already_final: u64,
+        what: &str,
+    ) -> Result<(), ChainError> {
+        let (nodes, answers): (Vec<Arc<Node>>, Vec<HashSet<T>>) = given.into_iter().unzip();
+        let configured = self.nodes.len();
+        match judge(own, &answers, voices(&silent, already_final), configured) {
+            Verdict::Agreed => {
+                for (node, answer) in nodes.iter().zip(&answers) {
+                    if answer == own {
+                        node.health().worked();
+                    } else {
+                        node.failed(&ChainError::Contradicted(what.to_owned()));
+                    }
                 }
+                Ok(())
             }
-            Ok(())
-        }
-        Verdict::Contradicted => Err(ChainError::Contradicted(what.to_owned())),
-        Verdict::Split => {
-            let names = nodes.iter().map(|node| node.name()).chain([leading.name()]);
-            let names = names.collect::<Vec<_>>().join(", ");
-            Err(ChainError::Disagreement(format!("{what}: {names}")))
+            Verdict::Contradicted => Err(ChainError::Contradicted(what.to_owned())),
+            Verdict::Split => {
+                let silent = silent.iter().map(|node| format!("{} (has nothing yet)", node.name()));
+                let names = nodes.iter().map(|node| node.name()).chain([leading.name()]);
+                let names = names.map(str::to_owned).chain(silent).collect::<Vec<_>>().join(", ");
+                Err(ChainError::Disagreement(format!("{what}: {names}")))
+            }
+            Verdict::TooFew { agreed } => {
+                Err(ChainError::TooFew { what: what.to_owned(), agreed, configured })
+            }
         }
     }
+}
+
+/// How many of the nodes that have not got something yet are waited for.
+fn voices(silent: &[Arc<Node>], already_final: u64) -> usize {
+    silent.iter().filter(|node| node.health().is_waited_for(already_final)).count()
+}
+
+/// An answer that does not take long: who takes longer has no vote.
+async fn in_time<T>(answer: impl Future<Output = Result<T, ChainError>>) -> Result<T, ChainError> {
+    let late = |_| ChainError::Node { request: "confirmation", reason: "no answer in time".to_owned() };
+    tokio::time::timeout(VOTE_TIMEOUT, answer).await.map_err(late)?
 }

@@ -2,22 +2,30 @@
 
 use super::node::MAX_SPAN;
 use super::*;
-use crate::chain::profile::{self, Profile};
+use crate::chain::profile::{self, PoolManager, Profile};
 use crate::chain::test_server::TestServer;
 use crate::chain::url::NodeUrl;
-use alloy::primitives::{B256, U256};
+use alloy::hex;
+use alloy::primitives::{B256, Bytes, U256};
+use alloy::sol_types::SolCall;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const CHAIN_ID: u64 = 70_700;
 const MANAGER: Address = Address([0x77; 20]);
 const POOL_ADDRESS: [u8; 20] = [0x99; 20];
+
+/// How a node refuses what it has no block for.
+const UNKNOWN: &str = "unknown block";
 
 /// What the node says.
 #[derive(Clone)]
 struct Script {
     chain_id: u64,
     finalised: u64,
+    /// It has no blocks after this one.
+    head: u64,
     /// Mixed into every block's hash from a block on.
     fork: u8,
     forked_at: u64,
@@ -26,6 +34,8 @@ struct Script {
     lies: bool,
     /// How many pools there are.
     pools: u64,
+    /// The status of each.
+    status: u8,
     /// It has no blocks after this one any more, once it was asked for logs: another node answers at its address.
     falls_back_to: Option<u64>,
     has_fallen_back: bool,
@@ -61,27 +71,39 @@ impl Script {
         })
     }
 
+    fn pool(&self) -> Bytes {
+        let (pool, key) = (POOL_ADDRESS.into(), Bytes::new());
+        let answer = PoolManager::getPoolReturn { pool, status: self.status, publicKey: key };
+        PoolManager::getPoolCall::abi_encode_returns(&answer).into()
+    }
+
     fn answer(&mut self, method: &str, params: &Value) -> Value {
         let number = |value: &Value| {
             let text = value.as_str().unwrap_or_default();
             u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_default()
         };
         self.has_fallen_back |= method == "eth_getLogs";
-        let newest = self.falls_back_to.filter(|_| self.has_fallen_back).unwrap_or(u64::MAX);
+        let newest = self.falls_back_to.filter(|_| self.has_fallen_back).unwrap_or(self.head);
         match method {
             "eth_chainId" => json!(format!("{:#x}", self.chain_id)),
+            "eth_blockNumber" => json!(format!("{:#x}", self.head)),
             "eth_getBlockByNumber" if params[0] == "finalized" => self.block(self.finalised),
             "eth_getBlockByNumber" if number(&params[0]) > newest => Value::Null,
             "eth_getBlockByNumber" => self.block(number(&params[0])),
-            "eth_call" if params[1]["blockHash"].is_string() => {
-                assert_eq!(params[1]["requireCanonical"], true);
-                json!(B256::from(U256::from(self.pools)))
-            }
             "eth_call" => {
-                assert_eq!(params[1], "finalized");
-                json!(alloy::primitives::Address::from(POOL_ADDRESS).into_word())
+                assert!(params[1].is_string() || params[1]["requireCanonical"] == true);
+                let asked = params[0]["input"].as_str().unwrap_or_default();
+                if asked.starts_with(&hex::encode_prefixed(PoolManager::getPoolCall::SELECTOR)) {
+                    json!(self.pool())
+                } else {
+                    json!(B256::from(U256::from(self.pools)))
+                }
             }
             "eth_getLogs" if params[0]["blockHash"].is_string() => {
+                let hash = params[0]["blockHash"].as_str().unwrap_or_default();
+                if u64::from_str_radix(&hash[50..], 16).is_ok_and(|block| block > newest) {
+                    return json!(UNKNOWN);
+                }
                 let of = |log: &&Value| log["blockHash"] == params[0]["blockHash"];
                 let asked = |log: &&Value| self.lies || params[0]["address"] == log["address"];
                 json!(self.logs.iter().filter(of).filter(asked).collect::<Vec<_>>())
@@ -106,6 +128,10 @@ async fn node(script: Script) -> (TestServer, Arc<Mutex<Script>>) {
     let server = TestServer::start(move |request| {
         let answer = |call: &Value| {
             let result = shared.lock().unwrap().answer(call["method"].as_str().unwrap(), &call["params"]);
+            if result == UNKNOWN {
+                let error = json!({"code": -32000, "message": UNKNOWN});
+                return json!({"jsonrpc": "2.0", "id": call["id"], "error": error});
+            }
             json!({"jsonrpc": "2.0", "id": call["id"], "result": result})
         };
         let asked: Value = serde_json::from_str(&request.body).unwrap();
@@ -122,11 +148,13 @@ fn script() -> Script {
     Script {
         chain_id: CHAIN_ID,
         finalised: 0,
+        head: u64::MAX,
         fork: 0,
         forked_at: 0,
         logs: vec![],
         lies: false,
         pools: 0,
+        status: 0,
         falls_back_to: None,
         has_fallen_back: false,
     }
@@ -316,7 +344,7 @@ async fn each_turn_begins_with_another_node() {
 }
 
 #[tokio::test]
-async fn some_nodes_may_be_down_and_none_of_another_chain() {
+async fn some_nodes_may_be_down_or_of_another_chain_but_not_all() {
     let (right, _) = node(script()).await;
     let (wrong, _) = node(Script { chain_id: 1, ..script() }).await;
     let url = |text: &str| NodeUrl::parse(text).unwrap();
@@ -327,21 +355,138 @@ async fn some_nodes_may_be_down_and_none_of_another_chain() {
     assert!(troubles["http://127.0.0.1:1"].as_ref().is_some_and(|reason| !reason.contains("KEY")));
     assert_eq!(troubles[&right.url], None);
     assert_eq!(execution.finalised().await.unwrap().block, 0);
-    let error = connect(&[url(&right.url), down(), url(&wrong.url)]).await.unwrap_err();
+    // One node's wrong chain is that node's trouble.
+    for urls in [[url(&right.url), down(), url(&wrong.url)], [url(&wrong.url), down(), url(&right.url)]] {
+        let execution = connect(&urls).await.unwrap();
+        let troubles = execution.troubles();
+        assert!(troubles[&wrong.url].as_ref().is_some_and(|reason| reason.contains("is of chain 1,")));
+        assert_eq!(execution.finalised().await.unwrap().block, 0);
+    }
+    let error = connect(&[url(&wrong.url), url(&wrong.url)]).await.unwrap_err();
     assert!(matches!(&error, ChainError::WrongChain { node, .. } if *node == wrong.url), "{error}");
+    assert!(
+        connect(&[url(&wrong.url), down()]).await.unwrap_err().is_transient(),
+        "it may be of the right one"
+    );
     assert!(connect(&[down(), down()]).await.unwrap_err().is_transient());
     assert!(matches!(connect(&[]).await, Err(ChainError::NoNodes)));
 }
 
 /// Several nodes with these scripts.
 async fn nodes<const N: usize>(scripts: [Script; N]) -> (Vec<TestServer>, Execution) {
-    let mut servers = Vec::new();
+    let (servers, _, execution) = changing(scripts).await;
+    (servers, execution)
+}
+
+/// Likewise, with the scripts to change.
+async fn changing<const N: usize>(
+    scripts: [Script; N],
+) -> (Vec<TestServer>, Vec<Arc<Mutex<Script>>>, Execution) {
+    let (mut servers, mut shared) = (Vec::new(), Vec::new());
     for script in scripts {
-        servers.push(node(script).await.0);
+        let (server, script) = node(script).await;
+        servers.push(server);
+        shared.push(script);
     }
     let urls: Vec<NodeUrl> = servers.iter().map(|server| NodeUrl::parse(&server.url).unwrap()).collect();
     let execution = Execution::connect_all(&urls, CHAIN_ID, Profile::default()).await.unwrap();
-    (servers, execution)
+    (servers, shared, execution.looking_every(Duration::ZERO))
+}
+
+/// Of two nodes one takes blocks for final that the other does not: forged ones, or just the newest. As long as the other follows
+/// the chain, nothing of it is taken, however long finality stands still.
+#[tokio::test]
+async fn a_node_that_says_more_is_final_than_another_is_not_believed_alone() {
+    let (ahead, honest) =
+        (Script { finalised: 900, ..script() }, Script { finalised: 7, head: 100, ..script() });
+    let forged = ahead.log(500, 0, topic(PoolEventKind::ExitRequested), 1);
+    let ahead = Script { logs: vec![forged], ..ahead };
+    for liar in [0, 1] {
+        let scripts =
+            if liar == 0 { [ahead.clone(), honest.clone()] } else { [honest.clone(), ahead.clone()] };
+        let (_servers, scripts, execution) = changing(scripts).await;
+        let mut cursor = execution.cursor_at(0).await.unwrap();
+        for _ in 0..40 {
+            scripts[1 - liar].lock().unwrap().head += 1;
+            let (events, next) = execution.poll(MANAGER, cursor).await.unwrap();
+            assert!(events.is_empty() && next.block <= 7, "{liar}: {next:?}");
+            cursor = next;
+        }
+        assert_eq!(cursor.block, 7);
+        let said = execution.troubles().into_values().flatten().collect::<Vec<_>>();
+        assert!(said.len() == 1 && said[0].ends_with("and another node 900"), "{said:?}");
+        // It does not follow the chain any more: of two, the other one is half.
+        for _ in 0..40 {
+            cursor = execution.poll(MANAGER, cursor).await.map_or(cursor, |(_, next)| next);
+        }
+        assert_eq!(cursor.block, 900, "{liar}");
+    }
+}
+
+#[tokio::test]
+async fn the_vote_of_a_node_that_lacks_a_block_is_waited_for() {
+    for lacking in [0, 1] {
+        let mut scripts = [Script { finalised: 9, ..script() }, Script { finalised: 9, ..script() }];
+        scripts[lacking].head = 8;
+        let (_servers, scripts, execution) = changing(scripts).await;
+        let start = execution.cursor_at(0).await.unwrap();
+        if lacking == 1 {
+            let error = execution.poll(MANAGER, start).await.unwrap_err();
+            assert!(matches!(&error, ChainError::Disagreement(_)), "{error}");
+            assert!(error.to_string().contains("has nothing yet"), "{error}");
+        }
+        scripts[lacking].lock().unwrap().head = 10;
+        assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, 9);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_read_on_the_word_of_fewer_than_half_of_the_configured_nodes() {
+    let at = || Script { finalised: 9, ..script() };
+    let (mut servers, execution) = nodes([at(), at(), at()]).await;
+    let start = execution.cursor_at(0).await.unwrap();
+    drop(servers.pop());
+    assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, 9, "two of three");
+    drop(servers.pop());
+    for _ in 0..2 {
+        let error = execution.poll(MANAGER, start).await.unwrap_err();
+        assert!(matches!(error, ChainError::TooFew { agreed: 1, configured: 3, .. }), "{error}");
+        let error = execution.cursor_at(1).await.unwrap_err();
+        assert!(matches!(error, ChainError::TooFew { .. }), "{error}");
+        let error = execution.pool_for_good(pool(1)).await.unwrap_err();
+        assert!(matches!(error, ChainError::TooFew { .. }), "{error}");
+    }
+    let (mut servers, execution) = nodes([at(), at()]).await;
+    drop(servers.pop());
+    let start = execution.cursor_at(0).await.unwrap();
+    assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, 9, "one of two");
+}
+
+#[tokio::test]
+async fn one_nodes_word_for_a_pool_is_held_against_the_others() {
+    let at = |status| Script { finalised: 9, status, ..script() };
+    let (_servers, two) = nodes([at(2), at(1)]).await;
+    assert_eq!(two.pool(pool(1), true).await.unwrap().status, PoolStatus::Deposited, "one node's");
+    for error in [two.pool_for_good(pool(1)).await, two.pool_as_most_say(pool(1)).await] {
+        assert!(matches!(error, Err(ChainError::Disagreement(_))), "{error:?}");
+    }
+    let (_servers, three) = nodes([at(2), at(1), at(1)]).await;
+    for found in [three.pool_for_good(pool(1)).await, three.pool_as_most_say(pool(1)).await] {
+        assert_eq!(found.unwrap().status, PoolStatus::Ready);
+    }
+    let (_servers, alone) = nodes([at(2)]).await;
+    assert_eq!(alone.pool_for_good(pool(1)).await.unwrap().status, PoolStatus::Deposited);
+}
+
+/// Some providers repeat the path that they do not know, key and all.
+#[tokio::test]
+async fn what_a_node_says_of_its_own_url_is_shown_to_nobody() {
+    let server = TestServer::start(|request| (404, format!("no project {} at {}", "SECRET", request.path)));
+    let server = server.await;
+    let error =
+        Execution::connect(&format!("{}/v3/SECRET?key=TOKEN", server.url), CHAIN_ID).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("no project") && !text.contains("SECRET") && !text.contains("TOKEN"), "{text}");
 }
 
 /// Scene A: a number from one node, and no logs from another that has not got that block.

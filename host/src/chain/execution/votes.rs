@@ -3,42 +3,57 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-/// Two epochs: a node whose finalised block is so many blocks behind another's stands still, or does not follow the chain.
-const STANDSTILL: u64 = 64;
-
 /// What other nodes' answers say about one node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// More than half of all say what it says.
+    /// More than half of those that have a vote say what it says, and they are at least half of the configured nodes.
     Agreed,
     /// More than half say something that it does not.
     Contradicted,
     /// Neither.
     Split,
+    /// All that can be asked say the same, but so few are fewer than half of the configured nodes.
+    TooFew {
+        /// How many there are.
+        agreed: usize,
+    },
 }
 
-/// Everything that more than half of the answers contain.
-pub(super) fn majority<T: Copy + Eq + Hash>(answers: &[HashSet<T>]) -> HashSet<T> {
-    let counted = count(answers).into_iter();
-    counted.filter(|(_, votes)| 2 * votes > answers.len()).map(|(item, _)| *item).collect()
+/// Everything that more than half of those with a vote show, and at least half of the configured nodes. For `silent` see [`judge`].
+pub(super) fn majority<T: Copy + Eq + Hash>(
+    answers: &[HashSet<T>],
+    silent: usize,
+    configured: usize,
+) -> HashSet<T> {
+    let needed = |votes: usize| 2 * votes > answers.len() + silent && 2 * votes >= configured;
+    count(answers).into_iter().filter(|(_, votes)| needed(*votes)).map(|(item, _)| *item).collect()
 }
 
-/// Holds a node's answer against others'. A node that has not got what was asked about is none of the others: it has no vote.
-pub(super) fn judge<T: Copy + Eq + Hash>(own: &HashSet<T>, others: &[HashSet<T>]) -> Verdict {
-    let voters = others.len() + 1;
+/// Holds a node's answer against others'. `silent` nodes answer, but have not got what was asked about yet: their votes are wanted.
+pub(super) fn judge<T: Copy + Eq + Hash>(
+    own: &HashSet<T>,
+    others: &[HashSet<T>],
+    silent: usize,
+    configured: usize,
+) -> Verdict {
+    let answered = others.len() + 1;
+    let voters = answered + silent;
     let counted = count(others);
-    let mut verdict = Verdict::Agreed;
-    for item in own.iter().chain(counted.keys().copied()) {
-        let for_it = counted.get(item).copied().unwrap_or_default() + usize::from(own.contains(item));
-        let with_own = if own.contains(item) { for_it } else { voters - for_it };
-        if 2 * with_own < voters {
-            return Verdict::Contradicted;
-        }
-        if 2 * with_own == voters {
-            verdict = Verdict::Split;
-        }
+    // Of each thing that anybody shows: who shows it as the node does, or leaves it out as the node does.
+    let agreed = own.iter().chain(counted.keys().copied()).map(|item| {
+        let others = counted.get(item).copied().unwrap_or_default();
+        if own.contains(item) { others + 1 } else { answered - others }
+    });
+    let agreed = agreed.min().unwrap_or(answered);
+    if 2 * (answered - agreed) > voters {
+        Verdict::Contradicted
+    } else if 2 * agreed <= voters {
+        Verdict::Split
+    } else if 2 * agreed < configured {
+        Verdict::TooFew { agreed }
+    } else {
+        Verdict::Agreed
     }
-    verdict
 }
 
 fn count<T: Eq + Hash>(answers: &[HashSet<T>]) -> HashMap<&T, usize> {
@@ -49,13 +64,11 @@ fn count<T: Eq + Hash>(answers: &[HashSet<T>]) -> HashMap<&T, usize> {
     counted
 }
 
-/// The newest block that more than half of the nodes have finalised. Half of them are enough if the others are so far behind
-/// that they stand still: else one of two nodes could hold everything up.
-pub(super) fn finalised_by_most(mut blocks: Vec<u64>) -> Option<u64> {
+/// The newest block that more than half of these nodes have finalised, and how many of them have.
+pub(super) fn finalised_by_most(mut blocks: Vec<u64>) -> Option<(u64, usize)> {
     blocks.sort_unstable_by(|left, right| right.cmp(left));
     let by_most = *blocks.get(blocks.len() / 2)?;
-    let by_half = blocks.len().is_multiple_of(2).then(|| blocks.get(blocks.len() / 2 - 1).copied()).flatten();
-    Some(by_half.filter(|block| block.saturating_sub(by_most) > STANDSTILL).unwrap_or(by_most))
+    Some((by_most, blocks.iter().filter(|block| **block >= by_most).count()))
 }
 
 #[cfg(test)]
@@ -88,21 +101,49 @@ mod tests {
             (&[1], &[&[2], &[3]], Verdict::Contradicted),
         ] {
             let own = own.iter().copied().collect();
-            assert_eq!(judge(&own, &sets(others)), verdict, "{own:?} {others:?}");
+            assert_eq!(judge(&own, &sets(others), 0, others.len() + 1), verdict, "{own:?} {others:?}");
+        }
+    }
+
+    #[test]
+    fn the_vote_of_a_node_that_has_nothing_yet_is_waited_for_and_half_of_all_nodes_are_needed() {
+        let too_few = |agreed| Verdict::TooFew { agreed };
+        for (others, silent, configured, verdict) in [
+            (&[][..], 1, 2, Verdict::Split),
+            (&[], 2, 3, Verdict::Split),
+            (&[&[1][..]], 1, 3, Verdict::Agreed),
+            (&[&[2]], 1, 3, Verdict::Split),
+            (&[&[2], &[2]], 1, 4, Verdict::Split),
+            (&[&[2], &[2], &[2]], 1, 5, Verdict::Contradicted),
+            // The others are down.
+            (&[], 0, 1, Verdict::Agreed),
+            (&[], 0, 2, Verdict::Agreed),
+            (&[], 0, 3, too_few(1)),
+            (&[&[1]], 0, 4, Verdict::Agreed),
+            (&[&[1]], 0, 5, too_few(2)),
+            (&[&[2]], 0, 5, Verdict::Split),
+        ] {
+            let found = judge(&HashSet::from([1]), &sets(others), silent, configured);
+            assert_eq!(found, verdict, "{others:?}, {silent} of {configured}");
         }
     }
 
     #[test]
     fn what_more_than_half_of_the_answers_contain_counts() {
-        for (answers, expected) in [
-            (&[][..], &[][..]),
-            (&[&[1][..]], &[1]),
-            (&[&[1], &[]], &[]),
-            (&[&[1, 2], &[1], &[2]], &[1, 2]),
-            (&[&[1, 2], &[1], &[]], &[1]),
-            (&[&[9], &[1], &[1]], &[1]),
+        for (answers, silent, configured, expected) in [
+            (&[][..], 0, 1, &[][..]),
+            (&[&[1][..]], 0, 1, &[1]),
+            (&[&[1]], 0, 2, &[1]),
+            (&[&[1]], 1, 2, &[]),
+            (&[&[1]], 0, 3, &[]),
+            (&[&[1], &[1]], 1, 3, &[1]),
+            (&[&[1], &[]], 0, 2, &[]),
+            (&[&[1, 2], &[1], &[2]], 0, 3, &[1, 2]),
+            (&[&[1, 2], &[1], &[]], 0, 3, &[1]),
+            (&[&[9], &[1], &[1]], 0, 3, &[1]),
         ] {
-            assert_eq!(majority(&sets(answers)), expected.iter().copied().collect());
+            let found = majority(&sets(answers), silent, configured);
+            assert_eq!(found, expected.iter().copied().collect(), "{answers:?}, {silent} of {configured}");
         }
     }
 
@@ -110,14 +151,15 @@ mod tests {
     fn a_block_is_final_once_more_than_half_of_the_nodes_say_so() {
         for (blocks, expected) in [
             (vec![], None),
-            (vec![7], Some(7)),
-            // One that runs ahead convinces nobody, one that stands still stops nobody.
-            (vec![900, 7, 8], Some(8)),
-            (vec![9, 0, 8], Some(8)),
-            (vec![39, 7], Some(7)),
-            (vec![900, 7], Some(900)),
-            (vec![900, 900, 7, 7], Some(900)),
-            (vec![900, 8, 7, 7], Some(7)),
+            (vec![7], Some((7, 1))),
+            // One that runs ahead convinces nobody, of however many.
+            (vec![900, 7, 8], Some((8, 2))),
+            (vec![9, 0, 8], Some((8, 2))),
+            (vec![39, 7], Some((7, 2))),
+            (vec![900, 7], Some((7, 2))),
+            (vec![7, 900], Some((7, 2))),
+            (vec![900, 900, 7, 7], Some((7, 4))),
+            (vec![900, 8, 7, 7], Some((7, 4))),
         ] {
             assert_eq!(finalised_by_most(blocks.clone()), expected, "{blocks:?}");
         }

@@ -4,9 +4,9 @@ use super::decision::Receipt;
 use super::fees::Market;
 use super::refusal::SendRefusal;
 use super::{SignedVersion, TransactionError, TransactionRow};
-use crate::chain::describe_error;
 use crate::chain::profile::{describe_revert, to_alloy};
 use crate::chain::url::NodeUrl;
+use crate::chain::{describe_node_error, shorten};
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address as AlloyAddress, B256};
 use alloy::providers::{DynProvider, Provider};
@@ -131,7 +131,7 @@ impl Node {
             Ok(_) => Ok(Sent::Taken),
             Err(error) => match error.as_error_resp() {
                 Some(refusal) => {
-                    let shown = self.url.redact(&refusal.message);
+                    let shown = self.shown(&refusal.message);
                     Ok(Sent::Refused(SendRefusal::from_message(&refusal.message, &shown)))
                 }
                 None => Err(self.failed("send", &error)),
@@ -197,7 +197,12 @@ impl Node {
 
     /// An error in words, without what of the URL may be an access key: some nodes repeat it.
     fn describe(&self, error: &TransportError) -> String {
-        self.url.redact(&describe_error(error))
+        describe_node_error(&self.url, error)
+    }
+
+    /// Likewise a node's words.
+    fn shown(&self, words: &str) -> String {
+        shorten(&self.url.redact(words))
     }
 
     /// The contract's words, when that is what an error is about.
@@ -205,9 +210,7 @@ impl Node {
         let answer = error.as_error_resp()?;
         match answer.as_revert_data() {
             Some(data) => Some(describe_revert(&data)),
-            None => {
-                answer.message.to_lowercase().contains("revert").then(|| self.url.redact(&answer.message))
-            }
+            None => answer.message.to_lowercase().contains("revert").then(|| self.shown(&answer.message)),
         }
     }
 }

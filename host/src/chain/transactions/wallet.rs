@@ -1,7 +1,7 @@
 //! Who signs the wallet's transactions: a key in this process, or a remote signer, which may lie like anybody else.
 
-use crate::chain::describe_error;
 use crate::chain::url::{NodeUrl, UrlError};
+use crate::chain::{describe_error, describe_node_error};
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::eips::{Decodable2718, Encodable2718};
 use alloy::network::TxSignerSync;
@@ -172,7 +172,7 @@ impl RemoteSigner {
 
     /// Without what of the URL may be an access key: some servers repeat it.
     fn failed(&self, request: &'static str, error: &TransportError) -> SigningError {
-        SigningError::Remote { request, reason: self.url.redact(&describe_error(error)) }
+        SigningError::Remote { request, reason: describe_node_error(&self.url, error) }
     }
 
     fn own(&self) -> Address {

@@ -13,7 +13,8 @@ fn pool(number: u32) -> PoolId {
 }
 
 fn posting(attempts: u32, at: Instant, outcome: Result<ExitOutcome, NodeError>) -> Posting {
-    Posting { attempts, first: at, last: at, outcome }
+    let taken = (outcome == Ok(ExitOutcome::Taken)).then_some(at);
+    Posting { attempts, taken, last: at, outcome }
 }
 
 #[test]
@@ -87,6 +88,19 @@ fn an_exit_that_nobody_takes_or_that_does_not_get_on_the_chain_is_a_trouble() {
     }
     let invalid = Exit { is_invalid: true, ..exit(vec![Ok(ExitOutcome::Taken)]) };
     assert!(trouble(&invalid, Some(ActiveExiting), PACE, start).is_some());
+}
+
+#[test]
+fn an_exit_is_overdue_only_so_long_after_a_node_has_first_taken_it() {
+    let start = Instant::now();
+    let (late, mut exit) = (start + PACE.epoch * OVERDUE_EPOCHS, Exit::default());
+    record(&mut exit, "a", Ok(ExitOutcome::Refused(ExitRefusal::NotActiveLongEnough)), start);
+    record(&mut exit, "a", Ok(ExitOutcome::Taken), late);
+    record(&mut exit, "a", Ok(ExitOutcome::Taken), late + PACE.epoch);
+    assert_eq!(exit.nodes["a"].attempts, 3);
+    let of = |now| trouble(&exit, Some(ActiveOngoing), PACE, now);
+    assert_eq!(of(late + PACE.epoch), None, "it was refused for long");
+    assert!(of(late + PACE.epoch * OVERDUE_EPOCHS).is_some_and(|reason| reason.contains("for 32 epochs")));
 }
 
 struct Bench {
@@ -247,6 +261,26 @@ async fn a_validator_that_is_not_leaving_any_more_is_posted_for_again() {
     bench.wait(1_000);
     bench.pass().await;
     assert_eq!((bench.taken(), bench.exits.len(), bench.posts.of(pool(1)).len()), (vec![2], 0, 0));
+}
+
+/// A node that answers 503 to every exit, and late, costs the others no more than a moment, and is handed few.
+#[tokio::test]
+async fn a_node_that_is_slow_with_every_exit_does_not_stall_the_others() {
+    let mut bench = Bench::start(1_000, &[Some(Lie::SlowExits), None]).await;
+    let begun = Instant::now();
+    bench.pass().await;
+    assert_eq!(bench.taken(), [0, 1_000]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let handed = |bench: &Bench| {
+        bench.nodes[0].asked().iter().filter(|asked| asked.contains("voluntary_exits")).count()
+    };
+    let first = handed(&bench);
+    assert!(first <= 2 * AT_ONCE, "it rests after a few: {first}");
+    // What it was not handed is due still.
+    bench.nodes[0].known().lie = None;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.pass().await;
+    assert_eq!(bench.taken()[0], 1_000 - first);
 }
 
 /// The figure that is wanted: the whole DAO's exit in one pass of under two minutes, though a node hangs.

@@ -20,6 +20,7 @@ struct Bench {
     store: Store,
     beacon: BeaconNodes,
     troubles: Troubles,
+    refused: Refused,
     _node: TestNode,
     _folder: tempfile::TempDir,
 }
@@ -34,12 +35,19 @@ impl Bench {
         }
         let node = TestNode::start(&[pubkey(1), pubkey(2)], None).await;
         let beacon = BeaconNodes::new(&[node.node_url()], NETWORK).unwrap();
-        Self { store, beacon, troubles: Troubles::default(), _node: node, _folder: folder }
+        Self {
+            store,
+            beacon,
+            troubles: Troubles::default(),
+            refused: Refused::default(),
+            _node: node,
+            _folder: folder,
+        }
     }
 
     async fn take(&self, exits: Vec<ReleasedExit>, keys: &BTreeMap<PoolId, PublicKey>) -> Vec<PoolId> {
-        let Self { store, beacon, troubles, .. } = self;
-        Keeper { store, beacon, troubles, network: NETWORK }.take(PEER, exits, keys).await.unwrap()
+        let Self { store, beacon, troubles, refused, .. } = self;
+        Keeper { store, beacon, troubles, refused, network: NETWORK }.take(PEER, exits, keys).await.unwrap()
     }
 
     fn exit(&self, number: u32) -> Option<ReleasedExit> {
@@ -82,6 +90,29 @@ async fn whatever_is_wrong_with_an_exit_names_its_sender_and_is_not_kept() {
         assert_eq!(bench.take(vec![released(1)], &BTreeMap::new()).await, [pool(1)], "{what}");
         assert!(!bench.is_peer_named(), "{what}");
     }
+}
+
+#[tokio::test]
+async fn one_bad_exit_keeps_no_others_out_for_longer_than_one_offer() {
+    let bench = Bench::start().await;
+    let bad = ReleasedExit { pool: pool(1), exit: signed_exit(2, 2, &NETWORK) };
+    let offer = || vec![bad, released(2)];
+    assert_eq!(bench.take(offer(), &BTreeMap::new()).await, []);
+    assert_eq!(bench.take(offer(), &BTreeMap::new()).await, [pool(2)]);
+    assert!(bench.is_peer_named(), "it is offered still");
+    // What was good before is no news, and the bad one is not there any more.
+    assert_eq!(bench.take(vec![released(2)], &BTreeMap::new()).await, [pool(2)]);
+    assert!(!bench.is_peer_named());
+}
+
+#[test]
+fn only_so_many_bad_exits_are_kept_in_mind() {
+    let refused = Refused::default();
+    let one = |index| Unverified { offered: released(1), pubkey: pubkey(1), index };
+    (0..=MOST_REFUSED as u64).for_each(|index| refused.add(PEER, one(index)));
+    let known = |index| refused.without(PEER, vec![one(index)]).is_empty();
+    assert!(!known(0) && known(1) && known(MOST_REFUSED as u64));
+    assert_eq!(refused.without(MemberId(9), vec![one(1)]).len(), 1, "another member's are looked at");
 }
 
 #[tokio::test]

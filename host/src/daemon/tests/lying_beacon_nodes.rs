@@ -89,7 +89,7 @@ async fn one_node_that_lies_makes_nobody_believe_it() {
             let nodes = bench.beside(&lie, honest);
             let found = nodes.validators(StateId::Finalized, &[key(), STRANGER]).await.unwrap();
             match &found[&key()] {
-                Found::There(validator) => {
+                Found::There(validator, _) => {
                     assert!(is_believed || honest == 2, "{lie:?} beside {honest}");
                     let seen = (validator.index, validator.status);
                     assert_eq!(seen, (INDEX, ValidatorStatus::ActiveOngoing), "{lie:?} beside {honest}");

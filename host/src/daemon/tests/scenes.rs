@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::chain::execution::Cursor;
-use crate::chain::profile::Profile;
+use crate::chain::profile::{PoolManager, Profile};
 use crate::chain::url::NodeUrl;
-use crate::daemon::alerts;
 use crate::daemon::commands::Outcome;
+use crate::daemon::{alerts, deposits};
 use crate::status::Subject;
-use alloy::primitives::{B256, keccak256};
+use alloy::primitives::{Address as AlloyAddress, B256, keccak256};
 use postern_devnet::liar::{ExecutionLie, Liar, Lie};
+use postern_shared::bls::PublicKey;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -45,6 +46,7 @@ impl Chain {
         let urls: Vec<NodeUrl> = liars.iter().map(|liar| NodeUrl::parse(&liar.url(NODE)).unwrap()).collect();
         let chain_id = Config::default().chain_id;
         let execution = Execution::connect_all(&urls, chain_id, Profile::Documents).await.unwrap();
+        let execution = execution.looking_every(Duration::ZERO);
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&Place::Directory(folder.path().to_owned())).unwrap();
         let (troubles, followed) = (Troubles::default(), Followed::default());
@@ -178,7 +180,8 @@ async fn whatever_nodes_say_no_event_is_lost_and_none_is_made_up() {
         (execution(ExecutionLie::RangeLimit(1)), [Some(10), Some(10), Some(10)]),
         (execution(ExecutionLie::RangeLimit(10)), [Some(3), Some(3), Some(3)]),
         (execution(ExecutionLie::RangeLimit(500)), [Some(1), Some(1), Some(1)]),
-        (execution(ExecutionLie::Behind(1_000)), [None, Some(12), Some(12)]),
+        (execution(ExecutionLie::Behind(1_000)), [None, Some(25), Some(12)]),
+        (execution(ExecutionLie::LatestAsFinal), [Some(1), Some(1), Some(1)]),
         (execution(ExecutionLie::MixedBackends(1_000)), [None, Some(1), Some(1)]),
         (execution(ExecutionLie::OtherBlocks), [None, None, Some(1)]),
         (execution(ExecutionLie::NoFinalised), [None, Some(1), Some(1)]),
@@ -311,6 +314,83 @@ async fn events_that_no_node_shows_are_a_trouble_that_names_pools_and_nodes() {
     assert_eq!(trouble.subject, Subject::Events(host.contract()));
     let named = host.liars.iter().all(|liar| trouble.reason.contains(liar.url("").trim_end_matches('/')));
     assert!(trouble.reason.starts_with("pools 1 have a status") && named, "{}", trouble.reason);
+}
+
+/// A lie about a pool or a pool manager would close a deposit for good, or have people look for a thief.
+#[tokio::test]
+async fn one_nodes_word_closes_no_deposit_and_accuses_nobody() {
+    let chain = Chain::start().await;
+    // Full, without a deposit.
+    let pool = PoolId { number: 2, ..chain.bench.pool(0) };
+    let deposited = PoolManager::getPoolReturn {
+        pool: AlloyAddress::repeat_byte(9),
+        status: 2,
+        publicKey: vec![0xcd; 48].into(),
+    };
+    let deposited = PoolManager::getPoolCall::abi_encode_returns(&deposited);
+    let epoch = PoolManager::epochCall::abi_encode_returns(&77);
+    let lies = [
+        Lie::Execution(ExecutionLie::CallSays(PoolManager::getPoolCall::SELECTOR, deposited)),
+        Lie::Execution(ExecutionLie::CallSays(PoolManager::epochCall::SELECTOR, epoch)),
+    ];
+    let made = PublicKey([0xab; 48]);
+    for (nodes, is_known) in [(2, false), (3, true)] {
+        let host = chain.host(nodes).await;
+        host.lie(0, &lies);
+        assert_eq!(host.execution.pool(pool, true).await.unwrap().status, PoolStatus::Deposited);
+        assert_eq!(host.execution.in_force_at(pool.contract).await.unwrap().epoch, 77);
+        let found = deposits::both(&host.execution, pool, made).await;
+        assert_eq!(found.is_ok(), is_known, "{found:?}");
+        for found in found.iter().flat_map(|(for_good, now)| [for_good, now]) {
+            assert_eq!((found.status, found.pubkey), (PoolStatus::Ready, None));
+        }
+        let host = chain.host(nodes).await;
+        host.lie(0, &lies);
+        let in_force = host.execution.in_force_as_most_say(pool.contract).await;
+        assert_eq!(in_force.is_ok(), is_known, "{in_force:?}");
+        assert!(in_force.is_ok_and(|found| found.epoch != 77) == is_known);
+    }
+    // What all say is so.
+    let host = chain.host(2).await;
+    (0..2).for_each(|node| host.lie(node, &lies));
+    let (for_good, now) = deposits::both(&host.execution, pool, made).await.unwrap();
+    let other = Some(PublicKey([0xcd; 48]));
+    assert_eq!((for_good.status, for_good.pubkey, now.pubkey), (PoolStatus::Deposited, other, other));
+}
+
+/// Of two nodes only one still leaves the event out: only that one is named.
+#[tokio::test]
+async fn only_those_nodes_are_named_that_don_t_show_an_event() {
+    let chain = Chain::start().await;
+    let host = chain.host(2).await;
+    (0..2).for_each(|node| host.lie(node, &[Lie::Execution(ExecutionLie::LogsWithout(exits()))]));
+    host.look().await;
+    for liar in [0, 1] {
+        (0..2).for_each(|node| host.lie(node, &[]));
+        host.lie(liar, &[Lie::Execution(ExecutionLie::LogsWithout(exits()))]);
+        host.look().await;
+        let troubles = host.troubles.all();
+        let reason = &troubles.iter().find(|trouble| is_of_events(&trouble.subject)).unwrap().reason;
+        let is_named = |node: usize| reason.contains(host.liars[node].url("").trim_end_matches('/'));
+        assert!(is_named(liar) && !is_named(1 - liar), "{liar}: {reason}");
+    }
+}
+
+/// What is not final is not believed to be on the word of one of several, even for a moment.
+#[tokio::test]
+async fn a_node_that_takes_its_newest_block_for_final_has_nothing_read_too_early() {
+    let chain = Chain::start().await;
+    // A pool that is full, in a block that is not final yet.
+    mined(&chain.bench.devnet, chain.bench.managers[0].stake(1)).await.unwrap();
+    for (nodes, liar) in [(2, 0), (2, 1), (3, 0), (3, 2)] {
+        let host = chain.host(nodes).await;
+        host.lie(liar, &[Lie::Execution(ExecutionLie::LatestAsFinal)]);
+        for _ in 0..20 {
+            host.look().await;
+            assert!(host.seen().is_subset(&chain.truth), "{liar} of {nodes}");
+        }
+        assert_eq!(host.seen(), chain.truth, "{liar} of {nodes}: {:?}", host.troubles.all());
+    }
 }
 
 #[tokio::test]

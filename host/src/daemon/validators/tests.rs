@@ -101,8 +101,12 @@ impl Bench {
     }
 
     async fn look(&self) -> PoolStatus {
+        self.look_with(&mut Looks::default()).await
+    }
+
+    async fn look_with(&self, looks: &mut Looks) -> PoolStatus {
         let watcher = Watcher { store: &self.store, beacon: &self.beacon, data_dir: self.folder.path() };
-        let _ = watcher.look(&mut Looks::default(), POLL).await;
+        let _ = watcher.look(looks, POLL).await;
         self.store.pool(pool(1)).unwrap().unwrap()
     }
 
@@ -194,6 +198,42 @@ async fn that_nothing_is_left_to_do_is_not_believed_of_fewer_than_half_of_the_no
     assert_eq!(bench.look().await.final_status, None);
     let alone = Bench::start(&lies[..1]).await;
     assert_eq!(alone.look().await.final_status, Some(WithdrawalDone), "there is nobody else to ask");
+    // Half of them is enough for its index, and not for what ends something.
+    let half = Bench::start(&lies[..2]).await;
+    let seen = half.look().await;
+    assert_eq!((seen.validator_index, seen.final_status, seen.has_left), (Some(1), None, false));
+    let half = Bench::start(&[Some(Lie::FinalSays(ExitedUnslashed)), Some(Lie::Html404)]).await;
+    let seen = half.look().await;
+    assert_eq!((seen.final_status, seen.has_left), (Some(ExitedUnslashed), false));
+}
+
+#[tokio::test]
+async fn what_too_few_nodes_say_gives_nobody_an_index_and_accuses_nobody() {
+    let down = Some(Lie::Html404);
+    let bench = Bench::start(&[Some(Lie::OtherCredentials), down, down]).await;
+    assert_eq!((bench.look().await.validator_index, bench.alerts()), (None, vec![]));
+    let bench = Bench::start(&[Some(Lie::OtherIndex), down, down]).await;
+    assert_eq!(bench.look().await.validator_index, None);
+}
+
+/// Two nodes, of which one does not know the validator: nothing goes on, and that is said.
+#[tokio::test]
+async fn nodes_that_disagree_for_long_are_a_trouble_until_they_agree() {
+    let bench = Bench::start(&[None, None]).await;
+    let hidden = bench.nodes[1].known().validators.remove(&pubkey(1)).unwrap();
+    let (mut looks, pace) = (Looks::default(), bench.beacon.pace());
+    bench.look_with(&mut looks).await;
+    let now = Instant::now();
+    assert_eq!(looks.disputed(pace, now), None, "they may be at different checkpoints");
+    let long = now + pace.epoch * DISPUTE_EPOCHS;
+    let said = looks.disputed(pace, long).unwrap();
+    let there = format!("{}: index 1", bench.nodes[0].url());
+    let not_there = format!("{}: not there", bench.nodes[1].url());
+    assert!(said.contains(&there) && said.contains(&not_there), "{said}");
+    bench.nodes[1].known().validators.insert(pubkey(1), hidden);
+    looks.often = None;
+    assert_eq!(bench.look_with(&mut looks).await.validator_index, Some(1));
+    assert_eq!(looks.disputed(pace, long), None);
 }
 
 /// The figure that is wanted: under 20 requests to each node in an epoch, for 10,000 pools at rest.

@@ -51,6 +51,13 @@ fn own(status: ValidatorStatus) -> Validator {
     Validator { index: 1, status, withdrawal_credentials: WithdrawalCredentials([1; 32]) }
 }
 
+fn seen(found: &HashMap<PublicKey, Found>) -> Option<Validator> {
+    match &found[&KEY] {
+        Found::There(validator, _) => Some(validator.clone()),
+        Found::NotThere | Found::Disputed(_) => None,
+    }
+}
+
 /// What must come of a question about a validator that is there, and about one that is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
@@ -96,12 +103,12 @@ async fn whoever_lies_in_whichever_way_only_more_than_half_are_believed() {
             let found = nodes.validators(StateId::Finalized, &[KEY, STRANGER]).await;
             match (expected, found) {
                 (True, Ok(found)) => {
-                    assert_eq!(found[&KEY], Found::There(own(ValidatorStatus::ActiveOngoing)), "{what}");
+                    assert_eq!(seen(&found), Some(own(ValidatorStatus::ActiveOngoing)), "{what}");
                     assert_eq!(found[&STRANGER], Found::NotThere, "{what}");
                 }
                 (Lied, Ok(found)) => {
-                    assert_ne!(found[&KEY], Found::There(own(ValidatorStatus::ActiveOngoing)), "{what}");
-                    assert!(matches!(found[&KEY], Found::There(_)), "{what}");
+                    assert!(seen(&found).is_some(), "{what}");
+                    assert_ne!(seen(&found), Some(own(ValidatorStatus::ActiveOngoing)), "{what}");
                 }
                 (Nothing, Ok(found)) => assert!(matches!(found[&KEY], Found::Disputed(_)), "{what}"),
                 (Nothing, Err(BeaconError::NoneFit(_))) => assert_eq!(honest, 0, "{what}"),
@@ -212,7 +219,7 @@ async fn validators_are_asked_for_together_with_and_without_post() {
             let before = server.asked().len();
             let found = nodes.validators(StateId::Finalized, &keys).await.unwrap();
             assert_eq!(found.len(), keys.len());
-            assert!(found.values().all(|found| matches!(found, Found::There(_))));
+            assert!(found.values().all(|found| matches!(found, Found::There(..))));
             let asked = &server.asked()[before..];
             assert_eq!(asked.len(), requests, "{asked:?}");
             let path = format!("{first} /eth/v1/beacon/states/finalized/validators");
@@ -293,6 +300,49 @@ async fn too_few_answers_about_deposits_that_wait_are_none() {
     let (nodes, servers) = nodes(&[None]).await;
     servers[0].known().pending = vec![waiting(KEY, 1, "much")];
     assert!(nodes.pending_deposits(&BTreeSet::from([KEY])).await.is_err());
+}
+
+/// A quorum of those that happen to answer is none: half of the configured nodes must say it, and it is said how many do.
+#[tokio::test]
+async fn what_fewer_than_half_of_the_configured_nodes_say_is_not_believed() {
+    let down = Some(Lie::Html404);
+    for (lies, agreed) in [
+        (vec![None], Some(1)),
+        (vec![None, down], Some(1)),
+        (vec![None, down, down], None),
+        (vec![None, None, down], Some(2)),
+        (vec![None, None, down, down], Some(2)),
+        (vec![None, None, down, down, down], None),
+        (vec![None, None, None], Some(2)),
+    ] {
+        let (nodes, servers) = nodes(&lies).await;
+        let found = nodes.validators(StateId::Finalized, &[KEY, STRANGER]).await.unwrap();
+        match (&found[&KEY], agreed) {
+            (Found::There(_, votes), Some(agreed)) => {
+                assert!(votes.agreed >= agreed && votes.configured == lies.len(), "{lies:?}: {votes:?}");
+                assert_eq!(votes.are_most(), 2 * votes.agreed > lies.len(), "{lies:?}");
+                assert_eq!(found[&STRANGER], Found::NotThere, "{lies:?}");
+            }
+            (Found::Disputed(answers), None) => {
+                assert!(answers.starts_with("only ") && answers.contains(&servers[0].url()), "{answers}");
+                assert!(matches!(found[&STRANGER], Found::Disputed(_)), "{lies:?}");
+            }
+            (found, _) => panic!("{lies:?}: {found:?}"),
+        }
+    }
+}
+
+/// Once for each node, so that a person knows why nothing is deposited.
+#[tokio::test]
+async fn a_node_that_does_not_say_which_deposits_wait_is_named_until_it_does() {
+    let (nodes, servers) = nodes(&[Some(Lie::NoPendingDeposits), None]).await;
+    let keys = BTreeSet::from([KEY]);
+    let wrong = |nodes: &BeaconNodes| nodes.standings()[0].wrong.clone();
+    nodes.pending_deposits(&keys).await.unwrap();
+    assert!(wrong(&nodes).is_some_and(|wrong| wrong.contains("`pending_deposits`")));
+    servers[0].known().lie = None;
+    nodes.pending_deposits(&keys).await.unwrap();
+    assert_eq!(wrong(&nodes), None);
 }
 
 #[tokio::test]
