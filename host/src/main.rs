@@ -182,9 +182,8 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Run { config } => serve(Config::read(&config)?),
         Command::Status { config, json } => return tell_status(&config, json),
         Command::Rescan { config, from } => {
-            let left = commands::leave(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;
-            let what = "the host does it now if it runs, and else when it starts; then the file is gone";
-            Ok(say(format_args!("{}: {what}\n", left.display()))?)
+            let told = commands::tell(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;
+            Ok(say(format_args!("{told}\n"))?)
         }
         Command::Attest(command) => {
             if runtime()?.block_on(command.execute())? {

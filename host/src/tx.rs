@@ -2,7 +2,7 @@
 
 use crate::chain::transactions::Listed;
 use crate::config::{ConfigError, read_data_dir};
-use crate::daemon::commands::{Command, leave};
+use crate::daemon::commands::{self, Command};
 use clap::{Args, Subcommand};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub enum TxCommand {
         host: Host,
     },
     /// Cancel a transaction that is open, by a transfer of nothing to the wallet itself under the same nonce. The call is not made
-    /// again by itself.
+    /// again by itself; a pool's deposit is after the next epoch, which has its own proof of it.
     Cancel {
         /// Its key, as listed.
         key: String,
@@ -118,11 +118,7 @@ fn tell(data_dir: &Path, key: &str, command: impl FnOnce(String) -> Command) -> 
     if !read(data_dir)?.iter().any(|one| one.key == key) {
         return Err(TxError::Unknown(key.to_owned()));
     }
-    let left = leave(data_dir, &command(key.to_owned())).map_err(TxError::Command)?;
-    Ok(format!(
-        "{}: the host does it now if it runs, and else when it starts; then the file is gone",
-        left.display()
-    ))
+    commands::tell(data_dir, &command(key.to_owned())).map_err(TxError::Command)
 }
 
 fn text(data_dir: &Path) -> Result<String, TxError> {

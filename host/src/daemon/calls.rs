@@ -22,6 +22,9 @@ const MAX_TRIES: usize = 5;
 /// A call that a node has shown as mined, and that is still due after so many more final blocks, was not made: two epochs.
 const SWALLOWED_AFTER: u64 = 64;
 
+/// A call that would be refused again and again, so often in a row, though it is due: a person should know.
+const MOST_REFUSALS: u32 = 5;
+
 /// Since when things are due, by name, and until when those are let be that would be refused. Kept in memory only: a host that
 /// starts again waits again.
 #[derive(Default)]
@@ -29,6 +32,8 @@ pub(super) struct Turns {
     since: Mutex<BTreeMap<String, Instant>>,
     /// When it was last found that a call is due and can't be made.
     wrong: Mutex<BTreeMap<String, Instant>>,
+    /// How often in a row it was found that a call would be refused.
+    refusals: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Turns {
@@ -38,6 +43,24 @@ impl Turns {
 
     fn wrong(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call would be refused. Whether it was so too often in a row.
+    fn is_refused_too_often(&self, name: &str) -> bool {
+        let mut refusals = self.refusals();
+        let count = refusals.entry(name.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        *count >= MOST_REFUSALS
+    }
+
+    /// A call was made. Whether something had kept it from that.
+    fn is_righted(&self, name: &str) -> bool {
+        self.refusals().remove(name);
+        self.wrong().remove(name).is_some()
     }
 
     /// Those that could not be made, and are due no more: nothing was heard of them for so long.
@@ -61,6 +84,7 @@ impl Turns {
     /// What begins with this name is due no more.
     pub(super) fn forget(&self, name: &str) {
         self.since().retain(|known, _| !known.starts_with(name));
+        self.refusals().retain(|known, _| !known.starts_with(name));
     }
 }
 
@@ -123,8 +147,7 @@ fn margin(failures: usize, ran_out_of: u64) -> GasMargin {
 
 /// This host's turn to make a call that is due, if it has come, and it has not made it.
 pub(super) async fn turn(shared: &Shared, name: &str) -> Option<Turn> {
-    let place = place(shared.member, shared.manifest.leader, shared.manifest.members.len());
-    if !shared.turns.has_waited(name, shared.turn * place, Instant::now()) {
+    if !shared.turns.has_waited(name, wait(shared), Instant::now()) {
         return None;
     }
     let (mut failures, mut ran_out_of, mut last) = (0, 0, String::new());
@@ -150,6 +173,11 @@ pub(super) async fn turn(shared: &Shared, name: &str) -> Option<Turn> {
     None
 }
 
+/// How long this host waits for those that come before it.
+fn wait(shared: &Shared) -> Duration {
+    shared.turn * place(shared.member, shared.manifest.leader, shared.manifest.members.len())
+}
+
 /// The newest finalised block, where it matters; 0 if it can't be read.
 async fn finalised(shared: &Shared, row: &TransactionRow) -> u64 {
     if !matches!(row.state, TransactionState::Mined { .. }) {
@@ -160,19 +188,24 @@ async fn finalised(shared: &Shared, row: &TransactionRow) -> u64 {
 
 /// Says that a call is not made again by itself.
 fn give_up(shared: &Shared, name: &str, reason: String) {
-    cannot(shared, name, format_args!("failed {MAX_TRIES} times and is still due; last: {reason}"));
+    cannot(
+        shared,
+        name,
+        Instant::now(),
+        format_args!("failed {MAX_TRIES} times and is still due; last: {reason}"),
+    );
     alerts::raise(&shared.data_dir, &Alert::CallFailed { call: name.to_owned(), reason });
 }
 
-/// Says what keeps a call that is due from being made.
-fn cannot(shared: &Shared, name: &str, reason: impl Display) {
-    shared.turns.wrong().insert(name.to_owned(), Instant::now());
+/// Says what keeps a call that is due from being made; until `at` nothing more is heard of it.
+fn cannot(shared: &Shared, name: &str, at: Instant, reason: impl Display) {
+    shared.turns.wrong().insert(name.to_owned(), at);
     shared.troubles.set(Subject::Transaction(name.to_owned()), reason);
 }
 
 /// Says why a call is not made though it is this host's turn.
 pub(super) fn hold_back(shared: &Shared, turn: &Turn, reason: impl Display) {
-    cannot(shared, &turn.name, reason);
+    cannot(shared, &turn.name, Instant::now(), reason);
 }
 
 /// Makes the call. What keeps it from being made now is said, and it is tried again.
@@ -192,16 +225,20 @@ pub(super) async fn make(
     match shared.transactions.submit_with(key, contract, calldata, *margin).await {
         Ok(_) => {
             tracing::info!(key, "a call is made");
-            if shared.turns.wrong().remove(name).is_some() {
+            if shared.turns.is_righted(name) {
                 shared.troubles.clear(&Subject::Transaction(name.clone()));
             }
         }
         Err(error @ TransactionError::Store(_)) => return Err(error.into()),
         Err(error @ TransactionError::WouldRevert { .. }) => {
             tracing::warn!(key, %error, "a call would be refused");
-            shared.turns.put_off(name, Instant::now() + shared.turn);
+            let until = Instant::now() + shared.turn;
+            shared.turns.put_off(name, until);
+            if shared.turns.is_refused_too_often(name) {
+                cannot(shared, name, until + wait(shared), error);
+            }
         }
-        Err(error) => cannot(shared, name, error),
+        Err(error) => cannot(shared, name, Instant::now(), error),
     }
     Ok(())
 }
@@ -246,6 +283,23 @@ mod tests {
         assert_eq!(turns.take_settled(TURN, start), [""; 0]);
         assert_eq!(turns.take_settled(TURN, start + TURN), ["old"]);
         assert_eq!(turns.take_settled(TURN, start + TURN), [""; 0]);
+    }
+
+    #[test]
+    fn a_call_that_would_be_refused_again_and_again_is_a_trouble_until_it_is_made() {
+        let turns = Turns::default();
+        let refused =
+            || (1..=MOST_REFUSALS + 1).map(|_| turns.is_refused_too_often("call")).collect::<Vec<_>>();
+        assert_eq!(refused(), [false, false, false, false, true, true]);
+        assert!(!turns.is_righted("call"), "nothing was said of it yet");
+        assert!(!turns.is_refused_too_often("call"), "in a row");
+        turns.forget("ca");
+        assert_eq!(refused(), [false, false, false, false, true, true]);
+        // What is said of one that was put off stays until it is looked at again.
+        let now = Instant::now();
+        turns.wrong().insert("call".to_owned(), now + TURN);
+        assert_eq!(turns.take_settled(Duration::ZERO, now), [""; 0]);
+        assert!(turns.is_righted("call"));
     }
 
     fn row(state: TransactionState, gas_used: u64) -> TransactionRow {

@@ -50,13 +50,20 @@ pub(super) enum Outcome {
 }
 
 /// Leaves a command for the host with this data directory. Where it is.
-pub fn leave(data_dir: &Path, command: &Command) -> io::Result<PathBuf> {
+fn leave(data_dir: &Path, command: &Command) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // In the order of their names they are done.
     let name = format!("{:020}-{}.json", now.as_nanos(), std::process::id());
     let path = data_dir.join(FOLDER).join(name);
     write_whole(&path, &serde_json::to_vec(command)?)?;
     Ok(path)
+}
+
+/// Leaves a command for the host with this data directory. What there is to say of it.
+pub fn tell(data_dir: &Path, command: &Command) -> io::Result<String> {
+    let left = leave(data_dir, command)?;
+    let what = "the host does it now if it runs, and else when it starts; then the file is gone";
+    Ok(format!("{}: {what}", left.display()))
 }
 
 /// Does what is told, for ever.

@@ -75,6 +75,16 @@ pub(super) struct Receipt {
     pub(super) price: u128,
 }
 
+impl Observation {
+    /// What a row waits for that has lost its nonce as one node says, and not as most do.
+    pub(super) fn doubted(&self) -> Waiting {
+        match self.asked {
+            Some(asked) => Waiting::Gap { nonce: asked.nonce },
+            None => Waiting::Nonce { blocks: self.displaced_for.unwrap_or_default() },
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -90,7 +100,7 @@ pub(super) enum Action {
     Renumber,
     /// It is final.
     Conclude(Receipt),
-    /// It was to be cancelled, and another transaction took the nonce for good: none of its versions can be mined any more.
+    /// It was to be cancelled, and another transaction took the nonce for good, or it is too high: nothing more is done for it.
     Drop,
 }
 
@@ -128,7 +138,7 @@ pub(super) fn decide(row: &TransactionRow, seen: &Observation, rules: &FeeRules)
         return match blocks >= rules.raise_after_blocks {
             true if row.cancel => Action::Drop,
             true => Action::Renumber,
-            false => Action::Wait(Waiting::Nonce),
+            false => Action::Wait(Waiting::Nonce { blocks }),
         };
     }
     let Some(newest) = row.versions.last() else { return Action::Renumber };
@@ -166,7 +176,7 @@ struct Offer<'a> {
 
 impl Offer<'_> {
     /// No node has taken the newest version from this process. The text of a node's refusal moves the offer only after patience,
-    /// and not beyond twice the market; a replacement may offer an eighth more than what a node may hold.
+    /// and not beyond twice the market; a replacement may offer an eighth more than what a node may hold, once.
     fn not_taken(&self, asked: Option<Asked>) -> Action {
         let Observation { newest, is_next, .. } = self.seen;
         let wants_more = newest.refusal.as_ref().is_some_and(SendRefusal::may_want_more);
@@ -177,7 +187,8 @@ impl Offer<'_> {
             Some(asked) if wants_more && *is_next => {
                 let market = asked.market.offer(self.rules);
                 let taken = self.row.versions.iter().filter(|version| version.sent_at_block.is_some());
-                let held = taken.map(|version| version.fees().bumped().max).max().unwrap_or_default();
+                let held = taken.map(|version| version.fees().bumped().max).max();
+                let held = held.filter(|_| !self.went_above(asked.market)).unwrap_or_default();
                 let raised = self.raised(asked.market, Why::Refusal, market.max.saturating_mul(2).max(held));
                 if matches!(raised, Action::Raise(..)) { raised } else { Action::Send }
             }
@@ -193,10 +204,11 @@ impl Offer<'_> {
         let is_stuck = waiting != Waiting::Block;
         match asked.nonce.cmp(&self.row.nonce) {
             // The nonce was too high from the start, by a lie: the call goes out again before that one can be mined.
-            Ordering::Less if is_stuck && !self.row.cancel => return Action::Renumber,
+            Ordering::Less if is_stuck && self.row.cancel => return Action::Drop,
+            Ordering::Less if is_stuck => return Action::Renumber,
             Ordering::Less => return Action::Wait(Waiting::Gap { nonce: asked.nonce }),
             Ordering::Greater if is_stuck => return Action::Wait(waiting),
-            Ordering::Greater => return Action::Wait(Waiting::Nonce),
+            Ordering::Greater => return Action::Wait(Waiting::Nonce { blocks: age }),
             Ordering::Equal => {}
         }
         let raised = match is_reminded || asked.is_known {
@@ -218,13 +230,14 @@ impl Offer<'_> {
             return Some(self.raised(market, Why::Market, u128::MAX));
         }
         let step = || self.raised(market, Why::Step, u128::MAX);
-        (is_stuck && !self.has_stepped()).then(step).filter(|step| matches!(step, Action::Raise(_)))
+        (is_stuck && !self.went_above(market)).then(step).filter(|step| matches!(step, Action::Raise(_)))
     }
 
-    /// Whether it went one step above the market already since it last followed it.
-    fn has_stepped(&self) -> bool {
-        let since = self.row.versions.iter().rev().take_while(|version| version.why.is_above_market());
-        since.into_iter().any(|version| version.why == Why::Step)
+    /// Whether it went one step above the market, or beyond twice the market, already since it last followed it.
+    fn went_above(&self, market: Market) -> bool {
+        let twice = market.offer(self.rules).max.saturating_mul(2);
+        let mut since = self.row.versions.iter().rev().take_while(|version| version.why.is_above_market());
+        since.any(|version| version.why == Why::Step || version.max_fee_per_gas > twice)
     }
 
     /// A version that replaces the newest one and follows the market, if limits, ceiling and budget leave room for it.

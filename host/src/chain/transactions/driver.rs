@@ -3,11 +3,13 @@
 use super::budget;
 use super::decision::Raise;
 use super::listing::Listed;
-use super::node::{Estimate, Node};
+use super::node::Estimate;
+use super::nodes::{Asked, Nodes};
 use super::waiting::Waiting;
 use super::wallet::Wallet;
 use super::watch::Watch;
 use super::{FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Why};
+use crate::chain::url::NodeUrl;
 use alloy::eips::BlockNumberOrTag;
 use alloy::providers::DynProvider;
 use postern_shared::ids::Address;
@@ -22,10 +24,13 @@ const MAX_GAS: u64 = 1 << 24;
 /// Most transactions that are final and still listed.
 const LISTED: usize = 200;
 
+/// A call that did not fit in the budget and was not asked for again between so many looks at the wallet is due no more.
+const LOOKS: u32 = 3;
+
 /// One wallet's transactions. Nothing else may send from the wallet meanwhile; if something does, nonces are lost to it
 /// and calls go out again under new ones.
 pub struct Transactions {
-    pub(super) node: Node,
+    pub(super) nodes: Nodes,
     pub(super) chain_id: u64,
     pub(super) wallet: Wallet,
     pub(super) rules: FeeRules,
@@ -43,8 +48,17 @@ pub(super) struct Session {
     pub(super) displaced_at: HashMap<String, u64>,
     /// What open rows wait for.
     pub(super) waiting: HashMap<String, Waiting>,
-    /// What the last call that did not fit in the budget may have cost.
-    refused: Option<u128>,
+    /// The last call that did not fit in the budget.
+    refused: Option<Refused>,
+}
+
+/// A call that did not fit in the budget.
+struct Refused {
+    key: String,
+    /// What it may have cost.
+    cost: u128,
+    /// How often the wallet was looked at since.
+    looks: u32,
 }
 
 /// The chain at the beginning of a drive.
@@ -80,10 +94,9 @@ impl GasMargin {
 }
 
 impl Transactions {
-    /// Reads the stored rows. `providers` come from [`crate::chain::execution::Execution::providers`], which has checked the
-    /// chain; the first is asked as long as it answers.
+    /// Reads the stored rows. Of `nodes`, with their URLs, the first is asked as long as it answers.
     pub fn open(
-        providers: Vec<DynProvider>,
+        nodes: Vec<(NodeUrl, DynProvider)>,
         chain_id: u64,
         wallet: Wallet,
         rules: FeeRules,
@@ -97,8 +110,8 @@ impl Transactions {
             waiting: HashMap::new(),
             refused: None,
         };
-        let node = Node::new(providers, wallet.address())?;
-        Ok(Self { node, chain_id, wallet, rules, store, session: Mutex::new(session) })
+        let nodes = Nodes::new(nodes, chain_id, wallet.address())?;
+        Ok(Self { nodes, chain_id, wallet, rules, store, session: Mutex::new(session) })
     }
 
     /// How far an intent is; `None` when it was never submitted.
@@ -138,7 +151,9 @@ impl Transactions {
         }
         let mut row = TransactionRow::new(key, to, calldata, 0);
         row.submitted_at = unix_now();
-        self.sign_first(&mut session, &mut row, margin).await?;
+        let asked = self.nodes.asked();
+        let signed = self.sign_first(&mut session, &mut row, margin).await;
+        self.turned(asked, signed)?;
         session.waiting.insert(row.key.clone(), Waiting::Sending);
         self.save(&mut session, row)?;
         Ok(TransactionState::Prepared)
@@ -151,16 +166,16 @@ impl Transactions {
         row: &mut TransactionRow,
         margin: GasMargin,
     ) -> Result<(), TransactionError> {
-        let gas = match self.node.estimate(row.to, &row.calldata).await? {
+        let gas = match self.nodes.current().estimate(row.to, &row.calldata).await? {
             Estimate::Gas(gas) => margin.limit(gas),
             Estimate::Reverts(reason) => {
                 return Err(TransactionError::WouldRevert { key: row.key.clone(), reason });
             }
         };
-        let fees = self.node.market().await?.offer(&self.rules);
-        let (cost, left) = (fees.worst_case(gas), self.affordable(session, &row.key));
+        let fees = self.nodes.market().await?.offer(&self.rules);
+        let (cost, left) = (fees.worst_case(gas), self.affordable(session, Some(row)));
         if cost > left {
-            session.refused = Some(cost);
+            session.refused = Some(Refused { key: row.key.clone(), cost, looks: 0 });
             return Err(TransactionError::OverBudget { cost, left });
         }
         let nonce = self.next_nonce(session).await?;
@@ -168,7 +183,7 @@ impl Transactions {
         let version =
             self.sign(&first, Raise { fees, gas_limit: gas, why: Why::First, cancels: false }).await?;
         *row = TransactionRow { versions: vec![version], state: TransactionState::Prepared, ..first };
-        session.refused = None;
+        session.refused.take_if(|refused| refused.key == row.key);
         Ok(())
     }
 
@@ -183,18 +198,14 @@ impl Transactions {
             return Ok(Vec::new());
         }
         open.sort_by_key(|row| row.nonce);
-        let tide = match self.tide().await {
-            Ok(tide) => tide,
-            Err(error) => {
-                self.node.turn_to_next();
-                return Err(error);
-            }
-        };
+        let asked = self.nodes.asked();
+        let mut tide = self.turned(asked, self.tide().await)?;
         let mut outcomes = Vec::new();
         let mut is_next = true;
         for row in open {
-            let key = row.key.clone();
-            match self.advance(&mut session, row, tide, &mut is_next).await {
+            let (key, asked) = (row.key.clone(), self.nodes.asked());
+            let advanced = self.advance(&mut session, row, tide, &mut is_next).await;
+            match self.turned(asked, advanced) {
                 Ok(state) if state.is_final() => {
                     session.forget(&key);
                     outcomes.push(Outcome { key, state });
@@ -204,7 +215,15 @@ impl Transactions {
                 Err(error) => {
                     tracing::debug!(key, %error, "the transaction does not advance");
                     session.waiting.insert(key, Waiting::Failure(error.to_string()));
+                    // It may be the one that has to be mined before.
+                    is_next = false;
                 }
+            }
+            if self.nodes.asked() != asked {
+                // What the next node says of rows does not fit with what the one before has said.
+                let asked = self.nodes.asked();
+                let Ok(next) = self.turned(asked, self.tide().await) else { break };
+                tide = next;
             }
         }
         Ok(outcomes)
@@ -212,8 +231,17 @@ impl Transactions {
 
     async fn tide(&self) -> Result<Tide, TransactionError> {
         // The nonce before the receipts: in the other order, one mined in between would look lost.
-        let nonce = self.node.nonce(BlockNumberOrTag::Finalized).await?;
-        Ok(Tide { head: self.node.head().await?, finalised: self.node.finalised().await?, nonce })
+        let node = self.nodes.current();
+        let nonce = node.nonce(BlockNumberOrTag::Finalized).await?;
+        Ok(Tide { head: node.head().await?, finalised: node.finalised().await?, nonce })
+    }
+
+    /// After what may be one node's fault the next one is asked.
+    fn turned<T>(&self, asked: Asked, done: Result<T, TransactionError>) -> Result<T, TransactionError> {
+        if done.as_ref().is_err_and(TransactionError::is_of_a_node) {
+            self.nodes.turn_from(asked);
+        }
+        done
     }
 
     /// Open transactions, by nonce, and after them the newest of those that are final.
@@ -230,14 +258,15 @@ impl Transactions {
     /// What is wrong with the wallet: that it can't pay what open transactions may cost, is used by others, or does not sign; or
     /// that the day's budget is used up.
     pub async fn look_at_wallet(&self) -> Result<Vec<String>, TransactionError> {
+        let asked = self.nodes.asked();
         let (open, over, nonces) = {
-            let session = self.session.lock().await;
+            let mut session = self.session.lock().await;
             let open = session.rows.values().filter(|row| !row.state.is_final());
             let open = open.map(TransactionRow::worst_case).fold(0, u128::saturating_add);
-            let left = self.affordable(&session, "");
-            let over = session.refused.filter(|cost| *cost > left);
+            let left = self.affordable(&session, None);
+            let over = session.refused_cost().filter(|cost| *cost > left);
             let over = over.map(|cost| TransactionError::OverBudget { cost, left });
-            (open, over, self.next_nonce(&session).await)
+            (open, over, self.turned(asked, self.next_nonce(&session).await))
         };
         let mut wrong: Vec<String> = over.map(|error| error.to_string()).into_iter().collect();
         match nonces {
@@ -245,7 +274,8 @@ impl Transactions {
             Err(error @ TransactionError::Foreign { .. }) => wrong.push(error.to_string()),
             Err(error) => return Err(error),
         }
-        let balance = self.node.balance().await?;
+        let asked = self.nodes.asked();
+        let balance = self.turned(asked, self.nodes.current().balance().await)?;
         if balance < open {
             wrong.push(format!("has {balance} wei, and open transactions may cost {open} wei"));
         }
@@ -285,18 +315,20 @@ impl Transactions {
         }
     }
 
-    /// What a row may cost at most.
-    pub(super) fn affordable(&self, session: &Session, key: &str) -> u128 {
-        budget::left(session.rows.values(), key, unix_now(), &self.rules)
+    /// What a row, or any new one, may cost at most.
+    pub(super) fn affordable(&self, session: &Session, row: Option<&TransactionRow>) -> u128 {
+        budget::left(session.rows.values(), row, unix_now(), &self.rules)
     }
 
     /// The first nonce that neither the chain nor a row has. What others have sent from the wallet is waited for until it is final:
     /// one node's word for a nonce that is far ahead would have every later transaction wait for those before it.
     pub(super) async fn next_nonce(&self, session: &Session) -> Result<u64, TransactionError> {
-        let latest = self.node.nonce(BlockNumberOrTag::Latest).await?;
-        let finalised = self.node.nonce(BlockNumberOrTag::Finalized).await?;
+        let node = self.nodes.current();
+        let latest = node.nonce(BlockNumberOrTag::Latest).await?;
+        let finalised = node.nonce(BlockNumberOrTag::Finalized).await?;
         // Finished rows count too: the node that answers may be behind the one that showed them mined.
-        let taken: HashSet<u64> = session.rows.values().map(|row| row.nonce).collect();
+        let taken = session.rows.values().filter(|row| row.has_nonce());
+        let taken: HashSet<u64> = taken.map(|row| row.nonce).collect();
         next_nonce(latest, finalised, &taken)
     }
 
@@ -317,6 +349,14 @@ impl Transactions {
 impl Session {
     fn known(&self, key: &str) -> Result<TransactionRow, TransactionError> {
         self.rows.get(key).cloned().ok_or_else(|| TransactionError::Unknown(key.to_owned()))
+    }
+
+    /// What the last call that did not fit in the budget may have cost, as long as it is asked for.
+    fn refused_cost(&mut self) -> Option<u128> {
+        let refused = self.refused.as_mut()?;
+        refused.looks = refused.looks.saturating_add(1);
+        let cost = refused.cost;
+        self.refused.take_if(|refused| refused.looks > LOOKS).is_none().then_some(cost)
     }
 
     /// What is only of use while it is open.

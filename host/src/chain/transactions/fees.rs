@@ -101,10 +101,10 @@ impl Fees {
     }
 }
 
-/// The middle one; of two, the higher one.
+/// The middle one; of two, the lower one.
 fn median(mut values: Vec<u128>) -> Option<u128> {
     values.sort_unstable();
-    values.get(values.len() / 2).copied()
+    values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
 #[cfg(test)]
@@ -142,6 +142,7 @@ mod tests {
         let said = [market(u128::MAX, 3), market(100, u128::MAX), market(101, 2)];
         assert_eq!(Market::middle(&said), Some(market(101, 3)));
         assert_eq!(Market::middle(&said[2..]), Some(market(101, 2)));
+        assert_eq!(Market::middle(&said[..2]), Some(market(100, 3)), "of two, the lower one");
         assert_eq!(Market::middle(&[]), None);
     }
 

@@ -15,7 +15,7 @@ pub struct Listed {
     pub nonce: u64,
     /// How far it is.
     pub state: TransactionState,
-    /// Everything signed under that nonce, oldest first.
+    /// Everything signed for it, oldest first.
     pub versions: Vec<ListedVersion>,
     /// Seconds since 1970 when it was submitted; 0 if that is not known.
     pub since: u64,
@@ -51,12 +51,14 @@ pub struct ListedVersion {
 impl Listed {
     pub(super) fn new(row: &TransactionRow, waiting: Option<&Waiting>) -> Self {
         let waiting = waiting.filter(|_| !row.state.is_final());
+        let displaced = row.displaced.iter().flat_map(|displaced| &displaced.versions);
+        let versions = displaced.chain(&row.versions);
         Self {
             key: row.key.clone(),
             to: row.to,
             nonce: row.nonce,
             state: row.state.clone(),
-            versions: row.versions.iter().map(ListedVersion::new).collect(),
+            versions: versions.map(ListedVersion::new).collect(),
             since: row.submitted_at,
             waits_for: waiting.map(Waiting::to_string),
             is_wrong: waiting.is_some_and(Waiting::is_wrong),

@@ -17,6 +17,7 @@ mod driver;
 mod fees;
 mod listing;
 mod node;
+mod nodes;
 mod refusal;
 mod step;
 #[cfg(all(test, feature = "devnet"))]
@@ -76,6 +77,18 @@ pub struct TransactionRow {
     /// What became of it, once it is final.
     #[serde(default)]
     pub conclusion: Option<Conclusion>,
+    /// What was signed under nonces that were given up, oldest first.
+    #[serde(default)]
+    pub displaced: Vec<Displaced>,
+}
+
+/// What was signed under a nonce that was given up. If nodes have lied of the nonce, one of it may be mined after all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Displaced {
+    /// Seconds since 1970 when it was given up.
+    pub at: u64,
+    /// All of it, oldest first.
+    pub versions: Vec<SignedVersion>,
 }
 
 /// What a transaction has cost.
@@ -103,13 +116,41 @@ impl TransactionRow {
             retried: false,
             submitted_at: 0,
             conclusion: None,
+            displaced: Vec::new(),
         }
     }
 
     /// What it costs at most, whichever of its versions is mined.
     fn worst_case(&self) -> u128 {
-        self.versions.iter().map(SignedVersion::worst_case).max().unwrap_or_default()
+        worst_case(&self.versions)
     }
+
+    /// Whether its nonce is for none but it. One that is final and was to be cancelled has it only by what cancels: the call is not
+    /// sent again.
+    fn has_nonce(&self) -> bool {
+        let is_kept = |newest: &SignedVersion| newest.cancels || !self.cancel;
+        !self.state.is_final() || self.versions.last().is_some_and(is_kept)
+    }
+
+    /// Gives its nonce up. What was given up more than a day ago is forgotten, so that a row does not grow for ever.
+    fn displace(&mut self, now: u64) {
+        self.displaced.retain(|displaced| budget::is_of_a_day(displaced.at, now));
+        let versions = std::mem::take(&mut self.versions);
+        if !versions.is_empty() {
+            self.displaced.push(Displaced { at: now, versions });
+        }
+    }
+}
+
+impl Displaced {
+    /// What it costs at most, if one of it is mined.
+    fn worst_case(&self) -> u128 {
+        worst_case(&self.versions)
+    }
+}
+
+fn worst_case(versions: &[SignedVersion]) -> u128 {
+    versions.iter().map(SignedVersion::worst_case).max().unwrap_or_default()
 }
 
 /// A signed transaction.
@@ -280,4 +321,11 @@ pub enum TransactionError {
     /// The store failed.
     #[error("transaction store: {0}")]
     Store(#[source] StoreError),
+}
+
+impl TransactionError {
+    /// Whether it may be the fault of the one node that was asked.
+    fn is_of_a_node(&self) -> bool {
+        matches!(self, Self::Node { .. } | Self::Foreign { .. } | Self::WouldRevert { .. })
+    }
 }

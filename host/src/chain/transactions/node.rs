@@ -1,21 +1,18 @@
-//! The questions that sending asks of an execution node, with our types on our side.
+//! The questions that sending asks of one execution node, with our types on our side.
 
 use super::decision::Receipt;
 use super::fees::Market;
 use super::refusal::SendRefusal;
 use super::{SignedVersion, TransactionError, TransactionRow};
-use crate::chain::describe_error;
 use crate::chain::profile::{describe_revert, to_alloy};
+use crate::chain::url::NodeUrl;
+use crate::chain::{describe_node_error, shorten};
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address as AlloyAddress, B256};
 use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::types::TransactionRequest;
 use alloy::transports::TransportError;
-use futures::future::join_all;
 use postern_shared::ids::{Address, Digest};
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 /// Blocks whose fees are looked at.
 const FEE_HISTORY_BLOCKS: u64 = 10;
@@ -39,47 +36,30 @@ pub(super) enum Sent {
 /// Newest versions of a row whose receipts are asked for as long as an older one is unlikely to be mined.
 const NEWEST_VERSIONS: usize = 2;
 
-/// How long a node may take to say what the market is, if others are asked too.
-const MARKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// How a transaction may have lost its nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Another transaction took it for good.
+    Used,
+    /// It is too high: nothing has the one before.
+    TooHigh,
+}
 
-/// The execution nodes. All that is asked together is asked of one of them: of two, one may be behind.
+/// One execution node.
 pub(super) struct Node {
-    first: DynProvider,
-    others: Vec<DynProvider>,
-    /// The place of the one that is asked now.
-    current: AtomicUsize,
+    url: NodeUrl,
+    provider: DynProvider,
+    chain_id: u64,
     wallet: AlloyAddress,
 }
 
 impl Node {
-    /// Of nodes, the first of which is asked as long as it answers.
-    pub(super) fn new(providers: Vec<DynProvider>, wallet: AlloyAddress) -> Result<Self, TransactionError> {
-        let mut providers = providers.into_iter();
-        let first = providers.next().ok_or(TransactionError::NoNode)?;
-        Ok(Self { first, others: providers.collect(), current: AtomicUsize::new(0), wallet })
-    }
-
-    /// From now on the next one is asked.
-    pub(super) fn turn_to_next(&self) {
-        self.current.fetch_add(1, Relaxed);
-    }
-
-    fn all(&self) -> impl Iterator<Item = &DynProvider> {
-        std::iter::once(&self.first).chain(&self.others)
-    }
-
-    /// The place of the one that is asked now, and it.
-    fn current(&self) -> (usize, &DynProvider) {
-        let place = self.current.load(Relaxed) % (self.others.len() + 1);
-        (place, self.all().nth(place).unwrap_or(&self.first))
-    }
-
-    fn provider(&self) -> &DynProvider {
-        self.current().1
+    pub(super) fn new(url: NodeUrl, provider: DynProvider, chain_id: u64, wallet: AlloyAddress) -> Self {
+        Self { url, provider, chain_id, wallet }
     }
 
     pub(super) async fn head(&self) -> Result<u64, TransactionError> {
-        self.provider().get_block_number().await.map_err(|error| failed("head", &error))
+        self.provider.get_block_number().await.map_err(|error| self.failed("head", &error))
     }
 
     /// The newest finalised block's number.
@@ -89,54 +69,72 @@ impl Node {
 
     /// How many transactions of the wallet the block's state counts.
     pub(super) async fn nonce(&self, block: BlockNumberOrTag) -> Result<u64, TransactionError> {
-        let count = self.provider().get_transaction_count(self.wallet).block_id(BlockId::Number(block)).await;
-        count.map_err(|error| failed("nonce", &error))
+        let count = self.provider.get_transaction_count(self.wallet).block_id(BlockId::Number(block)).await;
+        count.map_err(|error| self.failed("nonce", &error))
     }
 
     /// What the wallet has, in wei.
     pub(super) async fn balance(&self) -> Result<u128, TransactionError> {
-        let balance = self.provider().get_balance(self.wallet).await;
-        Ok(balance.map_err(|error| failed("balance", &error))?.saturating_to())
+        let balance = self.provider.get_balance(self.wallet).await;
+        Ok(balance.map_err(|error| self.failed("balance", &error))?.saturating_to())
     }
 
-    /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it.
+    /// What it takes to be mined, as this node says. One of another chain has no say.
     pub(super) async fn market(&self) -> Result<Market, TransactionError> {
-        let answers = join_all(self.all().map(market_of)).await;
-        let said: Vec<Market> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
-        match (Market::middle(&said), answers.into_iter().next()) {
-            (Some(market), _) => Ok(market),
-            (None, Some(Err(error))) => Err(error),
-            (None, _) => Err(TransactionError::NoNode),
+        self.check_chain().await?;
+        let history = self.provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]);
+        let history = history.await.map_err(|error| self.failed("fee history", &error))?;
+        let rewards: Vec<u128> =
+            history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
+        // The last entry is the next block's.
+        Ok(Market::new(history.base_fee_per_gas.last().copied().unwrap_or_default(), &rewards))
+    }
+
+    /// Whether a row has lost its nonce, and none of its versions is mined. One of another chain has no say.
+    pub(super) async fn says_lost(&self, row: &TransactionRow, loss: Loss) -> Result<bool, TransactionError> {
+        self.check_chain().await?;
+        // The nonce before the receipts: in the other order, one mined in between would look lost.
+        let is_lost = match loss {
+            Loss::Used => self.nonce(BlockNumberOrTag::Finalized).await? > row.nonce,
+            Loss::TooHigh => self.nonce(BlockNumberOrTag::Latest).await? < row.nonce,
+        };
+        Ok(is_lost && self.receipt(row, true).await?.is_none())
+    }
+
+    async fn check_chain(&self) -> Result<(), TransactionError> {
+        let found = self.provider.get_chain_id().await.map_err(|error| self.failed("chain id", &error))?;
+        if found == self.chain_id {
+            return Ok(());
         }
+        Err(TransactionError::Node { request: "chain id", reason: format!("it is of chain {found}") })
     }
 
     /// Whether the node knows a version, mined or not.
     pub(super) async fn knows(&self, version: &SignedVersion) -> Result<bool, TransactionError> {
-        let found = self.provider().get_transaction_by_hash(B256::from(version.hash.0)).await;
-        Ok(found.map_err(|error| failed("transaction", &error))?.is_some())
+        let found = self.provider.get_transaction_by_hash(B256::from(version.hash.0)).await;
+        Ok(found.map_err(|error| self.failed("transaction", &error))?.is_some())
     }
 
     pub(super) async fn estimate(&self, to: Address, calldata: &[u8]) -> Result<Estimate, TransactionError> {
-        match self.provider().estimate_gas(self.request(to, calldata)).await {
+        match self.provider.estimate_gas(self.request(to, calldata)).await {
             Ok(gas) => Ok(Estimate::Gas(gas)),
             Err(error) => {
-                revert_reason(&error).map(Estimate::Reverts).ok_or_else(|| failed("gas estimate", &error))
+                let reason = self.revert_reason(&error).map(Estimate::Reverts);
+                reason.ok_or_else(|| self.failed("gas estimate", &error))
             }
         }
     }
 
-    /// Tells all nodes of a transaction. What the one says that is asked now counts; nobody waits for the others.
+    /// Tells the node of a transaction.
     pub(super) async fn send(&self, raw: &[u8]) -> Result<Sent, TransactionError> {
-        let (place, current) = self.current();
-        for (_, other) in self.all().enumerate().filter(|(other, _)| *other != place) {
-            let (other, raw) = (other.clone(), raw.to_vec());
-            tokio::spawn(async move { other.send_raw_transaction(&raw).await.map(drop) });
-        }
-        match current.send_raw_transaction(raw).await {
+        match self.provider.send_raw_transaction(raw).await {
             Ok(_) => Ok(Sent::Taken),
             Err(error) => match error.as_error_resp() {
-                Some(refusal) => Ok(Sent::Refused(SendRefusal::from_message(&refusal.message))),
-                None => Err(failed("send", &error)),
+                Some(refusal) => {
+                    let shown = self.shown(&refusal.message);
+                    Ok(Sent::Refused(SendRefusal::from_message(&refusal.message, &shown)))
+                }
+                None => Err(self.failed("send", &error)),
             },
         }
     }
@@ -150,8 +148,8 @@ impl Node {
         let count = if all { row.versions.len() } else { NEWEST_VERSIONS };
         for version in row.versions.iter().rev().take(count) {
             let wanted = B256::from(version.hash.0);
-            let receipt = self.provider().get_transaction_receipt(wanted).await;
-            let Some(receipt) = receipt.map_err(|error| failed("receipt", &error))? else { continue };
+            let receipt = self.provider.get_transaction_receipt(wanted).await;
+            let Some(receipt) = receipt.map_err(|error| self.failed("receipt", &error))? else { continue };
             let (Some(number), Some(hash)) = (receipt.block_number, receipt.block_hash) else { continue };
             // Some nodes give receipts of blocks that are not canonical (yet).
             if receipt.transaction_hash == wanted && self.block(number.into()).await?.1 == hash {
@@ -171,18 +169,18 @@ impl Node {
     pub(super) async fn replay(&self, row: &TransactionRow, gas_limit: u64, block: u64) -> String {
         let request = self.request(row.to, &row.calldata).gas_limit(gas_limit);
         let call =
-            self.provider().call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
+            self.provider.call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
         match call.await {
             Ok(_) => "unknown: the call succeeds on the state before its block".to_owned(),
             Err(error) => {
-                revert_reason(&error).unwrap_or_else(|| format!("unknown: {}", describe_error(&error)))
+                self.revert_reason(&error).unwrap_or_else(|| format!("unknown: {}", self.describe(&error)))
             }
         }
     }
 
     async fn block(&self, block: BlockNumberOrTag) -> Result<(u64, B256), TransactionError> {
         let answer =
-            self.provider().get_block_by_number(block).await.map_err(|error| failed("block", &error))?;
+            self.provider.get_block_by_number(block).await.map_err(|error| self.failed("block", &error))?;
         let missing =
             || TransactionError::Node { request: "block", reason: format!("the node has no block {block}") };
         let header = answer.ok_or_else(missing)?.header;
@@ -192,17 +190,29 @@ impl Node {
     fn request(&self, to: Address, calldata: &[u8]) -> TransactionRequest {
         TransactionRequest::default().from(self.wallet).to(to_alloy(to)).input(calldata.to_vec().into())
     }
-}
 
-async fn market_of(provider: &DynProvider) -> Result<Market, TransactionError> {
-    let late = |_| TransactionError::Node { request: "fee history", reason: "no answer in time".to_owned() };
-    let history = provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]);
-    let history = tokio::time::timeout(MARKET_TIMEOUT, history).await.map_err(late)?;
-    let history = history.map_err(|error| failed("fee history", &error))?;
-    let rewards: Vec<u128> =
-        history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
-    // The last entry is the next block's.
-    Ok(Market::new(history.base_fee_per_gas.last().copied().unwrap_or_default(), &rewards))
+    fn failed(&self, request: &'static str, error: &TransportError) -> TransactionError {
+        TransactionError::Node { request, reason: self.describe(error) }
+    }
+
+    /// An error in words, without what of the URL may be an access key: some nodes repeat it.
+    fn describe(&self, error: &TransportError) -> String {
+        describe_node_error(&self.url, error)
+    }
+
+    /// Likewise a node's words.
+    fn shown(&self, words: &str) -> String {
+        shorten(&self.url.redact(words))
+    }
+
+    /// The contract's words, when that is what an error is about.
+    fn revert_reason(&self, error: &TransportError) -> Option<String> {
+        let answer = error.as_error_resp()?;
+        match answer.as_revert_data() {
+            Some(data) => Some(describe_revert(&data)),
+            None => answer.message.to_lowercase().contains("revert").then(|| self.shown(&answer.message)),
+        }
+    }
 }
 
 /// The digest type that rows keep.
@@ -210,15 +220,38 @@ pub(super) fn digest(hash: B256) -> Digest {
     Digest(hash.0)
 }
 
-fn failed(request: &'static str, error: &TransportError) -> TransactionError {
-    TransactionError::Node { request, reason: describe_error(error) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::test_server::TestServer;
+    use alloy::providers::ProviderBuilder;
 
-/// The contract's words, when that is what an error is about.
-fn revert_reason(error: &TransportError) -> Option<String> {
-    let answer = error.as_error_resp()?;
-    match answer.as_revert_data() {
-        Some(data) => Some(describe_revert(&data)),
-        None => answer.message.to_lowercase().contains("revert").then(|| answer.message.to_string()),
+    /// A node behind a server that answers everything so, with the path that it was asked for.
+    async fn node(answer: fn(&str) -> (u16, String)) -> (TestServer, Node) {
+        let server = TestServer::start(move |request| answer(&request.path)).await;
+        let url = NodeUrl::parse(&format!("{}/SECRETKEY", server.url)).unwrap();
+        let provider = ProviderBuilder::new().connect_http(url.expose().clone()).erased();
+        (server, Node::new(url, provider, 1, AlloyAddress::ZERO))
+    }
+
+    #[tokio::test]
+    async fn what_a_node_repeats_of_its_url_is_not_shown() {
+        let (_server, page) = node(|path| (404, format!("no page {path}"))).await;
+        let error = page.head().await.unwrap_err().to_string();
+        assert!(error.contains("no page") && !error.contains("SECRET"), "{error}");
+
+        let refusal = |path: &str| {
+            let error = format!(r#"{{"code":-32000,"message":"reverted for key {path}"}}"#);
+            (200, format!(r#"{{"jsonrpc":"2.0","id":0,"error":{error}}}"#))
+        };
+        let (_server, refuses) = node(refusal).await;
+        let Ok(Sent::Refused(SendRefusal::Other(words))) = refuses.send(&[1]).await else {
+            panic!("not refused")
+        };
+        assert!(words.starts_with("reverted for key") && !words.contains("SECRET"), "{words}");
+        let Ok(Estimate::Reverts(words)) = refuses.estimate(Address([1; 20]), &[]).await else {
+            panic!("not reverted")
+        };
+        assert!(words.starts_with("reverted for key") && !words.contains("SECRET"), "{words}");
     }
 }

@@ -32,14 +32,17 @@ impl SendRefusal {
         matches!(self, Self::ReplacementUnderpriced | Self::FeesTooLow(_) | Self::Other(_))
     }
 
-    /// Reads a node's message. Geth, Nethermind, Besu, Erigon and Reth word it differently.
-    pub(super) fn from_message(message: &str) -> Self {
+    /// Reads a node's message, of which no more is kept than of what may be `shown`. Geth, Nethermind, Besu, Erigon and Reth word it
+    /// differently.
+    pub(super) fn from_message(message: &str, shown: &str) -> Self {
         let plain: String = message
             .chars()
             .filter(char::is_ascii_alphanumeric)
             .map(|letter| letter.to_ascii_lowercase())
             .collect();
-        let words = || message.chars().take(MAX_WORDS).collect::<String>();
+        // What is unknown is not known.
+        let plain = plain.replace("unknown", "");
+        let words = || shown.chars().take(MAX_WORDS).collect::<String>();
         let says = |wordings: &[&str]| wordings.iter().any(|wording| plain.contains(wording));
         if says(&[
             "alreadyknown",
@@ -79,6 +82,10 @@ impl SendRefusal {
 mod tests {
     use super::*;
 
+    fn read(message: &str) -> SendRefusal {
+        SendRefusal::from_message(message, message)
+    }
+
     #[test]
     fn the_wordings_of_clients_are_understood() {
         let cases = [
@@ -94,21 +101,23 @@ mod tests {
             ("could not replace existing tx", SendRefusal::ReplacementUnderpriced),
         ];
         for (message, expected) in cases {
-            assert_eq!(SendRefusal::from_message(message), expected, "{message}");
+            assert_eq!(read(message), expected, "{message}");
         }
     }
 
     #[test]
     fn refusals_with_numbers_keep_the_nodes_words() {
         let low = "max fee per gas less than block base fee: address 0x0, maxFeePerGas: 1";
-        assert_eq!(SendRefusal::from_message(low), SendRefusal::FeesTooLow(low.to_owned()));
+        assert_eq!(read(low), SendRefusal::FeesTooLow(low.to_owned()));
         let poor = "insufficient funds for gas * price + value: balance 0";
-        assert_eq!(SendRefusal::from_message(poor), SendRefusal::InsufficientFunds(poor.to_owned()));
-        assert_eq!(SendRefusal::from_message("no"), SendRefusal::Other("no".to_owned()));
-        let long = SendRefusal::from_message(&"é".repeat(1_000));
+        assert_eq!(read(poor), SendRefusal::InsufficientFunds(poor.to_owned()));
+        for other in ["no", "unknown transaction type", "Unknown transaction"] {
+            assert_eq!(read(other), SendRefusal::Other(other.to_owned()));
+        }
+        let long = read(&"é".repeat(1_000));
         assert_eq!(long, SendRefusal::Other("é".repeat(MAX_WORDS)), "a node can't fill the host");
         assert_eq!(
-            SendRefusal::from_message("transaction underpriced"),
+            read("transaction underpriced"),
             SendRefusal::FeesTooLow("transaction underpriced".to_owned())
         );
     }

@@ -2,7 +2,7 @@
 
 use super::decision::{Action, Asked, Observation, Raise, Receipt, asks, decide, on_its_way};
 use super::driver::{GasMargin, Session, Tide, Transactions, unix_now};
-use super::node::{Sent, digest};
+use super::node::{Loss, Sent, digest};
 use super::refusal::SendRefusal;
 use super::waiting::Waiting;
 use super::watch::Watch;
@@ -23,6 +23,7 @@ impl Transactions {
         tide: Tide,
         is_next: &mut bool,
     ) -> Result<TransactionState, TransactionError> {
+        let asked = self.nodes.asked();
         let seen = self.observe(session, &row, tide, is_next).await?;
         match decide(&row, &seen, &self.rules) {
             Action::Stay => {}
@@ -33,14 +34,25 @@ impl Transactions {
                 self.save(session, row.clone())?;
                 self.send(session, &mut row, tide.head).await?;
             }
+            Action::Renumber | Action::Drop if !self.is_lost(&row, &seen).await => {
+                self.nodes.turn_from(asked);
+                session.wait(&row, seen.doubted());
+            }
             Action::Renumber => self.renumber(session, &mut row, tide).await?,
             Action::Conclude(receipt) => self.conclude(session, &mut row, receipt).await?,
             Action::Drop => {
+                row.displace(unix_now());
                 row.state = TransactionState::Cancelled { block: tide.finalised };
                 self.save(session, row.clone())?;
             }
         }
         Ok(row.state)
+    }
+
+    /// Whether most nodes say too that it can't be mined any more under its nonce.
+    async fn is_lost(&self, row: &TransactionRow, seen: &Observation) -> bool {
+        let loss = if seen.displaced_for.is_some() { Loss::Used } else { Loss::TooHigh };
+        row.versions.is_empty() || self.nodes.most_say_lost(row, loss).await
     }
 
     async fn observe(
@@ -51,12 +63,15 @@ impl Transactions {
         is_next: &mut bool,
     ) -> Result<Observation, TransactionError> {
         let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
+        let node = self.nodes.current();
         let watch = session.watch(&row.key, hash, tide.head);
         let (newest, nonce_is_used) = (watch.look(tide.head), watch.is_nonce_used());
-        let receipt = self.node.receipt(row, nonce_is_used || tide.nonce > row.nonce).await?;
+        let receipt = node.receipt(row, nonce_is_used || tide.nonce > row.nonce).await?;
         let displaced_for = if tide.nonce > row.nonce && receipt.is_none() {
-            let since = *session.displaced_at.entry(row.key.clone()).or_insert(tide.head);
-            Some(tide.head.saturating_sub(since))
+            let since = session.displaced_at.entry(row.key.clone()).or_insert(tide.head);
+            // A head that was a lie is not waited for.
+            *since = tide.head.min(*since);
+            Some(tide.head.saturating_sub(*since))
         } else {
             session.displaced_at.remove(&row.key);
             None
@@ -68,12 +83,12 @@ impl Transactions {
             displaced_for,
             is_next: is_open && std::mem::replace(is_next, *is_next && !is_open),
             newest,
-            affordable: self.affordable(session, &row.key),
+            affordable: self.affordable(session, Some(row)),
             asked: None,
         };
         if let Some(version) = row.versions.last().filter(|_| asks(row, &seen, &self.rules)) {
-            let (is_known, market) = (self.node.knows(version).await?, self.node.market().await?);
-            let nonce = self.node.nonce(BlockNumberOrTag::Latest).await?;
+            let (is_known, market) = (node.knows(version).await?, self.nodes.market().await?);
+            let nonce = node.nonce(BlockNumberOrTag::Latest).await?;
             self.fill_gap(session, nonce..row.nonce).await?;
             seen.asked = Some(Asked { is_known, market, nonce });
             session.watch(&row.key, hash, tide.head).looked_at(tide.head);
@@ -82,11 +97,11 @@ impl Transactions {
     }
 
     /// Sends again what has these nonces and is final, though the node says that they are free: it had said otherwise, or the chain
-    /// broke its word.
+    /// broke its word. A call that was to be cancelled is not made by that.
     async fn fill_gap(&self, session: &Session, nonces: Range<u64>) -> Result<(), TransactionError> {
         let rows = session.rows.values().filter(|row| row.state.is_final() && nonces.contains(&row.nonce));
-        for newest in rows.filter_map(|row| row.versions.last()) {
-            self.node.send(&newest.raw).await?;
+        for newest in rows.filter(|row| row.has_nonce()).filter_map(|row| row.versions.last()) {
+            self.nodes.send(&newest.raw).await?;
         }
         Ok(())
     }
@@ -99,7 +114,7 @@ impl Transactions {
         head: u64,
     ) -> Result<(), TransactionError> {
         let Some(newest) = row.versions.last_mut() else { return Ok(()) };
-        let sent = self.node.send(&newest.raw).await?;
+        let sent = self.nodes.send(&newest.raw).await?;
         let watch = session.watch(&row.key, newest.hash, head);
         watch.looked_at(head);
         match sent {
@@ -110,7 +125,8 @@ impl Transactions {
             }
             Sent::Refused(refusal) => {
                 watch.refused(refusal.clone());
-                session.wait(row, refused(refusal));
+                let blocks = watch.look(head).age;
+                session.wait(row, refused(refusal, blocks));
                 return Ok(());
             }
         }
@@ -123,7 +139,7 @@ impl Transactions {
         Ok(())
     }
 
-    /// Signs the call again under a new nonce. If it would revert now, nothing of it can be mined any more, and it ends.
+    /// Signs the call again under a new nonce, with no less gas. If it would revert now, it ends.
     async fn renumber(
         &self,
         session: &mut Session,
@@ -131,15 +147,20 @@ impl Transactions {
         tide: Tide,
     ) -> Result<(), TransactionError> {
         tracing::warn!(key = row.key, nonce = row.nonce, "the nonce can't be used: signing under another");
-        match self.sign_first(session, row, GasMargin::default()).await {
+        let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
+        let at_least = row.versions.last().map_or(0, |newest| newest.gas_limit);
+        let mut next = row.clone();
+        next.displace(unix_now());
+        match self.sign_first(session, &mut next, GasMargin { at_least, ..GasMargin::default() }).await {
             Ok(()) => {
+                *row = next;
                 session.displaced_at.remove(&row.key);
                 self.save(session, row.clone())?;
                 self.send(session, row, tide.head).await
             }
             Err(TransactionError::WouldRevert { reason, .. }) => {
-                let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
-                let reason = format!("another transaction took its nonce, and now it would revert: {reason}");
+                let reason = format!("it has lost its nonce, and now it would revert: {reason}");
+                *row = next;
                 row.state = TransactionState::Reverted { hash, block: tide.finalised, reason };
                 self.save(session, row.clone())
             }
@@ -151,7 +172,7 @@ impl Transactions {
         }
     }
 
-    /// Writes down how it ended and what it has cost.
+    /// Writes down how it ended and what it has cost; if too many nodes know nothing of it, what it may have cost.
     async fn conclude(
         &self,
         session: &mut Session,
@@ -167,13 +188,16 @@ impl Transactions {
             (false, false) => {
                 let reason = match is_out_of_gas(gas_used, gas_limit) {
                     true => format!("out of gas: it used {gas_used} of {gas_limit}"),
-                    false => self.node.replay(row, gas_limit, block).await,
+                    false => self.nodes.current().replay(row, gas_limit, block).await,
                 };
                 TransactionState::Reverted { hash, block, reason }
             }
         };
+        let cost = match self.nodes.is_contradicted(row, &receipt).await {
+            true => row.worst_case(),
+            false => price.saturating_mul(gas_used.into()),
+        };
         row.state = state;
-        let cost = price.saturating_mul(gas_used.into());
         row.conclusion = Some(Conclusion { at: unix_now(), gas_used, cost });
         self.save(session, row.clone())
     }
@@ -227,11 +251,11 @@ impl Session {
     }
 }
 
-/// What a transaction waits for that a node does not take.
-fn refused(refusal: SendRefusal) -> Waiting {
+/// What a transaction waits for that a node does not take, so many blocks after it was signed.
+fn refused(refusal: SendRefusal, blocks: u64) -> Waiting {
     match refusal {
         // Which of the two nonces it was shows in the receipts, or when the nonce is final.
-        SendRefusal::NonceTooLow => Waiting::Nonce,
+        SendRefusal::NonceTooLow => Waiting::Nonce { blocks },
         SendRefusal::InsufficientFunds(words) => Waiting::Funds(words),
         refusal => Waiting::Refused(refusal.to_string()),
     }

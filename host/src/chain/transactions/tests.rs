@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chain::execution::connect_provider;
+use crate::chain::url::NodeUrl;
 use alloy::primitives::U256;
 use alloy::providers::DynProvider;
 use alloy::signers::local::PrivateKeySigner;
@@ -95,7 +96,33 @@ impl Bench {
 
     fn open_with(&self, rules: FeeRules, wallet: Wallet) -> Transactions {
         let store: Arc<dyn TransactionStore> = self.store.clone();
-        Transactions::open(vec![self.provider.clone()], self.chain_id, wallet, rules, store).unwrap()
+        Transactions::open(vec![self.node()], self.chain_id, wallet, rules, store).unwrap()
+    }
+
+    /// The node that may lie.
+    fn node(&self) -> (NodeUrl, DynProvider) {
+        (NodeUrl::parse(&self.liar.url(NODE)).unwrap(), self.provider.clone())
+    }
+
+    /// Another process with the same wallet and no knowledge of this one's rows is faster.
+    async fn intrude(&self) {
+        let (wallet, store) = (Wallet::local(&WALLET).unwrap(), Arc::new(MemoryStore::default()));
+        let store: Arc<dyn TransactionStore> = store;
+        let intruder = Transactions::open(vec![self.node()], self.chain_id, wallet, RULES, store).unwrap();
+        intruder.submit("x", NOBODY, vec![9]).await.unwrap();
+        intruder.drive().await.unwrap();
+    }
+
+    /// With it, and with others.
+    async fn open_of(&self, others: &[&str]) -> Transactions {
+        let mut nodes = vec![self.node()];
+        for other in others {
+            let url = self.liar.url(other);
+            let provider = connect_provider(&url, self.chain_id).await.unwrap();
+            nodes.push((NodeUrl::parse(&url).unwrap(), provider));
+        }
+        let (wallet, store) = (Wallet::local(&WALLET).unwrap(), Arc::clone(&self.store));
+        Transactions::open(nodes, self.chain_id, wallet, RULES, store as Arc<dyn TransactionStore>).unwrap()
     }
 }
 
@@ -191,17 +218,7 @@ async fn a_nonce_lost_to_another_sender_is_replaced() {
     let bench = Bench::start().await;
     let transactions = bench.open();
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
-    // Another process with the same wallet and no knowledge of the row is faster.
-    let intruder = Transactions::open(
-        vec![bench.provider.clone()],
-        bench.chain_id,
-        Wallet::local(&WALLET).unwrap(),
-        RULES,
-        Arc::new(MemoryStore::default()) as Arc<dyn TransactionStore>,
-    );
-    let intruder = intruder.unwrap();
-    intruder.submit("x", NOBODY, vec![9]).await.unwrap();
-    intruder.drive().await.unwrap();
+    bench.intrude().await;
     bench.devnet.advance(FINAL);
     for _ in 0..3 {
         assert_eq!(transactions.drive().await.unwrap(), []);
@@ -216,3 +233,4 @@ async fn a_nonce_lost_to_another_sender_is_replaced() {
 }
 
 mod lies;
+mod several;

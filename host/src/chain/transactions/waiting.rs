@@ -2,6 +2,9 @@
 
 use std::fmt::{Display, Formatter, Result as Written};
 
+/// After so many blocks it should be known what has a nonce.
+const LONG: u64 = 50;
+
 /// What a transaction waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
@@ -14,7 +17,10 @@ pub enum Waiting {
     /// For its block to be final.
     Finality,
     /// Another transaction of the wallet may have its nonce; whether for good is not known yet.
-    Nonce,
+    Nonce {
+        /// For so many blocks.
+        blocks: u64,
+    },
     /// For a nonce before its own that no open transaction has. What this host knows of those was sent again.
     Gap {
         /// The wallet's, in the newest block's state.
@@ -43,7 +49,11 @@ pub enum Waiting {
 impl Waiting {
     /// Whether a person should know of it.
     pub fn is_wrong(&self) -> bool {
-        !matches!(self, Self::Sending | Self::Block | Self::Turn | Self::Finality | Self::Nonce)
+        match self {
+            Self::Sending | Self::Block | Self::Turn | Self::Finality => false,
+            Self::Nonce { blocks } => *blocks >= LONG,
+            _ => true,
+        }
     }
 }
 
@@ -54,7 +64,9 @@ impl Display for Waiting {
             Self::Block => f.write_str("to be mined"),
             Self::Turn => f.write_str("another transaction has to be mined before"),
             Self::Finality => f.write_str("mined; its block is not final yet"),
-            Self::Nonce => f.write_str("another transaction may have its nonce"),
+            Self::Nonce { blocks } => {
+                write!(f, "another transaction may have its nonce, for {blocks} blocks")
+            }
             Self::Gap { nonce } => {
                 write!(
                     f,

@@ -1,13 +1,14 @@
 //! Who signs the wallet's transactions: a key in this process, or a remote signer, which may lie like anybody else.
 
-use crate::chain::describe_error;
 use crate::chain::url::{NodeUrl, UrlError};
+use crate::chain::{describe_error, describe_node_error};
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::eips::{Decodable2718, Encodable2718};
 use alloy::network::TxSignerSync;
 use alloy::primitives::{Address as AlloyAddress, B256, Bytes};
 use alloy::rpc::client::RpcClient;
 use alloy::signers::local::PrivateKeySigner;
+use alloy::transports::TransportError;
 use alloy::transports::http::Http;
 use postern_shared::ids::Address;
 use serde::Deserialize;
@@ -71,6 +72,7 @@ pub enum Wallet {
 
 /// A signer behind the Ethereum API of web3signer.
 pub struct RemoteSigner {
+    url: NodeUrl,
     client: RpcClient,
     address: AlloyAddress,
     /// Until when it is let be.
@@ -132,12 +134,12 @@ impl RemoteSigner {
         let client = reqwest::Client::builder().timeout(timeout).build();
         let client = client.map_err(|error| SigningError::Client(describe_error(&error)))?;
         let client = RpcClient::new(Http::with_client(client, url.expose().clone()), false);
-        Ok(Self { client, address: AlloyAddress::from(address.0), resting: Mutex::new(None) })
+        Ok(Self { url, client, address: AlloyAddress::from(address.0), resting: Mutex::new(None) })
     }
 
     async fn check(&self) -> Result<(), SigningError> {
         let held = self.client.request_noparams::<Vec<AlloyAddress>>("eth_accounts").await;
-        let held = held.map_err(|error| remote("eth_accounts", describe_error(&error)))?;
+        let held = held.map_err(|error| self.failed("eth_accounts", &error))?;
         if held.contains(&self.address) { Ok(()) } else { Err(SigningError::NotHeld(self.own())) }
     }
 
@@ -148,7 +150,7 @@ impl RemoteSigner {
         let answer: Result<Answer, _> =
             self.client.request("eth_signTransaction", [self.request(&asked)]).await;
         *self.lock() = answer.is_err().then(|| Instant::now() + PAUSE);
-        let raw = match answer.map_err(|error| remote("eth_signTransaction", describe_error(&error)))? {
+        let raw = match answer.map_err(|error| self.failed("eth_signTransaction", &error))? {
             Answer::Bytes(raw) | Answer::Object { raw } => raw,
         };
         verify(&raw, &asked, self.address)
@@ -168,6 +170,11 @@ impl RemoteSigner {
         })
     }
 
+    /// Without what of the URL may be an access key: some servers repeat it.
+    fn failed(&self, request: &'static str, error: &TransportError) -> SigningError {
+        SigningError::Remote { request, reason: describe_node_error(&self.url, error) }
+    }
+
     fn own(&self) -> Address {
         Address(self.address.into_array())
     }
@@ -175,10 +182,6 @@ impl RemoteSigner {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn remote(request: &'static str, reason: String) -> SigningError {
-    SigningError::Remote { request, reason }
 }
 
 /// Whether bytes are exactly what was to be signed, signed by this account.

@@ -48,6 +48,14 @@ pub enum ExecutionLie {
     FakeReceipt(bool),
     /// So many more transactions were sent by everybody.
     NonceAhead(u64),
+    /// The same, and not finally.
+    LatestNonceAhead(u64),
+    /// No transaction is in a block.
+    NoReceipts,
+    /// So many more blocks than there are.
+    HeadAhead(u64),
+    /// Can't say whether the transaction with this hash is in a block.
+    FailReceiptOf(String),
 }
 
 /// What one call is answered.
@@ -156,6 +164,10 @@ async fn before(behind: &Behind, call: &mut Value, lie: &ExecutionLie) -> Option
         }
         (ExecutionLie::SendSays(code, text), "eth_sendRawTransaction") => {
             Some(Err((*code, (*text).to_owned())))
+        }
+        (ExecutionLie::NoReceipts, "eth_getTransactionReceipt") => Some(Ok(Value::Null)),
+        (ExecutionLie::FailReceiptOf(hash), "eth_getTransactionReceipt") if call["params"][0] == **hash => {
+            Some(Err((-32000, "missing trie node".to_owned())))
         }
         (ExecutionLie::FakeReceipt(success), "eth_getTransactionReceipt") => {
             Some(Ok(receipt(behind, call["params"][0].clone(), *success).await?))
@@ -279,7 +291,13 @@ fn after(call: &Value, result: &mut Value, lie: &ExecutionLie) {
         (ExecutionLie::ForgetSent, "eth_getTransactionByHash") if result["blockHash"].is_null() => {
             *result = Value::Null;
         }
-        (ExecutionLie::NonceAhead(more), "eth_getTransactionCount") => {
+        (ExecutionLie::HeadAhead(more), "eth_blockNumber")
+        | (ExecutionLie::NonceAhead(more), "eth_getTransactionCount") => {
+            *result = quantity(number(result).unwrap_or(0) + more);
+        }
+        (ExecutionLie::LatestNonceAhead(more), "eth_getTransactionCount")
+            if call["params"][1] == "latest" =>
+        {
             *result = quantity(number(result).unwrap_or(0) + more);
         }
         _ => {}

@@ -3,12 +3,13 @@
 use super::*;
 use crate::chain::test_server::TestServer;
 use alloy::providers::Provider;
+use std::collections::BTreeMap;
 
-fn waits(listed: &[Listed], key: &str) -> String {
+pub(super) fn waits(listed: &[Listed], key: &str) -> String {
     listed.iter().find(|one| one.key == key).unwrap().waits_for.clone().unwrap_or_default()
 }
 
-async fn nonce(bench: &Bench) -> u64 {
+pub(super) async fn nonce(bench: &Bench) -> u64 {
     let wallet = PrivateKeySigner::from_bytes(&WALLET.into()).unwrap().address();
     bench.provider.get_transaction_count(wallet).await.unwrap()
 }
@@ -127,6 +128,36 @@ async fn what_a_fake_receipt_kept_from_being_sent_is_sent_before_the_next_one() 
     assert_eq!(nonce(&bench).await, 2);
 }
 
+#[tokio::test]
+async fn a_call_that_was_to_be_cancelled_is_not_made_to_fill_a_gap() {
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    transactions.cancel("a").await.unwrap();
+    bench.lie(&[ExecutionLie::FakeReceipt(true)]);
+    let outcomes = transactions.drive().await.unwrap();
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]));
+    bench.lie(&[]);
+    transactions.submit("b", NOBODY, vec![2]).await.unwrap();
+    let outcomes = bench.drive(&transactions, 5 + FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { key, .. }] if key == "b"), "{outcomes:?}");
+    assert_eq!((bench.store.row("b").nonce, nonce(&bench).await), (0, 1));
+}
+
+#[tokio::test]
+async fn a_head_that_was_a_lie_is_not_waited_for_before_a_nonce_is_given_up() {
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    bench.intrude().await;
+    bench.devnet.advance(FINAL);
+    bench.lie(&[ExecutionLie::HeadAhead(1_000)]);
+    transactions.drive().await.unwrap();
+    bench.lie(&[]);
+    bench.drive(&transactions, 5).await;
+    assert_eq!(bench.store.row("a").nonce, 1);
+}
+
 /// Scene H: an estimate that is far too low.
 #[tokio::test]
 async fn a_call_that_ran_out_of_gas_says_so_and_succeeds_with_more() {
@@ -224,6 +255,89 @@ async fn what_is_cancelled_takes_the_nonce_and_makes_no_call() {
     assert!(bench.store.row("a").retried);
 }
 
+/// Such a nonce may never come.
+#[tokio::test]
+async fn what_is_to_be_cancelled_and_has_a_nonce_that_was_a_lie_ends() {
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    bench.lie(&[ExecutionLie::NonceAhead(5)]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    bench.lie(&[]);
+    transactions.cancel("a").await.unwrap();
+    let outcomes = bench.drive(&transactions, 50).await;
+    assert!(
+        matches!(&outcomes[..], [Outcome { state: TransactionState::Cancelled { .. }, .. }]),
+        "{outcomes:?}"
+    );
+    let row = bench.store.row("a");
+    assert_eq!((row.versions.len(), row.displaced.len(), row.displaced[0].versions.len()), (0, 1, 2));
+    // What may be mined after all counts, and its nonce is free.
+    let left = budget::left([&row].into_iter(), None, row.displaced[0].at, &RULES);
+    assert_eq!(left, RULES.budget_per_day - row.displaced[0].worst_case());
+    transactions.submit("b", NOBODY, vec![1]).await.unwrap();
+    assert_eq!(bench.store.row("b").nonce, 0);
+}
+
+#[tokio::test]
+async fn a_call_under_another_nonce_has_no_less_gas() {
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    bench.lie(&[ExecutionLie::NonceAhead(5)]);
+    let margin = GasMargin { percent: 25, at_least: 300_000 };
+    transactions.submit_with("a", NOBODY, vec![1], margin).await.unwrap();
+    bench.lie(&[]);
+    bench.drive(&transactions, 50).await;
+    let row = bench.store.row("a");
+    assert_eq!((row.nonce, row.versions[0].gas_limit, row.displaced.len()), (0, 300_000, 1));
+}
+
+#[tokio::test]
+async fn a_node_that_says_for_ever_that_the_nonce_is_used_is_a_trouble() {
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    bench.lie(&[ExecutionLie::SendSays(-32000, "nonce too low")]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    for (blocks, is_wrong) in [(45, false), (10, true)] {
+        bench.drive(&transactions, blocks).await;
+        let listed = transactions.list().await;
+        assert_eq!(listed[0].is_wrong, is_wrong, "{listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_row_behind_one_that_can_not_be_looked_at_is_not_the_next_one() {
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    bench.lie(&[ExecutionLie::SwallowSend]);
+    for key in ["a", "b"] {
+        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
+    }
+    transactions.drive().await.unwrap();
+    let hash = bench.store.row("a").versions[0].hash.to_string();
+    let lies = [ExecutionLie::SwallowSend, ExecutionLie::Market(50), ExecutionLie::FailReceiptOf(hash)];
+    bench.lie(&lies);
+    bench.drive(&transactions, 9).await;
+    let listed = transactions.list().await;
+    assert!(waits(&listed, "a").contains("receipt"), "{listed:?}");
+    assert_eq!(bench.store.row("b").versions.len(), 1, "{listed:?}");
+}
+
+/// Of two hosts only one makes a call.
+#[tokio::test]
+async fn a_call_that_did_not_fit_in_the_budget_and_is_due_no_more_is_no_trouble() {
+    let bench = Bench::start().await;
+    let wallet = Wallet::local(&WALLET).unwrap();
+    let transactions = bench.open_with(FeeRules { budget_per_day: 1, ..RULES }, wallet);
+    for _ in 0..2 {
+        assert!(transactions.submit("a", NOBODY, vec![1]).await.is_err());
+        for _ in 0..3 {
+            let wrong = transactions.look_at_wallet().await.unwrap();
+            assert!(wrong.len() == 1 && wrong[0].contains("day's budget"), "{wrong:?}");
+        }
+    }
+    assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_call_that_is_mined_though_it_was_to_be_cancelled_is_mined() {
     let bench = Bench::start().await;
@@ -241,7 +355,7 @@ async fn whatever_a_node_says_open_and_concluded_transactions_stay_within_the_bu
     let bench = Bench::start().await;
     let rules = FeeRules { budget_per_day: 1_500_000 * GWEI, ..RULES };
     let mut random = fastrand::Rng::with_seed(7);
-    let (mut refused, mut raised) = (0, 0);
+    let (mut refused, mut raised, mut signed) = (0, 0, BTreeMap::new());
     let transactions = bench.open_with(rules, Wallet::local(&WALLET).unwrap());
     for number in 0..60 {
         let lies = [
@@ -250,22 +364,32 @@ async fn whatever_a_node_says_open_and_concluded_transactions_stay_within_the_bu
             ExecutionLie::SendSays(-32000, "replacement transaction underpriced"),
             ExecutionLie::ForgetSent,
             ExecutionLie::Estimate(random.u64(21_000..200_000)),
+            ExecutionLie::NonceAhead(random.u64(1..4)),
+            ExecutionLie::NoReceipts,
+            ExecutionLie::FakeReceipt(random.bool()),
         ];
         let told: Vec<ExecutionLie> = lies.into_iter().filter(|_| random.bool()).collect();
         bench.lie(&told);
         match transactions.submit(&number.to_string(), NOBODY, vec![1]).await {
             Ok(_) => {}
             Err(TransactionError::OverBudget { .. }) => refused += 1,
+            Err(TransactionError::Foreign { .. }) => {}
             Err(error) => panic!("{error}"),
         }
-        bench.drive(&transactions, 1).await;
-        let rows = bench.store.load().unwrap();
-        raised = rows.iter().map(|row| row.versions.len() - 1).sum::<usize>();
-        let cost = |row: &TransactionRow| row.conclusion.map_or(row.worst_case(), |ended| ended.cost);
-        let all: u128 = rows.iter().map(cost).sum();
-        assert!(all <= rules.budget_per_day, "{number}: {all}");
+        for _ in 0..random.u64(1..8) {
+            bench.drive(&transactions, 1).await;
+            for row in bench.store.load().unwrap().into_iter().filter(|row| !row.versions.is_empty()) {
+                raised = raised.max(row.versions.len());
+                // Whatever the row remembers: under each nonce one of its versions may be mined.
+                let cost = row.conclusion.map_or(row.worst_case(), |ended| ended.cost);
+                signed.insert((row.key, row.nonce), cost);
+            }
+            let all: u128 = signed.values().sum();
+            assert!(all <= rules.budget_per_day, "{number}: {all}");
+        }
     }
-    assert!(refused > 0 && raised > 0, "{refused} {raised}");
+    let (keys, nonces) = (bench.store.load().unwrap().len(), signed.len());
+    assert!(refused > 0 && raised > 1 && nonces > keys, "{refused} {raised} {nonces} {keys}");
 }
 
 #[tokio::test]
@@ -327,7 +451,7 @@ fn rows_of_before_are_read() {
         cancels: false,
     });
     let mut old = serde_json::to_value(&row).unwrap();
-    for name in ["cancel", "retried", "submitted_at", "conclusion"] {
+    for name in ["cancel", "retried", "submitted_at", "conclusion", "displaced"] {
         assert!(old.as_object_mut().unwrap().remove(name).is_some());
     }
     for name in ["why", "cancels"] {
@@ -339,13 +463,7 @@ fn rows_of_before_are_read() {
 #[tokio::test]
 async fn one_node_of_three_that_lies_or_is_down_costs_nothing() {
     let bench = Bench::start().await;
-    let mut providers = vec![bench.provider.clone()];
-    for other in ["second", "third"] {
-        providers.push(connect_provider(&bench.liar.url(other), bench.chain_id).await.unwrap());
-    }
-    let wallet = Wallet::local(&WALLET).unwrap();
-    let store: Arc<dyn TransactionStore> = bench.store.clone();
-    let transactions = Transactions::open(providers, bench.chain_id, wallet, RULES, store).unwrap();
+    let transactions = bench.open_of(&["second", "third"]).await;
     bench.lie(&[ExecutionLie::Market(1_000), ExecutionLie::SwallowSend, ExecutionLie::ForgetSent]);
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     assert!(bench.store.row("a").versions[0].max_fee_per_gas < 3 * GWEI, "the market is not its word alone");

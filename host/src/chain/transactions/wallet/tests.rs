@@ -151,3 +151,13 @@ fn an_url_is_refused_without_being_repeated() {
         assert!(error.starts_with("the remote signer's URL: ") && !error.contains("secret"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_a_signer_repeats_of_its_url_is_not_shown() {
+    let server = TestServer::start(|request| (404, format!("no page {}", request.path))).await;
+    let remote = RemoteSigner::new(&format!("{}/SECRETKEY", server.url), Address([1; 20])).unwrap();
+    let errors = [remote.check().await.unwrap_err(), remote.sign(asked()).await.unwrap_err()];
+    for error in errors.map(|error| error.to_string()) {
+        assert!(error.contains("no page") && !error.contains("SECRET"), "{error}");
+    }
+}

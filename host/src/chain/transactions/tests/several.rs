@@ -1,0 +1,76 @@
+//! With several nodes, of which one lies or is down.
+
+use super::lies::nonce;
+use super::*;
+
+/// The first of two can stop nothing.
+#[tokio::test]
+async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows_of() {
+    for lie in [Lie::Status(503), Lie::Execution(ExecutionLie::LatestNonceAhead(5))] {
+        let bench = Bench::start().await;
+        let transactions = bench.open_of(&["second"]).await;
+        bench.liar.set(NODE, [lie.clone()]);
+        assert!(transactions.submit("a", NOBODY, vec![1]).await.is_err(), "{lie:?}");
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_wallet_is_looked_at_through_the_next_node_and_rows_too() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second"]).await;
+    bench.liar.set(NODE, [Lie::Status(503)]);
+    assert!(transactions.look_at_wallet().await.is_err());
+    assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
+    bench.liar.set(NODE, []);
+    bench.liar.set("second", [Lie::Execution(ExecutionLie::LatestNonceAhead(5))]);
+    assert_eq!(transactions.look_at_wallet().await.unwrap().len(), 1);
+    assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn one_node_s_word_for_a_nonce_that_is_used_makes_no_call_twice() {
+    for others in [&["second"][..], &["second", "third"]] {
+        let bench = Bench::start().await;
+        let transactions = bench.open_of(others).await;
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        transactions.drive().await.unwrap();
+        bench.lie(&[ExecutionLie::NonceAhead(5), ExecutionLie::NoReceipts]);
+        let outcomes = bench.drive(&transactions, 30).await;
+        assert!(
+            matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]),
+            "{outcomes:?}"
+        );
+        let row = bench.store.row("a");
+        assert_eq!((row.nonce, row.displaced.len()), (0, 0));
+        bench.lie(&[]);
+        assert_eq!(nonce(&bench).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_the_others_do_not_show_costs_what_it_may_cost() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second"]).await;
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    bench.lie(&[ExecutionLie::FakeReceipt(true)]);
+    transactions.drive().await.unwrap();
+    let row = bench.store.row("a");
+    assert_eq!(row.conclusion.unwrap().cost, row.worst_case());
+    // What they show too has cost what they say.
+    bench.lie(&[]);
+    transactions.submit("b", NOBODY, vec![1]).await.unwrap();
+    bench.drive(&transactions, 10 + FINAL).await;
+    let row = bench.store.row("b");
+    assert!(row.conclusion.unwrap().cost < row.worst_case(), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_node_of_another_chain_has_no_say_in_the_market() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second"]).await;
+    let lies = [ExecutionLie::WrongChain(99), ExecutionLie::Market(0)];
+    bench.liar.set("second", lies.map(Lie::Execution));
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    assert!(bench.store.row("a").versions[0].max_fee_per_gas > GWEI);
+}
