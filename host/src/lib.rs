@@ -20,8 +20,10 @@
 //! - [`vm`]: starts the VM.
 
 pub mod attest;
+mod backoff;
 pub mod certificates;
 pub mod chain;
+mod clock;
 pub mod config;
 pub mod daemon;
 #[cfg(feature = "devnet")]

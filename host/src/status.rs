@@ -2,6 +2,7 @@
 //! it shows that the host lives.
 
 use crate::chain::beacon::ValidatorStatus;
+use crate::clock;
 use postern_shared::bls::PublicKey;
 use postern_shared::check::Check;
 use postern_shared::epoch::Waiting;
@@ -11,7 +12,6 @@ use postern_shared::ids::{Address, Digest, MemberId, PoolId};
 use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter, Result as Written};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// The file's name in the data directory.
 pub const STATUS_FILE: &str = "status.json";
@@ -47,8 +47,7 @@ pub fn read(data_dir: &Path) -> Result<HostStatus, StatusError> {
     let mut status: HostStatus =
         serde_json::from_slice(&text).map_err(|source| StatusError::Format { path: path.clone(), source })?;
     // While nothing changes, the host says only that it lives.
-    let modified = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    status.written_at = status.written_at.max(modified);
+    status.written_at = status.written_at.max(clock::seconds(modified));
     Ok(status)
 }
 

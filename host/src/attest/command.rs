@@ -1,8 +1,9 @@
 //! `postern attest show|verify|floors|export`.
 
 use super::evidence::Subject;
-use super::{AttestError, Question, Verdict, floors, judge, now, show};
+use super::{AttestError, Question, Verdict, floors, judge, show};
 use crate::certificates::folder;
+use crate::clock::now;
 use crate::config::read_manifest;
 use crate::link::EnclaveAddress;
 use crate::output::say;

@@ -24,12 +24,6 @@ use crate::link::{AddressError, LinkError};
 use crate::verify::UnknownSimulation;
 use postern_shared::wire::Rejection;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// What time it is, in unix seconds: evidence is judged by it unless another time is named.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// What to do about an enclave that does not answer.
 fn busy(error: &LinkError) -> &'static str {

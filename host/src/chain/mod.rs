@@ -19,7 +19,7 @@ use self::url::NodeUrl;
 use std::error::Error;
 
 /// Most characters of a node's words that are passed on: it can say anything, and it ends in logs and in the status.
-const MOST_WORDS: usize = 300;
+pub(crate) const MOST_WORDS: usize = 300;
 
 /// An error in words, without the node's URL: it may hold a provider's access key, and logs travel.
 pub(crate) fn describe_error(error: &(dyn Error + 'static)) -> String {

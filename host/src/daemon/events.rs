@@ -89,11 +89,7 @@ impl Follower<'_> {
             }
         }
         for (node, trouble) in self.execution.troubles() {
-            let subject = Subject::ExecutionNode(node);
-            match trouble {
-                Some(reason) => self.troubles.set(subject, reason),
-                None => self.troubles.clear(&subject),
-            }
+            self.troubles.show(Subject::ExecutionNode(node), trouble);
         }
         Ok(())
     }
@@ -139,11 +135,8 @@ impl Follower<'_> {
         cursor: Cursor,
         reconciler: &mut Reconciler,
     ) -> Result<(), LookError> {
-        let subject = Subject::Events(contract);
-        match reconciler.round(self.execution, self.store, contract, cursor).await? {
-            None => self.troubles.clear(&subject),
-            Some(lacking) => self.troubles.set(subject, lacking),
-        }
+        let lacking = reconciler.round(self.execution, self.store, contract, cursor).await?;
+        self.troubles.show(Subject::Events(contract), lacking);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use super::alerts::{self, Alert};
 use super::troubles::Troubles;
 use super::{DaemonError, Shared};
+use crate::backoff::doubled;
 use crate::chain::beacon::{
     BeaconNodes, ExitOutcome, ExitRefusal, NodeError, Pace, ValidatorStatus, verify_exit,
 };
@@ -100,8 +101,7 @@ fn next(
 
 /// One slot, two, four, up to an epoch.
 fn back_off(attempts: u32, pace: Pace) -> Duration {
-    let doubled = 2u32.saturating_pow(attempts.saturating_sub(1).min(16));
-    pace.slot.saturating_mul(doubled).min(pace.epoch)
+    doubled(pace.slot, attempts.saturating_sub(1), pace.epoch)
 }
 
 /// What is wrong with a pool's exit, if something is.
@@ -247,10 +247,7 @@ impl Poster<'_> {
         for pool in open {
             let exit = exits.get(&pool.pool_id).unwrap_or(&nothing);
             let subject = Subject::Exit(pool.pool_id);
-            match trouble(exit, pool.final_status, pace, now) {
-                Some(reason) => self.troubles.set(subject, reason),
-                None => self.troubles.clear(&subject),
-            }
+            self.troubles.show(subject, trouble(exit, pool.final_status, pace, now));
             posts.insert(pool.pool_id, names.iter().map(|name| post(name, exit.nodes.get(name))).collect());
         }
         self.posts.replace(posts);

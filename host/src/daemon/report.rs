@@ -2,6 +2,7 @@
 
 use super::files::write_whole;
 use super::{DaemonError, Shared, alerts};
+use crate::clock::now;
 use crate::config::Config;
 use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject, Trouble};
 use crate::store::StoreError;
@@ -200,11 +201,6 @@ impl Drop for Starting {
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 /// Since when pools are at the step of a ceremony at which they are.
 #[derive(Default)]
 struct Stuck(BTreeMap<PoolId, (Progress, Instant)>);
@@ -237,27 +233,18 @@ fn status(shared: &Shared, answers: &Answers, stuck: &mut Stuck) -> Result<HostS
         pool.faults.dedup();
         pool.posts = shared.posts.of(pool.pool_id);
         let subject = Subject::Pool(pool.pool_id);
-        match held_up.get(&pool.pool_id) {
-            Some(Progress { kind, step, have, of }) => {
-                let (reason, long) = (format_args!("{have} of {of} at {kind} {step}"), shared.patience);
-                shared.troubles.set(subject, format_args!("{reason}, for more than {} s", long.as_secs()));
-            }
-            None => shared.troubles.clear(&subject),
-        }
+        let reason = held_up.get(&pool.pool_id).map(|Progress { kind, step, have, of }| {
+            format!("{have} of {of} at {kind} {step}, for more than {} s", shared.patience.as_secs())
+        });
+        shared.troubles.show(subject, reason);
     }
     let Answers { newest: last, failed, at } = answers;
     let enclave_answers = last.is_some() && !failed && at.elapsed() < ENCLAVE_PATIENCE;
-    if enclave_answers {
-        shared.troubles.clear(&Subject::Enclave);
-    } else {
-        shared.troubles.set(Subject::Enclave, "does not answer");
-    }
+    shared.troubles.show(Subject::Enclave, (!enclave_answers).then_some("does not answer"));
     let lost = shared.network.lost();
     for member in shared.manifest.members.iter().map(|member| member.id) {
-        match lost.get(&member) {
-            Some(reason) => shared.troubles.set(Subject::Peer(member), format_args!("not reached: {reason}")),
-            None => shared.troubles.clear(&Subject::Peer(member)),
-        }
+        let reason = lost.get(&member).map(|reason| format!("not reached: {reason}"));
+        shared.troubles.show(Subject::Peer(member), reason);
     }
     let (admitted, refused) =
         last.as_ref().map(|last| (last.admitted.clone(), last.refused.clone())).unwrap_or_default();

@@ -318,7 +318,7 @@ async fn the_transaction_that_made_a_deposit_is_found_and_no_others() {
     assert_eq!(found(pool).await, None);
     let data = bench.deposit(pool, 7).await;
     bench.hand_in(pool, &data).await;
-    let rows = bench.leader.state(&format!("deposit-{}", pool.text())).await;
+    let rows = bench.leader.row(&format!("deposit-{}", pool.text())).await;
     assert!(rows.is_some());
     let hash = found(pool).await.expect("a transaction");
     let provider = bench.execution.provider();

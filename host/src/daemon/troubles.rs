@@ -1,11 +1,12 @@
 //! What is wrong for now, for people: said once, then rarely, and gone by itself as soon as it is right again. What stays
 //! until a person has looked at it is an [alert](super::alerts).
 
+use crate::clock;
 use crate::status::{Subject, Trouble};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How often the log says again what is still wrong.
 const SAY_AGAIN: Duration = Duration::from_hours(1);
@@ -16,7 +17,8 @@ pub(super) struct Troubles(Mutex<BTreeMap<Subject, Open>>);
 
 #[derive(Debug)]
 struct Open {
-    since: SystemTime,
+    /// By the clock that people go by.
+    since: u64,
     reason: String,
     said: Instant,
 }
@@ -39,7 +41,7 @@ impl Troubles {
             }
             None => {
                 tracing::warn!(?subject, %reason, "wrong");
-                open.insert(subject, Open { since: SystemTime::now(), reason, said: Instant::now() });
+                open.insert(subject, Open { since: clock::now(), reason, said: Instant::now() });
             }
         }
     }
@@ -51,14 +53,20 @@ impl Troubles {
         }
     }
 
+    /// This is wrong for this reason, or right.
+    pub(super) fn show(&self, subject: Subject, reason: Option<impl Display>) {
+        match reason {
+            Some(reason) => self.set(subject, reason),
+            None => self.clear(&subject),
+        }
+    }
+
     /// For the status file.
     pub(super) fn all(&self) -> Vec<Trouble> {
-        let since =
-            |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let open = self.open();
         let said = open.iter().map(|(subject, open)| Trouble {
             subject: subject.clone(),
-            since: since(open.since),
+            since: open.since,
             reason: open.reason.clone(),
         });
         said.collect()

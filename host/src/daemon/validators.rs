@@ -138,10 +138,7 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 /// Tells people of nodes that can't be used.
 fn show(troubles: &Troubles, standings: Vec<NodeStanding>) {
     for NodeStanding { name, wrong } in standings {
-        match wrong {
-            Some(reason) => troubles.set(Subject::BeaconNode(name), reason),
-            None => troubles.clear(&Subject::BeaconNode(name)),
-        }
+        troubles.show(Subject::BeaconNode(name), wrong);
     }
 }
 

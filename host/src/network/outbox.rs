@@ -1,6 +1,7 @@
 //! Carries the enclave's messages to one other member, at least once each.
 
 use super::{Answer, Network, Question};
+use crate::backoff::doubled;
 use crate::store::{LONGEST_DELAY, Outgoing, Store, StoreError};
 use futures::StreamExt;
 use postern_shared::ids::MemberId;
@@ -128,11 +129,6 @@ async fn wait(store: &Store, member: MemberId) {
 /// Before a refused message is tried again.
 fn delay(attempts: u32) -> Duration {
     if attempts < PATIENT_ATTEMPTS { doubled(FIRST_DELAY, attempts, LAST_DELAY) } else { PATIENT_DELAY }
-}
-
-/// Doubles with every attempt.
-fn doubled(first: Duration, attempts: u32, last: Duration) -> Duration {
-    first.saturating_mul(2u32.saturating_pow(attempts.min(16))).min(last)
 }
 
 fn millis(duration: Duration) -> i64 {

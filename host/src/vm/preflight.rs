@@ -7,7 +7,8 @@
 use super::this_machine::{self, Platform};
 use super::{RunArguments, VmError};
 use crate::attest::evidence::Subject;
-use crate::attest::{Question, judge, now};
+use crate::attest::{Question, judge};
+use crate::clock::now;
 use crate::config::{read_data_dir, read_manifest_of};
 use crate::manifest::load_epochs;
 use crate::measure::CpuModel;

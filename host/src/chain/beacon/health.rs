@@ -9,12 +9,10 @@
 
 use super::NodeError;
 use super::node::{Identity, Progress, Spec};
+use crate::backoff::{LONGEST_REST, rest};
 use postern_shared::ethereum::Network;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// First and longest rest of a node that failed.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(120);
 /// How far finality may be behind the median of the nodes, in epochs. What is compared may be an epoch old.
 const TOLERANCE: u64 = 3;
 /// A fork that is further away than this many epochs is not near: about a day.
@@ -154,9 +152,9 @@ impl Watch {
     }
 
     fn rest(&mut self, now: Instant, why: Unfit) {
-        let rest = FIRST_REST.saturating_mul(2u32.saturating_pow(self.failures.min(16))).min(LONGEST_REST);
+        let until = now + rest(self.failures);
         self.failures = self.failures.saturating_add(1);
-        self.health = Health::Resting { until: now + rest, why };
+        self.health = Health::Resting { until, why };
     }
 
     /// Whether its first check has not ended.
@@ -220,8 +218,7 @@ impl Taking {
         }
         self.unanswered = self.unanswered.saturating_add(1);
         if let Some(more) = self.unanswered.checked_sub(MOST_UNANSWERED) {
-            let rest = FIRST_REST.saturating_mul(2u32.saturating_pow(more.min(16))).min(LONGEST_REST);
-            self.rests_until = now.checked_add(rest);
+            self.rests_until = now.checked_add(rest(more));
         }
     }
 
@@ -264,6 +261,8 @@ pub(super) fn check_network(identity: &Identity, network: &Network) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backoff::FIRST_REST;
+    use std::time::Duration;
 
     const SPEC: Spec = Spec { slots_per_epoch: 32, slot: Duration::from_secs(12), electra_epoch: Some(0) };
 

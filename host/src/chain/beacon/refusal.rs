@@ -3,6 +3,8 @@
 //! The Beacon API fixes neither status nor text: Lodestar 1.5 answers 500 to a bad signature, others 400 to everything,
 //! and a known exit is an error for some and a success for others. So the texts are read, case and punctuation aside.
 
+use crate::chain::shorten;
+
 /// Why a beacon node did not take an exit.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,9 +84,6 @@ const WORDINGS: &[(&str, ExitRefusal)] = &[
     ("validatornotfound", ExitRefusal::UnknownValidator),
 ];
 
-/// Longest text that is kept of a refusal in a node's own words.
-const MAX_TEXT: usize = 300;
-
 impl ExitRefusal {
     /// Reads a node's message.
     pub fn from_message(message: &str) -> Self {
@@ -94,10 +93,7 @@ impl ExitRefusal {
             .map(|letter| letter.to_ascii_lowercase())
             .collect();
         let known = WORDINGS.iter().find(|(wording, _)| plain.contains(wording));
-        known.map_or_else(
-            || Self::Other(message.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect()),
-            |(_, refusal)| refusal.clone(),
-        )
+        known.map_or_else(|| Self::Other(shorten(message)), |(_, refusal)| refusal.clone())
     }
 
     /// Whether the exit is on its way all the same.
@@ -109,6 +105,7 @@ impl ExitRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::MOST_WORDS;
 
     #[test]
     fn the_wordings_of_five_clients_are_understood() {
@@ -170,7 +167,7 @@ mod tests {
         let ExitRefusal::Other(text) = ExitRefusal::from_message(&"\u{1b}x".repeat(10_000)) else {
             panic!("not `Other`")
         };
-        assert_eq!(text.len(), MAX_TEXT);
+        assert_eq!(text.len(), MOST_WORDS);
         assert!(text.chars().all(|letter| letter == 'x'));
     }
 }

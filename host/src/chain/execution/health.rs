@@ -1,11 +1,8 @@
 //! Whether a node is asked now. Time decides only whom to ask, never what to believe.
 
+use crate::backoff::rest;
 use std::time::{Duration, Instant};
 
-/// How long a node is let alone after its first failure. It doubles with each further one.
-const FIRST_REST: Duration = Duration::from_secs(1);
-/// And never for longer.
-const LONGEST_REST: Duration = Duration::from_secs(120);
 /// A node that has shown the same head so many times in a row, while another had more, stands still.
 const STILL_LOOKS: u32 = 10;
 
@@ -44,9 +41,8 @@ struct Lag {
 impl Health {
     /// It has failed.
     pub(super) fn failed(&mut self, now: Instant, trouble: String) {
-        let rest = FIRST_REST.saturating_mul(1 << self.failures.min(16)).min(LONGEST_REST);
+        self.rests_until = now.checked_add(rest(self.failures));
         self.failures = self.failures.saturating_add(1);
-        self.rests_until = now.checked_add(rest);
         (self.trouble, self.is_checked) = (Some(trouble), false);
     }
 
@@ -123,6 +119,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backoff::FIRST_REST;
 
     #[test]
     fn a_node_rests_longer_with_each_failure_and_not_at_all_once_it_works() {

@@ -229,10 +229,8 @@ impl Execution {
         let counted = shown.iter().filter(|(node, finalised)| counts(node, *finalised));
         let blocks = counted.map(|(_, finalised)| *finalised).collect();
         let (block, agreed) = votes::finalised_by_most(blocks).unwrap_or_default();
-        let configured = self.nodes.len();
-        if 2 * agreed < configured {
-            let what = "the newest final block".to_owned();
-            return Err(ChainError::TooFew { what, agreed, configured });
+        if 2 * agreed < self.nodes.len() {
+            return Err(self.too_few("the newest final block", agreed));
         }
         Ok(block)
     }
@@ -330,8 +328,7 @@ impl Execution {
             }
             let (agreed, configured) = (answers.len(), self.nodes.len());
             if 2 * agreed < configured {
-                let what = format!("the logs of block {number}");
-                return Err(ChainError::TooFew { what, agreed, configured });
+                return Err(self.too_few(&format!("the logs of block {number}"), agreed));
             }
             let mut events: Vec<PoolEvent> =
                 majority(&answers, voices(&silent, 0), configured).into_iter().collect();
@@ -451,14 +448,9 @@ impl Execution {
             let answers: Vec<HashSet<T>> = others.given.into_iter().map(|(_, answer)| answer).collect();
             let configured = self.nodes.len();
             let silent = voices(&others.silent, 0);
-            match judge(&HashSet::from([own]), &answers, silent, configured) {
-                Verdict::Agreed => Ok(own),
-                Verdict::Contradicted => Err(ChainError::Contradicted(what.to_owned())),
-                Verdict::Split => Err(ChainError::Disagreement(what.to_owned())),
-                Verdict::TooFew { agreed } => {
-                    Err(ChainError::TooFew { what: what.to_owned(), agreed, configured })
-                }
-            }
+            let verdict = judge(&HashSet::from([own]), &answers, silent, configured);
+            self.refuse(verdict, what, || what.to_owned())?;
+            Ok(own)
         })
         .await
     }
@@ -549,28 +541,35 @@ impl Execution {
     ) -> Result<(), ChainError> {
         let (nodes, answers): (Vec<Arc<Node>>, Vec<HashSet<T>>) = given.into_iter().unzip();
         let configured = self.nodes.len();
-        match judge(own, &answers, voices(&silent, already_final), configured) {
-            Verdict::Agreed => {
-                for (node, answer) in nodes.iter().zip(&answers) {
-                    if answer == own {
-                        node.health().worked();
-                    } else {
-                        node.failed(&ChainError::Contradicted(what.to_owned()));
-                    }
-                }
-                Ok(())
-            }
-            Verdict::Contradicted => Err(ChainError::Contradicted(what.to_owned())),
-            Verdict::Split => {
-                let silent = silent.iter().map(|node| format!("{} (has nothing yet)", node.name()));
-                let names = nodes.iter().map(|node| node.name()).chain([leading.name()]);
-                let names = names.map(str::to_owned).chain(silent).collect::<Vec<_>>().join(", ");
-                Err(ChainError::Disagreement(format!("{what}: {names}")))
-            }
-            Verdict::TooFew { agreed } => {
-                Err(ChainError::TooFew { what: what.to_owned(), agreed, configured })
+        let verdict = judge(own, &answers, voices(&silent, already_final), configured);
+        self.refuse(verdict, what, || {
+            let silent = silent.iter().map(|node| format!("{} (has nothing yet)", node.name()));
+            let names = nodes.iter().map(|node| node.name()).chain([leading.name()]);
+            let names = names.map(str::to_owned).chain(silent).collect::<Vec<_>>().join(", ");
+            format!("{what}: {names}")
+        })?;
+        for (node, answer) in nodes.iter().zip(&answers) {
+            if answer == own {
+                node.health().worked();
+            } else {
+                node.failed(&ChainError::Contradicted(what.to_owned()));
             }
         }
+        Ok(())
+    }
+
+    /// Refuses what others do not say too; `split` says who says what, if that is open.
+    fn refuse(&self, verdict: Verdict, what: &str, split: impl FnOnce() -> String) -> Result<(), ChainError> {
+        match verdict {
+            Verdict::Agreed => Ok(()),
+            Verdict::Contradicted => Err(ChainError::Contradicted(what.to_owned())),
+            Verdict::Split => Err(ChainError::Disagreement(split())),
+            Verdict::TooFew { agreed } => Err(self.too_few(what, agreed)),
+        }
+    }
+
+    fn too_few(&self, what: &str, agreed: usize) -> ChainError {
+        ChainError::TooFew { what: what.to_owned(), agreed, configured: self.nodes.len() }
     }
 }
 

@@ -10,12 +10,12 @@ use super::wallet::Wallet;
 use super::watch::Watch;
 use super::{FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Why};
 use crate::chain::url::NodeUrl;
+use crate::clock::now;
 use alloy::eips::BlockNumberOrTag;
 use alloy::providers::DynProvider;
 use postern_shared::ids::Address;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 
 /// No transaction may have more gas (EIP-7825).
@@ -114,12 +114,7 @@ impl Transactions {
         Ok(Self { nodes, chain_id, wallet, rules, store, session: Mutex::new(session) })
     }
 
-    /// How far an intent is; `None` when it was never submitted.
-    pub async fn state(&self, key: &str) -> Option<TransactionState> {
-        self.row(key).await.map(|row| row.state)
-    }
-
-    /// Everything about an intent.
+    /// Everything about an intent; `None` when it was never submitted.
     pub async fn row(&self, key: &str) -> Option<TransactionRow> {
         self.session.lock().await.rows.get(key).cloned()
     }
@@ -150,7 +145,7 @@ impl Transactions {
             return Ok(row.state.clone());
         }
         let mut row = TransactionRow::new(key, to, calldata, 0);
-        row.submitted_at = unix_now();
+        row.submitted_at = now();
         let asked = self.nodes.asked();
         let signed = self.sign_first(&mut session, &mut row, margin).await;
         self.turned(asked, signed)?;
@@ -317,7 +312,7 @@ impl Transactions {
 
     /// What a row, or any new one, may cost at most.
     pub(super) fn affordable(&self, session: &Session, row: Option<&TransactionRow>) -> u128 {
-        budget::left(session.rows.values(), row, unix_now(), &self.rules)
+        budget::left(session.rows.values(), row, now(), &self.rules)
     }
 
     /// The first nonce that neither the chain nor a row has. What others have sent from the wallet is waited for until it is final:
@@ -372,11 +367,6 @@ fn next_nonce(latest: u64, finalised: u64, taken: &HashSet<u64>) -> Result<u64, 
     let free = |from: u64| (from..).find(|nonce| !taken.contains(nonce)).unwrap_or(u64::MAX);
     let known = free(finalised);
     if latest > known { Err(TransactionError::Foreign { latest, known }) } else { Ok(free(latest)) }
-}
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Lets [`super::decision`] decide on one transaction and does what it says, storing first.
 
 use super::decision::{Action, Asked, Observation, Raise, Receipt, asks, decide, on_its_way};
-use super::driver::{GasMargin, Session, Tide, Transactions, unix_now};
+use super::driver::{GasMargin, Session, Tide, Transactions};
 use super::node::{Loss, Sent, digest};
 use super::refusal::SendRefusal;
 use super::waiting::Waiting;
 use super::watch::Watch;
 use super::{Conclusion, SignedVersion, TransactionError, TransactionRow, TransactionState};
 use crate::chain::profile::to_alloy;
+use crate::clock::now;
 use alloy::consensus::TxEip1559;
 use alloy::eips::{BlockNumberOrTag, Encodable2718};
 use alloy::primitives::{TxKind, U256};
@@ -41,7 +42,7 @@ impl Transactions {
             Action::Renumber => self.renumber(session, &mut row, tide).await?,
             Action::Conclude(receipt) => self.conclude(session, &mut row, receipt).await?,
             Action::Drop => {
-                row.displace(unix_now());
+                row.displace(now());
                 row.state = TransactionState::Cancelled { block: tide.finalised };
                 self.save(session, row.clone())?;
             }
@@ -150,7 +151,7 @@ impl Transactions {
         let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
         let at_least = row.versions.last().map_or(0, |newest| newest.gas_limit);
         let mut next = row.clone();
-        next.displace(unix_now());
+        next.displace(now());
         match self.sign_first(session, &mut next, GasMargin { at_least, ..GasMargin::default() }).await {
             Ok(()) => {
                 *row = next;
@@ -198,7 +199,7 @@ impl Transactions {
             false => price.saturating_mul(gas_used.into()),
         };
         row.state = state;
-        row.conclusion = Some(Conclusion { at: unix_now(), gas_used, cost });
+        row.conclusion = Some(Conclusion { at: now(), gas_used, cost });
         self.save(session, row.clone())
     }
 

@@ -133,7 +133,7 @@ async fn a_call_is_mined_once_and_reported_when_it_is_final() {
     assert_eq!(transactions.submit("a", NOBODY, vec![1]).await.unwrap(), TransactionState::Prepared);
     assert_eq!(bench.store.row("a").versions.len(), 1, "stored before it is sent");
     assert_eq!(transactions.drive().await.unwrap(), []);
-    assert_eq!(transactions.state("a").await, Some(TransactionState::Sent));
+    assert_eq!(transactions.row("a").await.map(|row| row.state), Some(TransactionState::Sent));
     bench.devnet.advance(1);
     assert_eq!(transactions.drive().await.unwrap(), [], "mined is not final");
     bench.devnet.advance(FINAL);
@@ -187,7 +187,7 @@ async fn a_call_that_would_revert_is_not_signed() {
     let transactions = bench.open();
     let error = transactions.submit("a", bench.deposit_contract, vec![1, 2, 3, 4]).await.unwrap_err();
     assert!(matches!(error, TransactionError::WouldRevert { .. }), "{error}");
-    assert_eq!(transactions.state("a").await, None);
+    assert_eq!(transactions.row("a").await, None);
     assert_eq!(bench.store.load().unwrap(), []);
 }
 

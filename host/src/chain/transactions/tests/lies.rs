@@ -15,6 +15,14 @@ pub(super) async fn nonce(bench: &Bench) -> u64 {
 }
 
 /// Scene M: 72 sends of the same bytes in 20 seconds, or 0.24 gwei that became 6.5 in the same time.
+/// Two transactions, of which the second one waits for the first.
+async fn send_two(transactions: &Transactions) {
+    for key in ["a", "b"] {
+        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
+    }
+    transactions.drive().await.unwrap();
+}
+
 #[tokio::test]
 async fn no_refusal_takes_the_offer_beyond_twice_the_market() {
     for text in [
@@ -68,10 +76,7 @@ async fn only_the_next_transaction_follows_the_market_and_it_is_stuck_after_long
     let bench = Bench::start().await;
     let transactions = bench.open();
     bench.lie(&[ExecutionLie::SwallowSend]);
-    for key in ["a", "b"] {
-        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
-    }
-    transactions.drive().await.unwrap();
+    send_two(&transactions).await;
     assert_eq!(waits(&transactions.list().await, "b"), "to be mined");
     bench.lie(&[ExecutionLie::SwallowSend, ExecutionLie::Market(50)]);
     bench.drive(&transactions, 9).await;
@@ -202,7 +207,7 @@ async fn a_market_that_is_a_lie_costs_no_more_than_the_limits_and_the_budget_say
         matches!(error, TransactionError::OverBudget { left, .. } if left < version.worst_case()),
         "{error}"
     );
-    assert_eq!(poor.state("b").await, None);
+    assert_eq!(poor.row("b").await, None);
     let wrong = poor.look_at_wallet().await.unwrap();
     assert!(wrong.len() == 1 && wrong[0].contains("day's budget"), "{wrong:?}");
     // With the market as it is, it fits.
@@ -309,10 +314,7 @@ async fn the_row_behind_one_that_can_not_be_looked_at_is_not_the_next_one() {
     let bench = Bench::start().await;
     let transactions = bench.open();
     bench.lie(&[ExecutionLie::SwallowSend]);
-    for key in ["a", "b"] {
-        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
-    }
-    transactions.drive().await.unwrap();
+    send_two(&transactions).await;
     let hash = bench.store.row("a").versions[0].hash.to_string();
     let lies = [ExecutionLie::SwallowSend, ExecutionLie::Market(50), ExecutionLie::FailReceiptOf(hash)];
     bench.lie(&lies);
