@@ -7,11 +7,10 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-120} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-2}
 seconds=${POSTERN_FUZZ_SECONDS:-8}
 
-# Modules of the programs in tests/tests: those that compute, of which the first two go side by side, since each takes one
-# processor; and those that drive other programs and wait for them, one after the other.
+# Modules of the programs in tests/tests: those that compute, and those that drive other programs and mostly wait for them.
 computing=(attacks/dealing durability/sealed_log durability/guard_model durability/agreement_model hostile_hosts)
-driving=(programs/real_beacon_node programs/demos programs/kill vm programs/real_execution_node
-    evidence/launch_measurement evidence/id_block evidence/real_snpguest)
+driving=(programs/real_beacon_node programs/demos programs/kill programs/real_execution_node evidence/launch_measurement
+    evidence/id_block vm evidence/real_snpguest)
 # Computing takes release, with the features that the host has there, so that nothing is built twice (tests/Cargo.toml, "oracles").
 # For the rest it is what `cargo test --workspace` has built already.
 release=(--release --locked -p postern-attestation -p postern-enclave -p postern-tests --no-default-features)
@@ -23,35 +22,36 @@ difference=$(diff <(printf '%s\n' "${computing[@]}" "${driving[@]}" | sort) \
     exit 1
 }
 
+work=$(mktemp -d)
+: > "$work/run"
+: > "$work/failed"
+
 step() { printf '\n=== %s (%ds)\n' "$1" "$SECONDS"; }
-log=$(mktemp) vm_log=$(mktemp)
-count=0 failed=()
 
 # A suite: `run NAME COMMAND...`.
 run() {
     step "$1"
-    count=$((count + 1))
-    "${@:2}" || failed+=("$1")
+    echo "$1" >> "$work/run"
+    "${@:2}" || echo "$1" >> "$work/failed"
 }
 
-# Two suites side by side: `beside NAME COMMAND... and NAME COMMAND...`. What the first one says comes when both are over.
-beside() {
-    local first=()
-    while [[ $1 != and ]]; do
-        first+=("$1")
-        shift
-    done
-    "${first[@]:1}" > "$log" 2>&1 &
-    local pid=$!
-    run "${@:2}"
-    run "${first[0]}" ended "$pid"
+# Something in the background, at a priority from 0 to 19, whose output goes to a file: `background NAME PRIORITY COMMAND...`.
+# `finish NAME` waits for it.
+declare -A started=()
+background() {
+    (
+        renice -n "$2" -p "$BASHPID" > /dev/null
+        "${@:3}"
+    ) > "$work/$1.log" 2>&1 &
+    started[$1]=$!
 }
-ended() {
+finish() {
     local status=0
-    wait "$1" || status=$?
-    cat "$log"
+    wait "${started[$1]}" || status=$?
+    cat "$work/$1.log"
     return "$status"
 }
+trap 'kill "${started[@]}" 2> /dev/null || true; rm -rf "$work"' EXIT
 
 # The ignored tests of a module, `PROGRAM/MODULE`, or of a program.
 suite() {
@@ -60,11 +60,9 @@ suite() {
     [[ $1 != */* ]] || filter=("${1#*/}::")
     case $1 in
         programs/kill) with=(tests/postgres.sh) ;;
-        vm)
-            # It gets them again if this failed, and says why.
-            wait "$vm" || cat "$vm_log"
-            with=(tests/vm.sh)
-            ;;
+        # It gets them again if this failed, and says why.
+        vm) finish vm || true; with=(tests/vm.sh) ;;
+        evidence/real_snpguest) finish snpguest ;;
     esac
     "${with[@]}" cargo test "${which[@]}" --test "${1%/*}" -- --ignored --nocapture --skip by_hand "${filter[@]}"
 }
@@ -86,50 +84,52 @@ fuzz() {
         -max_total_time="$seconds" -print_final_stats=1 -verbosity=0
 }
 
-# What the VM's tests need takes minutes of all processors: those that the rest leaves over.
-nice -n 19 tests/vm.sh > "$vm_log" 2>&1 &
-vm=$!
-trap 'kill "$vm" 2> /dev/null || true; rm "$log" "$vm_log"' EXIT
-
-step 'nodes and tools that are not ours'
-{
+sudo=; ((EUID == 0)) || sudo=sudo
+postgres() {
+    # The server's programs alone: a machine that has other ones keeps them as they are.
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || command -v initdb > /dev/null ||
+        { $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends postgresql; }
+}
+peers() {
     for peer in anvil beacon; do
         npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix "tests/peers/$peer"
     done
     python3 -m venv tests/independent/venv
     tests/independent/venv/bin/pip install --quiet --requirement tests/independent/requirements.txt
-} &
-others=$!
+}
 # A verifier, unoptimised, since it takes longer to build than to run.
-CARGO_PROFILE_DEV_DEBUG=none cargo install --quiet snpguest@0.11.0 --locked --debug --root target/tools
-wait "$others"
+snpguest() { CARGO_PROFILE_DEV_DEBUG=none cargo install --quiet snpguest@0.11.0 --locked --debug --root target/tools; }
+
+compute() {
+    cargo build --release --locked
+    cargo test "${release[@]}" --no-run --lib --test mutation --test attacks --test durability --test hostile_hosts
+    run 'every bit of real evidence' cargo test "${release[@]}" --test mutation -- --ignored --nocapture
+    run 'as much as an enclave must hold' cargo test "${release[@]}" --lib -- --ignored --nocapture
+    for name in "${computing[@]}"; do run "$name" suite "$name"; done
+    run 'fuzzing: build' build_fuzzers
+    for name in parse_report appraise certificates decode; do run "fuzzing $name" fuzz "$name"; done
+}
+
+drive() {
+    cargo test "${debug[@]}" --no-run
+    run 'writes torn at many bytes' cargo test "${debug[@]}" --lib -- --ignored --nocapture torn
+    run 'stores in PostgreSQL' tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored postgres --skip could_lose
+    run 'stores in PostgreSQL that is set up badly' env POSTERN_POSTGRES_OPTIONS='-c full_page_writes=off' \
+        tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored could_lose
+    for name in "${driving[@]}"; do run "$name" suite "$name"; done
+}
+
 PATH=$PWD/target/tools/bin:$PATH
+# What the last suites need takes minutes of all processors: those that the rest leaves over.
+background vm 19 tests/vm.sh
+background snpguest 19 snpguest
+step 'nodes and tools that are not ours'
+postgres
+peers
+# Suites that wait leave most of two processors to those that compute.
+background computing 10 compute
+drive
+finish computing || echo 'computing' >> "$work/failed"
 
-step 'build'
-cargo build --release --locked
-cargo test "${release[@]}" --no-run --lib --test mutation --test attacks --test durability --test hostile_hosts
-cargo test "${debug[@]}" --no-run
-
-beside 'every bit of real evidence' cargo test "${release[@]}" --test mutation -- --ignored --nocapture and \
-    'as much as an enclave must hold' cargo test "${release[@]}" --lib -- --ignored --nocapture
-run 'writes torn at many bytes' cargo test "${debug[@]}" --lib -- --ignored --nocapture torn
-
-sudo=; ((EUID == 0)) || sudo=sudo
-# The server's programs alone: a machine that has other ones keeps them as they are.
-if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v initdb > /dev/null; then
-    step 'PostgreSQL'
-    $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends postgresql
-fi
-run 'stores in PostgreSQL' tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored postgres --skip could_lose
-run 'stores in PostgreSQL that is set up badly' env POSTERN_POSTGRES_OPTIONS='-c full_page_writes=off' \
-    tests/postgres.sh cargo test "${debug[@]}" --lib -- --ignored could_lose
-
-run 'fuzzing: build' build_fuzzers
-beside 'fuzzing parse_report' fuzz parse_report and 'fuzzing appraise' fuzz appraise
-beside 'fuzzing certificates' fuzz certificates and 'fuzzing decode' fuzz decode
-
-beside "${computing[0]}" suite "${computing[0]}" and "${computing[1]}" suite "${computing[1]}"
-for name in "${computing[@]:2}" "${driving[@]}"; do run "$name" suite "$name"; done
-
-step "$count slow suites, ${#failed[@]} failed${failed:+: ${failed[*]}}"
-((${#failed[@]} == 0))
+step "$(wc -l < "$work/run") slow suites, $(wc -l < "$work/failed") failed: $(paste -sd ' ' "$work/failed")"
+[[ ! -s $work/failed ]]
