@@ -3,6 +3,7 @@
 # and tools that are not ours. POSTERN_SEEDS, POSTERN_KILL_RUNS and POSTERN_FUZZ_SECONDS say how much. Runs all of them, whichever fail;
 # exits non-zero if any did.
 set -euo pipefail
+(($# == 0)) || { echo "usage: $0; what it does is at its head" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never POSTERN_SEEDS=${POSTERN_SEEDS:-120} POSTERN_KILL_RUNS=${POSTERN_KILL_RUNS:-2}
 seconds=${POSTERN_FUZZ_SECONDS:-8}
