@@ -133,9 +133,6 @@ pub struct PostgresConfig {
 pub struct ExecutionConfig {
     /// Their JSON-RPC endpoints, at least one: the first that works is asked, the others confirm what it says.
     pub urls: Vec<String>,
-    /// The block of the first pool manager's deployment: earlier ones are not searched for events.
-    #[serde(default)]
-    pub start_block: u64,
 }
 
 /// The beacon nodes.
@@ -208,8 +205,6 @@ pub struct Config {
     pub peers: BTreeMap<MemberId, Multiaddr>,
     /// JSON-RPC, at least one.
     pub execution_urls: Vec<NodeUrl>,
-    /// The first block with events.
-    pub start_block: u64,
     /// Beacon API.
     pub beacon_urls: Vec<NodeUrl>,
     /// Between looks at the chains.
@@ -404,7 +399,6 @@ impl Config {
             listen: listenable(&file.listen).or_else(|error| field("listen", error))?,
             peers: peers(&file.peers, &manifest, member)?,
             execution_urls: node_urls("execution.urls", &file.execution.urls)?,
-            start_block: file.execution.start_block,
             beacon_urls: beacon_urls(&file.beacon.urls)?,
             poll: std::time::Duration::from_millis(file.poll_ms),
             tick: std::time::Duration::from_millis(file.tick_ms),

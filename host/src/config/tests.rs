@@ -39,9 +39,9 @@ pub(crate) fn manifest_text() -> String {
         )
     };
     format!(
-        "version = 5\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 6\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = {}\ncapella_fork_version = {}\ngenesis_validators_root = {}\n\
-         [contracts]\npool_manager = {}\npool_code = {}\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\nproof = 2\n\
+         [contracts]\npool_manager = {}\npool_code = {}\nstart_block = 22000000\ndeposit = {}\n[thresholds]\noperator = 2\nguardian = 2\nproof = 2\n\
          [agreement]\nquorum = 2\n[attestation]\ntrust = \"amd\"\nmeasurements = [{{ name = \"test\", digest = {} }}]\n{}{}{}",
         bytes("00", 4),
         bytes("03", 4),

@@ -351,7 +351,7 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             .filter(|member| member.id != id)
             .map(|member| Ok((member.id.0.to_string(), address(ports, member.id)?)))
             .collect::<Result<_, DemoError>>()?,
-        execution: ExecutionConfig { urls: vec![urls.execution.clone()], start_block: 0 },
+        execution: ExecutionConfig { urls: vec![urls.execution.clone()] },
         beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
         fees: FeesConfig { budget_per_day_eth: Amount::Integer(FEES_ETHER), ..FeesConfig::default() },
         poll_ms: POLL_MS,

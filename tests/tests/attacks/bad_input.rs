@@ -83,13 +83,19 @@ fn a_manifest_is_the_same_in_both_forms_and_refuses_what_it_does_not_know() {
     for wrong in [format!("surprise = 1\n{text}"), text.replace("leader = 1\n", ""), "not toml".to_owned()] {
         assert!(matches!(Manifest::from_toml(&wrong), Err(ManifestError::Text(_))));
     }
+    // Another version is refused by its number, whatever fields it has.
     let canonical = good.to_canonical();
+    let older = [&[5][..], &canonical[1..canonical.len() / 2]].concat();
+    let refused = "manifest field `version`: this build reads version 6, not 5";
+    assert_eq!(Manifest::from_canonical(&older).unwrap_err().to_string(), refused);
+    let older = text.replacen("version = 6", "version = 5", 1).replace("start_block = 1\n", "");
+    assert_eq!(Manifest::from_toml(&older).unwrap_err().to_string(), refused);
     for cut in 0..canonical.len() {
         assert!(Manifest::from_canonical(&canonical[..cut]).is_err());
     }
 }
 
-/// A golden hash, of version 5: if it changes, no enclave that was launched for a manifest starts for it any more.
+/// A golden hash, of version 6: if it changes, no enclave that was launched for a manifest starts for it any more.
 #[test]
 fn the_hash_of_a_manifest_has_not_changed() {
     let mut fixed = manifest(3, 2, 2);
