@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
-use postern_host::config::{Config, read_data_dir};
+use postern_host::config::{Config, ConfigError, read_data_dir};
 use postern_host::daemon::{DaemonError, commands};
 use postern_host::image::ImageCommand;
 use postern_host::manifest::command::{ManifestCommand, manifests};
@@ -117,8 +117,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_read_enough(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to be told if this fails.
-            let _ = writeln!(io::stderr(), "postern: {}", one_line(&*error));
+            for line in lines(&*error) {
+                // Nobody is left to be told if this fails.
+                let _ = writeln!(io::stderr(), "postern: {line}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -129,6 +131,14 @@ fn is_read_enough(error: &(dyn Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     let mut output = causes.filter_map(|cause| cause.downcast_ref::<OutputError>());
     output.next().is_some_and(OutputError::is_closed)
+}
+
+/// A line for each fault of a configuration; one for any other error.
+fn lines(error: &(dyn Error + 'static)) -> Vec<String> {
+    match error.downcast_ref() {
+        Some(ConfigError::Faults(faults)) => faults.iter().map(|fault| one_line(fault)).collect(),
+        _ => vec![one_line(error)],
+    }
 }
 
 /// An error and its causes, each said once.

@@ -223,6 +223,7 @@ fn manifest() -> Manifest {
         contracts: Contracts {
             pool_manager: Address([1; 20]),
             pool_code: Digest([5; 32]),
+            start_block: 22_000_000,
             deposit: Address([2; 20]),
         },
         thresholds: Thresholds { operator: 2, guardian: 2, proof: 2 },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MANIFEST: &str = r#"
-version = 5
+version = 6
 name = "test"
 epoch = 0
 leader = 1
@@ -17,6 +17,7 @@ genesis_validators_root = "0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5
 [contracts]
 pool_manager = "0x0101010101010101010101010101010101010101"
 pool_code = "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+start_block = 22000000
 deposit = "0x0202020202020202020202020202020202020202"
 [thresholds]
 operator = 2
@@ -160,7 +161,7 @@ fn a_bad_manifest_is_refused_with_file_and_field() {
         // As version 4 had it: one mask for all silicon.
         ("[attestation]", "[attestation]\nmitigations = 1", "mitigations"),
         ("[attestation]", "[attestation]\nrevocation = \"required\"", "attestation.not_before"),
-        ("version = 5", "version = 9", "version"),
+        ("version = 6", "version = 9", "version"),
         ("operator = 2", "operator = 4", "thresholds.operator"),
         ("guardian = 2", "guardian = 1", "thresholds.guardian"),
         ("quorum = 2", "quorum = 1", "agreement.quorum"),
@@ -174,7 +175,7 @@ fn a_bad_manifest_is_refused_with_file_and_field() {
         ("name = \"two\"", "name = \"one\"", "members[1].name"),
         ("leader = 1", "leader = 7", "leader"),
         ("epoch = 0", "epoch = 0\nsurprise = 1", "surprise"),
-        ("version = 5", "version = ", "TOML"),
+        ("version = 6", "version = ", "TOML"),
     ];
     for (from, to, field) in cases {
         let folder = folder();

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const HEAD: &str = r#"
-version = 5
+version = 6
 name = "test"
 epoch = 0
 leader = 1
@@ -32,6 +32,7 @@ genesis_validators_root = "0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5
 [contracts]
 pool_manager = "0x0101010101010101010101010101010101010101"
 pool_code = "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+start_block = 22000000
 deposit = "0x0202020202020202020202020202020202020202"
 [thresholds]
 operator = 2
@@ -253,7 +254,11 @@ fn a_manifest_goes_from_epoch_to_epoch() {
     assert_eq!(std::fs::read(folder.path("data/epochs/2.epoch")).unwrap(), kept);
     // The first proposal is in force too, for ever.
     folder.does("apply first.json --manifest manifest.toml --data-dir data");
-    assert!(folder.does("show manifest.toml").starts_with("test, epoch 0\nhash         0x"));
+    let shown = folder.does("show manifest.toml");
+    assert!(shown.starts_with("test, epoch 0\nhash         0x"));
+    assert!(
+        shown.contains("\npool manager 0x0101010101010101010101010101010101010101, from block 22000000\n")
+    );
 }
 
 #[test]
@@ -464,8 +469,11 @@ fn an_earlier_pool_manager_is_not_named_again() {
     let first = folder.in_force();
     let (before, after) =
         ("0x0101010101010101010101010101010101010101", "0x0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
-    folder.write("new.toml", first.replace(before, after));
+    folder.write("new.toml", first.replace(before, after).replace("22000000", "22000001"));
     folder.propose();
+    let line =
+        format!("pool manager: {after}, pools of code c0c0c0c0c0c0c0c0c0c0c0c0.., from block 22000001");
+    assert!(folder.does("show proposal.json").contains(&line));
     folder.all_sign();
     folder.does(APPLY);
     std::fs::remove_file(folder.path("proposal.json")).unwrap();
@@ -495,6 +503,8 @@ fn editions_that_can_not_follow_are_refused() {
         ("leader = 2", "leader = 2", "changes nothing"),
         ("chain_id = 1", "chain_id = 2", "`network`"),
         ("0x0202", "0x0303", "`contracts.deposit`"),
+        ("start_block = 22000000", "start_block = 1", "`contracts.start_block without the pool manager`"),
+        ("start_block = 22000000\n", "", "start_block"),
         ("0x1111", "0x1112", "measurement `first` is missing"),
         ("leader = 2", "leader = 9", "leader"),
         ("epoch = 1", "epoch = 5", "of epoch 5"),

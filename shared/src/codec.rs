@@ -36,6 +36,12 @@ pub fn encode_secret<T: Serialize + ?Sized>(value: &T) -> Zeroizing<Vec<u8>> {
     buffer
 }
 
+/// Decodes what a buffer begins with, and looks at nothing after it. A format's version can be read so in every version.
+pub fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, _) = postcard::take_from_bytes(bytes).map_err(|_| DecodeError::Malformed)?;
+    Ok(value)
+}
+
 /// Decodes a whole buffer.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) = postcard::take_from_bytes(bytes).map_err(|_| DecodeError::Malformed)?;

@@ -16,7 +16,7 @@ use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// The only version of the format that this build reads.
-pub const MANIFEST_VERSION: u16 = 5;
+pub const MANIFEST_VERSION: u16 = 6;
 /// Fewest members that a DAO can have: of two, none could be away without the other one standing still.
 pub const MIN_MEMBERS: usize = 3;
 /// Most members that a DAO can have. A keygen's transcript grows with the square of it and must fit half a frame.
@@ -79,6 +79,8 @@ pub struct Contracts {
     /// Keccak-256 of the code by which it creates pools: with it a pool's address follows from its number, and no host has to
     /// be believed.
     pub pool_code: Digest,
+    /// The block in which the pool manager was deployed, or an earlier one. Hosts look for its events from there on.
+    pub start_block: u64,
     /// The beacon chain's deposit contract.
     pub deposit: Address,
 }
@@ -262,6 +264,8 @@ fn field<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Ma
 impl Manifest {
     /// Reads the canonical form and checks it.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, ManifestError> {
+        // First, because another version has other fields.
+        check_version(codec::decode_beginning(bytes).map_err(ManifestError::Decode)?)?;
         let manifest: Self = codec::decode(bytes).map_err(ManifestError::Decode)?;
         manifest.validate()?;
         Ok(manifest)
@@ -270,6 +274,9 @@ impl Manifest {
     /// Reads TOML and checks it.
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        if let Ok(Versioned { version }) = toml::from_str(text) {
+            check_version(version)?;
+        }
         let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Text(format!("{error}")))?;
         manifest.validate()?;
         Ok(manifest)
@@ -374,12 +381,7 @@ impl Manifest {
 
     /// Checks everything that can be checked without asking anybody.
     pub fn validate(&self) -> Result<(), ManifestError> {
-        if self.version != MANIFEST_VERSION {
-            return field(
-                "version",
-                format!("this build reads version {MANIFEST_VERSION}, not {}", self.version),
-            );
-        }
+        check_version(self.version)?;
         check_name(&self.name).or_else(|reason| field("name", reason))?;
         self.validate_history()?;
         self.validate_members()?;
@@ -548,6 +550,20 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// What every version of the format has, in TOML.
+#[cfg(feature = "toml")]
+#[derive(Deserialize)]
+struct Versioned {
+    version: u16,
+}
+
+fn check_version(found: u16) -> Result<(), ManifestError> {
+    match found {
+        MANIFEST_VERSION => Ok(()),
+        other => field("version", format!("this build reads version {MANIFEST_VERSION}, not {other}")),
     }
 }
 

@@ -81,6 +81,7 @@ fn genesis() -> Manifest {
         contracts: Contracts {
             pool_manager: Address([2; 20]),
             pool_code: Digest([5; 32]),
+            start_block: 1_000,
             deposit: Address([3; 20]),
         },
         thresholds: Thresholds { operator: 3, guardian: 2, proof: 3 },
@@ -191,7 +192,8 @@ fn every_change_has_a_line() {
     let tcb = TcbVersion { fmc: None, bootloader: 9, tee: 0, snp: 21, microcode: 72 };
     let new = next(&old, |new| {
         new.name = "DAO\u{202e}\"".into();
-        (new.contracts.pool_manager, new.contracts.pool_code) = (Address([0xaa; 20]), Digest([0xab; 32]));
+        new.contracts.pool_manager = Address([0xaa; 20]);
+        (new.contracts.pool_code, new.contracts.start_block) = (Digest([0xab; 32]), 22_000_000);
         new.leader = MemberId(2);
         new.thresholds = Thresholds { operator: 4, guardian: 3, proof: 4 };
         new.agreement.quorum = 4;
@@ -223,7 +225,8 @@ fn every_change_has_a_line() {
     });
     let expected = [
         "DAO's name: \"DAO\\u{202e}\\\"\"",
-        "pool manager: 0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, pools of code abababababababababababab..",
+        "pool manager: 0xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, pools of code abababababababababababab.., \
+         from block 22000000",
         "leader: member 2",
         "operator threshold: 3 -> 4",
         "guardian threshold: 2 -> 3",
@@ -336,10 +339,18 @@ fn what_no_epoch_may_change_is_refused_by_name() {
     let machine = |member, lowest, highest, found| EpochError::Machine { member, lowest, highest, found };
     let moved = |from, to| EpochError::MemberMoved { from: id(from), to: id(to) };
     let altered = |field| EpochError::MeasurementAltered { name: "first".into(), field };
-    let cases: [(Edit, EpochError); 18] = [
+    let cases: [(Edit, EpochError); 20] = [
         (|_| (), EpochError::NoChange),
         (|new| new.network.chain_id = 5, EpochError::Fixed("network")),
         (|new| new.contracts.deposit = Address([9; 20]), EpochError::Fixed("contracts.deposit")),
+        (
+            |new| new.contracts.pool_code = Digest([9; 32]),
+            EpochError::Fixed("contracts.pool_code without the pool manager"),
+        ),
+        (
+            |new| new.contracts.start_block = 999,
+            EpochError::Fixed("contracts.start_block without the pool manager"),
+        ),
         (
             |new| new.attestation.trust = Trust::Simulation { root: Digest([1; 32]) },
             EpochError::Fixed("attestation.trust"),
@@ -408,7 +419,7 @@ fn what_no_epoch_may_change_is_refused_by_name() {
             |new| new.version = 1,
             EpochError::Manifest(ManifestError::Field {
                 field: "version".into(),
-                reason: "this build reads version 5, not 1".into(),
+                reason: "this build reads version 6, not 1".into(),
             }),
         ),
     ];
@@ -648,7 +659,8 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
     };
     let to = |old: &Manifest, byte| {
         next(old, |new| {
-            (new.contracts.pool_manager, new.contracts.pool_code) = (Address([byte; 20]), Digest([byte; 32]))
+            (new.contracts.pool_manager, new.contracts.pool_code) = (Address([byte; 20]), Digest([byte; 32]));
+            new.contracts.start_block = 100 * u64::from(byte);
         })
     };
     let zero = genesis();
@@ -660,6 +672,7 @@ fn the_pool_managers_of_a_chain_are_each_named_once() {
     let manager = |place, code, since, epoch| PoolManager {
         contract: Address([place; 20]),
         pool_code: Digest([code; 32]),
+        start_block: if code == 5 { 1_000 } else { 100 * u64::from(code) },
         since,
         epoch,
     };

@@ -149,6 +149,7 @@ pub fn manifest(members: u16, operator: u16, guardian: u16) -> Manifest {
         contracts: Contracts {
             pool_manager: POOL_MANAGER,
             pool_code: POOL_CODE,
+            start_block: 1,
             deposit: Address([0xdd; 20]),
         },
         thresholds: Thresholds { operator, guardian, proof: operator.max(guardian).max(members / 2 + 1) },

@@ -307,6 +307,7 @@ fn manifest() -> Manifest {
         contracts: Contracts {
             pool_manager: Address([2; 20]),
             pool_code: Digest([5; 32]),
+            start_block: 22_000_000,
             deposit: Address([3; 20]),
         },
         thresholds: Thresholds { operator: 2, guardian: 2, proof: 2 },

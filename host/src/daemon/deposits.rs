@@ -3,7 +3,7 @@
 use super::alerts::{self, Alert};
 use super::calls::{self, Turn};
 use super::proofs::collect;
-use super::{DaemonError, Shared, council, files};
+use super::{DaemonError, Shared, council, events, files};
 use crate::chain::beacon::{BeaconError, Found, StateId};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
 use crate::chain::profile::PoolEventKind;
@@ -244,7 +244,8 @@ pub(super) fn other_credentials(
 
 /// The transaction that made a pool's deposit, for people.
 pub(super) async fn transaction(shared: &Shared, pool: PoolId) -> Option<Digest> {
-    match shared.execution.transaction_of(PoolEventKind::Deposited, pool, shared.start_block).await {
+    let first = events::start_block(shared, pool.contract);
+    match shared.execution.transaction_of(PoolEventKind::Deposited, pool, first).await {
         Ok(transaction) => transaction,
         Err(error) => {
             tracing::warn!(%pool, %error, "which transaction made the deposit can't be read");

@@ -10,7 +10,7 @@ use crate::chain::execution::{ChainError, Cursor, Execution, PoolEvent};
 use crate::chain::profile::PoolEventKind;
 use crate::status::Subject;
 use crate::store::{Store, StoreError, StoredEvent};
-use postern_shared::epoch::pool_managers;
+use postern_shared::epoch::{PoolManager, pool_managers};
 use postern_shared::events::ChainEvent;
 use postern_shared::ids::Address;
 use postern_shared::wire::{Rejection, Reply, Request};
@@ -39,15 +39,14 @@ pub(super) struct Follower<'a> {
     pub(super) store: &'a Store,
     pub(super) troubles: &'a Troubles,
     pub(super) data_dir: &'a Path,
-    pub(super) start_block: u64,
     pub(super) followed: &'a Followed,
 }
 
 /// Looks at the pool managers for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
-    let contracts = contracts(&shared);
+    let managers = pool_managers(&shared.manifests);
     loop {
-        if let Err(error) = follower(&shared).look(&contracts).await {
+        if let Err(error) = follower(&shared).look(&managers).await {
             return error.into();
         }
         tokio::time::sleep(shared.poll).await;
@@ -56,17 +55,18 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 
 /// Has all pool managers read again from a block on, also those that a person had to look at.
 pub(super) async fn rescan(shared: &Shared, from: u64) -> Result<Outcome, StoreError> {
-    follower(shared).rescan(&contracts(shared), from).await
+    follower(shared).rescan(&pool_managers(&shared.manifests), from).await
 }
 
-/// Pools of an earlier one are served like those of the one in force.
-fn contracts(shared: &Shared) -> Vec<Address> {
-    pool_managers(&shared.manifests).iter().map(|manager| manager.contract).collect()
+/// The block before which a pool manager has said nothing.
+pub(super) fn start_block(shared: &Shared, contract: Address) -> u64 {
+    let managers = pool_managers(&shared.manifests);
+    managers.iter().find(|manager| manager.contract == contract).map_or(0, |manager| manager.start_block)
 }
 
 fn follower(shared: &Shared) -> Follower<'_> {
-    let Shared { execution, store, troubles, data_dir, start_block, followed, .. } = shared;
-    Follower { execution, store, troubles, data_dir, start_block: *start_block, followed }
+    let Shared { execution, store, troubles, data_dir, followed, .. } = shared;
+    Follower { execution, store, troubles, data_dir, followed }
 }
 
 /// Why a look at one contract has ended early.
@@ -80,10 +80,10 @@ pub(super) enum LookError {
 
 impl Follower<'_> {
     /// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
-    pub(super) async fn look(&self, contracts: &[Address]) -> Result<(), StoreError> {
-        for contract in contracts {
+    pub(super) async fn look(&self, managers: &[PoolManager]) -> Result<(), StoreError> {
+        for manager in managers {
             for _ in 0..MAX_STEPS {
-                if !self.step(*contract).await? {
+                if !self.step(manager).await? {
                     break;
                 }
             }
@@ -95,13 +95,14 @@ impl Follower<'_> {
     }
 
     /// One step of a contract, with which no rescan interferes. Whether there may be more to read.
-    async fn step(&self, contract: Address) -> Result<bool, StoreError> {
+    async fn step(&self, manager: &PoolManager) -> Result<bool, StoreError> {
+        let contract = manager.contract;
         let mut followed = self.followed.0.lock().await;
         let following = followed.entry(contract).or_default();
         if following.is_stopped {
             return Ok(false);
         }
-        match self.read(contract, &mut following.reconciler).await {
+        match self.read(manager, &mut following.reconciler).await {
             Ok(has_moved) => Ok(has_moved),
             Err(LookError::Store(error)) => Err(error),
             Err(LookError::Chain(error)) => {
@@ -113,12 +114,12 @@ impl Follower<'_> {
 
     /// Stores a contract's events of some newly finalised blocks with the cursor behind them; looks for what is missing, if there are
     /// no more. Whether the cursor has moved.
-    async fn read(&self, contract: Address, reconciler: &mut Reconciler) -> Result<bool, LookError> {
+    async fn read(&self, manager: &PoolManager, reconciler: &mut Reconciler) -> Result<bool, LookError> {
+        let contract = manager.contract;
         let cursor: Cursor = match self.store.cursor(contract)? {
             Some(cursor) => cursor,
-            // The cursor is behind the last block that was searched. A contract that an epoch has only now named may have
-            // spoken before: it is searched from the beginning too.
-            None => self.execution.cursor_at(self.start_block.saturating_sub(1)).await?,
+            // The cursor is the last block that was searched.
+            None => self.execution.cursor_at(manager.start_block.saturating_sub(1)).await?,
         };
         let (events, next) = self.execution.poll(contract, cursor).await?;
         if next != cursor {
@@ -152,13 +153,13 @@ impl Follower<'_> {
     }
 
     /// Puts all cursors before a block.
-    pub(super) async fn rescan(&self, contracts: &[Address], from: u64) -> Result<Outcome, StoreError> {
+    pub(super) async fn rescan(&self, managers: &[PoolManager], from: u64) -> Result<Outcome, StoreError> {
         let mut followed = self.followed.0.lock().await;
         let cursor = match self.execution.cursor_at(from.saturating_sub(1)).await {
             Ok(cursor) => cursor,
             Err(error) => return Ok(Outcome::Later(error.to_string())),
         };
-        for contract in contracts {
+        for PoolManager { contract, .. } in managers {
             self.store.keep_events(&[], Some((*contract, cursor)))?;
             followed.insert(*contract, Following::default());
             self.troubles.clear(&Subject::Events(*contract));

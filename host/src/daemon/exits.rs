@@ -4,7 +4,7 @@
 
 use super::calls;
 use super::proofs::collect;
-use super::{DaemonError, RETRY, Shared, council};
+use super::{DaemonError, RETRY, Shared, council, events};
 use crate::chain::profile::PoolEventKind;
 use crate::status::PoolStatus;
 use crate::store::{Store, StoreError};
@@ -40,7 +40,8 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
     let manifests = council::in_force(shared).await;
     for (pool, name, turn) in due {
         // The store knows what those blocks say that this host has looked at; of those after them, whether one says it.
-        let first = shared.store.cursor(pool.contract)?.map_or(shared.start_block, |cursor| cursor.block);
+        let cursor = shared.store.cursor(pool.contract)?;
+        let first = cursor.map_or_else(|| events::start_block(shared, pool.contract), |cursor| cursor.block);
         match shared.execution.transaction_of(PoolEventKind::Exited, pool, first).await {
             Ok(None) => {}
             Ok(Some(_)) => continue,

@@ -20,12 +20,12 @@ use postern_devnet::{Clock, Config, Devnet};
 use postern_shared::bls::{ETHEREUM_DST, G1, G2, Scalar};
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;
-use postern_shared::epoch::EpochMessage;
+use postern_shared::epoch::{EpochMessage, PoolManager};
 use postern_shared::ethereum::{
     DepositData, DepositMessage, ForkVersion, Network, Root, VALIDATOR_STAKE_GWEI, WithdrawalCredentials,
 };
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
+use postern_shared::ids::{Address, Digest, ManifestHash, MemberId, PoolId};
 use postern_shared::proof::{Council, Proof, Statement};
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,19 +149,28 @@ impl Bench {
         PoolId::new(Config::default().chain_id, contract, 1)
     }
 
-    /// What the host does when it looks, with these contracts to watch; all that it has stored since it began.
-    async fn seen(&self, managers: &[PoolId]) -> Vec<ChainEvent> {
+    /// A manager, as an epoch names it.
+    fn named(&self, manager: usize) -> PoolManager {
+        PoolManager {
+            contract: self.pool(manager).contract,
+            pool_code: Digest([0; 32]),
+            start_block: self.managers[manager].deployed_in(),
+            since: 0,
+            epoch: 0,
+        }
+    }
+
+    /// What the host does when it looks, with these managers to watch; all that it has stored since it began.
+    async fn seen(&self, managers: &[PoolManager]) -> Vec<ChainEvent> {
         self.devnet.advance(FINAL);
-        let contracts: Vec<Address> = managers.iter().map(|pool| pool.contract).collect();
         let follower = Follower {
             execution: &self.execution,
             store: &self.store,
             troubles: &Troubles::default(),
             data_dir: self.folder.path(),
-            start_block: 0,
             followed: &Followed::default(),
         };
-        follower.look(&contracts).await.unwrap();
+        follower.look(managers).await.unwrap();
         self.store.events_after(0).unwrap().into_iter().map(|stored| stored.event).collect()
     }
 
@@ -228,7 +237,7 @@ async fn an_epoch_that_changes_the_contract_adds_one_to_watch_and_drops_none() {
     for manager in &bench.managers {
         manager.stake(1).await.unwrap();
     }
-    let events = bench.seen(&[first]).await;
+    let events = bench.seen(&[bench.named(0)]).await;
     assert!(matches!(&events[..], [event] if is_deposit_request(event, first)), "{events:?}");
     assert_eq!(bench.store.cursor(second.contract).unwrap(), None);
 
@@ -236,7 +245,7 @@ async fn an_epoch_that_changes_the_contract_adds_one_to_watch_and_drops_none() {
     let data = bench.deposit(first, 7).await;
     bench.hand_in(first, &data).await;
     bench.managers[0].request_exit(first).await.unwrap();
-    let events = bench.seen(&[first, second]).await;
+    let events = bench.seen(&[bench.named(0), bench.named(1)]).await;
     let [_, ChainEvent::ExitRequested { pool, .. }, event] = &events[..] else { panic!("{events:?}") };
     assert!(*pool == first && is_deposit_request(event, second), "{events:?}");
     let wanted: Vec<_> =
@@ -245,7 +254,22 @@ async fn an_epoch_that_changes_the_contract_adds_one_to_watch_and_drops_none() {
     let cursors = [first, second].map(|pool| bench.store.cursor(pool.contract).unwrap());
     assert!(cursors.iter().all(Option::is_some));
     // Nothing twice, from wherever each is.
-    assert_eq!(bench.seen(&[first, second]).await, events);
+    assert_eq!(bench.seen(&[bench.named(0), bench.named(1)]).await, events);
+}
+
+#[tokio::test]
+async fn each_pool_manager_is_followed_from_its_own_start_block() {
+    let bench = Bench::start_with(Clock::Manual).await;
+    bench.devnet.advance(FINAL);
+    let final_now = bench.execution.finalised().await.unwrap().block;
+    let late = PoolManager { start_block: final_now + FINAL + 8, ..bench.named(1) };
+    let managers = [bench.named(0), late];
+    bench.seen(&managers).await;
+    let cursors = managers.map(|manager| bench.store.cursor(manager.contract).unwrap());
+    assert!(cursors[0].is_some() && cursors[1].is_none(), "{cursors:?}");
+    bench.seen(&managers).await;
+    let cursor = bench.store.cursor(late.contract).unwrap();
+    assert!(cursor.is_some_and(|cursor| cursor.block >= late.start_block), "{cursor:?}");
 }
 
 #[tokio::test]
@@ -338,7 +362,7 @@ async fn that_a_validator_has_left_is_put_on_record_by_proof_and_read_from_it() 
         let data = bench.deposit(pool, secret).await;
         bench.hand_in(pool, &data).await;
     }
-    bench.seen(&[pool, other]).await;
+    bench.seen(&[bench.named(0), bench.named(1)]).await;
     let reported = |pool| bench.store.pool(pool).unwrap().is_some_and(|known| known.exit_reported);
     let on_chain = async |pool| bench.execution.transaction_of(PoolEventKind::Exited, pool, 0).await.unwrap();
     assert!(!reported(pool) && on_chain(pool).await.is_none());
@@ -355,7 +379,7 @@ async fn that_a_validator_has_left_is_put_on_record_by_proof_and_read_from_it() 
     bench.leader.drive().await.unwrap();
     bench.devnet.advance(1);
     assert!(on_chain(pool).await.is_some() && on_chain(other).await.is_none());
-    let events = bench.seen(&[pool, other]).await;
+    let events = bench.seen(&[bench.named(0), bench.named(1)]).await;
     assert!(reported(pool) && !reported(other));
     assert!(!events.iter().any(|event| matches!(event, ChainEvent::ExitRequested { .. })), "{events:?}");
 }

@@ -23,6 +23,7 @@ const RECOVERY_DELAY: u64 = 2_000;
 pub(crate) struct Treasury {
     account: Account,
     pool_manager: Address,
+    deployed_in: u64,
 }
 
 #[derive(Deserialize)]
@@ -49,12 +50,18 @@ impl Treasury {
         let call = Call { what: WHAT, to: TxKind::Create, input: code, value: U256::ZERO };
         let receipt = account.send(&call).await?;
         let pool_manager = receipt.contract_address.ok_or_else(|| failed(WHAT, "no contract address"))?;
-        Ok(Self { account, pool_manager })
+        let deployed_in = receipt.block_number.ok_or_else(|| failed(WHAT, "no block number"))?;
+        Ok(Self { account, pool_manager, deployed_in })
     }
 
     /// Where the pool manager stands.
     pub(crate) fn pool_manager(&self) -> Address {
         self.pool_manager
+    }
+
+    /// The block of its deployment.
+    pub(crate) fn deployed_in(&self) -> u64 {
+        self.deployed_in
     }
 
     /// Hash of the code by which the pool manager creates pools.

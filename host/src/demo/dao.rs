@@ -1,9 +1,6 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
 use super::{DemoArguments, DemoError, Liar, write_file};
-use crate::config::{
-    Amount, BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, FeesConfig, PostgresConfig,
-};
 use crate::image::write_machine;
 use crate::link::ENCLAVE_PORT;
 use crate::manifest::{ManifestFileError, Proposal, apply, with_statuses};
@@ -29,18 +26,18 @@ use std::path::{Path, PathBuf};
 const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security...";
 
 /// How often hosts look at the chains: blocks come every fraction of a second.
-const POLL_MS: u64 = 150;
+const POLL_MS: i64 = 150;
 /// How often enclaves look for what they miss.
-const TICK_MS: u64 = 1_000;
+const TICK_MS: i64 = 1_000;
 /// How long a host waits for another that should make a call.
-const TURN_S: u64 = 3;
+const TURN_S: i64 = 3;
 /// What each wallet may spend on fees, in ether: enough for many pools.
-const FEES_ETHER: u64 = 10;
+const FEES_ETHER: i64 = 10;
 /// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
-const PATIENCE_S: u64 = 60;
-const PATIENCE_WITH_A_LIAR_S: u64 = 8;
+const PATIENCE_S: i64 = 60;
+const PATIENCE_WITH_A_LIAR_S: i64 = 8;
 /// How often evidence is made anew: seen in a demo that is kept.
-const REATTEST_S: u64 = 60;
+const REATTEST_S: i64 = 60;
 
 /// Everything secret of one member, made for this run.
 pub(super) struct MemberKeys {
@@ -321,51 +318,53 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
     }
     write_secret(&files.directory.join("host.key"), &keys.host_seed)?;
     write_secret(&files.directory.join("wallet.key"), &keys.wallet)?;
-    let config = ConfigFile {
-        manifest: "../manifest.toml".into(),
-        member: id.0,
-        data_dir: "data".into(),
-        postgres: postgres.map(|url| PostgresConfig {
-            url: url.to_owned(),
-            schema: format!("{schemas}_{}", id.0),
-            password: None,
-            ca: None,
-        }),
-        enclave: match files.vm {
-            Some(_) => format!("unix-connect:enclave.sock:{ENCLAVE_PORT}"),
-            None => "unix:enclave.sock".to_owned(),
-        },
-        successor: None,
-        certificates: CertificatesConfig {
-            folder: Some("certificates".into()),
-            offline: true,
-            ..CertificatesConfig::default()
-        },
-        host_key: "host.key".into(),
-        wallet_key: Some("wallet.key".into()),
-        wallet: None,
-        listen: address(ports, id)?,
-        peers: manifest
-            .members
-            .iter()
-            .filter(|member| member.id != id)
-            .map(|member| Ok((member.id.0.to_string(), address(ports, member.id)?)))
-            .collect::<Result<_, DemoError>>()?,
-        execution: ExecutionConfig { urls: vec![urls.execution.clone()], start_block: 0 },
-        beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
-        fees: FeesConfig { budget_per_day_eth: Amount::Integer(FEES_ETHER), ..FeesConfig::default() },
-        poll_ms: POLL_MS,
-        tick_ms: TICK_MS,
-        reattest_s: REATTEST_S,
-        patience_s,
-        turn_s: TURN_S,
+    let (enclave, listen) = (enclave_address(&files), address(ports, id)?);
+    let mut config = toml::toml! {
+        manifest = "../manifest.toml"
+        data_dir = "data"
+        host_key = "host.key"
+        wallet_key = "wallet.key"
+        [certificates]
+        folder = "certificates"
+        offline = true
     };
+    let others = manifest.members.iter().filter(|member| member.id != id);
+    let peers = others.map(|member| Ok((member.id.0.to_string(), address(ports, member.id)?.into())));
+    let peers: toml::Table = peers.collect::<Result<_, DemoError>>()?;
+    let nodes = |url: &str| toml::Table::from_iter([("urls".to_owned(), vec![url].into())]);
+    let fees = toml::Table::from_iter([("budget_per_day_eth".to_owned(), FEES_ETHER.into())]);
+    config.extend([
+        ("member".to_owned(), i64::from(id.0).into()),
+        ("enclave".to_owned(), enclave.into()),
+        ("listen".to_owned(), listen.into()),
+        ("peers".to_owned(), peers.into()),
+        ("execution".to_owned(), nodes(&urls.execution).into()),
+        ("beacon".to_owned(), nodes(&urls.beacon).into()),
+        ("fees".to_owned(), fees.into()),
+        ("poll_ms".to_owned(), POLL_MS.into()),
+        ("tick_ms".to_owned(), TICK_MS.into()),
+        ("reattest_s".to_owned(), REATTEST_S.into()),
+        ("patience_s".to_owned(), patience_s.into()),
+        ("turn_s".to_owned(), TURN_S.into()),
+    ]);
+    if let Some(url) = postgres {
+        let schema = format!("{schemas}_{}", id.0);
+        let table = [("url".to_owned(), url.into()), ("schema".to_owned(), schema.into())];
+        config.insert("postgres".to_owned(), toml::Table::from_iter(table).into());
+    }
     let text = toml::to_string(&config).map_err(|error| DemoError::Unproved {
         what: files.config.display().to_string(),
         reason: error.to_string(),
     })?;
     write_file(&files.config, text)?;
     Ok(files)
+}
+
+fn enclave_address(files: &MemberFiles) -> String {
+    match files.vm {
+        Some(_) => format!("unix-connect:enclave.sock:{ENCLAVE_PORT}"),
+        None => "unix:enclave.sock".to_owned(),
+    }
 }
 
 fn address(ports: &[u16], id: MemberId) -> Result<String, DemoError> {

@@ -204,6 +204,7 @@ impl<'a> Play<'a> {
         let contracts = Contracts {
             pool_manager: Address(treasury.pool_manager().into_array()),
             pool_code: Digest(treasury.pool_code().await?.0),
+            start_block: treasury.deployed_in(),
             deposit: Address(deposit_contract.into_array()),
         };
         let manifest = dao::manifest(arguments, network, contracts, &keys)?;

@@ -3,7 +3,7 @@
 use super::proposal::Proposal;
 use postern_shared::epoch::{SignedEpoch, quorum};
 use postern_shared::ids::{ManifestHash, MemberId};
-use postern_shared::manifest::{Manifest, Member, Thresholds};
+use postern_shared::manifest::{Contracts, Manifest, Member, Thresholds};
 use postern_shared::policy::AllowedMeasurement;
 use serde::Serialize;
 use std::fmt;
@@ -17,6 +17,7 @@ pub(super) struct Shown {
     genesis: ManifestHash,
     predecessor: Option<ManifestHash>,
     leader: MemberId,
+    contracts: Contracts,
     thresholds: Thresholds,
     agreement: ShownAgreement,
     measurements: Vec<ShownMeasurement>,
@@ -117,6 +118,7 @@ impl Shown {
             genesis: manifest.genesis(),
             predecessor: manifest.history.map(|history| history.predecessor),
             leader: manifest.leader,
+            contracts: manifest.contracts.clone(),
             thresholds: manifest.thresholds,
             agreement: ShownAgreement::of(manifest),
             measurements: measurements
@@ -165,6 +167,10 @@ impl fmt::Display for Shown {
         if let Some(predecessor) = self.predecessor {
             writeln!(f, "predecessor  {predecessor}")?;
         }
+        let Contracts { pool_manager, pool_code, start_block, deposit } = &self.contracts;
+        writeln!(f, "pool manager {pool_manager}, from block {start_block}")?;
+        writeln!(f, "pool code    {pool_code}")?;
+        writeln!(f, "deposits to  {deposit}")?;
         let Thresholds { operator, guardian, proof } = self.thresholds;
         writeln!(f, "thresholds   {operator} operators, {guardian} guardians, {proof} enclaves prove")?;
         write!(f, "{}", self.agreement)?;

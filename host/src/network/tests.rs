@@ -7,12 +7,12 @@ fn manifest(keys: &[&Keypair]) -> Manifest {
     let others = [(); 3].map(|()| Keypair::generate_ed25519());
     let keys = keys.iter().copied().chain(&others).take(3);
     let toml = keys.enumerate().fold(
-        "version = 5\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
+        "version = 6\nname = \"test\"\nepoch = 0\nleader = 1\n[network]\nchain_id = 1\n\
          genesis_fork_version = \"0x00000000\"\ncapella_fork_version = \"0x03000000\"\n\
          genesis_validators_root = \"0x0000000000000000000000000000000000000000000000000000000000000000\"\n\
          [contracts]\npool_manager = \"0x0101010101010101010101010101010101010101\"\n\
          pool_code = \"0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0\"\n\
-         deposit = \"0x0202020202020202020202020202020202020202\"\n[thresholds]\noperator = 2\nguardian = 2\nproof = 2\n\
+         start_block = 0\ndeposit = \"0x0202020202020202020202020202020202020202\"\n[thresholds]\noperator = 2\nguardian = 2\nproof = 2\n\
          [agreement]\nquorum = 2\n[attestation]\ntrust = \"amd\"\nmeasurements = [{ name = \"test\", digest = \"0x"
             .to_owned()
             + &"11".repeat(48)

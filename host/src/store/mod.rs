@@ -19,7 +19,7 @@ pub use chain::StoredEvent;
 pub use check::{LogCheck, LogFault};
 pub use outputs::{Incarnation, LONGEST_DELAY, Outgoing, StoredArtifact};
 pub use place::Place;
-pub use postgres::PostgresPlace;
+pub use postgres::{Authorities, DatabaseUrl, PlaceError, PostgresPlace, Schema};
 pub use transfer::TransferError;
 
 use crate::status::{PoolStatus, Progress};

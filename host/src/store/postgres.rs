@@ -43,35 +43,85 @@ const MAX_SCHEMA_LENGTH: usize = 63;
 #[derive(Debug, Clone)]
 pub struct PostgresPlace {
     config: Config,
-    schema: String,
+    schema: Schema,
     /// None: nothing leaves the machine, or whoever runs the host does not mind.
     tls: Option<Authorities>,
 }
 
+/// Why no database can be had by what is said of one. Nothing of that is repeated: there may be a password in it, whole or, for want of
+/// encoding, cut to pieces.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// Where the host's name begins is open.
+    #[error("more than one `@`: those in a password are written %40")]
+    TwoAts,
+    /// It can't be read.
+    #[error("not a URL of PostgreSQL, or one with an option that is not known")]
+    Url,
+    /// Its name would have to be quoted.
+    #[error("not a schema's name: 1 to {MAX_SCHEMA_LENGTH} of a-z, 0-9 and _ wanted")]
+    Schema,
+    /// They are not PEM.
+    #[error("the authorities can't be read: {0}")]
+    Authorities(String),
+    /// There are none.
+    #[error("no certificate of an authority in it")]
+    NoAuthority,
+}
+
+/// A database, as a connection URL (or `key=value` pairs, as libpq knows them) says.
+#[derive(Debug, Clone)]
+pub struct DatabaseUrl(Config);
+
+impl DatabaseUrl {
+    /// Reads the URL.
+    pub fn parse(url: &str) -> Result<Self, PlaceError> {
+        if url.matches('@').count() > 1 {
+            return Err(PlaceError::TwoAts);
+        }
+        url.parse().map(Self).map_err(|_| PlaceError::Url)
+    }
+}
+
+/// The name of a schema, which needs no quoting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema(String);
+
+impl Schema {
+    /// Checks a name.
+    pub fn parse(name: &str) -> Result<Self, PlaceError> {
+        let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > MAX_SCHEMA_LENGTH || !name.chars().all(of_name) {
+            return Err(PlaceError::Schema);
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
 /// Whose certificates a server may have.
 #[derive(Debug, Clone)]
-enum Authorities {
+pub enum Authorities {
     /// Those that the operating system trusts.
     System,
+    /// These.
     Listed(Vec<CertificateDer<'static>>),
 }
 
+impl Authorities {
+    /// Reads a list, PEM.
+    pub fn parse(pem: &[u8]) -> Result<Self, PlaceError> {
+        let listed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let listed = listed.map_err(|error| PlaceError::Authorities(error.to_string()))?;
+        if listed.is_empty() { Err(PlaceError::NoAuthority) } else { Ok(Self::Listed(listed)) }
+    }
+}
+
 impl PostgresPlace {
-    /// Reads a connection URL (or `key=value` pairs, as libpq knows them) and the names of what belongs to it.
-    ///
-    /// TLS is used unless the server is on the same machine, or the URL says `sslmode=disable`; the server's certificate is
-    /// verified in any case, with the authorities in `ca` (PEM) if there are any.
-    pub fn new(url: &str, schema: &str, password: Option<&str>, ca: Option<&[u8]>) -> Result<Self, String> {
-        // Nothing of the text is repeated: there may be a password in it, whole or, for want of encoding, cut to pieces.
-        if url.matches('@').count() > 1 {
-            return Err("its URL has more than one `@`: those in a password are written %40".to_owned());
-        }
-        let mut config: Config =
-            url.parse().map_err(|_| "its URL is none, or has an option that is not known".to_owned())?;
-        let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if schema.is_empty() || schema.len() > MAX_SCHEMA_LENGTH || !schema.chars().all(of_name) {
-            return Err(format!("`{schema}` is no schema's name: a-z, 0-9 and _ wanted"));
-        }
+    /// Does not connect yet. TLS is used unless the server is on the same machine, or the URL says `sslmode=disable`; the server's
+    /// certificate is verified in any case.
+    pub fn new(url: DatabaseUrl, schema: Schema, password: Option<&str>, authorities: Authorities) -> Self {
+        let DatabaseUrl(mut config) = url;
         if let Some(password) = password {
             config.password(password);
         }
@@ -95,18 +145,7 @@ impl PostgresPlace {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(PATIENCE).tcp_user_timeout(SILENCE);
         config.keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 5).keepalives_retries(2);
-        let authorities = match ca {
-            None => Authorities::System,
-            Some(pem) => {
-                let listed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-                let listed = listed.map_err(|error| format!("its authorities can't be read: {error}"))?;
-                if listed.is_empty() {
-                    return Err("there is no certificate among its authorities".to_owned());
-                }
-                Authorities::Listed(listed)
-            }
-        };
-        Ok(Self { config, schema: schema.to_owned(), tls: wanted.then_some(authorities) })
+        Self { config, schema, tls: wanted.then_some(authorities) }
     }
 
     async fn connect(&self, warned: Warned) -> Result<(Client, tokio::task::JoinHandle<()>), StoreError> {
@@ -169,7 +208,7 @@ fn client_config(authorities: &Authorities) -> Result<rustls::ClientConfig, rust
 impl std::fmt::Display for PostgresPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
-        write!(f, "schema {} of PostgreSQL database {database}", self.schema)
+        write!(f, "schema {} of PostgreSQL database {database}", self.schema.0)
     }
 }
 
@@ -226,7 +265,7 @@ impl Server {
     }
 
     fn prepare(&mut self, place: &PostgresPlace) -> Result<(), StoreError> {
-        let schema = &place.schema;
+        let Schema(schema) = &place.schema;
         // Asked first: making what exists needs a right that may be missing.
         if self.number("SELECT count(*) FROM pg_namespace WHERE nspname = ?1", schema)? == 0 {
             self.batch(&format!("CREATE SCHEMA \"{schema}\""))?;
@@ -286,7 +325,7 @@ impl Server {
             "SELECT pg_try_advisory_lock({LOCKS}, oid::int4)::int4::int8 FROM pg_namespace WHERE nspname = ?1"
         );
         let begun = Instant::now();
-        while self.number(&sql, &place.schema)? == 0 {
+        while self.number(&sql, &place.schema.0)? == 0 {
             if begun.elapsed() > PATIENCE {
                 return Err(StoreError::InUse { place: place.to_string() });
             }

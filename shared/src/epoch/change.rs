@@ -24,6 +24,8 @@ pub enum Change {
         to: Address,
         /// What it creates pools by.
         pool_code: Digest,
+        /// Where its events begin.
+        start_block: u64,
     },
     /// Another leads.
     Leader(MemberId),
@@ -191,8 +193,9 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(to) => write!(f, "DAO's name: {}", Quoted(to)),
-            Self::PoolManager { to, pool_code } => {
-                write!(f, "pool manager: {to}, pools of code {}", Begin(&pool_code.0))
+            Self::PoolManager { to, pool_code, start_block } => {
+                let code = Begin(&pool_code.0);
+                write!(f, "pool manager: {to}, pools of code {code}, from block {start_block}")
             }
             Self::Leader(to) => write!(f, "leader: {to}"),
             Self::OperatorThreshold { from, to } => write!(f, "operator threshold: {from} -> {to}"),
@@ -261,19 +264,26 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
         leader,
         history,
         network,
-        contracts: Contracts { pool_manager, pool_code, deposit },
+        contracts: Contracts { pool_manager, pool_code, start_block, deposit },
         thresholds: Thresholds { operator, guardian, proof },
         agreement: Agreement { quorum, automatic_return, cut },
         attestation,
         members,
     } = new;
     check_place(old, *epoch, history.as_ref())?;
+    let same_manager = *pool_manager == old.contracts.pool_manager;
     for (field, same) in [
         ("network", *network == old.network),
         ("contracts.deposit", *deposit == old.contracts.deposit),
         (
             "contracts.pool_code without the pool manager",
-            *pool_code == old.contracts.pool_code || *pool_manager != old.contracts.pool_manager,
+            *pool_code == old.contracts.pool_code || !same_manager,
+        ),
+        // A wrong one needs no correction: too early a block costs hosts time only, and events before too late a one they find
+        // by the contract's state.
+        (
+            "contracts.start_block without the pool manager",
+            *start_block == old.contracts.start_block || !same_manager,
         ),
         ("attestation.trust", attestation.trust == old.attestation.trust),
     ] {
@@ -285,8 +295,9 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
     if *name != old.name {
         found.push(Change::Name(name.clone()));
     }
-    if *pool_manager != old.contracts.pool_manager {
-        found.push(Change::PoolManager { to: *pool_manager, pool_code: *pool_code });
+    if !same_manager {
+        let (to, pool_code, start_block) = (*pool_manager, *pool_code, *start_block);
+        found.push(Change::PoolManager { to, pool_code, start_block });
     }
     if *leader != old.leader {
         found.push(Change::Leader(*leader));

@@ -301,6 +301,8 @@ pub struct PoolManager {
     pub contract: Address,
     /// What it creates pools by.
     pub pool_code: Digest,
+    /// Its events are in this block or later ones.
+    pub start_block: u64,
     /// The epoch that has named it.
     pub since: u64,
     /// The last epoch that it can be told of, since that follows on a manifest which names it; 0 before there is one, and nothing
@@ -338,9 +340,9 @@ pub fn follow_manager(managers: &mut Vec<PoolManager>, before: Option<&Manifest>
             manager.epoch = next.epoch;
         }
     }
-    let Contracts { pool_manager: contract, pool_code, .. } = next.contracts;
+    let Contracts { pool_manager: contract, pool_code, start_block, deposit: _ } = next.contracts;
     if !managers.iter().any(|known| known.contract == contract) {
-        managers.push(PoolManager { contract, pool_code, since: next.epoch, epoch: 0 });
+        managers.push(PoolManager { contract, pool_code, start_block, since: next.epoch, epoch: 0 });
     }
 }
 

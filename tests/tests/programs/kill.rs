@@ -9,7 +9,6 @@
 use super::view::View;
 use postern_host::chain::beacon::ValidatorStatus;
 use postern_host::chain::transactions::{TransactionRow, TransactionState};
-use postern_host::config::ConfigFile;
 use postern_shared::codec;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::Manifest;
@@ -88,9 +87,8 @@ impl Demo {
         }
         let text = |path| fs::read_to_string(folder.join(path)).expect("a file of the demo");
         let manifest = Manifest::from_toml(&text("demo/manifest.toml")).expect("a manifest");
-        let config = text("demo/member-1/config.toml");
-        let config: ConfigFile = toml::from_str(&config).expect("a configuration");
-        let url = config.execution.urls.into_iter().next().expect("a node");
+        let config: toml::Table = text("demo/member-1/config.toml").parse().expect("a configuration");
+        let url = config["execution"]["urls"][0].as_str().expect("a node").to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (stores, kills, killed) = (BTreeMap::new(), BTreeMap::new(), HashSet::new());
         Self { process, started, folder, runtime, manifest, url, stores, kills, killed }

@@ -156,6 +156,7 @@ impl Bench {
         manifest.contracts = Contracts {
             pool_manager: ids::Address(manager.into_array()),
             pool_code: ids::Digest(code.expect("an answer").0),
+            start_block: 0,
             deposit: ids::Address(deposit_contract.into_array()),
         };
         execution.check_manager(&manifest.contracts).await.expect("what the manifest says");

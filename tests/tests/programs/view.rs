@@ -1,6 +1,5 @@
 //! What a demo's host has stored, seen from beside it: in its file, or in its schema in PostgreSQL.
 
-use postern_host::config::{ConfigFile, PostgresConfig};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
@@ -16,16 +15,18 @@ impl View {
     pub fn open(demo: &Path, member: u16) -> Option<Self> {
         let folder = demo.join(format!("member-{member}"));
         let config = std::fs::read_to_string(folder.join("config.toml")).ok()?;
-        let config: ConfigFile = toml::from_str(&config).expect("a configuration");
-        let Some(PostgresConfig { url, schema, .. }) = config.postgres else {
+        let config: toml::Table = config.parse().expect("a configuration");
+        let Some(postgres) = config.get("postgres") else {
             let path = folder.join("data/postern.sqlite");
             let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()?;
             return Some(Self::Sqlite(connection));
         };
+        let text = |key: &str| postgres[key].as_str().expect("a text");
+        let (url, schema) = (text("url"), text("schema"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let client = runtime.block_on(async {
             let (client, connection) =
-                tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("a server");
+                tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a server");
             tokio::spawn(connection);
             client.batch_execute(&format!("SET search_path TO {schema}")).await.expect("a schema");
             client

@@ -51,13 +51,8 @@ impl Default for Patience {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KdsError {
     /// The configured address is none.
-    #[error("`{url}` is no address of a key distribution service: {reason}")]
-    Url {
-        /// As configured.
-        url: String,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("no address of a key distribution service: {0}")]
+    Url(String),
     /// No HTTP client can be made on this machine.
     #[error("no HTTP client: {0}")]
     Client(String),
@@ -156,13 +151,13 @@ pub struct Kds {
 impl Kds {
     /// Does not connect yet. `url` is what comes before `/vcek/v1/…`.
     pub fn new(url: &str, patience: Patience) -> Result<Self, KdsError> {
-        let invalid = |reason: String| KdsError::Url { url: url.to_owned(), reason };
-        let mut base: reqwest::Url = url.parse().map_err(|error| invalid(format!("{error}")))?;
+        // Nothing of it is repeated: a mirror's may hold a password.
+        let mut base: reqwest::Url = url.parse().map_err(|error| KdsError::Url(format!("{error}")))?;
         if !matches!(base.scheme(), "http" | "https") {
-            return Err(invalid(format!("scheme `{}`, not http or https", base.scheme())));
+            return Err(KdsError::Url("it begins with http:// or https://".to_owned()));
         }
         if base.query().is_some() || base.fragment().is_some() {
-            return Err(invalid("it has a query or a fragment".to_owned()));
+            return Err(KdsError::Url("it has a query or a fragment".to_owned()));
         }
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));

@@ -30,7 +30,7 @@ impl Chain {
         let data = bench.deposit(pool, 7).await;
         bench.hand_in(pool, &data).await;
         mined(&bench.devnet, manager.request_exit(pool)).await.unwrap();
-        let truth = bench.seen(&[pool]).await.into_iter().collect();
+        let truth = bench.seen(&[bench.named(0)]).await.into_iter().collect();
         let chain = Self { bench, truth };
         assert_eq!(chain.truth.len(), 3);
         chain
@@ -72,19 +72,22 @@ impl Host<'_> {
         self.chain.bench.pool(0).contract
     }
 
+    fn manager(&self) -> postern_shared::epoch::PoolManager {
+        self.chain.bench.named(0)
+    }
+
     fn follower(&self) -> Follower<'_> {
         Follower {
             execution: &self.execution,
             store: &self.store,
             troubles: &self.troubles,
             data_dir: self.folder.path(),
-            start_block: 0,
             followed: &self.followed,
         }
     }
 
     async fn look(&self) {
-        self.follower().look(&[self.contract()]).await.unwrap();
+        self.follower().look(&[self.manager()]).await.unwrap();
     }
 
     /// How many looks it takes to see everything, if it is no more than this.
@@ -229,8 +232,9 @@ async fn a_malformed_log_stops_one_pool_manager_only_until_a_rescan_passes_it_ov
     let host = chain.host(1).await;
     host.lie(0, &malformed);
     // The other pool manager has no pools: nothing of it is malformed.
-    let contracts = [host.contract(), chain.bench.pool(1).contract];
-    host.follower().look(&contracts).await.unwrap();
+    let managers = [host.manager(), chain.bench.named(1)];
+    let contracts = managers.map(|manager| manager.contract);
+    host.follower().look(&managers).await.unwrap();
     let [alert] = &host.alerts()[..] else { panic!("{:?}", host.alerts()) };
     assert!(alert.starts_with(&format!("malformed-log-{}-", contracts[0])), "{alert}");
     assert!(host.is_in_trouble(|subject| *subject == Subject::Events(contracts[0])));
@@ -239,7 +243,7 @@ async fn a_malformed_log_stops_one_pool_manager_only_until_a_rescan_passes_it_ov
     // It is not even asked about until somebody has looked.
     host.lie(0, &[]);
     assert_eq!(host.looks(2).await, None);
-    assert_eq!(host.follower().rescan(&contracts, 1).await.unwrap(), Outcome::Done);
+    assert_eq!(host.follower().rescan(&managers, 1).await.unwrap(), Outcome::Done);
     assert_eq!(host.looks(1).await, Some(1));
     assert!(!host.is_in_trouble(is_of_events));
 
@@ -248,7 +252,7 @@ async fn a_malformed_log_stops_one_pool_manager_only_until_a_rescan_passes_it_ov
     host.lie(0, &malformed);
     host.look().await;
     let finalised = host.execution.finalised().await.unwrap();
-    let rescan = host.follower().rescan(&contracts, finalised.block + 1).await;
+    let rescan = host.follower().rescan(&managers, finalised.block + 1).await;
     assert_eq!(rescan.unwrap(), Outcome::Done);
     chain.bench.devnet.advance(FINAL);
     host.look().await;
@@ -276,7 +280,7 @@ async fn a_final_block_that_changes_takes_most_nodes_to_stop_anything_and_a_pers
             let before = host.store.cursor(host.contract()).unwrap();
             host.look().await;
             assert_eq!(host.store.cursor(host.contract()).unwrap(), before, "nothing goes on by itself");
-            assert_eq!(host.follower().rescan(&[host.contract()], 1).await.unwrap(), Outcome::Done);
+            assert_eq!(host.follower().rescan(&[host.manager()], 1).await.unwrap(), Outcome::Done);
         }
         host.look().await;
         let finalised = host.execution.finalised().await.unwrap();
@@ -299,7 +303,7 @@ async fn what_was_lost_before_is_found_again() {
     }
     let host = chain.host(1).await;
     let beyond = host.execution.finalised().await.unwrap().block + 2;
-    let rescan = host.follower().rescan(&[host.contract()], beyond).await.unwrap();
+    let rescan = host.follower().rescan(&[host.manager()], beyond).await.unwrap();
     assert!(matches!(rescan, Outcome::Later(_)), "what is not final has no cursor");
 }
 

@@ -30,9 +30,7 @@ impl Home {
     pub(super) fn place(&self) -> Place {
         match self {
             Self::Directory(directory) => Place::Directory(directory.path().to_owned()),
-            Self::Schema { url, schema } => {
-                Place::Postgres(Box::new(PostgresPlace::new(url, schema, None, None).unwrap()))
-            }
+            Self::Schema { url, schema } => in_schema(url, schema, None, Authorities::System),
         }
     }
 
@@ -93,3 +91,9 @@ macro_rules! on_both {
     };
 }
 pub(super) use on_both;
+
+/// A schema in a database.
+pub(super) fn in_schema(url: &str, schema: &str, password: Option<&str>, authorities: Authorities) -> Place {
+    let (database, schema) = (DatabaseUrl::parse(url).unwrap(), Schema::parse(schema).unwrap());
+    Place::Postgres(Box::new(PostgresPlace::new(database, schema, password, authorities)))
+}

@@ -22,7 +22,7 @@ mod postgres;
 mod sqlite;
 mod transfer;
 
-use home::{Home, on_both};
+use home::{Home, in_schema, on_both};
 
 const OWN: MemberId = MemberId(1);
 

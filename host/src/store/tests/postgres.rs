@@ -117,8 +117,7 @@ fn a_schema_may_have_a_name_that_sql_has_too() {
     let Home::Schema { url, .. } = &home else { unreachable!() };
     for name in ["default", "user", "1a"] {
         for _ in 0..2 {
-            let place = PostgresPlace::new(url, name, None, None).unwrap();
-            Store::open(&Place::Postgres(Box::new(place))).unwrap();
+            Store::open(&in_schema(url, name, None, Authorities::System)).unwrap();
         }
         home.beside(&format!("DROP SCHEMA \"{name}\" CASCADE"));
     }
@@ -161,8 +160,8 @@ fn a_server_proves_who_it_is() {
     let (url, ca) =
         (variable("POSTERN_POSTGRES_TLS"), std::fs::read(variable("POSTERN_POSTGRES_CA")).unwrap());
     let open = |ca: Option<&[u8]>| {
-        let place = PostgresPlace::new(&url, "tls", None, ca).unwrap();
-        Store::open(&Place::Postgres(Box::new(place))).map(|_| ()).map_err(|error| error.to_string())
+        let authorities = ca.map_or(Authorities::System, |pem| Authorities::parse(pem).unwrap());
+        Store::open(&in_schema(&url, "tls", None, authorities)).map(|_| ()).map_err(|error| error.to_string())
     };
     open(Some(&ca)).unwrap();
     let stranger = include_bytes!("../../../../tests/vectors/snp/amd-genoa-vcek-ask-ark.pem");
@@ -175,7 +174,7 @@ fn a_server_proves_who_it_is() {
 #[test]
 fn who_leaves_the_machine_uses_tls() {
     let uses_tls = |url: &str| {
-        let place = format!("{:?}", PostgresPlace::new(url, "postern", None, None).unwrap());
+        let place = format!("{:?}", in_schema(url, "postern", None, Authorities::System));
         place.contains("ssl_mode: Require") && place.contains("tls: Some")
     };
     for url in [
@@ -200,16 +199,17 @@ fn who_leaves_the_machine_uses_tls() {
 
 #[test]
 fn a_password_is_never_shown() {
-    let url = "postgres://u:hunter2@db.example/p?no_such_option=hunter2";
-    let refused = PostgresPlace::new(url, "postern", None, None).unwrap_err();
-    assert!(!refused.contains("hunter2"), "{refused}");
-    for url in
-        ["postgres://u:a@b/hunter2@db.example/p", "postgres://u:a@b?hunter2=1", "postgres://u@h/p?hunter2=1"]
-    {
-        let refused = PostgresPlace::new(url, "postern", None, None).unwrap_err();
-        assert!(!refused.contains("hunter2"), "{refused}");
+    for (url, refused) in [
+        ("postgres://u:hunter2@db.example/p?no_such_option=hunter2", PlaceError::Url),
+        ("postgres://u:a@b/hunter2@db.example/p", PlaceError::TwoAts),
+        ("postgres://u:a@b?hunter2=1", PlaceError::Url),
+        ("postgres://u@h/p?hunter2=1", PlaceError::Url),
+    ] {
+        assert_eq!(DatabaseUrl::parse(url).unwrap_err(), refused);
+        assert!(!refused.to_string().contains("hunter2"));
     }
-    let place = PostgresPlace::new("postgres://u:hunter2@db.example/p", "s", Some("hunter2"), None).unwrap();
+    let url = "postgres://u:hunter2@db.example/p";
+    let place = in_schema(url, "s", Some("hunter2"), Authorities::System);
     assert!(!format!("{place:?} {place}").contains("hunter2"));
     assert_eq!(place.to_string(), "schema s of PostgreSQL database p");
 }
@@ -217,16 +217,15 @@ fn a_password_is_never_shown() {
 #[test]
 fn names_that_could_be_sql_are_refused() {
     for name in ["", "a b", "a;drop", "Postern", "\"a\"", &"a".repeat(64)] {
-        assert!(PostgresPlace::new("postgres://u@localhost/p", name, None, None).is_err(), "{name}");
+        assert_eq!(Schema::parse(name), Err(PlaceError::Schema), "{name}");
     }
-    let refused = PostgresPlace::new("postgres://u@db.example/p", "s", None, Some(b"nothing")).unwrap_err();
-    assert_eq!(refused, "there is no certificate among its authorities");
+    assert_eq!(Authorities::parse(b"nothing").unwrap_err(), PlaceError::NoAuthority);
 }
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
     let url = "postgres://u@127.0.0.1:1/p";
-    let place = Place::Postgres(Box::new(PostgresPlace::new(url, "s", None, None).unwrap()));
+    let place = in_schema(url, "s", None, Authorities::System);
     let refused = Store::open(&place).map(|_| ()).unwrap_err().to_string();
     assert!(refused.starts_with("store: schema s of PostgreSQL database p: error connecting"), "{refused}");
 }
