@@ -1,11 +1,12 @@
 //! The status file.
 
-use super::files::write_whole;
 use super::{DaemonError, Shared, alerts};
+use crate::blocking;
 use crate::clock::now;
 use crate::config::Config;
 use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject, Trouble};
 use crate::store::StoreError;
+use crate::whole_file;
 use postern_shared::ids::PoolId;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{RefusedMember, Standing, Status};
@@ -89,7 +90,8 @@ async fn write_all(shared: &Shared, mut answered: watch::Receiver<Answers>) -> D
         changed.as_mut().enable();
         let answers = answered.borrow_and_update().clone();
         match status(shared, &answers, &mut progress) {
-            Ok(status) => file.write(status),
+            // Thousands of pools are megabytes.
+            Ok(status) => blocking::run(|| file.write(status)),
             Err(error) => return error.into(),
         }
         tokio::select! {
@@ -136,7 +138,7 @@ impl StatusFile {
             ..status.clone()
         };
         let text = serde_json::to_vec_pretty(&stamped).unwrap_or_default();
-        write_whole(&self.path, &text)?;
+        whole_file::replace(&self.path, &text)?;
         (self.written, self.at, self.size) = (Some(status), Instant::now(), text.len() as u64);
         Ok(())
     }
@@ -179,7 +181,7 @@ impl Starting {
         let writing = tokio::spawn(async move {
             loop {
                 let status = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                file.write(status);
+                blocking::run(|| file.write(status));
                 tokio::time::sleep(PAUSE).await;
             }
         });
