@@ -2,9 +2,9 @@
 //!
 //! Statements have numbered parameters (`?1`). Numbers are 64 bits long, truth is 0 or 1.
 
-use super::StoreError;
 use super::postgres::Server;
 use super::sqlite::Sqlite;
+use super::{StoreError, schema};
 use serde::{Deserialize, Serialize};
 
 /// What a column holds.
@@ -135,6 +135,14 @@ impl Database {
         match self {
             Self::Sqlite(sqlite) => sqlite.damage(),
             Self::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Does several things that have no parameters, in SQLite's words: those that make tables have others in PostgreSQL.
+    pub(super) fn define(&mut self, sql: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.batch(sql),
+            Self::Postgres(server) => server.batch(&schema::in_postgres(sql)),
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! The store is the host's only memory. Everything that the host does is driven by what is in here, so that after a
 //! `kill -9` at any moment it goes on where it was.
+//!
+//! Whoever asks waits for the answer, without `async`: for a disk, or for a server. On the daemon's runtime only the task that
+//! asks waits, and those that want the store too; every other task goes on ([`crate::blocking`]).
 
 mod chain;
 mod check;
@@ -22,13 +25,14 @@ pub use place::Place;
 pub use postgres::PostgresPlace;
 pub use transfer::TransferError;
 
+use crate::blocking;
 use crate::status::{PoolStatus, Progress};
 use database::{Database, Row, Value};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::record::SealedError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Why the store failed.
@@ -163,13 +167,18 @@ impl Store {
         std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner).missing)
     }
 
-    /// A panic elsewhere leaves the database consistent: an open transaction is undone.
-    fn lock(&self) -> MutexGuard<'_, Database> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does something with the database, however long its disk or its server takes. A panic elsewhere leaves it consistent: an open
+    /// transaction is undone.
+    fn with<T>(&self, body: impl FnOnce(&mut Database) -> T) -> T {
+        blocking::run(|| body(&mut self.database.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        self.lock().query(sql, values)
+        self.with(|database| database.query(sql, values))
+    }
+
+    fn query_one(&self, sql: &str, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+        self.with(|database| database.query_one(sql, values))
     }
 
     fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
@@ -180,7 +189,7 @@ impl Store {
         &self,
         body: impl FnOnce(&mut Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.lock().transaction(body)
+        self.with(|database| database.transaction(body))
     }
 }
 

@@ -136,7 +136,7 @@ impl Store {
     /// When the next message for a member is due, if there is one.
     pub fn next_due(&self, member: MemberId) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT min(next_at) FROM outbox WHERE member = ?1";
-        let row = self.lock().query_one(sql, values![member.0])?;
+        let row = self.query_one(sql, values![member.0])?;
         Ok(row.map(|row| row.optional_integer(0)).transpose()?.flatten())
     }
 
@@ -187,7 +187,7 @@ impl Store {
 impl Store {
     /// What the enclave has handed over, for its successor.
     pub fn inheritance(&self) -> Result<Option<Envelope>, StoreError> {
-        meta(&mut self.lock(), INHERITANCE)?.map(|bytes| decode("meta", &bytes)).transpose()
+        self.with(|database| meta(database, INHERITANCE))?.map(|bytes| decode("meta", &bytes)).transpose()
     }
 
     /// Forgets what was handed over: to another successor than the one that is there, or taken over.

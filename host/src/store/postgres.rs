@@ -238,7 +238,7 @@ impl Server {
         self.batch("BEGIN")?;
         let exists = "SELECT count(*) FROM pg_tables WHERE schemaname = ?1 AND tablename = 'postern'";
         if self.number(exists, schema)? == 0 {
-            self.batch(&schema::postgres_tables())?;
+            self.batch(&schema::in_postgres(schema::TABLES))?;
             let version = schema::VERSION;
             self.batch(&format!(
                 "CREATE TABLE postern (version BIGINT NOT NULL, generation BIGINT NOT NULL); \

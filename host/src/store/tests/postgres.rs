@@ -140,8 +140,7 @@ fn what_is_committed_is_on_the_disk_whatever_the_database_says() {
     let home = Home::schema();
     home.beside("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$");
     let store = store(&home);
-    let row =
-        store.lock().query_one("SELECT current_setting('synchronous_commit')", values![]).unwrap().unwrap();
+    let row = store.query_one("SELECT current_setting('synchronous_commit')", values![]).unwrap().unwrap();
     assert_eq!(row.text(0).unwrap(), "on");
     home.beside("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET synchronous_commit', current_database()); END $$");
 }

@@ -125,7 +125,7 @@ fn all_tables_and_columns_are_copied() {
     let tables =
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
     let names = |sql: &str| -> Vec<String> {
-        let rows = store.lock().query(sql, values![]).unwrap();
+        let rows = store.query(sql, values![]).unwrap();
         rows.iter().map(|row| row.text(0).unwrap().to_owned()).collect()
     };
     let mut copied: Vec<_> = schema::ALL.iter().map(|table| table.name).collect();
