@@ -61,7 +61,7 @@ use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::presence::{self, PresenceError};
 use crate::status::Subject;
-use crate::store::{Store, StoreError};
+use crate::store::{NumberedPools, Store, StoreError};
 use crate::{blocking, whole_file};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
@@ -157,7 +157,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     if let Err(error) = whole_file::tidy(&config.data_dir) {
         tracing::warn!(%error, "unfinished files can't be removed");
     }
-    let store = Arc::new(Store::open(&config.store)?);
+    let pools =
+        NumberedPools { chain: config.first.network.chain_id, contract: config.first.contracts.pool_manager };
+    let store = Arc::new(Store::open_of(&config.store, pools)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let starting = Starting::begin(&config);

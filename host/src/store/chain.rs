@@ -1,7 +1,7 @@
 //! What the host knows of the chains.
 
 use super::database::{Database, values};
-use super::{Store, StoreError, decode, from_json, to_json};
+use super::{Store, StoreError, decode, from_json, prune, to_json};
 use crate::blocking;
 use crate::chain::execution::Cursor;
 use crate::chain::transactions::{StoreError as RowError, TransactionRow, TransactionStore};
@@ -137,6 +137,7 @@ fn change(
         Some(text) => from_json("pools", text)?,
         None => PoolStatus::new(pool),
     };
+    let was_over = status.is_over();
     change_to(&mut status);
     let after = to_json("pools", &status)?;
     if before == Some(&after) {
@@ -144,6 +145,9 @@ fn change(
     }
     let sql = "INSERT INTO pools VALUES (?1, ?2) ON CONFLICT (pool) DO UPDATE SET status = ?2";
     database.execute(sql, values![pool.text(), after])?;
+    if status.is_over() && !was_over {
+        prune::forget_statements(database, pool)?;
+    }
     Ok(true)
 }
 

@@ -11,15 +11,18 @@ mod check;
 pub mod command;
 mod database;
 mod log;
+mod migration;
 mod outputs;
 mod place;
 mod postgres;
+mod prune;
 mod schema;
 mod sqlite;
 mod transfer;
 
 pub use chain::StoredEvent;
 pub use check::{LogCheck, LogFault};
+pub use migration::NumberedPools;
 pub use outputs::{Incarnation, LONGEST_DELAY, Outgoing, StoredArtifact};
 pub use place::Place;
 pub use postgres::PostgresPlace;
@@ -85,13 +88,29 @@ pub enum StoreError {
         /// Where.
         place: String,
     },
-    /// The store was written by another version of Postern.
-    #[error("store: its schema has version {found}, this build reads version {expected}")]
+    /// The store was written by a later build, or one that is too old.
+    #[error("store: its tables have version {found}, this build reads versions {oldest} to {newest}")]
     Schema {
+        /// The oldest that this build reads.
+        oldest: i64,
         /// This build's.
-        expected: i64,
+        newest: i64,
         /// The store's.
         found: i64,
+    },
+    /// The store is of version 2 or earlier, and nobody has said which pool manager's pools it numbers.
+    #[error(
+        "store: it knows pools by their number alone; opened without a manifest, nobody says whose they are"
+    )]
+    Nameless,
+    /// The store can't be made into one of this build's version yet.
+    #[error(
+        "store: a result waits (row {id} of `artifacts`) in a form that this build does not know: \
+         start the build that wrote it until it has done with it"
+    )]
+    Unfinished {
+        /// The result's row.
+        id: i64,
     },
     /// The enclave says another record than it said before: two enclaves, or one that lies.
     #[error("store: another record {number} of the enclave's log is stored already")]
@@ -141,18 +160,31 @@ pub struct News {
 }
 
 impl Store {
-    /// Opens or makes a store, which one process at a time may do.
+    /// Opens or makes a store, which one process at a time may do. One of an earlier version is made into one of this build's, as
+    /// long as that knew pools by their full names: others take [`Self::open_of`].
     pub fn open(place: &Place) -> Result<Self, StoreError> {
-        let database = match place {
+        blocking::run(|| Self::open_and_upgrade(place, None))
+    }
+
+    /// The same. In a store that knows pools by their number alone, `pools` says whose they are.
+    pub fn open_of(place: &Place, pools: NumberedPools) -> Result<Self, StoreError> {
+        blocking::run(|| Self::open_and_upgrade(place, Some(pools)))
+    }
+
+    fn open_and_upgrade(place: &Place, pools: Option<NumberedPools>) -> Result<Self, StoreError> {
+        let mut database = match place {
             Place::Directory(directory) => Database::Sqlite(sqlite::Sqlite::open(directory)?),
             Place::Postgres(place) => Database::Postgres(postgres::Server::open(place)?),
         };
-        Ok(Self {
+        migration::upgrade(&mut database, pools)?;
+        let store = Self {
             database: Mutex::new(database),
             news: Mutex::new(News::default()),
             read_pools: Mutex::new(None),
             changed: Notify::new(),
-        })
+        };
+        store.prune()?;
+        Ok(store)
     }
 
     /// What the enclave said lately.

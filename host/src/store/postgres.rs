@@ -7,7 +7,7 @@
 //! the connection, the older host is refused.
 
 use super::database::{Answer, Row, Value};
-use super::{StoreError, schema};
+use super::{StoreError, migration, schema};
 use bytes::BytesMut;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -246,9 +246,7 @@ impl Server {
             ))?;
         }
         let found = self.one("SELECT version FROM postern", Vec::new())?.integer(0)?;
-        if found != schema::VERSION {
-            return Err(StoreError::Schema { expected: schema::VERSION, found });
-        }
+        migration::check_version(found)?;
         let next = "UPDATE postern SET generation = generation + 1 RETURNING generation";
         self.generation = self.one(next, Vec::new())?.integer(0)?;
         self.batch("COMMIT")

@@ -1,7 +1,7 @@
 //! The tables, as SQLite spells them and as PostgreSQL does.
 
-/// Of the tables; stores of other versions are refused.
-pub(super) const VERSION: i64 = 3;
+/// Of the tables; stores of earlier versions are made into this one ([`super::migration`]).
+pub(super) const VERSION: i64 = 4;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -28,14 +28,16 @@ CREATE TABLE records (
     statement BLOB NOT NULL,
     PRIMARY KEY (ceremony, step, speaker, item, digest)
 ) STRICT;
+-- Of which pool a ceremony is, as long as there may be statements in it.
+CREATE TABLE ceremonies (ceremony BLOB PRIMARY KEY, pool TEXT NOT NULL) STRICT;
+CREATE INDEX ceremonies_by_pool ON ceremonies (pool);
 -- The enclave's sealed state: its log, and the keys to it, of which the newest opens it.
 CREATE TABLE log (number INTEGER PRIMARY KEY, vault INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
 CREATE TABLE slots (id INTEGER PRIMARY KEY AUTOINCREMENT, slot BLOB NOT NULL) STRICT;
--- Results, done when everything that follows from them was done.
+-- Results, until everything that follows from them was done.
 CREATE TABLE artifacts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    artifact BLOB NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0
+    artifact BLOB NOT NULL
 ) STRICT;
 -- What has happened on the chains, in order.
 CREATE TABLE events (
@@ -64,13 +66,14 @@ const fn table(name: &'static str, columns: &'static [&'static str], key: usize,
 }
 
 /// All of them, with all of their columns.
-pub(super) const ALL: [Table; 10] = [
+pub(super) const ALL: [Table; 11] = [
     table("meta", &["key", "value"], 1, false),
     table("outbox", &["id", "member", "digest", "message", "replaceable", "attempts", "next_at"], 1, true),
     table("records", &["ceremony", "step", "speaker", "item", "digest", "statement"], 5, false),
+    table("ceremonies", &["ceremony", "pool"], 1, false),
     table("log", &["number", "vault", "record"], 1, false),
     table("slots", &["id", "slot"], 1, true),
-    table("artifacts", &["id", "artifact", "done"], 1, true),
+    table("artifacts", &["id", "artifact"], 1, true),
     table("events", &["id", "event"], 1, true),
     table("cursors", &["contract", "cursor"], 1, false),
     table("pools", &["pool", "status"], 1, false),

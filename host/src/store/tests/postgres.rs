@@ -131,7 +131,7 @@ fn tables_of_another_version_are_refused() {
     drop(store(&home));
     home.beside("UPDATE postern SET version = 99");
     let refused = home.open().map(|_| ()).unwrap_err().to_string();
-    assert_eq!(refused, "store: its schema has version 99, this build reads version 3");
+    assert_eq!(refused, "store: its tables have version 99, this build reads versions 1 to 4");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_file_of_another_version_is_refused() {
     let connection = Connection::open(home.path().join("postern.sqlite")).unwrap();
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     let refused = home.open().map(|_| ()).unwrap_err().to_string();
-    assert_eq!(refused, "store: its schema has version 99, this build reads version 3");
+    assert_eq!(refused, "store: its tables have version 99, this build reads versions 1 to 4");
 }
 
 #[test]
