@@ -21,6 +21,7 @@
 
 pub mod attest;
 mod backoff;
+mod blocking;
 pub mod certificates;
 pub mod chain;
 mod clock;
@@ -43,3 +44,4 @@ pub mod tx;
 pub mod verdict;
 pub mod verify;
 pub mod vm;
+mod whole_file;

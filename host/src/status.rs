@@ -311,6 +311,11 @@ impl PoolStatus {
         parts.join("; ")
     }
 
+    /// Whether nothing will come of it any more: its validator is withdrawn for good, and its pool manager has that on record.
+    pub fn is_over(&self) -> bool {
+        self.final_status == Some(ValidatorStatus::WithdrawalDone) && self.exit_reported
+    }
+
     /// A pool of which nothing is known yet.
     pub fn new(pool_id: PoolId) -> Self {
         Self {

@@ -11,10 +11,9 @@
 use super::encoding::{self, Crl, EncodingError};
 use super::folder::read_bounded;
 use super::{EndorsementKey, VcekId};
+use crate::whole_file;
 use postern_shared::snp::Product;
-use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -108,21 +107,11 @@ fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, EncodingError>) -> O
 }
 
 fn keep(path: &Path, der: &[u8]) {
-    if let Err(error) = write_whole(path, der) {
+    // Certificates are public; that others can write here would let them waste our time.
+    let folder = path.parent().map_or(Ok(()), whole_file::make_folder);
+    if let Err(error) = folder.and_then(|()| whole_file::replace(path, der)) {
         tracing::warn!(path = %path.display(), %error, "a certificate can't be kept");
     }
-}
-
-/// Writes a file that others see whole, before and after a loss of power too.
-fn write_whole(path: &Path, der: &[u8]) -> std::io::Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    // Certificates are public; that others can write here would let them waste our time.
-    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(der)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a person has to look at: files in `alerts/`, each said once.
 
 use super::files;
+use crate::blocking;
 use crate::chain::execution::Recovery;
 use crate::chain::profile::LogError;
 use postern_shared::bls::PublicKey;
@@ -158,12 +159,14 @@ pub(super) fn raise(data_dir: &Path, alert: &Alert) -> bool {
 
 /// The names of all that were ever raised, ascending.
 pub(super) fn all(data_dir: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return Vec::new() };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> =
-        names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect();
-    names.sort_unstable();
-    names
+    blocking::run(|| {
+        let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> =
+            names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect();
+        names.sort_unstable();
+        names
+    })
 }
 
 #[cfg(test)]

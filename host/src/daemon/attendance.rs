@@ -1,8 +1,8 @@
 //! Who is with us: asks for fresh evidence on a schedule and on SIGHUP, publishes the own enclave's, and tells it whom to
 //! go on without.
 
-use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared, credentials};
+use crate::whole_file;
 use postern_shared::agreement::{Attempt, Subject};
 use postern_shared::ids::{MemberId, Nonce};
 use postern_shared::wire::{Reply, Request};
@@ -62,7 +62,7 @@ async fn renew(shared: &Shared) -> Result<(), Failed> {
     let path = shared.data_dir.join(EVIDENCE_FILE);
     serde_json::to_vec_pretty(attestation)
         .map_err(std::io::Error::from)
-        .and_then(|text| write_whole(&path, &text))
+        .and_then(|text| whole_file::replace(&path, &text))
         .map_err(|error| Failed::Again(format!("{}: {error}", path.display())))
 }
 

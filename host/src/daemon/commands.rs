@@ -3,8 +3,8 @@
 //! The store is locked while the host runs, so another process can only leave word. A file is there whole or not at all, and is
 //! removed once it is done; a host that ends in between does it again.
 
-use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared, events, sending};
+use crate::{blocking, whole_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -54,8 +54,10 @@ fn leave(data_dir: &Path, command: &Command) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // In the order of their names they are done.
     let name = format!("{:020}-{}.json", now.as_nanos(), std::process::id());
-    let path = data_dir.join(FOLDER).join(name);
-    write_whole(&path, &serde_json::to_vec(command)?)?;
+    let folder = data_dir.join(FOLDER);
+    let path = folder.join(name);
+    whole_file::make_folder(&folder)?;
+    whole_file::replace(&path, &serde_json::to_vec(command)?)?;
     Ok(path)
 }
 
@@ -70,14 +72,14 @@ pub fn tell(data_dir: &Path, command: &Command) -> io::Result<String> {
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     let (mut seen, mut said) = (BTreeSet::new(), None);
     loop {
-        for path in waiting(&shared.data_dir) {
+        for path in blocking::run(|| waiting(&shared.data_dir)) {
             // Another user's file, which this host may not remove, is done once all the same.
             if seen.contains(&path) {
                 continue;
             }
-            match read(&path) {
+            match blocking::run(|| read(&path)) {
                 Ok(command) => match execute(&shared, &command).await {
-                    Ok(Outcome::Done) => done(&path),
+                    Ok(Outcome::Done) => blocking::run(|| done(&path)),
                     Ok(Outcome::Later(reason)) => {
                         if said.as_ref() != Some(&path) {
                             tracing::warn!(path = %path.display(), reason, "a command can't be done now");
@@ -88,7 +90,7 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
                     }
                     Err(error) => return error,
                 },
-                Err(error) => refuse(&path, &error),
+                Err(error) => blocking::run(|| refuse(&path, &error)),
             }
             seen.insert(path);
         }

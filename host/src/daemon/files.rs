@@ -1,7 +1,7 @@
 //! Files for people, in folders of the data directory.
 
+use crate::whole_file;
 use serde::Serialize;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Writes one, so that it survives a power cut: the store forgets what is done. Where it is; `None` if that failed.
@@ -9,10 +9,9 @@ pub(super) fn write(data_dir: &Path, folder: &str, name: &str, content: &impl Se
     let folder = data_dir.join(folder);
     let path = folder.join(name);
     let write = || {
-        let text = serde_json::to_string_pretty(content)?;
-        write_whole(&path, text.as_bytes())?;
-        // The new name too.
-        std::fs::File::open(&folder)?.sync_all()
+        let text = serde_json::to_vec_pretty(content)?;
+        whole_file::make_folder(&folder)?;
+        whole_file::replace(&path, &text)
     };
     let written: std::io::Result<()> = write();
     if let Err(error) = written {
@@ -20,16 +19,4 @@ pub(super) fn write(data_dir: &Path, folder: &str, name: &str, content: &impl Se
         return None;
     }
     Some(path)
-}
-
-/// Replaces a file by a whole other one.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }

@@ -61,7 +61,8 @@ use crate::manifest::{ManifestFileError, awaits_cut, load_epochs};
 use crate::network::{self, Network, NetworkError};
 use crate::presence::{self, PresenceError};
 use crate::status::Subject;
-use crate::store::{Store, StoreError};
+use crate::store::{NumberedPools, Store, StoreError};
+use crate::{blocking, whole_file};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
 use postern_shared::manifest::{Contracts, Manifest};
@@ -152,7 +153,12 @@ pub(crate) struct Shared {
 /// Runs until something fails for good, or the future is dropped.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let _presence = presence::take(&config.data_dir)?;
-    let store = Arc::new(Store::open(&config.store)?);
+    if let Err(error) = whole_file::tidy(&config.data_dir) {
+        tracing::warn!(%error, "unfinished files can't be removed");
+    }
+    let pools =
+        NumberedPools { chain: config.first.network.chain_id, contract: config.first.contracts.pool_manager };
+    let store = Arc::new(Store::open_of(&config.store, pools)?);
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let starting = Starting::begin(&config);
@@ -254,7 +260,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 /// Ends when the manifest has a new epoch: too much depends on it to be changed on the way.
 async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
     loop {
-        match load_epochs(&shared.data_dir, &shared.first) {
+        match blocking::run(|| load_epochs(&shared.data_dir, &shared.first)) {
             Ok(kept) if kept.epochs.len() != shared.epochs.len() => {
                 return DaemonError::Again("the manifest has a new epoch");
             }

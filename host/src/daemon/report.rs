@@ -1,11 +1,12 @@
 //! The status file.
 
-use super::files::write_whole;
 use super::{DaemonError, Shared, alerts};
+use crate::blocking;
 use crate::clock::now;
 use crate::config::Config;
 use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject, Trouble};
 use crate::store::StoreError;
+use crate::whole_file;
 use postern_shared::ids::PoolId;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{RefusedMember, Standing, Status};
@@ -89,7 +90,8 @@ async fn write_all(shared: &Shared, mut answered: watch::Receiver<Answers>) -> D
         changed.as_mut().enable();
         let answers = answered.borrow_and_update().clone();
         match status(shared, &answers, &mut progress) {
-            Ok(status) => file.write(status),
+            // Thousands of pools are megabytes.
+            Ok(status) => blocking::run(|| file.write(status)),
             Err(error) => return error.into(),
         }
         tokio::select! {
@@ -103,24 +105,28 @@ async fn write_all(shared: &Shared, mut answered: watch::Receiver<Answers>) -> D
 struct StatusFile {
     path: PathBuf,
     written: Option<HostStatus>,
-    /// When it was written, or shown to be what is so still.
-    at: Instant,
+    /// When it was written.
+    replaced: Instant,
+    /// When it was last written, or touched to show that the host lives.
+    shown: Instant,
     size: u64,
 }
 
 impl StatusFile {
     fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join(STATUS_FILE), written: None, at: Instant::now(), size: 0 }
+        let now = Instant::now();
+        Self { path: data_dir.join(STATUS_FILE), written: None, replaced: now, shown: now, size: 0 }
     }
 
-    /// Writes what is new, a large file not as often as a small one; of what is not, the file's time says that the host lives.
+    /// Writes what is new, a large file not as often as a small one: what it says is as old as it takes to write so much at
+    /// [`RATE`]. Between, the file's time says that the host lives.
     fn write(&mut self, status: HostStatus) {
-        let age = self.at.elapsed();
         let is_new = self.written.as_ref() != Some(&status);
-        let is_due = self.written.is_none() || age >= Duration::from_secs(self.size / RATE);
+        let pause = Duration::from_secs(self.size / RATE);
+        let is_due = self.written.is_none() || self.replaced.elapsed() >= pause;
         let outcome = match is_new && is_due {
             true => self.replace(status),
-            false if age >= HEARTBEAT => self.touch(),
+            false if self.shown.elapsed() >= HEARTBEAT => self.touch(),
             false => return,
         };
         if let Err(error) = outcome {
@@ -136,8 +142,10 @@ impl StatusFile {
             ..status.clone()
         };
         let text = serde_json::to_vec_pretty(&stamped).unwrap_or_default();
-        write_whole(&self.path, &text)?;
-        (self.written, self.at, self.size) = (Some(status), Instant::now(), text.len() as u64);
+        whole_file::replace(&self.path, &text)?;
+        let now = Instant::now();
+        (self.written, self.size) = (Some(status), text.len() as u64);
+        (self.replaced, self.shown) = (now, now);
         Ok(())
     }
 
@@ -151,7 +159,7 @@ impl StatusFile {
             opened => opened?,
         };
         file.set_modified(SystemTime::now())?;
-        self.at = Instant::now();
+        self.shown = Instant::now();
         Ok(())
     }
 }
@@ -179,7 +187,7 @@ impl Starting {
         let writing = tokio::spawn(async move {
             loop {
                 let status = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                file.write(status);
+                blocking::run(|| file.write(status));
                 tokio::time::sleep(PAUSE).await;
             }
         });
@@ -283,7 +291,10 @@ fn status(shared: &Shared, answers: &Answers, stuck: &mut Stuck) -> Result<HostS
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_shared::ids::Address;
+    use crate::chain::beacon::ValidatorStatus;
+    use crate::status::{PoolStatus, TranscriptFiles};
+    use crate::store::Store;
+    use postern_shared::ids::{Address, MemberId};
 
     #[test]
     fn a_file_is_written_when_something_is_new_and_its_time_says_that_the_host_lives() {
@@ -298,18 +309,113 @@ mod tests {
         file.write(HostStatus::default());
         let modified = || std::fs::metadata(folder.path().join(STATUS_FILE)).unwrap().modified().unwrap();
         assert_eq!(modified(), long_ago, "what is known is not written again");
-        file.at = file.at.checked_sub(HEARTBEAT).unwrap();
+        file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus::default());
         assert!(modified() > long_ago, "a host that has nothing new to say lives too");
         file.write(HostStatus { member: 1, ..HostStatus::default() });
         assert_eq!(read().member, 1);
-        // A file of ten megabytes is not written again at once.
-        file.size = 10 * RATE;
-        file.write(HostStatus { member: 2, ..HostStatus::default() });
-        assert_eq!(read().member, 1);
-        file.at = file.at.checked_sub(Duration::from_secs(10)).unwrap();
+        // A file of thirty megabytes is not written again at once, and shows meanwhile that the host lives.
+        file.size = 30 * RATE;
+        for _ in 0..2 {
+            age().set_modified(long_ago).unwrap();
+            file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
+            file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
+            file.write(HostStatus { member: 2, ..HostStatus::default() });
+            assert!(read().member == 1 && modified() > long_ago);
+        }
+        file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus { member: 2, ..HostStatus::default() });
         assert_eq!(read().member, 2);
+    }
+
+    /// How many bytes this process has written, and what memory it has, in bytes.
+    fn used() -> (u64, u64) {
+        let number = |file: &str, name: &str| {
+            let text = std::fs::read_to_string(file).unwrap();
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        (number("/proc/self/io", "wchar:"), number("/proc/self/status", "VmRSS:") * 1024)
+    }
+
+    /// As it is once its validator is active, with everything that is known by then.
+    fn active(number: u32) -> PoolStatus {
+        use postern_shared::bls::{PublicKey, Signature};
+        use postern_shared::ethereum::{DepositData, DepositMessage, WithdrawalCredentials};
+        let pool = PoolId::new(1, Address([1; 20]), number);
+        let message = DepositMessage {
+            pubkey: PublicKey([2; 48]),
+            withdrawal_credentials: WithdrawalCredentials([3; 32]),
+            amount: 32_000_000_000,
+        };
+        let file = |kind: &str| {
+            Some(format!("/var/lib/postern/data/transcripts/{kind}-{}.json", pool.text()).into())
+        };
+        let transcripts = TranscriptFiles {
+            keygen: file("keygen"),
+            presign: file("presign"),
+            ..TranscriptFiles::default()
+        };
+        PoolStatus {
+            pubkey: Some(message.pubkey),
+            deposit: Some(DepositData { message, signature: Signature([4; 96]) }),
+            validator_index: Some(number.into()),
+            deposit_requested: true,
+            beacon_status: Some(ValidatorStatus::ActiveOngoing),
+            final_status: Some(ValidatorStatus::ActiveOngoing),
+            transcripts,
+            ..PoolStatus::new(pool)
+        }
+    }
+
+    /// Prints what a host with ten thousand pools writes while all of them change, and while none does, and what it takes of memory.
+    #[test]
+    #[ignore = "measures, for a minute; by hand, in release"]
+    fn what_ten_thousand_pools_cost() {
+        const SPAN: Duration = Duration::from_secs(20);
+        let folder = tempfile::tempdir().unwrap();
+        let (_, empty) = used();
+        let place = crate::store::Place::Directory(folder.path().to_owned());
+        let store = Store::open(&place).unwrap();
+        let pools: Vec<PoolStatus> = (0..10_000).map(active).collect();
+        for pool in &pools {
+            store.change_pool(pool.pool_id, |status| *status = pool.clone()).unwrap();
+        }
+        let mut file = StatusFile::new(folder.path());
+        // As the daemon does it: what changes, and what is shown of it.
+        let run = |file: &mut StatusFile, changes: bool| {
+            let (before, begun, mut changed) = (used().0, Instant::now(), 0);
+            let mut shown = (0, 0);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for pool in pools.iter().cycle().take_while(|_| changes && begun.elapsed() < SPAN) {
+                        store.change_pool(pool.pool_id, |status| status.faults.push(MemberId(1))).unwrap();
+                        changed += 1;
+                    }
+                });
+                while begun.elapsed() < SPAN {
+                    let replaced = file.replaced;
+                    file.write(HostStatus { pools: store.pools().unwrap(), ..HostStatus::default() });
+                    if file.replaced != replaced {
+                        shown = (shown.0 + 1, shown.1 + file.size);
+                    }
+                    std::thread::sleep(if changes { PAUSE } else { LONGEST });
+                }
+            });
+            let (after, memory) = used();
+            println!(
+                "{changed} changes in {SPAN:?}: {} kB written, of that {} kB of the status in {} versions; {} MB of memory for it all",
+                (after - before) / 1000,
+                shown.1 / 1000,
+                shown.0,
+                (memory - empty) / 1_000_000
+            );
+        };
+        run(&mut file, true);
+        // What is new is shown, and then nothing is.
+        std::thread::sleep(SPAN * 2);
+        file.write(HostStatus { pools: store.pools().unwrap(), ..HostStatus::default() });
+        run(&mut file, false);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Transactions on their way.
 
 use super::commands::Outcome;
-use super::files::write_whole;
 use super::{DaemonError, RETRY, Shared};
 use crate::chain::transactions::{Listed, TransactionError, TransactionState};
 use crate::status::Subject;
 use crate::tx::TRANSACTIONS_FILE;
+use crate::whole_file;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ async fn show(shared: &Shared, shown: &mut Shown) {
     shown.wrong = wrong;
     if shown.written.as_ref() != Some(&listed) {
         let path = shared.data_dir.join(TRANSACTIONS_FILE);
-        match write_whole(&path, &serde_json::to_vec_pretty(&listed).unwrap_or_default()) {
+        match whole_file::replace(&path, &serde_json::to_vec_pretty(&listed).unwrap_or_default()) {
             Ok(()) => shown.written = Some(listed),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "transactions can't be written down");

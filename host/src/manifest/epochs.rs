@@ -1,6 +1,7 @@
 //! The epochs that a host keeps: `epochs/N.epoch` in its data directory.
 
-use super::{Existing, ManifestFileError, Proposal, read_epoch, write};
+use super::{ManifestFileError, Proposal, read_epoch, replace, write_new};
+use crate::whole_file;
 use postern_shared::epoch::{EpochError, SignedEpoch, chain, check_returns, pool_managers};
 use postern_shared::ids::ManifestHash;
 use postern_shared::manifest::Manifest;
@@ -27,7 +28,7 @@ pub fn awaits_cut(data_dir: &Path) -> bool {
 
 /// Has the enclave wait for a cut. Doing it again changes nothing.
 pub fn await_cut(data_dir: &Path) -> Result<(), ManifestFileError> {
-    write(&marker(data_dir), b"", Existing::Replace)
+    replace(&marker(data_dir), b"")
 }
 
 /// What a host keeps, verified.
@@ -109,9 +110,9 @@ pub fn apply(proposal: &Proposal, data_dir: &Path, genesis: &Manifest) -> Result
     let refused = |source| ManifestFileError::Epoch { path: path.clone(), source };
     proposal.signed.verify(&newest).map_err(refused)?;
     must_not_return(&manifests, &proposal.manifest).map_err(refused)?;
-    std::fs::create_dir_all(folder(data_dir))
+    whole_file::make_folder(&folder(data_dir))
         .map_err(|source| ManifestFileError::Write { path: folder(data_dir), source })?;
-    match write(&path, &proposal.signed.to_bytes(), Existing::Keep) {
+    match write_new(&path, &proposal.signed.to_bytes()) {
         // Another process was faster.
         Err(ManifestFileError::Exists { .. }) => {
             settled(proposal, &read_epoch(&path)?.manifest)?;

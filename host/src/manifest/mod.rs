@@ -22,14 +22,13 @@ pub use statuses::with_statuses;
 
 use crate::config::ConfigError;
 use crate::key_file::KeyFileError;
+use crate::whole_file;
 use postern_shared::epoch::{ChainError, CutError, EpochError, SignedEpoch};
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::manifest::ManifestError;
-use std::fs::{File, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Longest file that is read: a proposal holds two manifests in hexadecimal, and its lines twice.
 const MAX_FILE: usize = 1024 * 1024;
@@ -194,39 +193,16 @@ fn read_epoch(path: &Path) -> Result<SignedEpoch, ManifestFileError> {
         .map_err(|source| ManifestFileError::Epoch { path: path.to_owned(), source })
 }
 
-/// What to do with a file that is there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Replace,
-    Keep,
+/// Writes a file that must not be there yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ManifestFileError> {
+    whole_file::create(path, bytes).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => ManifestFileError::Exists { path: path.to_owned() },
+        _ => ManifestFileError::Write { path: path.to_owned(), source },
+    })
 }
 
-/// Writes a file that others see whole or not at all, before and after a loss of power too.
-fn write(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), ManifestFileError> {
-    let failed = |source| ManifestFileError::Write { path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let file = whole_file(folder, bytes).map_err(failed)?;
-    let kept = match existing {
-        Existing::Replace => file.persist(path),
-        Existing::Keep => file.persist_noclobber(path),
-    };
-    match kept {
-        Ok(_) => {}
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(ManifestFileError::Exists { path: path.to_owned() });
-        }
-        Err(error) => return Err(failed(error.error)),
-    }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
-}
-
-fn whole_file(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
-    // Manifests are public; who may read them is the umask's matter.
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
+/// Writes a file, in the place of one that is there.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ManifestFileError> {
+    whole_file::replace(path, bytes)
+        .map_err(|source| ManifestFileError::Write { path: path.to_owned(), source })
 }

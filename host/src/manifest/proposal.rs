@@ -1,6 +1,6 @@
 //! A proposal: an epoch on its way through the members' hands.
 
-use super::{Existing, ManifestFileError, read, write};
+use super::{ManifestFileError, read, replace, write_new};
 use postern_shared::bytes::variable;
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;
@@ -149,12 +149,12 @@ impl Proposal {
 
     /// Writes a file that must not be there yet.
     pub fn write_new(&self, path: &Path) -> Result<(), ManifestFileError> {
-        write(path, &self.to_json(path)?, Existing::Keep)
+        write_new(path, &self.to_json(path)?)
     }
 
     /// Writes the file anew.
     pub fn replace(&self, path: &Path) -> Result<(), ManifestFileError> {
-        write(path, &self.to_json(path)?, Existing::Replace)
+        replace(path, &self.to_json(path)?)
     }
 
     fn to_json(&self, path: &Path) -> Result<Vec<u8>, ManifestFileError> {

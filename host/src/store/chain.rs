@@ -1,7 +1,8 @@
 //! What the host knows of the chains.
 
 use super::database::{Database, values};
-use super::{Store, StoreError, decode, from_json, to_json};
+use super::{Store, StoreError, decode, from_json, prune, to_json};
+use crate::blocking;
 use crate::chain::execution::Cursor;
 use crate::chain::transactions::{StoreError as RowError, TransactionRow, TransactionStore};
 use crate::status::PoolStatus;
@@ -23,7 +24,7 @@ impl Store {
     /// The last finalised block whose events, of this contract, are all stored.
     pub fn cursor(&self, contract: Address) -> Result<Option<Cursor>, StoreError> {
         let sql = "SELECT cursor FROM cursors WHERE contract = ?1";
-        let row = self.lock().query_one(sql, values![&contract.0[..]])?;
+        let row = self.query_one(sql, values![&contract.0[..]])?;
         row.map(|row| decode("cursors", row.bytes(0)?)).transpose()
     }
 
@@ -74,18 +75,23 @@ impl Store {
 
     /// All pools, by ascending id. They are read again only once one has changed: many tasks ask, and there may be thousands.
     pub fn pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
-        // Held while they are read, so that no change that comes in between is missed.
-        let mut known = self.read_pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pools) = &*known {
-            return Ok(pools.clone());
-        }
-        let pools = self.read_all_pools()?;
-        *known = Some(pools.clone());
-        Ok(pools)
+        self.with_read_pools(|known| {
+            if let Some(pools) = known {
+                return Ok(pools.clone());
+            }
+            let pools = self.read_all_pools()?;
+            *known = Some(pools.clone());
+            Ok(pools)
+        })
     }
 
     fn forget_read_pools(&self) {
-        *self.read_pools.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.with_read_pools(|known| *known = None);
+    }
+
+    /// Nobody else has them while they are read, so that no change that comes in between is missed; that may take long.
+    fn with_read_pools<T>(&self, body: impl FnOnce(&mut Option<Vec<PoolStatus>>) -> T) -> T {
+        blocking::run(|| body(&mut self.read_pools.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn read_all_pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
@@ -99,7 +105,7 @@ impl Store {
 
     /// One pool.
     pub fn pool(&self, pool: PoolId) -> Result<Option<PoolStatus>, StoreError> {
-        let row = self.lock().query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.text()])?;
+        let row = self.query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.text()])?;
         row.map(|row| from_json("pools", row.text(0)?)).transpose()
     }
 
@@ -131,6 +137,7 @@ fn change(
         Some(text) => from_json("pools", text)?,
         None => PoolStatus::new(pool),
     };
+    let was_over = status.is_over();
     change_to(&mut status);
     let after = to_json("pools", &status)?;
     if before == Some(&after) {
@@ -138,6 +145,9 @@ fn change(
     }
     let sql = "INSERT INTO pools VALUES (?1, ?2) ON CONFLICT (pool) DO UPDATE SET status = ?2";
     database.execute(sql, values![pool.text(), after])?;
+    if status.is_over() && !was_over {
+        prune::forget_statements(database, pool)?;
+    }
     Ok(true)
 }
 

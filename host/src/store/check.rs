@@ -1,5 +1,6 @@
 //! Whether an enclave could be restored from the log that is stored, as far as that can be seen without its key.
 
+use super::database::Database;
 use super::{Store, StoreError};
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::record::{LogHead, LogId, RecordKind, SealedError, SealedRecord};
@@ -74,7 +75,7 @@ impl Store {
     /// Looks at every record.
     pub fn check_log(&self) -> Result<LogCheck, StoreError> {
         let mut check = LogCheck { records: 0, settled: 0, head: LogHead::START, faults: Vec::new() };
-        check.faults.extend(self.lock().damage()?.map(LogFault::Database));
+        check.faults.extend(self.with(Database::damage)?.map(LogFault::Database));
         let counts = self.log_that_counts()?;
         if counts.is_none() {
             check.faults.push(LogFault::NoSlot);

@@ -1,8 +1,9 @@
 //! `postern store`: looks after what a host has stored.
 
-use super::{Store, StoreError, TransferError};
-use crate::config::{ConfigError, read_store};
+use super::{NumberedPools, Store, StoreError, TransferError};
+use crate::config::{ConfigError, read_manifest_of, read_store};
 use crate::output::say;
+use postern_shared::manifest::Manifest;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
@@ -67,16 +68,16 @@ impl StoreCommand {
     /// Does it.
     pub fn run(self) -> Result<(), StoreCommandError> {
         match self {
-            Self::Check { config } => check(&Store::open(&read_store(&config)?)?),
+            Self::Check { config } => check(&open(&config)?),
             Self::Export { config, out } => {
-                let store = Store::open(&read_store(&config)?)?;
+                let store = open(&config)?;
                 let rows = export(&store, &out)
                     .map_err(|source| StoreCommandError::Transfer { path: out.clone(), source })?;
                 say(format_args!("{rows} rows written to {}\n", out.display()))?;
                 Ok(())
             }
             Self::Import { config, from } => {
-                let store = Store::open(&read_store(&config)?)?;
+                let store = open(&config)?;
                 let rows = File::open(&from)
                     .map_err(TransferError::from)
                     .and_then(|file| store.import(&mut BufReader::new(file)))
@@ -86,6 +87,13 @@ impl StoreCommand {
             }
         }
     }
+}
+
+/// The store of a configuration; one of an earlier version is made into one of this build's.
+fn open(config: &Path) -> Result<Store, StoreCommandError> {
+    let Manifest { network, contracts, .. } = read_manifest_of(config)?;
+    let pools = NumberedPools { chain: network.chain_id, contract: contracts.pool_manager };
+    Ok(Store::open_of(&read_store(config)?, pools)?)
 }
 
 /// On the disk when this returns; a file that could not be finished does not stay.

@@ -2,9 +2,9 @@
 //!
 //! Statements have numbered parameters (`?1`). Numbers are 64 bits long, truth is 0 or 1.
 
-use super::StoreError;
 use super::postgres::Server;
 use super::sqlite::Sqlite;
+use super::{StoreError, schema};
 use serde::{Deserialize, Serialize};
 
 /// What a column holds.
@@ -121,6 +121,36 @@ impl Database {
         Ok(done)
     }
 
+    /// Of the tables.
+    pub(super) fn version(&mut self) -> Result<i64, StoreError> {
+        let sql = match self {
+            Self::Sqlite(_) => "PRAGMA user_version",
+            Self::Postgres(_) => "SELECT version FROM postern",
+        };
+        self.query_one(sql, values![])?.ok_or(StoreError::Damaged { table: "postern" })?.integer(0)
+    }
+
+    /// Within a transaction, with what makes the tables of this version.
+    pub(super) fn set_version(&mut self, version: i64) -> Result<(), StoreError> {
+        match self {
+            // It takes no parameters.
+            Self::Sqlite(sqlite) => sqlite.batch(&format!("PRAGMA user_version = {version}")),
+            Self::Postgres(_) => self.execute("UPDATE postern SET version = ?1", values![version]).map(drop),
+        }
+    }
+
+    pub(super) fn has_column(&mut self, table: &str, column: &str) -> Result<bool, StoreError> {
+        let sql = match self {
+            Self::Sqlite(_) => "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2",
+            Self::Postgres(_) => {
+                "SELECT count(*) FROM information_schema.columns \
+                 WHERE table_schema = current_schema() AND table_name = ?1 AND column_name = ?2"
+            }
+        };
+        let found = self.query_one(sql, values![table, column])?;
+        Ok(found.map(|row| row.integer(0)).transpose()?.is_some_and(|count| count > 0))
+    }
+
     /// Numbers rows on from the highest number that a table has.
     pub(super) fn number_on(&mut self, table: &str) -> Result<(), StoreError> {
         match self {
@@ -135,6 +165,14 @@ impl Database {
         match self {
             Self::Sqlite(sqlite) => sqlite.damage(),
             Self::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Does several things that have no parameters, in SQLite's words: those that make tables have others in PostgreSQL.
+    pub(super) fn define(&mut self, sql: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.batch(sql),
+            Self::Postgres(server) => server.batch(&schema::in_postgres(sql)),
         }
     }
 

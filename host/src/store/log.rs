@@ -21,25 +21,13 @@ impl Store {
 
     /// The log that the newest key opens: what a successor has begun to write counts from when its key is here.
     pub fn log_that_counts(&self) -> Result<Option<LogId>, StoreError> {
-        log_that_counts(&mut self.lock())
+        self.with(log_that_counts)
     }
 
     /// The next records after a number, in their order: at least one if there is one, and about `max_bytes` of them.
     pub fn log(&self, after: u64, max_bytes: usize) -> Result<Vec<SealedRecord>, StoreError> {
         let after = number(after)?;
-        let mut database = self.lock();
-        // Not all that there are: a log may be larger than what this host has of memory.
-        let sql = "SELECT number, CAST(length(record) AS BIGINT) FROM log WHERE number > ?1 ORDER BY number LIMIT ?2";
-        let (mut last, mut size) = (after, 0);
-        for row in database.query(sql, values![after, AT_A_TIME])? {
-            if size >= max_bytes {
-                break;
-            }
-            last = row.integer(0)?;
-            size = size.saturating_add(usize::try_from(row.integer(1)?).unwrap_or(usize::MAX));
-        }
-        let sql = "SELECT number, record FROM log WHERE number > ?1 AND number <= ?2 ORDER BY number";
-        let rows = database.query(sql, values![after, last])?;
+        let rows = self.with(|database| rows_after(database, after, max_bytes))?;
         let record = |row: &Row| {
             let record: SealedRecord = decode("log", row.bytes(1)?)?;
             // Whoever goes on after the last record's own number must get on.
@@ -51,15 +39,31 @@ impl Store {
 
     /// The newest record's number, whatever it holds; 0 without any.
     pub(super) fn newest_number(&self) -> Result<u64, StoreError> {
-        let newest = self.lock().query_one("SELECT max(number) FROM log", values![])?;
+        let newest = self.query_one("SELECT max(number) FROM log", values![])?;
         let newest = newest.map(|row| row.optional_integer(0)).transpose()?.flatten();
         Ok(newest.unwrap_or(0).unsigned_abs())
     }
 
     /// Where the stored log ends.
     pub fn log_head(&self) -> Result<LogHead, StoreError> {
-        head(&mut self.lock())
+        self.with(head)
     }
+}
+
+/// Numbers and records. Not all that there are: a log may be larger than what this host has of memory.
+fn rows_after(database: &mut Database, after: i64, max_bytes: usize) -> Result<Vec<Row>, StoreError> {
+    let sql =
+        "SELECT number, CAST(length(record) AS BIGINT) FROM log WHERE number > ?1 ORDER BY number LIMIT ?2";
+    let (mut last, mut size) = (after, 0);
+    for row in database.query(sql, values![after, AT_A_TIME])? {
+        if size >= max_bytes {
+            break;
+        }
+        last = row.integer(0)?;
+        size = size.saturating_add(usize::try_from(row.integer(1)?).unwrap_or(usize::MAX));
+    }
+    let sql = "SELECT number, record FROM log WHERE number > ?1 AND number <= ?2 ORDER BY number";
+    database.query(sql, values![after, last])
 }
 
 fn head(database: &mut Database) -> Result<LogHead, StoreError> {

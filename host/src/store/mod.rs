@@ -2,33 +2,40 @@
 //!
 //! The store is the host's only memory. Everything that the host does is driven by what is in here, so that after a
 //! `kill -9` at any moment it goes on where it was.
+//!
+//! Whoever asks waits for the answer, without `async`: for a disk, or for a server. On the daemon's runtime only the task that
+//! asks waits, and those that want the store too; every other task goes on ([`crate::blocking`]).
 
 mod chain;
 mod check;
 pub mod command;
 mod database;
 mod log;
+mod migration;
 mod outputs;
 mod place;
 mod postgres;
+mod prune;
 mod schema;
 mod sqlite;
 mod transfer;
 
 pub use chain::StoredEvent;
 pub use check::{LogCheck, LogFault};
+pub use migration::NumberedPools;
 pub use outputs::{Incarnation, LONGEST_DELAY, Outgoing, StoredArtifact};
 pub use place::Place;
 pub use postgres::{Authorities, DatabaseUrl, PlaceError, PostgresPlace, Schema};
 pub use transfer::TransferError;
 
+use crate::blocking;
 use crate::status::{PoolStatus, Progress};
 use database::{Database, Row, Value};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::record::SealedError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Why the store failed.
@@ -81,13 +88,29 @@ pub enum StoreError {
         /// Where.
         place: String,
     },
-    /// The store was written by another version of Postern.
-    #[error("store: its schema has version {found}, this build reads version {expected}")]
+    /// The store was written by a later build, or one that is too old.
+    #[error("store: its tables have version {found}, this build reads versions {oldest} to {newest}")]
     Schema {
+        /// The oldest that this build reads.
+        oldest: i64,
         /// This build's.
-        expected: i64,
+        newest: i64,
         /// The store's.
         found: i64,
+    },
+    /// The store is of version 2 or earlier, and nobody has said which pool manager's pools it numbers.
+    #[error(
+        "store: it knows pools by their number alone; opened without a manifest, nobody says whose they are"
+    )]
+    Nameless,
+    /// The store can't be made into one of this build's version yet.
+    #[error(
+        "store: a result waits (row {id} of `artifacts`) in a form that this build does not know: \
+         start the build that wrote it until it has done with it"
+    )]
+    Unfinished {
+        /// The result's row.
+        id: i64,
     },
     /// The enclave says another record than it said before: two enclaves, or one that lies.
     #[error("store: another record {number} of the enclave's log is stored already")]
@@ -137,18 +160,31 @@ pub struct News {
 }
 
 impl Store {
-    /// Opens or makes a store, which one process at a time may do.
+    /// Opens or makes a store, which one process at a time may do. One of an earlier version is made into one of this build's, as
+    /// long as that knew pools by their full names: others take [`Self::open_of`].
     pub fn open(place: &Place) -> Result<Self, StoreError> {
-        let database = match place {
+        blocking::run(|| Self::open_and_upgrade(place, None))
+    }
+
+    /// The same. In a store that knows pools by their number alone, `pools` says whose they are.
+    pub fn open_of(place: &Place, pools: NumberedPools) -> Result<Self, StoreError> {
+        blocking::run(|| Self::open_and_upgrade(place, Some(pools)))
+    }
+
+    fn open_and_upgrade(place: &Place, pools: Option<NumberedPools>) -> Result<Self, StoreError> {
+        let mut database = match place {
             Place::Directory(directory) => Database::Sqlite(sqlite::Sqlite::open(directory)?),
             Place::Postgres(place) => Database::Postgres(postgres::Server::open(place)?),
         };
-        Ok(Self {
+        migration::upgrade(&mut database, pools)?;
+        let store = Self {
             database: Mutex::new(database),
             news: Mutex::new(News::default()),
             read_pools: Mutex::new(None),
             changed: Notify::new(),
-        })
+        };
+        store.prune()?;
+        Ok(store)
     }
 
     /// What the enclave said lately.
@@ -163,13 +199,18 @@ impl Store {
         std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner).missing)
     }
 
-    /// A panic elsewhere leaves the database consistent: an open transaction is undone.
-    fn lock(&self) -> MutexGuard<'_, Database> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does something with the database, however long its disk or its server takes. A panic elsewhere leaves it consistent: an open
+    /// transaction is undone.
+    fn with<T>(&self, body: impl FnOnce(&mut Database) -> T) -> T {
+        blocking::run(|| body(&mut self.database.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        self.lock().query(sql, values)
+        self.with(|database| database.query(sql, values))
+    }
+
+    fn query_one(&self, sql: &str, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+        self.with(|database| database.query_one(sql, values))
     }
 
     fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
@@ -180,7 +221,7 @@ impl Store {
         &self,
         body: impl FnOnce(&mut Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.lock().transaction(body)
+        self.with(|database| database.transaction(body))
     }
 }
 

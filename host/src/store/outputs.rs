@@ -1,7 +1,7 @@
 //! What the enclave wants done.
 
 use super::database::{Database, values};
-use super::{News, Store, StoreError, decode, log};
+use super::{News, Store, StoreError, decode, log, prune};
 use crate::status::Progress;
 use postern_shared::codec;
 use postern_shared::identity::SigningKey;
@@ -136,7 +136,7 @@ impl Store {
     /// When the next message for a member is due, if there is one.
     pub fn next_due(&self, member: MemberId) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT min(next_at) FROM outbox WHERE member = ?1";
-        let row = self.lock().query_one(sql, values![member.0])?;
+        let row = self.query_one(sql, values![member.0])?;
         Ok(row.map(|row| row.optional_integer(0)).transpose()?.flatten())
     }
 
@@ -169,7 +169,7 @@ impl Store {
 
     /// Results that something is still to be done about, oldest first.
     pub fn open_artifacts(&self) -> Result<Vec<StoredArtifact>, StoreError> {
-        let rows = self.query("SELECT id, artifact FROM artifacts WHERE done = 0 ORDER BY id", values![])?;
+        let rows = self.query("SELECT id, artifact FROM artifacts ORDER BY id", values![])?;
         rows.iter()
             .map(|row| {
                 Ok(StoredArtifact { id: row.integer(0)?, artifact: decode("artifacts", row.bytes(1)?)? })
@@ -177,9 +177,9 @@ impl Store {
             .collect()
     }
 
-    /// Nothing more is to be done about a result.
+    /// Nothing more is to be done about a result: it is forgotten.
     pub fn close_artifact(&self, id: i64) -> Result<(), StoreError> {
-        self.execute("UPDATE artifacts SET done = 1 WHERE id = ?1", values![id])?;
+        self.execute("DELETE FROM artifacts WHERE id = ?1", values![id])?;
         Ok(())
     }
 }
@@ -187,7 +187,7 @@ impl Store {
 impl Store {
     /// What the enclave has handed over, for its successor.
     pub fn inheritance(&self) -> Result<Option<Envelope>, StoreError> {
-        meta(&mut self.lock(), INHERITANCE)?.map(|bytes| decode("meta", &bytes)).transpose()
+        self.with(|database| meta(database, INHERITANCE))?.map(|bytes| decode("meta", &bytes)).transpose()
     }
 
     /// Forgets what was handed over: to another successor than the one that is there, or taken over.
@@ -286,6 +286,12 @@ fn keep(database: &mut Database, output: &Output, others: &[MemberId]) -> Result
             database.execute(sql, values![codec::encode(artifact)])?;
         }
         Output::HandOver(envelope) => set_meta(database, INHERITANCE, &codec::encode(envelope))?,
+        // Whoever says a statement says how far its ceremony is.
+        Output::Notice(
+            Notice::Progress { ceremony, pool, .. }
+            | Notice::Finished { ceremony, pool, .. }
+            | Notice::Fault { ceremony, pool, .. },
+        ) => prune::note_ceremony(database, *ceremony, *pool)?,
         Output::Notice(_) => {}
     }
     Ok(())

@@ -7,7 +7,7 @@
 //! the connection, the older host is refused.
 
 use super::database::{Answer, Row, Value};
-use super::{StoreError, schema};
+use super::{StoreError, migration, schema};
 use bytes::BytesMut;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -277,7 +277,7 @@ impl Server {
         self.batch("BEGIN")?;
         let exists = "SELECT count(*) FROM pg_tables WHERE schemaname = ?1 AND tablename = 'postern'";
         if self.number(exists, schema)? == 0 {
-            self.batch(&schema::postgres_tables())?;
+            self.batch(&schema::in_postgres(schema::TABLES))?;
             let version = schema::VERSION;
             self.batch(&format!(
                 "CREATE TABLE postern (version BIGINT NOT NULL, generation BIGINT NOT NULL); \
@@ -285,9 +285,7 @@ impl Server {
             ))?;
         }
         let found = self.one("SELECT version FROM postern", Vec::new())?.integer(0)?;
-        if found != schema::VERSION {
-            return Err(StoreError::Schema { expected: schema::VERSION, found });
-        }
+        migration::check_version(found)?;
         let next = "UPDATE postern SET generation = generation + 1 RETURNING generation";
         self.generation = self.one(next, Vec::new())?.integer(0)?;
         self.batch("COMMIT")

@@ -1,7 +1,7 @@
 //! One SQLite file, written through to the disk.
 
 use super::database::{Answer, Row, Value};
-use super::{StoreError, schema};
+use super::{StoreError, migration, schema};
 use crate::file_lock;
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -31,13 +31,12 @@ impl Sqlite {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;",
         )?;
         match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
-            schema::VERSION => {}
             0 => {
                 let (tables, version) = (schema::TABLES, schema::VERSION);
                 connection
                     .execute_batch(&format!("BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;"))?;
             }
-            found => return Err(StoreError::Schema { expected: schema::VERSION, found }),
+            found => migration::check_version(found)?,
         }
         Ok(Self { connection, _lock: lock })
     }

@@ -80,38 +80,41 @@ pub enum TransferError {
 impl Store {
     /// Writes everything that the store holds; says how many rows that is.
     pub fn export(&self, to: &mut impl Write) -> Result<u64, TransferError> {
-        let mut database = self.lock();
-        let mut writer = Hashing { inner: to, hash: Sha256::new() };
-        writer.write_all(MAGIC)?;
-        put(&mut writer, &Entry::Schema(schema::VERSION))?;
-        let mut rows = 0;
-        for table in &schema::ALL {
-            let columns = table.columns.iter().map(|&column| column.to_owned()).collect();
-            put(&mut writer, &Entry::Table { name: table.name.to_owned(), columns })?;
-            let mut last: Option<Vec<Value>> = None;
-            loop {
-                let page = read_page(&mut database, table, last)?;
-                last = page.last().cloned();
-                for row in page {
-                    rows += 1;
-                    put(&mut writer, &Entry::Row(row))?;
-                }
-                if last.is_none() {
-                    break;
-                }
-            }
-        }
-        put(&mut writer, &Entry::End { rows })?;
-        let Hashing { inner, hash } = writer;
-        inner.write_all(&hash.finalize())?;
-        inner.flush()?;
-        Ok(rows)
+        self.with(|database| give(database, to))
     }
 
     /// Takes over everything that was exported, or nothing; the store must be empty. Says how many rows that is.
     pub fn import(&self, from: &mut impl Read) -> Result<u64, TransferError> {
-        self.lock().transaction(|database| take(database, from))
+        self.with(|database| database.transaction(|database| take(database, from)))
     }
+}
+
+fn give(database: &mut Database, to: &mut impl Write) -> Result<u64, TransferError> {
+    let mut writer = Hashing { inner: to, hash: Sha256::new() };
+    writer.write_all(MAGIC)?;
+    put(&mut writer, &Entry::Schema(schema::VERSION))?;
+    let mut rows = 0;
+    for table in &schema::ALL {
+        let columns = table.columns.iter().map(|&column| column.to_owned()).collect();
+        put(&mut writer, &Entry::Table { name: table.name.to_owned(), columns })?;
+        let mut last: Option<Vec<Value>> = None;
+        loop {
+            let page = read_page(database, table, last)?;
+            last = page.last().cloned();
+            for row in page {
+                rows += 1;
+                put(&mut writer, &Entry::Row(row))?;
+            }
+            if last.is_none() {
+                break;
+            }
+        }
+    }
+    put(&mut writer, &Entry::End { rows })?;
+    let Hashing { inner, hash } = writer;
+    inner.write_all(&hash.finalize())?;
+    inner.flush()?;
+    Ok(rows)
 }
 
 /// The rows after `last`, in the primary key's order.

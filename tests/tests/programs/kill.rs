@@ -9,12 +9,11 @@
 use super::view::View;
 use postern_host::chain::beacon::ValidatorStatus;
 use postern_host::chain::transactions::{TransactionRow, TransactionState};
+use postern_host::status::PoolStatus;
 use postern_shared::codec;
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::record::{LogHead, SealedRecord};
-use postern_shared::wire::Artifact;
-use postern_tests::cluster::kind;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -132,29 +131,30 @@ impl Demo {
 
     /// Whether nothing is still to follow from a result, and all transactions are final.
     fn is_settled(&mut self, member: u16) -> bool {
-        let open = self.column(member, "SELECT artifact FROM artifacts WHERE done = 0");
+        let open = self.column(member, "SELECT artifact FROM artifacts");
         let rows = self.transactions(member);
         open.is_some_and(|open| open.is_empty())
             && rows.is_some_and(|rows| rows.iter().all(|row| row.state.is_final()))
     }
 
-    /// What a member's enclave has published, in words.
+    /// What came of what a member's enclave has published, in words. The results themselves are forgotten once they are done with.
     fn results(&mut self, member: u16) -> Vec<String> {
-        let rows = self.column(member, "SELECT artifact FROM artifacts").expect("a table");
-        let mut results: Vec<String> = rows
-            .iter()
-            .map(|bytes| match codec::decode(bytes).expect("an artifact") {
-                Artifact::Transcript(transcript) => kind(&transcript).to_owned(),
-                Artifact::Deposit { pool, .. } => format!("deposit of pool {}", pool.number),
-                Artifact::Exit { pool, .. } => format!("exit of pool {}", pool.number),
-                Artifact::Fork(_) => "fork".to_owned(),
-            })
-            .collect();
+        let transcripts = self.folder.join(format!("demo/member-{member}/data/transcripts"));
+        let names =
+            fs::read_dir(transcripts).into_iter().flatten().map(|entry| entry.expect("a file").file_name());
+        let kind = |name: &str| name.split_once("-pool-").map(|(kind, _)| kind.to_owned());
+        let mut results: Vec<String> = names.filter_map(|name| kind(name.to_str()?)).collect();
+        for status in self.column(member, "SELECT status FROM pools").expect("a table") {
+            let PoolStatus { pool_id: PoolId { number, .. }, deposit, is_released_here, .. } =
+                serde_json::from_slice(&status).expect("a pool");
+            results.extend(deposit.map(|_| format!("deposit of pool {number}")));
+            results.extend(is_released_here.then(|| format!("exit of pool {number}")));
+        }
         results.sort();
         results
     }
 
-    /// What it must have published in the end: each result once.
+    /// What must have come of it in the end.
     fn expected_results(member: u16) -> Vec<String> {
         let mut expected = Vec::new();
         for pool in 1..=POOLS {
@@ -267,7 +267,7 @@ impl Demo {
         let filter = json!([{ "address": contract, "fromBlock": "0x0", "toBlock": "latest" }]);
         assert_eq!(self.rpc("eth_getLogs", filter).as_array().map(Vec::len), Some(POOLS), "deposits");
 
-        // In the stores: each result once.
+        // In the stores and beside them: each result.
         let (mut mined, mut reverted) = (Vec::new(), Vec::new());
         for member in 1..=MEMBERS {
             assert_eq!(self.results(member), Self::expected_results(member), "results of member {member}");

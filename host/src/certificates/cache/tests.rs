@@ -1,5 +1,6 @@
 use super::super::vectors::{facts, tcb, vector, when_lists_were_good};
 use super::*;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 

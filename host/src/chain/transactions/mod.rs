@@ -132,6 +132,13 @@ impl TransactionRow {
         !self.state.is_final() || self.versions.last().is_some_and(is_kept)
     }
 
+    /// Whether it ended, and counts for no day's budget any more.
+    pub(crate) fn is_long_over(&self, now: u64) -> bool {
+        let ended = self.conclusion.map_or(self.submitted_at, |conclusion| conclusion.at);
+        let mut times = self.displaced.iter().map(|displaced| displaced.at).chain([ended]);
+        self.state.is_final() && !times.any(|at| budget::is_of_a_day(at, now))
+    }
+
     /// Gives its nonce up. What was given up more than a day ago is forgotten, so that a row does not grow for ever.
     fn displace(&mut self, now: u64) {
         self.displaced.retain(|displaced| budget::is_of_a_day(displaced.at, now));

@@ -1,5 +1,7 @@
 //! A place for a store, gone with the test.
 
+use super::super::database::Database;
+use super::super::{postgres, schema, sqlite};
 use super::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
@@ -36,6 +38,39 @@ impl Home {
 
     pub(super) fn open(&self) -> Result<Store, StoreError> {
         Store::open(&self.place())
+    }
+
+    /// The database alone, without what a store does when it opens one.
+    pub(super) fn database(&self) -> Database {
+        match self.place() {
+            Place::Directory(directory) => Database::Sqlite(sqlite::Sqlite::open(&directory).unwrap()),
+            Place::Postgres(place) => Database::Postgres(postgres::Server::open(&place).unwrap()),
+        }
+    }
+
+    /// Makes the store of an earlier version that is written down as what SQLite has to do for it.
+    pub(super) fn fill(&self, sql: &str) {
+        match self {
+            Self::Directory(directory) => {
+                let connection = rusqlite::Connection::open(directory.path().join("postern.sqlite")).unwrap();
+                connection.execute_batch(&format!("BEGIN; {sql} COMMIT;")).unwrap();
+            }
+            Self::Schema { schema, .. } => {
+                let (tables, version) = sql.split_once("PRAGMA user_version = ").unwrap();
+                let version = version.trim_end().trim_end_matches(';');
+                let tables = schema::in_postgres(tables).replace("X'", "'\\x");
+                // Rows that come later are numbered on from these.
+                let numbered = ["outbox", "slots", "artifacts", "events"].map(|table| {
+                    format!("SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}));")
+                });
+                self.beside(&format!(
+                    "CREATE SCHEMA {schema}; {tables} {} \
+                     CREATE TABLE postern (version BIGINT NOT NULL, generation BIGINT NOT NULL); \
+                     INSERT INTO postern VALUES ({version}, 0)",
+                    numbered.concat()
+                ));
+            }
+        }
     }
 
     pub(super) fn path(&self) -> &std::path::Path {

@@ -18,7 +18,9 @@ use postern_shared::wire::{CeremonyKind, Notice, NumberedOutput, Output, Recipie
 
 mod home;
 mod log;
+mod migration;
 mod postgres;
+mod prune;
 mod sqlite;
 mod transfer;
 

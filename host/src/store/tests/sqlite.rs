@@ -2,8 +2,10 @@
 
 use super::log::{log, numbers, sealed};
 use super::*;
+use crate::blocking::tests::{GENEROUS, is_free, one_worker};
 use rusqlite::Connection;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
 
 #[test]
 fn another_programs_lock_is_waited_for() {
@@ -20,13 +22,45 @@ fn another_programs_lock_is_waited_for() {
 }
 
 #[test]
+fn a_database_that_hangs_keeps_only_those_waiting_who_ask_it() {
+    let home = Home::directory();
+    let store = Arc::new(store(&home));
+    store.with(|database| database.define("PRAGMA busy_timeout = 600000")).unwrap();
+    let other = rusqlite::Connection::open(home.path().join("postern.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let runtime = one_worker();
+    let (begun, has_begun) = mpsc::channel();
+    // The first waits for the other program, the second for the first, the third for what both may change.
+    let waiting = [1, 2, 3].map(|number| {
+        let (store, begun) = (Arc::clone(&store), begun.clone());
+        runtime.spawn(async move {
+            begun.send(()).unwrap();
+            match number {
+                3 => store.pools().map(drop),
+                _ => store.change_pool(pool(number), |pool| pool.exit_requested = true),
+            }
+        })
+    });
+    for _ in &waiting {
+        has_begun.recv_timeout(GENEROUS).unwrap();
+    }
+    assert!(is_free(&runtime));
+    assert!(waiting.iter().take(2).all(|waiting| !waiting.is_finished()));
+    other.execute_batch("ROLLBACK").unwrap();
+    for waiting in waiting {
+        runtime.block_on(waiting).unwrap().unwrap();
+    }
+    assert_eq!(store.pools().unwrap().len(), 2);
+}
+
+#[test]
 fn a_file_of_another_version_is_refused() {
     let home = Home::directory();
     drop(store(&home));
     let connection = Connection::open(home.path().join("postern.sqlite")).unwrap();
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     let refused = home.open().map(|_| ()).unwrap_err().to_string();
-    assert_eq!(refused, "store: its schema has version 99, this build reads version 3");
+    assert_eq!(refused, "store: its tables have version 99, this build reads versions 1 to 4");
 }
 
 #[test]
