@@ -5,9 +5,8 @@ use super::decision::Receipt;
 use super::fees::Market;
 use super::node::{Loss, Node, Sent};
 use super::{TransactionError, TransactionRow};
-use crate::chain::url::NodeUrl;
+use crate::chain::execution::Connection;
 use alloy::primitives::Address as AlloyAddress;
-use alloy::providers::DynProvider;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -32,11 +31,11 @@ pub(super) struct Asked(usize);
 impl Nodes {
     /// The first is asked as long as it answers.
     pub(super) fn new(
-        nodes: Vec<(NodeUrl, DynProvider)>,
+        nodes: Vec<Connection>,
         chain_id: u64,
         wallet: AlloyAddress,
     ) -> Result<Self, TransactionError> {
-        let node = |(url, provider)| Arc::new(Node::new(url, provider, chain_id, wallet));
+        let node = |connection| Arc::new(Node::new(connection, chain_id, wallet));
         let mut nodes = nodes.into_iter().map(node);
         let first = nodes.next().ok_or(TransactionError::NoNode)?;
         Ok(Self { first, others: nodes.collect(), turns: AtomicUsize::new(0) })
@@ -58,7 +57,8 @@ impl Nodes {
         let _ = self.turns.compare_exchange(turns, turns.wrapping_add(1), Relaxed, Relaxed);
     }
 
-    /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it.
+    /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it. Those that
+    /// rest have no say, unless all do.
     pub(super) async fn market(&self) -> Result<Market, TransactionError> {
         let late =
             |_| TransactionError::Node { request: "fee history", reason: "no answer in time".to_owned() };
@@ -66,7 +66,11 @@ impl Nodes {
             let node = Arc::clone(node);
             async move { tokio::time::timeout(VOTE_TIMEOUT, node.market()).await.map_err(late)? }
         };
-        let answers = join_all(self.all().map(ask)).await;
+        let mut asked: Vec<&Arc<Node>> = self.all().filter(|node| !node.rests()).collect();
+        if asked.is_empty() {
+            asked = self.all().collect();
+        }
+        let answers = join_all(asked.into_iter().map(ask)).await;
         let said: Vec<Market> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
         match (Market::middle(&said), answers.into_iter().next()) {
             (Some(market), _) => Ok(market),

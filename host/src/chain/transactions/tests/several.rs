@@ -8,7 +8,7 @@ use super::*;
 async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows_of() {
     for lie in [Lie::Status(503), Lie::Execution(ExecutionLie::LatestNonceAhead(5))] {
         let bench = Bench::start().await;
-        let transactions = bench.open_of(&["second"]).await;
+        let transactions = bench.open_of(&["second"]);
         bench.liar.set(NODE, [lie.clone()]);
         assert!(transactions.submit("a", NOBODY, vec![1]).await.is_err(), "{lie:?}");
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
@@ -18,7 +18,7 @@ async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows
 #[tokio::test]
 async fn the_wallet_is_looked_at_through_the_next_node_and_rows_too() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second"]).await;
+    let transactions = bench.open_of(&["second"]);
     bench.liar.set(NODE, [Lie::Status(503)]);
     assert!(transactions.look_at_wallet().await.is_err());
     assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
@@ -32,7 +32,7 @@ async fn the_wallet_is_looked_at_through_the_next_node_and_rows_too() {
 async fn one_node_s_word_for_a_nonce_that_is_used_makes_no_call_twice() {
     for others in [&["second"][..], &["second", "third"]] {
         let bench = Bench::start().await;
-        let transactions = bench.open_of(others).await;
+        let transactions = bench.open_of(others);
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
         transactions.drive().await.unwrap();
         bench.lie(&[ExecutionLie::NonceAhead(5), ExecutionLie::NoReceipts]);
@@ -51,7 +51,7 @@ async fn one_node_s_word_for_a_nonce_that_is_used_makes_no_call_twice() {
 #[tokio::test]
 async fn a_receipt_that_the_others_do_not_show_costs_what_it_may_cost() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second"]).await;
+    let transactions = bench.open_of(&["second"]);
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     bench.lie(&[ExecutionLie::FakeReceipt(true)]);
     transactions.drive().await.unwrap();
@@ -68,9 +68,31 @@ async fn a_receipt_that_the_others_do_not_show_costs_what_it_may_cost() {
 #[tokio::test]
 async fn a_node_of_another_chain_has_no_say_in_the_market() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second"]).await;
+    let transactions = bench.open_of(&["second"]);
     let lies = [ExecutionLie::WrongChain(99), ExecutionLie::Market(0)];
     bench.liar.set("second", lies.map(Lie::Execution));
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     assert!(bench.store.row("a").versions[0].max_fee_per_gas > GWEI);
+}
+
+#[tokio::test]
+async fn a_node_that_rests_has_no_say_in_the_market_unless_all_rest() {
+    let bench = Bench::start().await;
+    let nodes = [NODE, "second", "third"].map(|name| bench.node_of(name));
+    let transactions = bench.open_at(nodes.to_vec());
+    // Two of three make a market.
+    let dear = [Lie::Execution(ExecutionLie::Market(20))];
+    bench.liar.set("second", dear.clone());
+    bench.liar.set("third", dear);
+    transactions.submit("dear", NOBODY, vec![1]).await.unwrap();
+    let asked = || bench.liar.asked("second", "eth_feeHistory");
+    nodes[1..].iter().for_each(Connection::fail_often);
+    let before = asked();
+    transactions.submit("cheap", NOBODY, vec![1]).await.unwrap();
+    assert_eq!(asked(), before, "it is let alone");
+    nodes[0].fail_often();
+    transactions.submit("all rest", NOBODY, vec![1]).await.unwrap();
+    assert!(asked() > before);
+    let offers = ["dear", "cheap", "all rest"].map(|key| bench.store.row(key).versions[0].max_fee_per_gas);
+    assert!(offers[0] > 2 * offers[1] && offers[0] == offers[2], "{offers:?}");
 }
