@@ -87,6 +87,9 @@ pub struct TransactionRow {
 pub struct Displaced {
     /// Seconds since 1970 when it was given up.
     pub at: u64,
+    /// Which nonce. `None` in rows of hosts that did not write it down.
+    #[serde(default)]
+    pub nonce: Option<u64>,
     /// All of it, oldest first.
     pub versions: Vec<SignedVersion>,
 }
@@ -137,7 +140,7 @@ impl TransactionRow {
         self.displaced.retain(|displaced| budget::is_of_a_day(displaced.at, now));
         let versions = std::mem::take(&mut self.versions);
         if !versions.is_empty() {
-            self.displaced.push(Displaced { at: now, versions });
+            self.displaced.push(Displaced { at: now, nonce: Some(self.nonce), versions });
         }
     }
 }
