@@ -85,7 +85,8 @@ fn what_prepares_vms_takes_all_with_it_and_keeps_nobody_waiting_when_it_is_kille
     let free = Command::new("flock").arg("--nonblock").arg(lock).arg("true").status().expect("flock");
     let left = begun.iter().filter(|process| is_there(process)).count();
     // Each in its group, with what it has begun.
-    let groups = Command::new("ps").args(["-o", "pgid=", "-p", &begun.join(",")]).output().expect("ps").stdout;
+    let groups =
+        Command::new("ps").args(["-o", "pgid=", "-p", &begun.join(",")]).output().expect("ps").stdout;
     for group in String::from_utf8(groups).expect("numbers").split_whitespace() {
         let _ = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
     }
