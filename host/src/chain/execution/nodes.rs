@@ -379,6 +379,15 @@ impl Execution {
         self.with_node(|node| async move { node.finalised().await }).await
     }
 
+    /// The newest block that most nodes have finalised.
+    pub async fn finalised_as_most_say(&self) -> Result<u64, ChainError> {
+        self.with_node(|node| async move {
+            let own = node.finalised().await?.block;
+            self.finalised_by_most(&node, own, 0).await
+        })
+        .await
+    }
+
     /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head, as one node says.
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
         self.check_pool(pool)?;

@@ -610,5 +610,6 @@ async fn a_block_is_read_once_most_nodes_have_finalised_it() {
         let (_servers, execution) = nodes(scripts).await;
         let start = execution.cursor_at(0).await.unwrap();
         assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, reached);
+        assert_eq!(execution.finalised_as_most_say().await.unwrap(), reached);
     }
 }

@@ -329,6 +329,10 @@ pub enum TransactionError {
 impl TransactionError {
     /// Whether it may be the fault of the one node that was asked.
     fn is_of_a_node(&self) -> bool {
-        matches!(self, Self::Node { .. } | Self::Foreign { .. } | Self::WouldRevert { .. })
+        // Gas that is far too much, by its estimate, fits in no budget.
+        matches!(
+            self,
+            Self::Node { .. } | Self::Foreign { .. } | Self::WouldRevert { .. } | Self::OverBudget { .. }
+        )
     }
 }

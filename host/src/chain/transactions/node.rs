@@ -45,6 +45,19 @@ pub(super) enum Loss {
     TooHigh,
 }
 
+/// What a node says of a receipt that another one has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Echo {
+    /// The same.
+    Same,
+    /// That it ended so, but at another price.
+    OtherCost,
+    /// It has not finalised that block.
+    NotYet,
+    /// That it did not end so.
+    Otherwise,
+}
+
 /// One execution node.
 pub(super) struct Node {
     connection: Connection,
@@ -171,6 +184,19 @@ impl Node {
             }
         }
         Ok(None)
+    }
+
+    /// What it says of another node's receipt. One of another chain has no say.
+    pub(super) async fn echo(&self, row: &TransactionRow, shown: &Receipt) -> Result<Echo, TransactionError> {
+        self.check_chain().await?;
+        let finalised = self.finalised().await?;
+        let Receipt { hash, block, success, .. } = *shown;
+        Ok(match self.receipt(row, true).await? {
+            Some(own) if own == *shown => Echo::Same,
+            Some(own) if (own.hash, own.block, own.success) == (hash, block, success) => Echo::OtherCost,
+            _ if finalised < block => Echo::NotYet,
+            _ => Echo::Otherwise,
+        })
     }
 
     /// Why a mined call reverted, by calling it again with as much gas on the state before its block.
