@@ -131,6 +131,8 @@ pub enum Subject {
     WrongExit(MemberId),
     /// A pool with which nothing goes on.
     Pool(PoolId),
+    /// A command that has to wait, by the name of its file.
+    Command(String),
 }
 
 /// A member that the enclave does not talk to.
@@ -239,6 +241,7 @@ impl Display for Subject {
             Self::Peer(member) => write!(f, "host of {member}"),
             Self::WrongExit(member) => write!(f, "exit from the host of {member}"),
             Self::Pool(pool) => write!(f, "pool {pool}"),
+            Self::Command(name) => write!(f, "command {name}"),
         }
     }
 }

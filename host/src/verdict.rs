@@ -94,7 +94,9 @@ impl Verdict {
 fn code_of(subject: &Subject) -> Code {
     match subject {
         Subject::Enclave => Code::Enclave,
-        Subject::ExecutionNode(_) | Subject::BeaconNode(_) | Subject::Events(_) => Code::Chain,
+        Subject::ExecutionNode(_) | Subject::BeaconNode(_) | Subject::Events(_) | Subject::Command(_) => {
+            Code::Chain
+        }
         Subject::Wallet | Subject::Transaction(_) | Subject::Exit(_) => Code::Transaction,
         Subject::Peer(_) | Subject::WrongExit(_) | Subject::Pool(_) => Code::Members,
     }

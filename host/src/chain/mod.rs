@@ -4,12 +4,14 @@
 //! - [`execution`]: pool events from finalised blocks, in order, each exactly once.
 //! - [`transactions`]: sends this host's transactions; survives restarts without ever sending one twice.
 //! - [`beacon`]: validators, the network's identity, and posting of exits, over several beacon nodes.
-//! - [`url`]: URLs of nodes, which may hold a secret.
+//! - [`url`]: URLs of nodes, which may hold a secret; `transport` and `body`: what is read of their answers, and no more.
 
 pub mod beacon;
+mod body;
 pub mod execution;
 pub mod profile;
 pub mod transactions;
+mod transport;
 pub mod url;
 
 #[cfg(test)]

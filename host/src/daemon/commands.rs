@@ -1,12 +1,16 @@
 //! What an operator tells a host that runs, or that will: files in `commands/`, each done and then removed.
 //!
 //! The store is locked while the host runs, so another process can only leave word. A file is there whole or not at all, and is
-//! removed once it is done; a host that ends in between does it again.
+//! removed once it is done; a host that ends in between does it again. Whoever removes the file of one that waits withdraws it.
 
+use super::troubles::Troubles;
 use super::{DaemonError, RETRY, Shared, events, sending};
+use crate::status::Subject;
 use crate::{blocking, whole_file};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +44,24 @@ pub enum Command {
     },
 }
 
+/// What a command is about: of two about the same the later one comes after the earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Events,
+    Transaction(String),
+}
+
+impl Command {
+    fn about(&self) -> About {
+        match self {
+            Self::Rescan { .. } => About::Events,
+            Self::RetryTransaction { key } | Self::CancelTransaction { key } => {
+                About::Transaction(key.clone())
+            }
+        }
+    }
+}
+
 /// What became of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -70,41 +92,90 @@ pub fn tell(data_dir: &Path, command: &Command) -> io::Result<String> {
 
 /// Does what is told, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
-    let (mut seen, mut said) = (BTreeSet::new(), None);
-    loop {
-        for path in blocking::run(|| waiting(&shared.data_dir)) {
-            // Another user's file, which this host may not remove, is done once all the same.
-            if seen.contains(&path) {
-                continue;
-            }
-            match blocking::run(|| read(&path)) {
-                Ok(command) => match execute(&shared, &command).await {
-                    Ok(Outcome::Done) => blocking::run(|| done(&path)),
-                    Ok(Outcome::Later(reason)) => {
-                        if said.as_ref() != Some(&path) {
-                            tracing::warn!(path = %path.display(), reason, "a command can't be done now");
-                            said = Some(path);
-                        }
-                        // Those after it may depend on it.
-                        break;
-                    }
-                    Err(error) => return error,
-                },
-                Err(error) => blocking::run(|| refuse(&path, &error)),
-            }
-            seen.insert(path);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    let execute = |command| {
+        let shared = Arc::clone(&shared);
+        async move { execute(&shared, &command).await }
+    };
+    serve(&shared.data_dir, &shared.troubles, execute).await
 }
 
 async fn execute(shared: &Shared, command: &Command) -> Result<Outcome, DaemonError> {
-    tracing::info!(?command, "a command");
     match command {
         Command::Rescan { from } => Ok(events::rescan(shared, *from).await?),
         Command::RetryTransaction { key } => sending::told(shared.transactions.retry(key).await),
         Command::CancelTransaction { key } => sending::told(shared.transactions.cancel(key).await),
     }
+}
+
+/// Has all commands that are left executed, for ever: those about one thing in the order in which they were left, and each of
+/// them by itself otherwise, so that one that takes long or has to wait keeps no other from being done.
+async fn serve<F: Future<Output = Result<Outcome, DaemonError>>>(
+    data_dir: &Path,
+    troubles: &Troubles,
+    execute: impl Fn(Command) -> F,
+) -> DaemonError {
+    let mut doing = FuturesUnordered::new();
+    let mut begun: BTreeMap<PathBuf, About> = BTreeMap::new();
+    // Another user's file, which this host may not remove, is done once all the same.
+    let mut over = BTreeSet::new();
+    loop {
+        let mut busy: BTreeSet<About> = begun.values().cloned().collect();
+        let left = blocking::run(|| waiting(data_dir));
+        over.retain(|path| left.contains(path));
+        for path in left {
+            if over.contains(&path) || begun.contains_key(&path) {
+                continue;
+            }
+            match blocking::run(|| read(&path)) {
+                Ok(command) => {
+                    if busy.insert(command.about()) {
+                        tracing::info!(?command, "a command");
+                        begun.insert(path.clone(), command.about());
+                        doing.push(carry_out(path, command, troubles, &execute));
+                    }
+                }
+                Err(error) => {
+                    blocking::run(|| refuse(&path, &error));
+                    over.insert(path);
+                }
+            }
+        }
+        tokio::select! {
+            Some((path, carried_out)) = doing.next() => {
+                if let Err(error) = carried_out {
+                    return error;
+                }
+                begun.remove(&path);
+                over.insert(path);
+            }
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Executes one until it is done, or a person has removed its file.
+async fn carry_out<F: Future<Output = Result<Outcome, DaemonError>>>(
+    path: PathBuf,
+    command: Command,
+    troubles: &Troubles,
+    execute: impl Fn(Command) -> F,
+) -> (PathBuf, Result<(), DaemonError>) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let subject = Subject::Command(name);
+    let ended = loop {
+        match execute(command.clone()).await {
+            Ok(Outcome::Done) => break Ok(blocking::run(|| done(&path))),
+            Ok(Outcome::Later(reason)) => troubles.set(subject.clone(), format!("waits: {reason}")),
+            Err(error) => break Err(error),
+        }
+        tokio::time::sleep(PAUSE).await;
+        if !blocking::run(|| path.exists()) {
+            tracing::info!(path = %path.display(), "the command was withdrawn");
+            break Ok(());
+        }
+    };
+    troubles.clear(&subject);
+    (path, ended)
 }
 
 /// All that were left, in the order in which they were.
@@ -143,6 +214,7 @@ fn done(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     #[test]
     fn commands_are_found_whole_and_in_order() {
@@ -157,6 +229,125 @@ mod tests {
         assert_eq!(commands, [7, 3].map(|from| Command::Rescan { from }));
         done(&left[0]);
         assert_eq!(waiting(folder.path()), left[1..]);
+    }
+
+    fn retry(key: &str) -> Command {
+        Command::RetryTransaction { key: key.to_owned() }
+    }
+
+    fn cancel(key: &str) -> Command {
+        Command::CancelTransaction { key: key.to_owned() }
+    }
+
+    /// Serves until no command is left but those that are said to wait; what was done, in its order.
+    async fn served(folder: &Path, troubles: &Troubles, waits: &[Command]) -> Vec<Command> {
+        let executed = Mutex::new(Vec::new());
+        let execute = |command: Command| {
+            let executed = &executed;
+            async move {
+                if waits.contains(&command) {
+                    return Ok(Outcome::Later("the node is away".to_owned()));
+                }
+                executed.lock().unwrap().push(command);
+                Ok(Outcome::Done)
+            }
+        };
+        let left = async {
+            while waiting(folder).iter().any(|path| !waits.contains(&read(path).unwrap())) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            error = serve(folder, troubles, execute) => panic!("{error}"),
+            () = left => {}
+            () = tokio::time::sleep(Duration::from_secs(120)) => panic!("not done: {:?}", waiting(folder)),
+        }
+        executed.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_command_that_waits_holds_up_no_other_and_is_kept() {
+        let (folder, troubles) = (tempfile::tempdir().unwrap(), Troubles::default());
+        let rescan = Command::Rescan { from: 7 };
+        let left = leave(folder.path(), &rescan).unwrap();
+        for command in [retry("a"), retry("b")] {
+            leave(folder.path(), &command).unwrap();
+        }
+        let mut done = served(folder.path(), &troubles, std::slice::from_ref(&rescan)).await;
+        done.sort_by_key(|command| command.about());
+        assert_eq!(done, [retry("a"), retry("b")]);
+        let name = left.file_name().unwrap().to_string_lossy().into_owned();
+        let said: Vec<_> =
+            troubles.all().into_iter().map(|trouble| (trouble.subject, trouble.reason)).collect();
+        assert_eq!(said, [(Subject::Command(name), "waits: the node is away".to_owned())]);
+        // The host was stopped meanwhile: the next one finds it.
+        assert_eq!(served(folder.path(), &troubles, &[]).await, [rescan]);
+        assert_eq!(waiting(folder.path()), [""; 0].map(PathBuf::from));
+    }
+
+    #[tokio::test]
+    async fn commands_about_one_thing_are_done_in_order() {
+        let (folder, troubles) = (tempfile::tempdir().unwrap(), Troubles::default());
+        let of_a = [cancel("a"), retry("a"), cancel("a")];
+        let rescans = [7, 3, 5].map(|from| Command::Rescan { from });
+        for command in of_a.iter().chain(&rescans) {
+            leave(folder.path(), command).unwrap();
+        }
+        let done = served(folder.path(), &troubles, &[]).await;
+        let of = |about: About| done.iter().filter(move |command| command.about() == about).cloned();
+        assert_eq!(of(About::Transaction("a".to_owned())).collect::<Vec<_>>(), of_a);
+        assert_eq!(of(About::Events).collect::<Vec<_>>(), rescans);
+        // One that waits holds up those that are about the same.
+        for command in of_a.iter().take(2).chain([&retry("b")]) {
+            leave(folder.path(), command).unwrap();
+        }
+        let waits = &of_a[..2];
+        assert_eq!(served(folder.path(), &troubles, waits).await, [retry("b")]);
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_long_holds_up_no_other() {
+        let (folder, troubles) = (tempfile::tempdir().unwrap(), Troubles::default());
+        leave(folder.path(), &Command::Rescan { from: 7 }).unwrap();
+        leave(folder.path(), &retry("a")).unwrap();
+        let (retried, is_retried) = tokio::sync::oneshot::channel();
+        let retried = Mutex::new(Some(retried));
+        let execute = |command: Command| {
+            let retried = &retried;
+            async move {
+                match command {
+                    Command::Rescan { .. } => std::future::pending().await,
+                    _ => retried.lock().unwrap().take().unwrap().send(()).unwrap(),
+                }
+                Ok(Outcome::Done)
+            }
+        };
+        tokio::select! {
+            error = serve(folder.path(), &troubles, execute) => panic!("{error}"),
+            done = is_retried => done.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(120)) => panic!("not done"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_waits_can_be_withdrawn() {
+        let (folder, troubles) = (tempfile::tempdir().unwrap(), Troubles::default());
+        let path = leave(folder.path(), &Command::Rescan { from: 7 }).unwrap();
+        let withdrawn = async {
+            while troubles.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            std::fs::remove_file(&path).unwrap();
+            while !troubles.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let execute = async |_| Ok(Outcome::Later("the node is away".to_owned()));
+        tokio::select! {
+            error = serve(folder.path(), &troubles, execute) => panic!("{error}"),
+            () = withdrawn => {}
+            () = tokio::time::sleep(Duration::from_secs(120)) => panic!("not withdrawn"),
+        }
     }
 
     #[test]

@@ -154,11 +154,11 @@ impl Follower<'_> {
 
     /// Puts all cursors before a block.
     pub(super) async fn rescan(&self, managers: &[PoolManager], from: u64) -> Result<Outcome, StoreError> {
-        let mut followed = self.followed.0.lock().await;
         let cursor = match self.execution.cursor_at(from.saturating_sub(1)).await {
             Ok(cursor) => cursor,
             Err(error) => return Ok(Outcome::Later(error.to_string())),
         };
+        let mut followed = self.followed.0.lock().await;
         for PoolManager { contract, .. } in managers {
             self.store.keep_events(&[], Some((*contract, cursor)))?;
             followed.insert(*contract, Following::default());

@@ -169,7 +169,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     // Those that can't be used now are troubles, which `validators` shows; only if all are of another network nothing goes.
     beacon.check().await.map_err(DaemonError::Beacon)?;
     let transactions = Transactions::open(
-        config.execution_urls.iter().cloned().zip(execution.providers()).collect(),
+        execution.connections(),
         config.manifest.network.chain_id,
         config.wallet,
         config.fees,

@@ -97,9 +97,9 @@ impl Bench {
         let execution = Execution::connect(&url, chain).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&Place::Directory(folder.path().to_owned())).unwrap());
-        let node = (NodeUrl::parse(&url).unwrap(), execution.provider().clone());
         let (wallet, rules) = (Wallet::local(&LEADER).unwrap(), FeeRules::default());
-        let leader = Transactions::open(vec![node], chain, wallet, rules, Arc::clone(&store) as _);
+        let leader =
+            Transactions::open(execution.connections(), chain, wallet, rules, Arc::clone(&store) as _);
         let leader = leader.unwrap();
         let bench = Self { devnet, execution, store, leader, fork, managers, folder };
         bench.found(0).await;

@@ -66,7 +66,17 @@ pub fn dialable(text: &str, peer: Option<PeerId>) -> Result<Multiaddr, AddressEr
 
 /// Whether it has to be looked up first.
 pub(super) fn is_name(address: &Multiaddr) -> bool {
-    address.iter().any(|part| matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)))
+    name(address).is_some()
+}
+
+/// The name in it, and which IP addresses are meant by it.
+pub(super) fn name(address: &Multiaddr) -> Option<(String, fn(&IpAddr) -> bool)> {
+    address.iter().find_map(|part| match part {
+        Protocol::Dns(name) => Some((name.into_owned(), (|_| true) as fn(&IpAddr) -> bool)),
+        Protocol::Dns4(name) => Some((name.into_owned(), IpAddr::is_ipv4)),
+        Protocol::Dns6(name) => Some((name.into_owned(), IpAddr::is_ipv6)),
+        _ => None,
+    })
 }
 
 /// The IP address in it.

@@ -12,13 +12,13 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::task::{Context, Poll};
 
-/// Handshakes at a time with one address: members may share one.
-const MAX_OF_ADDRESS: usize = 16;
+/// Handshakes at a time with one place: a member, wherever it is, or an address at which no member is known to be.
+const MAX_OF_PLACE: usize = 16;
 
 /// Handshakes at a time with all addresses at which no member is known to be.
 const MAX_OF_STRANGERS: usize = 32;
@@ -30,22 +30,63 @@ struct Crowded;
 
 /// See the module.
 pub(super) struct Crowd {
-    /// Where members are.
-    known: BTreeSet<IpAddr>,
+    members: BTreeMap<PeerId, Whereabouts>,
     /// Handshakes that are not over.
     pending: HashMap<ConnectionId, IpAddr>,
 }
 
+/// Where a member's host is.
+#[derive(Default)]
+struct Whereabouts {
+    /// By its configured address.
+    configured: Option<IpAddr>,
+    /// By its configured name, as it was last found.
+    found: Vec<IpAddr>,
+    /// From where it last proved who it is.
+    met: Option<IpAddr>,
+}
+
+/// Who a connection may be from.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Member(PeerId),
+    Stranger(IpAddr),
+}
+
 impl Crowd {
-    /// With members at these addresses. Those that have a name instead count as strangers until they are connected.
-    pub(super) fn new<'a>(members: impl IntoIterator<Item = &'a Multiaddr>) -> Self {
-        Self { known: members.into_iter().filter_map(ip).collect(), pending: HashMap::new() }
+    /// With these members, and the addresses of those that have one. Those that have a name instead count as strangers until it
+    /// is found, or they have connected.
+    pub(super) fn new<'a>(members: impl IntoIterator<Item = (PeerId, Option<&'a Multiaddr>)>) -> Self {
+        let whereabouts = |address: Option<&Multiaddr>| Whereabouts {
+            configured: address.and_then(ip),
+            ..Whereabouts::default()
+        };
+        let members = members.into_iter().map(|(peer, address)| (peer, whereabouts(address)));
+        Self { members: members.collect(), pending: HashMap::new() }
+    }
+
+    /// A member's name stands for these addresses now.
+    pub(super) fn found(&mut self, peer: PeerId, places: Vec<IpAddr>) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.found = places;
+        }
+    }
+
+    /// The first member that is known to be there; several may share an address, and then its room.
+    fn place(&self, from: IpAddr) -> Place {
+        let is_there = |member: &Whereabouts| {
+            member.found.contains(&from) || [member.configured, member.met].contains(&Some(from))
+        };
+        let member = self.members.iter().find(|(_, member)| is_there(member));
+        member.map_or(Place::Stranger(from), |(peer, _)| Place::Member(*peer))
     }
 
     fn has_room_for(&self, from: IpAddr) -> bool {
-        let same = self.pending.values().filter(|other| **other == from).count();
-        let strangers = self.pending.values().filter(|other| !self.known.contains(other)).count();
-        same < MAX_OF_ADDRESS && (self.known.contains(&from) || strangers < MAX_OF_STRANGERS)
+        let place = self.place(from);
+        let pending: Vec<Place> = self.pending.values().map(|from| self.place(*from)).collect();
+        let same = pending.iter().filter(|other| **other == place).count();
+        let strangers = pending.iter().filter(|other| matches!(other, Place::Stranger(_))).count();
+        same < MAX_OF_PLACE && (matches!(place, Place::Member(_)) || strangers < MAX_OF_STRANGERS)
     }
 }
 
@@ -70,11 +111,14 @@ impl NetworkBehaviour for Crowd {
     fn handle_established_inbound_connection(
         &mut self,
         id: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.remove(&id);
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.met = ip(remote);
+        }
         Ok(dummy::ConnectionHandler)
     }
 
@@ -117,13 +161,13 @@ mod tests {
     #[test]
     fn strangers_take_no_room_of_members_nor_one_address_all() {
         let member = "/ip4/192.0.2.1/tcp/9000".parse().unwrap();
-        let mut crowd = Crowd::new([&member]);
+        let mut crowd = Crowd::new([(PeerId::random(), Some(&member))]);
         let taken = (0..100).filter(|id| connect(&mut crowd, *id, "198.51.100.1")).count();
-        assert_eq!(taken, MAX_OF_ADDRESS);
+        assert_eq!(taken, MAX_OF_PLACE);
         let taken = (100..200).filter(|id| connect(&mut crowd, *id, &format!("203.0.113.{id}"))).count();
-        assert_eq!(taken, MAX_OF_STRANGERS - MAX_OF_ADDRESS);
+        assert_eq!(taken, MAX_OF_STRANGERS - MAX_OF_PLACE);
         let taken = (200..300).filter(|id| connect(&mut crowd, *id, "192.0.2.1")).count();
-        assert_eq!(taken, MAX_OF_ADDRESS);
+        assert_eq!(taken, MAX_OF_PLACE);
 
         // A handshake that is over, well or badly, makes room.
         let (own, from) =
@@ -140,5 +184,54 @@ mod tests {
             peer_id: None,
         }));
         assert!(connect(&mut crowd, 302, "198.51.100.1"));
+    }
+
+    /// As many as strangers may, each from an address of its own.
+    fn crowded(members: &[PeerId]) -> Crowd {
+        let mut crowd = Crowd::new(members.iter().map(|peer| (*peer, None)));
+        let taken = (0..100).filter(|id| connect(&mut crowd, *id, &format!("203.0.113.{id}"))).count();
+        assert_eq!(taken, MAX_OF_STRANGERS);
+        crowd
+    }
+
+    #[test]
+    fn a_member_has_room_where_its_name_leads() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let mut crowd = crowded(&[one, two]);
+        let places = || vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert!(!connect(&mut crowd, 100, "192.0.2.1"));
+        crowd.found(PeerId::random(), places());
+        assert!(!connect(&mut crowd, 100, "192.0.2.1"), "of nobody whom we know");
+        crowd.found(one, places());
+        // However many addresses its name has.
+        let taken = (100..200).filter(|id| connect(&mut crowd, *id, "192.0.2.1")).count();
+        assert_eq!(taken, MAX_OF_PLACE);
+        let from = "/ip6/2001:db8::1/tcp/5".parse().unwrap();
+        let id = ConnectionId::new_unchecked(200);
+        assert!(crowd.handle_pending_inbound_connection(id, &from, &from).is_err());
+        // It has moved, and another one is where it was.
+        crowd.found(one, vec![]);
+        crowd.found(two, places());
+        assert!(!connect(&mut crowd, 201, "192.0.2.1"), "those that are pending are there");
+        crowd.pending.retain(|_, from| from.to_string() != "192.0.2.1");
+        assert!(connect(&mut crowd, 202, "192.0.2.1"));
+    }
+
+    #[test]
+    fn a_member_has_room_where_it_last_proved_who_it_is() {
+        let (member, stranger) = (PeerId::random(), PeerId::random());
+        let mut crowd = crowded(&[member]);
+        let own = "/ip4/192.0.2.9/tcp/9".parse().unwrap();
+        let proves = |crowd: &mut Crowd, peer, from: &str| {
+            let (id, from) = (ConnectionId::new_unchecked(500), format!("/ip4/{from}/tcp/5"));
+            crowd.handle_established_inbound_connection(id, peer, &own, &from.parse().unwrap()).unwrap();
+        };
+        proves(&mut crowd, stranger, "192.0.2.1");
+        assert!(!connect(&mut crowd, 100, "192.0.2.1"));
+        proves(&mut crowd, member, "192.0.2.1");
+        assert!(connect(&mut crowd, 101, "192.0.2.1"));
+        proves(&mut crowd, member, "192.0.2.2");
+        assert!(connect(&mut crowd, 102, "192.0.2.2"));
+        assert!(!connect(&mut crowd, 103, "192.0.2.1"), "only where it was last");
     }
 }

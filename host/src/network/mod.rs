@@ -12,6 +12,7 @@
 
 pub mod address;
 mod crowd;
+mod names;
 mod outbox;
 mod protocol;
 mod reach;
@@ -23,7 +24,10 @@ use crowd::Crowd;
 use futures::StreamExt;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::{Keypair, PublicKey, ed25519};
-use libp2p::request_response::{self, Event, Message, OutboundRequestId, ProtocolSupport, ResponseChannel};
+use libp2p::request_response::{
+    self, Event, Message, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel,
+};
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, DialError, ListenError, NetworkBehaviour, SwarmEvent};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, Transport, allow_block_list, connection_limits, dns, noise,
@@ -35,17 +39,35 @@ use protocol::PostcardCodec;
 use reach::{Reach, Strangers};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 const PROTOCOL: &str = "/postern/3";
 
-/// A peer that has not answered by then is asked again later.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+struct Timing {
+    /// A peer that has not answered by then is asked again later.
+    answer: Duration,
+    /// Connections without traffic are kept this long.
+    idle: Duration,
+    /// How often those are dialled that are not connected: that one is not reached shows even if there is nothing to tell it. A
+    /// connection that is only dead is taken for one until it has been idle for so long, or an answer does not come.
+    look: Duration,
+}
 
-/// Connections without traffic are kept this long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(20),
+            idle: Duration::from_secs(120),
+            look: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Questions that may wait to be sent, and to be answered.
 const QUEUE: usize = 256;
@@ -139,9 +161,21 @@ impl Network {
         listen: Multiaddr,
         addresses: BTreeMap<MemberId, Multiaddr>,
     ) -> Result<(Self, mpsc::Receiver<Incoming>), NetworkError> {
+        Self::start_with(manifest, key, listen, addresses, Timing::default()).await
+    }
+
+    async fn start_with(
+        manifest: &Manifest,
+        key: Keypair,
+        listen: Multiaddr,
+        addresses: BTreeMap<MemberId, Multiaddr>,
+        timing: Timing,
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), NetworkError> {
         let peers = manifest.members.iter().map(|member| Ok((member.id, peer_of(member)?)));
         let peers: BTreeMap<MemberId, PeerId> = peers.collect::<Result<_, NetworkError>>()?;
-        let mut swarm = build(key, peers.values(), addresses.values())?;
+        let places: Vec<(PeerId, Option<&Multiaddr>)> =
+            peers.iter().map(|(member, peer)| (*peer, addresses.get(member))).collect();
+        let mut swarm = build(key, &places, timing)?;
         swarm
             .listen_on(listen.clone())
             .map_err(|error| NetworkError::Listen { address: listen.clone(), reason: error.to_string() })?;
@@ -164,6 +198,9 @@ impl Network {
         let open = peers.keys().map(|member| (*member, Arc::new(room()))).collect();
         let outbound = Arc::new(peers.keys().map(|member| (*member, room())).collect());
         let reach = Reach::default();
+        let (to_find, found) = mpsc::channel(QUEUE);
+        let named = places.iter().filter_map(|(peer, address)| Some((*peer, (*address)?.clone())));
+        tokio::spawn(names::follow(named.collect(), to_find));
         let driver = Driver {
             swarm,
             peers,
@@ -174,6 +211,8 @@ impl Network {
             waiting: HashMap::new(),
             reach: reach.clone(),
             strangers: Strangers::default(),
+            found,
+            look: timing.look,
         };
         tokio::spawn(driver.run());
         Ok((Self { outgoing, room: outbound, reach }, incoming))
@@ -200,15 +239,15 @@ pub fn peer_of(member: &Member) -> Result<PeerId, NetworkError> {
     Ok(PublicKey::from(key.map_err(|_| NetworkError::HostKey(member.id))?).to_peer_id())
 }
 
-fn build<'a>(
+fn build(
     key: Keypair,
-    members: impl Iterator<Item = &'a PeerId>,
-    addresses: impl Iterator<Item = &'a Multiaddr> + Clone,
+    members: &[(PeerId, Option<&Multiaddr>)],
+    timing: Timing,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let failed = |error: &dyn Display| NetworkError::Transport(error.to_string());
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     // Names are looked up where the system says: whoever uses none needs no such place.
-    let found = if addresses.clone().any(address::is_name) {
+    let found = if members.iter().any(|(_, address)| address.is_some_and(address::is_name)) {
         dns::tokio::Transport::system(tcp).map_err(|error| failed(&error))?.boxed()
     } else {
         tcp.boxed()
@@ -225,20 +264,20 @@ fn build<'a>(
         .with_max_pending_incoming(Some(MAX_HANDSHAKES))
         .with_max_established_per_peer(Some(MAX_CONNECTIONS));
     let mut allowed = allow_block_list::Behaviour::default();
-    for member in members {
-        allowed.allow_peer(*member);
+    for (peer, _) in members {
+        allowed.allow_peer(*peer);
     }
     let config = request_response::Config::default()
-        .with_request_timeout(REQUEST_TIMEOUT)
+        .with_request_timeout(timing.answer)
         .with_max_concurrent_streams(MAX_STREAMS);
     let protocols = [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)];
     let behaviour = Behaviour {
-        crowd: Crowd::new(addresses),
+        crowd: Crowd::new(members.iter().copied()),
         limits: connection_limits::Behaviour::new(limits),
         members: allowed,
         questions: request_response::Behaviour::with_codec(PostcardCodec, protocols, config),
     };
-    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(timing.idle);
     Ok(Swarm::new(transport, behaviour, key.public().to_peer_id(), config))
 }
 
@@ -254,11 +293,16 @@ struct Driver {
     waiting: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, AskError>>>,
     reach: Reach,
     strangers: Strangers,
+    /// Where members' names lead.
+    found: mpsc::Receiver<(PeerId, Vec<IpAddr>)>,
+    look: Duration,
 }
 
 impl Driver {
     async fn run(mut self) {
         let (answers, mut answered) = mpsc::channel::<(ResponseChannel<Answer>, Answer)>(QUEUE);
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + self.look, self.look);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 outgoing = self.to_send.recv() => match outgoing {
@@ -269,6 +313,10 @@ impl Driver {
                     // Fails when the asker has gone; it asks again.
                     let _ = self.swarm.behaviour_mut().questions.send_response(channel, answer);
                 }
+                Some((peer, places)) = self.found.recv() => {
+                    self.swarm.behaviour_mut().crowd.found(peer, places);
+                }
+                _ = looks.tick() => self.look(),
                 event = self.swarm.select_next_some() => self.on_event(event, &answers),
             }
         }
@@ -287,6 +335,30 @@ impl Driver {
         }
         let id = self.swarm.behaviour_mut().questions.send_request_with_addresses(peer, question, addresses);
         self.waiting.insert(id, answer);
+    }
+
+    /// Dials those that are not connected.
+    fn look(&mut self) {
+        let own = *self.swarm.local_peer_id();
+        let is_away = |peer: &PeerId| *peer != own && !self.swarm.is_connected(peer);
+        let away: Vec<(MemberId, PeerId)> = self
+            .peers
+            .iter()
+            .filter_map(|(member, peer)| is_away(peer).then_some((*member, *peer)))
+            .collect();
+        for (member, peer) in away {
+            let Some(address) = self.addresses.get(&member) else {
+                let reason = "no address of it is configured, and it does not connect".to_owned();
+                self.reach.failed(member, Instant::now(), reason);
+                continue;
+            };
+            let dial = DialOpts::peer_id(peer).addresses(vec![address.clone()]).build();
+            match self.swarm.dial(dial) {
+                // What becomes of it is an event, as of one that is dialled already.
+                Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+                Err(error) => self.reach.failed(member, Instant::now(), why(&error)),
+            }
+        }
     }
 
     fn on_event(
@@ -315,6 +387,9 @@ impl Driver {
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::Message { peer, message, .. })) => {
+                if let Some(member) = self.member(&peer) {
+                    self.reach.connected(member);
+                }
                 match message {
                     Message::Request { request, channel, .. } => {
                         self.on_question(peer, request, channel, answers)
@@ -327,10 +402,17 @@ impl Driver {
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::OutboundFailure {
+                peer,
                 request_id,
                 error,
                 ..
             })) => {
+                // Why it could not be dialled is known better already.
+                if let Some(member) = self.member(&peer)
+                    && !matches!(error, OutboundFailure::DialFailure)
+                {
+                    self.reach.failed(member, Instant::now(), error.to_string());
+                }
                 if let Some(asker) = self.waiting.remove(&request_id) {
                     let _ = asker.send(Err(AskError::Failed(error.to_string())));
                 }

@@ -26,12 +26,12 @@ impl Reach {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection to a member's host is there.
+    /// A connection to a member's host has been made, or something came from it.
     pub(super) fn connected(&self, member: MemberId) {
         self.unreached().remove(&member);
     }
 
-    /// There is none.
+    /// There is none, or no answer came by it.
     pub(super) fn failed(&self, member: MemberId, now: Instant, reason: String) {
         let mut unreached = self.unreached();
         unreached.entry(member).or_insert(Unreached { since: now, reason: String::new() }).reason = reason;

@@ -171,3 +171,145 @@ async fn connections_that_say_nothing_are_few_and_keep_nobody_out() {
     }
     assert!((1..=32).contains(&held), "{held} idle connections are held");
 }
+
+/// Waits until something is so that comes by itself.
+async fn until(is_so: impl Fn() -> bool) {
+    let come = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), come).await.expect("it has not come");
+}
+
+/// Why a member's host counts as lost, if it stays as it is.
+fn lost(network: &Network, member: u16) -> Option<String> {
+    network.reach.lost(Instant::now() + Duration::from_secs(60)).remove(&MemberId(member))
+}
+
+const QUICK: Timing = Timing {
+    answer: Duration::from_millis(200),
+    idle: Duration::from_millis(200),
+    look: Duration::from_millis(50),
+};
+
+#[tokio::test]
+async fn whether_a_member_is_reached_shows_though_nothing_is_sent() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let second = free_address();
+    let addresses = BTreeMap::from([(MemberId(2), second.clone())]);
+    let quick = Network::start_with(&manifest, one, free_address(), addresses, QUICK);
+    let (one, _questions) = quick.await.unwrap();
+    until(|| lost(&one, 2).is_some_and(|reason| reason.contains("refused"))).await;
+    // Of one that nobody knows an address of, too; and never of itself.
+    until(|| lost(&one, 3).is_some_and(|reason| reason.contains("no address"))).await;
+    let there = Network::start(&manifest, two, second, BTreeMap::new()).await.unwrap();
+    until(|| lost(&one, 2).is_none()).await;
+    drop(there);
+    until(|| lost(&one, 2).is_some_and(|reason| reason.contains("refused"))).await;
+    assert_eq!(lost(&one, 1), None);
+}
+
+/// A machine that lost its power closes no connection.
+#[tokio::test]
+async fn a_connection_that_is_dead_is_not_taken_for_a_member_for_long() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (shown, hidden) = (free_address(), free_address());
+    let _two = Network::start(&manifest, two, hidden.clone(), BTreeMap::new()).await.unwrap();
+    let place = |address: &Multiaddr| {
+        let port: u16 = address.to_string().rsplit('/').next().unwrap().parse().unwrap();
+        (std::net::Ipv4Addr::LOCALHOST, port)
+    };
+    let (listener, behind) = (tokio::net::TcpListener::bind(place(&shown)).await.unwrap(), place(&hidden));
+    let (dies, dead) = tokio::sync::watch::channel(false);
+    let wire = tokio::spawn(async move {
+        loop {
+            let mut dead = dead.clone();
+            let (mut near, _) = tokio::select! {
+                _ = dead.wait_for(|dead| *dead) => return,
+                accepted = listener.accept() => accepted.unwrap(),
+            };
+            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    died = async { drop(dead.wait_for(|dead| *dead).await) } => died,
+                }
+                // Nobody closes it.
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    let addresses = BTreeMap::from([(MemberId(2), shown)]);
+    let slow = Timing { idle: Duration::from_secs(1), ..QUICK };
+    let (one, _questions) =
+        Network::start_with(&manifest, one, free_address(), addresses, slow).await.unwrap();
+    // It is connected; nothing else says so.
+    until(|| lost(&one, 3).is_some()).await;
+    assert_eq!(lost(&one, 2), None);
+    dies.send(true).unwrap();
+    wire.await.unwrap();
+    until(|| lost(&one, 2).is_some_and(|reason| reason.contains("refused"))).await;
+}
+
+#[tokio::test]
+async fn a_member_that_does_not_answer_is_not_reached_until_something_comes_from_it() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (first, second) = (free_address(), free_address());
+    let timing = Timing { look: Duration::from_secs(3600), idle: Duration::from_secs(3600), ..QUICK };
+    let of = |member, address: &Multiaddr| BTreeMap::from([(MemberId(member), address.clone())]);
+    let (one, mut of_one) =
+        Network::start_with(&manifest, one, first.clone(), of(2, &second), timing).await.unwrap();
+    let (two, mut of_two) = Network::start(&manifest, two, second.clone(), of(1, &first)).await.unwrap();
+    let (unanswered, asked) =
+        tokio::join!(of_two.recv(), one.ask(MemberId(2), Question::Deliver(Vec::new())));
+    assert!(unanswered.is_some() && matches!(asked, Err(AskError::Failed(_))), "{asked:?}");
+    until(|| lost(&one, 2).is_some()).await;
+    tokio::spawn(async move { of_one.recv().await.unwrap().answer.send(Answer::Accepted).unwrap() });
+    assert_eq!(two.ask(MemberId(1), Question::Deliver(Vec::new())).await, Ok(Answer::Accepted));
+    assert_eq!(lost(&one, 2), None);
+}
+
+#[tokio::test]
+async fn strangers_that_never_stop_keep_no_member_out_that_has_a_name() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (first, second) = (free_address(), free_address());
+    let named = second.to_string().replace("/ip4/127.0.0.1", "/dns4/localhost").parse().unwrap();
+    // It never dials the member itself.
+    let timing = Timing { look: Duration::from_secs(3600), ..Timing::default() };
+    let known = BTreeMap::from([(MemberId(2), named)]);
+    let (_one, mut questions) =
+        Network::start_with(&manifest, one, first.clone(), known, timing).await.unwrap();
+    let port: u16 = first.to_string().rsplit('/').next().unwrap().parse().unwrap();
+    let crowd: Vec<_> = (2..42)
+        .map(|host| {
+            tokio::spawn(async move {
+                loop {
+                    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                    socket.bind((std::net::Ipv4Addr::new(127, 0, 2, host), 0).into()).unwrap();
+                    let Ok(mut idle) = socket.connect((std::net::Ipv4Addr::LOCALHOST, port).into()).await
+                    else {
+                        continue;
+                    };
+                    // Until it is sent away.
+                    let _ = tokio::io::copy(&mut idle, &mut tokio::io::sink()).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+        })
+        .collect();
+    let addresses = BTreeMap::from([(MemberId(1), first)]);
+    let (two, _two) = Network::start(&manifest, two, second, addresses).await.unwrap();
+    tokio::spawn(async move { questions.recv().await.unwrap().answer.send(Answer::Accepted).unwrap() });
+    let answered = async {
+        while two.ask(MemberId(1), Question::Deliver(Vec::new())).await != Ok(Answer::Accepted) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), answered).await.expect("it is kept out");
+    crowd.iter().for_each(tokio::task::JoinHandle::abort);
+}

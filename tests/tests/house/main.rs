@@ -2,3 +2,4 @@
 
 mod architecture;
 mod production_binary;
+mod scripts;

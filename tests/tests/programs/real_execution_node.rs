@@ -16,7 +16,6 @@ use postern_host::chain::transactions::{
     FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Transactions,
     Wallet,
 };
-use postern_host::chain::url::NodeUrl;
 use postern_host::store::{Place, Store};
 use postern_shared::bls::{PublicKey, Signature};
 use postern_shared::epoch::EpochMessage;
@@ -119,7 +118,6 @@ impl Chain {
 
 /// A chain with our contracts and a full pool, a DAO of simulated enclaves, a host that pays for transactions, and its store.
 struct Bench {
-    url: NodeUrl,
     execution: Execution,
     cluster: Cluster,
     /// Of an account that anvil signs for: pays, stakes, governs the pool manager.
@@ -162,8 +160,7 @@ impl Bench {
         execution.check_manager(&manifest.contracts).await.expect("what the manifest says");
         let mut cluster = Cluster::launch(manifest, 7);
         cluster.run(1);
-        let url = NodeUrl::parse(&url).expect("a URL");
-        let bench = Self { url, execution, cluster, owner, manager, deposit_contract, folder, peer };
+        let bench = Self { execution, cluster, owner, manager, deposit_contract, folder, peer };
         bench.found().await;
         let receipt = bench.call(PoolManager::stakeCall {}.abi_encode(), ether(32)).await;
         assert!(receipt.status());
@@ -223,8 +220,7 @@ impl Bench {
         );
         let rows: Arc<dyn TransactionStore> = store.clone();
         let wallet = Wallet::local(wallet).expect("a key");
-        let node = (self.url.clone(), self.provider().clone());
-        let transactions = Transactions::open(vec![node], CHAIN, wallet, RULES, rows);
+        let transactions = Transactions::open(self.execution.connections(), CHAIN, wallet, RULES, rows);
         (transactions.expect("transactions"), store)
     }
 

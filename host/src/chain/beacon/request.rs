@@ -1,6 +1,7 @@
 //! One request to a node, and what its answer says.
 
 use super::NodeError;
+use crate::chain::body::{self, BodyError};
 use crate::chain::url::NodeUrl;
 use crate::chain::{describe_node_error, shorten};
 use serde::Deserialize;
@@ -34,16 +35,13 @@ pub(super) async fn read(
     most: usize,
 ) -> Result<(u16, Vec<u8>), NodeError> {
     let unreachable = |error: reqwest::Error| NodeError::Unreachable(describe_node_error(url, &error));
-    let mut response = request.send().await.map_err(unreachable)?;
+    let response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
-    let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + part.len() > most {
-            return Err(NodeError::TooLarge(most));
-        }
-        body.extend_from_slice(&part);
+    match body::read(response, most).await {
+        Ok(body) => Ok((status, body)),
+        Err(BodyError::Broken(error)) => Err(unreachable(error)),
+        Err(BodyError::TooLong(most)) => Err(NodeError::TooLarge(most)),
     }
-    Ok((status, body))
 }
 
 /// The message of an error answer. `None` if it is not one of the Beacon API: a proxy's page may repeat the path, which may

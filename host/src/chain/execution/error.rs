@@ -46,6 +46,9 @@ pub enum ChainError {
     /// The node has no block that it says it has.
     #[error("the execution node does not have block {0}")]
     MissingBlock(String),
+    /// What was looked for is not in the logs after this block, and before it nobody looks: it takes too many requests.
+    #[error("not found in the logs after block {0}, and not looked for any further")]
+    TooFar(u64),
     /// A block that was final has changed: the node lies, or finality was broken. A person must look.
     #[error("finalised block changed: block {block} was {expected}, the node now says {found}")]
     FinalisedBlockChanged {

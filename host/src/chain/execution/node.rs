@@ -6,6 +6,7 @@ use super::spans::{self, Refusal, Span};
 use super::{Cursor, PoolEvent};
 use crate::chain::describe_node_error;
 use crate::chain::profile::{self, PoolEventKind, Profile};
+use crate::chain::transport::Http;
 use crate::chain::url::NodeUrl;
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::Ethereum;
@@ -15,7 +16,6 @@ use alloy::rpc::client::{BatchRequest, RpcClient};
 use alloy::rpc::types::{Filter, Log, TransactionRequest};
 use alloy::sol_types::SolCall;
 use alloy::transports::TransportError;
-use alloy::transports::http::Http;
 use postern_shared::events::EventSource;
 use postern_shared::ids::{Address, Digest, PoolId};
 use serde::Deserialize;
@@ -27,6 +27,10 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_SPAN: u64 = 1_000;
 /// Most logs of one answer. More than that in one block fit in no block.
 const MAX_LOGS: usize = 20_000;
+/// Most bytes of one answer. The longest honest one is a batch that has the logs of a single full block twice, since less can't be
+/// asked for: an event is a log of less than 700 bytes in JSON, and takes at least 6,500 gas (a slot of storage and the log), so that
+/// even a block of 150 million gas fits. A span of blocks whose answer is longer is halved.
+pub(super) const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Most requests by which a transaction is searched backwards: about three weeks, if the node takes the widest.
 const MAX_SPANS_BACK: usize = 150;
 /// Most calls in one batch, as in go-ethereum.
@@ -87,11 +91,16 @@ impl Node {
     pub(super) fn new(url: &NodeUrl, chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
         let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
         let client = client.build().map_err(|error| ChainError::Client(error.to_string()))?;
-        let rpc = RpcClient::new(Http::with_client(client, url.expose().clone()), false);
+        let rpc = RpcClient::new(Http::new(client, url.expose().clone(), MAX_ANSWER), false);
         let provider = ProviderBuilder::new_with_network::<Ethereum>().connect_client(rpc).erased();
         let (span, batch) = (Mutex::new(Span::new(MAX_SPAN)), Mutex::new(Span::new(MAX_BATCH)));
         let health = Mutex::new(Health::default());
         Ok(Self { url: url.clone(), provider, chain_id, profile, span, batch, health })
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> &NodeUrl {
+        &self.url
     }
 
     /// Scheme, host and port.
@@ -327,7 +336,8 @@ impl Node {
         Ok(Some(PoolEvent { source, block_number, pool, kind }))
     }
 
-    /// The transaction of a pool's newest event of a kind: looked for from the head back to block `first`, but not for ever.
+    /// The transaction of a pool's newest event of a kind, if it has one from block `first` on: looked for from the head back. Refuses
+    /// if that takes too many requests.
     pub(super) async fn transaction_of(
         &self,
         kind: PoolEventKind,
@@ -346,11 +356,11 @@ impl Node {
                 return Ok(Some(Digest(hash.0)));
             }
             if from <= first {
-                break;
+                return Ok(None);
             }
             last = from - 1;
         }
-        Ok(None)
+        Err(ChainError::TooFar(last))
     }
 
     /// The logs up to block `last` and not before `first`, and where they begin.

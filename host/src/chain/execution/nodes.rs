@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 /// How long the other nodes may take to confirm what one has said: who takes longer has no vote.
 const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same where they have to search, with many requests.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Two epochs: a node whose finalised block is so many blocks behind another's stands still, or finality does where it is.
 const STANDSTILL: u64 = 64;
 
@@ -47,6 +50,39 @@ pub struct Execution {
     look: Duration,
     chain_id: u64,
     profile: Profile,
+}
+
+/// One of the nodes, for [`crate::chain::transactions::Transactions`], which asks it other questions.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Node>);
+
+impl Connection {
+    /// Where it is.
+    pub fn url(&self) -> &NodeUrl {
+        self.0.url()
+    }
+
+    /// What it is asked through.
+    pub fn provider(&self) -> &DynProvider {
+        &self.0.provider
+    }
+
+    /// Whether it is let alone for a while: it has failed, or most of the others contradict it.
+    pub fn rests(&self) -> bool {
+        self.0.health().rests_until(Instant::now()).is_some()
+    }
+
+    /// To a node that nothing is known of.
+    #[cfg(test)]
+    pub(crate) fn unchecked(url: &NodeUrl, chain_id: u64) -> Self {
+        Self(Arc::new(Node::new(url, chain_id, Profile::default()).unwrap()))
+    }
+
+    /// Has it rest for minutes.
+    #[cfg(test)]
+    pub(crate) fn fail_often(&self) {
+        (0..20).for_each(|_| self.0.failed(&ChainError::NoNodes));
+    }
 }
 
 /// What other nodes answer.
@@ -96,14 +132,14 @@ impl Execution {
         Self { look, ..self }
     }
 
-    /// The connection to the first node, for [`crate::chain::transactions::Transactions`].
+    /// The connection to the first node.
     pub fn provider(&self) -> &DynProvider {
         &self.first.provider
     }
 
-    /// The connections to all nodes, the first one first.
-    pub fn providers(&self) -> Vec<DynProvider> {
-        self.nodes.iter().map(|node| node.provider.clone()).collect()
+    /// All nodes, the first one first.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.nodes.iter().map(|node| Connection(Arc::clone(node))).collect()
     }
 
     /// The contract profile.
@@ -242,7 +278,7 @@ impl Execution {
             if furthest.saturating_sub(*finalised) <= STANDSTILL {
                 return node.health().keeps_up();
             }
-            match in_time(node.reached(*finalised)).await {
+            match in_time(VOTE_TIMEOUT, node.reached(*finalised)).await {
                 Ok(reached) => node.health().lags(reached, furthest, Instant::now(), self.look),
                 Err(error) => node.failed(&error),
             }
@@ -343,6 +379,15 @@ impl Execution {
         self.with_node(|node| async move { node.finalised().await }).await
     }
 
+    /// The newest block that most nodes have finalised.
+    pub async fn finalised_as_most_say(&self) -> Result<u64, ChainError> {
+        self.with_node(|node| async move {
+            let own = node.finalised().await?.block;
+            self.finalised_by_most(&node, own, 0).await
+        })
+        .await
+    }
+
     /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head, as one node says.
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
         self.check_pool(pool)?;
@@ -371,7 +416,7 @@ impl Execution {
     pub async fn pool_as_most_say(&self, pool: PoolId) -> Result<Pool, ChainError> {
         self.check_pool(pool)?;
         let ask = |node: Arc<Node>| async move { node.pool(pool, BlockNumberOrTag::Latest).await };
-        self.as_most_say(&format!("pool {pool}"), ask).await
+        self.as_most_say(&format!("pool {pool}"), VOTE_TIMEOUT, ask).await
     }
 
     fn check_pool(&self, pool: PoolId) -> Result<(), ChainError> {
@@ -413,14 +458,17 @@ impl Execution {
         self.with_node(|node| async move { node.check_manager(contracts).await }).await
     }
 
-    /// The transaction of a pool's newest event of a kind: looked for from the head back to block `first`, but not for ever.
+    /// The transaction of a pool's newest event of a kind, if it has one from block `first` on, and if most nodes say the same. Looked
+    /// for from the head back, but not for ever.
     pub async fn transaction_of(
         &self,
         kind: PoolEventKind,
         pool: PoolId,
         first: u64,
     ) -> Result<Option<Digest>, ChainError> {
-        self.with_node(|node| async move { node.transaction_of(kind, pool, first).await }).await
+        self.check_pool(pool)?;
+        let ask = |node: Arc<Node>| async move { node.transaction_of(kind, pool, first).await };
+        self.as_most_say(&format!("the last {kind:?} of pool {pool}"), SEARCH_TIMEOUT, ask).await
     }
 
     /// Which members a pool manager knows now, and whether wallets want others, as one node says.
@@ -431,20 +479,21 @@ impl Execution {
     /// The same, if most nodes say the same.
     pub async fn in_force_as_most_say(&self, contract: Address) -> Result<InForce, ChainError> {
         let ask = |node: Arc<Node>| async move { node.in_force_at(contract).await };
-        self.as_most_say(&format!("the members at pool manager {contract}"), ask).await
+        self.as_most_say(&format!("the members at pool manager {contract}"), VOTE_TIMEOUT, ask).await
     }
 
     /// What holds at the head, where honest nodes may be a block apart: nobody is a liar who says something else than most.
     async fn as_most_say<T: Copy + Eq + Hash, A: Future<Output = Result<T, ChainError>>>(
         &self,
         what: &str,
+        timeout: Duration,
         ask: impl Fn(Arc<Node>) -> A,
     ) -> Result<T, ChainError> {
         let ask = &ask;
         self.with_node(|node| async move {
             let own = ask(Arc::clone(&node)).await?;
-            let others =
-                self.others(&node, |other| async move { Ok(HashSet::from([ask(other).await?])) }).await;
+            let vote = |other| async move { Ok(HashSet::from([ask(other).await?])) };
+            let others = self.others_within(timeout, &node, vote).await;
             let answers: Vec<HashSet<T>> = others.given.into_iter().map(|(_, answer)| answer).collect();
             let configured = self.nodes.len();
             let silent = voices(&others.silent, 0);
@@ -490,6 +539,8 @@ impl Execution {
                 Err(error @ (ChainError::Disagreement(_) | ChainError::TooFew { .. })) => return Err(error),
                 // Most nodes say so.
                 Err(error @ ChainError::FinalisedBlockChanged { .. }) => return Err(error),
+                // Another one may give more at a time.
+                Err(error @ ChainError::TooFar(_)) => errors.push(error),
                 Err(error) => {
                     tracing::debug!(node = node.name(), %error, "an execution node does not do");
                     node.failed(&error);
@@ -506,6 +557,16 @@ impl Execution {
         leading: &Arc<Node>,
         ask: impl Fn(Arc<Node>) -> A,
     ) -> Answers<T> {
+        self.others_within(VOTE_TIMEOUT, leading, ask).await
+    }
+
+    /// Likewise, but they may take so long.
+    async fn others_within<T, A: Future<Output = Result<T, ChainError>>>(
+        &self,
+        timeout: Duration,
+        leading: &Arc<Node>,
+        ask: impl Fn(Arc<Node>) -> A,
+    ) -> Answers<T> {
         let now = Instant::now();
         let others = self
             .nodes
@@ -516,14 +577,14 @@ impl Execution {
                 node.check_chain().await?;
                 ask(Arc::clone(node)).await
             };
-            async move { (Arc::clone(node), in_time(asked).await) }
+            async move { (Arc::clone(node), in_time(timeout, asked).await) }
         });
         let mut answers = Answers { given: Vec::new(), silent: Vec::new() };
         for (node, answer) in join_all(asked).await {
             match answer {
                 Ok(answer) => answers.given.push((node, answer)),
-                // It is only behind.
-                Err(ChainError::MissingBlock(_)) => answers.silent.push(node),
+                // It is only behind, or has not looked everywhere.
+                Err(ChainError::MissingBlock(_) | ChainError::TooFar(_)) => answers.silent.push(node),
                 Err(error) => node.failed(&error),
             }
         }
@@ -579,7 +640,10 @@ fn voices(silent: &[Arc<Node>], already_final: u64) -> usize {
 }
 
 /// An answer that does not take long: who takes longer has no vote.
-async fn in_time<T>(answer: impl Future<Output = Result<T, ChainError>>) -> Result<T, ChainError> {
+async fn in_time<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, ChainError>>,
+) -> Result<T, ChainError> {
     let late = |_| ChainError::Node { request: "confirmation", reason: "no answer in time".to_owned() };
-    tokio::time::timeout(VOTE_TIMEOUT, answer).await.map_err(late)?
+    tokio::time::timeout(timeout, answer).await.map_err(late)?
 }

@@ -1,5 +1,6 @@
 //! How much a node is asked for at a time. Nodes refuse what is too much for them, each by its own measure and in its own words.
 
+use crate::chain::transport::is_too_long;
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
 
 /// Blocks that are read again behind the cursor: what a node had left out is then found by itself.
@@ -76,6 +77,7 @@ impl Refusal {
                 Self::of_status(error.status, &error.body)
             }
             RpcError::Transport(TransportErrorKind::HttpErrorWithRetryAfter { .. }) => Self::Other,
+            RpcError::Transport(error) if is_too_long(error) => Self::TooMuch,
             // A batch that is refused as a whole.
             RpcError::Transport(TransportErrorKind::MissingBatchResponse(_)) => Self::TooMuch,
             _ => Self::Other,

@@ -1,6 +1,6 @@
 //! Against a node that says what the test wants.
 
-use super::node::MAX_SPAN;
+use super::node::{MAX_ANSWER, MAX_SPAN};
 use super::*;
 use crate::chain::profile::{self, PoolManager, Profile};
 use crate::chain::test_server::TestServer;
@@ -36,6 +36,8 @@ struct Script {
     pools: u64,
     /// The status of each.
     status: u8,
+    /// Its answers for logs of more blocks than this are longer than any honest one.
+    floods_above: u64,
     /// It has no blocks after this one any more, once it was asked for logs: another node answers at its address.
     falls_back_to: Option<u64>,
     has_fallen_back: bool,
@@ -111,6 +113,9 @@ impl Script {
             "eth_getLogs" => {
                 let (first, last) = (number(&params[0]["fromBlock"]), number(&params[0]["toBlock"]));
                 assert!(last - first < MAX_SPAN, "the span is bounded");
+                if last - first >= self.floods_above {
+                    return json!("0".repeat(MAX_ANSWER));
+                }
                 let inside = |log: &&Value| (first..=last).contains(&number(&log["blockNumber"]));
                 // Only as a node that lies would: logs of an address that nobody asked for.
                 let asked = |log: &&Value| self.lies || params[0]["address"] == log["address"];
@@ -155,6 +160,7 @@ fn script() -> Script {
         lies: false,
         pools: 0,
         status: 0,
+        floods_above: u64::MAX,
         falls_back_to: None,
         has_fallen_back: false,
     }
@@ -270,6 +276,23 @@ async fn a_host_far_behind_catches_up_in_bounded_steps() {
     }
     assert_eq!(steps, [MAX_SPAN - 1, 2 * MAX_SPAN - 65, 3 * MAX_SPAN - 129, finalised]);
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [1, MAX_SPAN - 1, MAX_SPAN, finalised]);
+}
+
+#[tokio::test]
+async fn a_span_is_halved_until_its_answer_is_no_longer_than_what_is_read() {
+    let (server, shared) = node(Script { finalised: MAX_SPAN, floods_above: 300, ..script() }).await;
+    {
+        let mut script = shared.lock().unwrap();
+        script.logs = vec![script.log(200, 0, topic(PoolEventKind::Deposited), 1)];
+    }
+    let execution = Execution::connect(&server.url, CHAIN_ID).await.unwrap();
+    let (events, cursor) = execution.poll(MANAGER, execution.cursor_at(0).await.unwrap()).await.unwrap();
+    assert_eq!((events.len(), cursor.block), (1, MAX_SPAN / 4 - 1));
+    // One that floods whatever it is asked is a node that does not do.
+    shared.lock().unwrap().floods_above = 0;
+    let error = execution.poll(MANAGER, cursor).await.unwrap_err();
+    assert!(matches!(&error, ChainError::Node { request: "logs", .. }) && error.is_transient(), "{error}");
+    assert!(error.to_string().ends_with(&format!("an answer of more than {MAX_ANSWER} bytes")), "{error}");
 }
 
 #[tokio::test]
@@ -478,6 +501,58 @@ async fn one_nodes_word_for_a_pool_is_held_against_the_others() {
     assert_eq!(alone.pool_for_good(pool(1)).await.unwrap().status, PoolStatus::Deposited);
 }
 
+#[tokio::test]
+async fn one_nodes_word_for_an_events_transaction_is_held_against_the_others() {
+    let at = |transaction: Option<u8>| {
+        let mut script = Script { finalised: 9, head: 20, ..script() };
+        script.logs.extend(transaction.map(|transaction| {
+            let mut log = script.log(15, 0, topic(PoolEventKind::Exited), 1);
+            log["transactionHash"] = json!(B256::repeat_byte(transaction));
+            log
+        }));
+        script
+    };
+    let behind = || Script { head: 4, ..at(None) };
+    let found = |transaction: Option<u8>| Ok(transaction.map(|byte| Digest([byte; 32])));
+    for (scripts, expected) in [
+        (vec![at(Some(1))], found(Some(1))),
+        (vec![at(Some(1)), at(None)], Err("disagree")),
+        (vec![at(None), at(Some(1))], Err("disagree")),
+        (vec![at(Some(1)), at(Some(2))], Err("disagree")),
+        // One of three leaves it out, invents it, or names another.
+        (vec![at(None), at(Some(1)), at(Some(1))], found(Some(1))),
+        (vec![at(Some(1)), at(None), at(None)], found(None)),
+        (vec![at(Some(2)), at(Some(1)), at(Some(1))], found(Some(1))),
+        // One that is not so far has no say, but is waited for.
+        (vec![at(None), behind()], Err("disagree")),
+        (vec![at(None), behind(), at(None)], found(None)),
+    ] {
+        let (mut servers, mut urls) = (Vec::new(), Vec::new());
+        for script in scripts {
+            let (server, _) = node(script).await;
+            urls.push(NodeUrl::parse(&server.url).unwrap());
+            servers.push(server);
+        }
+        let execution = Execution::connect_all(&urls, CHAIN_ID, Profile::default()).await.unwrap();
+        let said = execution.transaction_of(PoolEventKind::Exited, pool(1), 5).await;
+        let said = said.map_err(|error| {
+            assert!(matches!(error, ChainError::Disagreement(_)), "{error}");
+            "disagree"
+        });
+        assert_eq!(said, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_far_back_is_not_taken_for_none() {
+    let far = 200 * MAX_SPAN;
+    let (_servers, two) = nodes([0, 1].map(|_| Script { head: far, ..script() })).await;
+    let error = two.transaction_of(PoolEventKind::Exited, pool(1), 5).await.unwrap_err();
+    assert!(matches!(error, ChainError::TooFar(_)), "{error}");
+    assert!(two.troubles().into_values().all(|trouble| trouble.is_none()), "that is nobody's fault");
+    assert_eq!(two.transaction_of(PoolEventKind::Exited, pool(1), far - 5 * MAX_SPAN).await.unwrap(), None);
+}
+
 /// Some providers repeat the path that they do not know, key and all.
 #[tokio::test]
 async fn what_a_node_says_of_its_own_url_is_shown_to_nobody() {
@@ -535,5 +610,6 @@ async fn a_block_is_read_once_most_nodes_have_finalised_it() {
         let (_servers, execution) = nodes(scripts).await;
         let start = execution.cursor_at(0).await.unwrap();
         assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, reached);
+        assert_eq!(execution.finalised_as_most_say().await.unwrap(), reached);
     }
 }

@@ -70,7 +70,7 @@ mod tests {
 
     fn displaced(row: TransactionRow, at: u64, offers: &[u128]) -> TransactionRow {
         let versions = open("", offers).versions;
-        TransactionRow { displaced: vec![Displaced { at, versions }], ..row }
+        TransactionRow { displaced: vec![Displaced { at, nonce: None, versions }], ..row }
     }
 
     #[test]

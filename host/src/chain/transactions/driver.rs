@@ -9,10 +9,9 @@ use super::waiting::Waiting;
 use super::wallet::Wallet;
 use super::watch::Watch;
 use super::{FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Why};
-use crate::chain::url::NodeUrl;
+use crate::chain::execution::Connection;
 use crate::clock::now;
 use alloy::eips::BlockNumberOrTag;
-use alloy::providers::DynProvider;
 use postern_shared::ids::Address;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -94,9 +93,9 @@ impl GasMargin {
 }
 
 impl Transactions {
-    /// Reads the stored rows. Of `nodes`, with their URLs, the first is asked as long as it answers.
+    /// Reads the stored rows. Of `nodes` the first is asked as long as it answers.
     pub fn open(
-        nodes: Vec<(NodeUrl, DynProvider)>,
+        nodes: Vec<Connection>,
         chain_id: u64,
         wallet: Wallet,
         rules: FeeRules,

@@ -15,7 +15,7 @@ pub struct Listed {
     pub nonce: u64,
     /// How far it is.
     pub state: TransactionState,
-    /// Everything signed for it, oldest first.
+    /// Everything signed for it, oldest first, also under nonces that were given up.
     pub versions: Vec<ListedVersion>,
     /// Seconds since 1970 when it was submitted; 0 if that is not known.
     pub since: u64,
@@ -36,6 +36,9 @@ pub struct Listed {
 pub struct ListedVersion {
     /// Its hash.
     pub hash: Digest,
+    /// Its nonce; `None` if it was given up by a host that did not write it down.
+    #[serde(default)]
+    pub nonce: Option<u64>,
     /// Gas that it may use.
     pub gas_limit: u64,
     /// Wei.
@@ -51,14 +54,17 @@ pub struct ListedVersion {
 impl Listed {
     pub(super) fn new(row: &TransactionRow, waiting: Option<&Waiting>) -> Self {
         let waiting = waiting.filter(|_| !row.state.is_final());
-        let displaced = row.displaced.iter().flat_map(|displaced| &displaced.versions);
-        let versions = displaced.chain(&row.versions);
+        let displaced = row.displaced.iter().map(|displaced| (displaced.nonce, &displaced.versions));
+        let versions = displaced.chain([(Some(row.nonce), &row.versions)]);
+        let versions = versions.flat_map(|(nonce, versions)| {
+            versions.iter().map(move |version| ListedVersion::new(version, nonce))
+        });
         Self {
             key: row.key.clone(),
             to: row.to,
             nonce: row.nonce,
             state: row.state.clone(),
-            versions: versions.map(ListedVersion::new).collect(),
+            versions: versions.collect(),
             since: row.submitted_at,
             waits_for: waiting.map(Waiting::to_string),
             is_wrong: waiting.is_some_and(Waiting::is_wrong),
@@ -99,9 +105,10 @@ impl Listed {
 }
 
 impl ListedVersion {
-    fn new(version: &SignedVersion) -> Self {
+    fn new(version: &SignedVersion, nonce: Option<u64>) -> Self {
         Self {
             hash: version.hash,
+            nonce,
             gas_limit: version.gas_limit,
             max_fee_per_gas: version.max_fee_per_gas,
             max_priority_fee_per_gas: version.max_priority_fee_per_gas,
@@ -119,8 +126,9 @@ impl ListedVersion {
             Why::Step => "the one before was not mined",
             Why::Cancel => "cancels it",
         };
+        let nonce = self.nonce.map_or("nonce not known".to_owned(), |nonce| format!("nonce {nonce}"));
         format!(
-            "  {}: gas {}, at most {} gwei, tip {} gwei, {sent} ({why})",
+            "  {}: {nonce}, gas {}, at most {} gwei, tip {} gwei, {sent} ({why})",
             self.hash,
             self.gas_limit,
             gwei(self.max_fee_per_gas),
@@ -138,6 +146,7 @@ fn gwei(wei: u128) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Displaced;
     use super::*;
 
     #[test]
@@ -151,6 +160,37 @@ mod tests {
         ] {
             assert_eq!(gwei(wei), text);
         }
+    }
+
+    #[test]
+    fn every_signed_transaction_is_shown_with_its_nonce() {
+        let version = |hash, why| SignedVersion {
+            hash: Digest([hash; 32]),
+            raw: vec![],
+            gas_limit: 90_000,
+            max_fee_per_gas: 2_500_000_000,
+            max_priority_fee_per_gas: 1_000_000_000,
+            sent_at_block: None,
+            why,
+            cancels: false,
+        };
+        let mut row = TransactionRow::new("deposit-1", Address([3; 20]), vec![], 4);
+        row.displaced = vec![Displaced { at: 1, nonce: None, versions: vec![version(0, Why::First)] }];
+        row.versions = vec![version(1, Why::First), version(2, Why::Market)];
+        row.displace(60);
+        row.nonce = 7;
+        row.versions = vec![version(3, Why::First)];
+        let whole = Listed::new(&row, None).describe_whole();
+        let rest = "gas 90000, at most 2.5 gwei, tip 1 gwei, not sent";
+        let shown: Vec<String> = [
+            (0, "nonce not known", "the first"),
+            (1, "nonce 4", "the first"),
+            (2, "nonce 4", "the market rose"),
+            (3, "nonce 7", "the first"),
+        ]
+        .map(|(hash, nonce, why)| format!("  {}: {nonce}, {rest} ({why})", Digest([hash; 32])))
+        .to_vec();
+        assert_eq!(whole.lines().skip(2).collect::<Vec<_>>(), shown, "{whole}");
     }
 
     #[test]

@@ -87,6 +87,9 @@ pub struct TransactionRow {
 pub struct Displaced {
     /// Seconds since 1970 when it was given up.
     pub at: u64,
+    /// Which nonce. `None` in rows of hosts that did not write it down.
+    #[serde(default)]
+    pub nonce: Option<u64>,
     /// All of it, oldest first.
     pub versions: Vec<SignedVersion>,
 }
@@ -144,7 +147,7 @@ impl TransactionRow {
         self.displaced.retain(|displaced| budget::is_of_a_day(displaced.at, now));
         let versions = std::mem::take(&mut self.versions);
         if !versions.is_empty() {
-            self.displaced.push(Displaced { at: now, versions });
+            self.displaced.push(Displaced { at: now, nonce: Some(self.nonce), versions });
         }
     }
 }
@@ -333,6 +336,10 @@ pub enum TransactionError {
 impl TransactionError {
     /// Whether it may be the fault of the one node that was asked.
     fn is_of_a_node(&self) -> bool {
-        matches!(self, Self::Node { .. } | Self::Foreign { .. } | Self::WouldRevert { .. })
+        // Gas that is far too much, by its estimate, fits in no budget.
+        matches!(
+            self,
+            Self::Node { .. } | Self::Foreign { .. } | Self::WouldRevert { .. } | Self::OverBudget { .. }
+        )
     }
 }

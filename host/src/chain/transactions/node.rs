@@ -4,8 +4,8 @@ use super::decision::Receipt;
 use super::fees::Market;
 use super::refusal::SendRefusal;
 use super::{SignedVersion, TransactionError, TransactionRow};
+use crate::chain::execution::Connection;
 use crate::chain::profile::{describe_revert, to_alloy};
-use crate::chain::url::NodeUrl;
 use crate::chain::{describe_node_error, shorten};
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address as AlloyAddress, B256};
@@ -45,21 +45,42 @@ pub(super) enum Loss {
     TooHigh,
 }
 
+/// What a node says of a receipt that another one has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Echo {
+    /// The same.
+    Same,
+    /// That it ended so, but at another price.
+    OtherCost,
+    /// It has not finalised that block.
+    NotYet,
+    /// That it did not end so.
+    Otherwise,
+}
+
 /// One execution node.
 pub(super) struct Node {
-    url: NodeUrl,
-    provider: DynProvider,
+    connection: Connection,
     chain_id: u64,
     wallet: AlloyAddress,
 }
 
 impl Node {
-    pub(super) fn new(url: NodeUrl, provider: DynProvider, chain_id: u64, wallet: AlloyAddress) -> Self {
-        Self { url, provider, chain_id, wallet }
+    pub(super) fn new(connection: Connection, chain_id: u64, wallet: AlloyAddress) -> Self {
+        Self { connection, chain_id, wallet }
+    }
+
+    /// Whether it is let alone for a while.
+    pub(super) fn rests(&self) -> bool {
+        self.connection.rests()
+    }
+
+    fn provider(&self) -> &DynProvider {
+        self.connection.provider()
     }
 
     pub(super) async fn head(&self) -> Result<u64, TransactionError> {
-        self.provider.get_block_number().await.map_err(|error| self.failed("head", &error))
+        self.provider().get_block_number().await.map_err(|error| self.failed("head", &error))
     }
 
     /// The newest finalised block's number.
@@ -69,20 +90,20 @@ impl Node {
 
     /// How many transactions of the wallet the block's state counts.
     pub(super) async fn nonce(&self, block: BlockNumberOrTag) -> Result<u64, TransactionError> {
-        let count = self.provider.get_transaction_count(self.wallet).block_id(BlockId::Number(block)).await;
+        let count = self.provider().get_transaction_count(self.wallet).block_id(BlockId::Number(block)).await;
         count.map_err(|error| self.failed("nonce", &error))
     }
 
     /// What the wallet has, in wei.
     pub(super) async fn balance(&self) -> Result<u128, TransactionError> {
-        let balance = self.provider.get_balance(self.wallet).await;
+        let balance = self.provider().get_balance(self.wallet).await;
         Ok(balance.map_err(|error| self.failed("balance", &error))?.saturating_to())
     }
 
     /// What it takes to be mined, as this node says. One of another chain has no say.
     pub(super) async fn market(&self) -> Result<Market, TransactionError> {
         self.check_chain().await?;
-        let history = self.provider.get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]);
+        let history = self.provider().get_fee_history(FEE_HISTORY_BLOCKS, BlockNumberOrTag::Latest, &[50.0]);
         let history = history.await.map_err(|error| self.failed("fee history", &error))?;
         let rewards: Vec<u128> =
             history.reward.iter().flatten().filter_map(|block| block.first()).copied().collect();
@@ -102,7 +123,7 @@ impl Node {
     }
 
     async fn check_chain(&self) -> Result<(), TransactionError> {
-        let found = self.provider.get_chain_id().await.map_err(|error| self.failed("chain id", &error))?;
+        let found = self.provider().get_chain_id().await.map_err(|error| self.failed("chain id", &error))?;
         if found == self.chain_id {
             return Ok(());
         }
@@ -111,12 +132,12 @@ impl Node {
 
     /// Whether the node knows a version, mined or not.
     pub(super) async fn knows(&self, version: &SignedVersion) -> Result<bool, TransactionError> {
-        let found = self.provider.get_transaction_by_hash(B256::from(version.hash.0)).await;
+        let found = self.provider().get_transaction_by_hash(B256::from(version.hash.0)).await;
         Ok(found.map_err(|error| self.failed("transaction", &error))?.is_some())
     }
 
     pub(super) async fn estimate(&self, to: Address, calldata: &[u8]) -> Result<Estimate, TransactionError> {
-        match self.provider.estimate_gas(self.request(to, calldata)).await {
+        match self.provider().estimate_gas(self.request(to, calldata)).await {
             Ok(gas) => Ok(Estimate::Gas(gas)),
             Err(error) => {
                 let reason = self.revert_reason(&error).map(Estimate::Reverts);
@@ -127,7 +148,7 @@ impl Node {
 
     /// Tells the node of a transaction.
     pub(super) async fn send(&self, raw: &[u8]) -> Result<Sent, TransactionError> {
-        match self.provider.send_raw_transaction(raw).await {
+        match self.provider().send_raw_transaction(raw).await {
             Ok(_) => Ok(Sent::Taken),
             Err(error) => match error.as_error_resp() {
                 Some(refusal) => {
@@ -148,7 +169,7 @@ impl Node {
         let count = if all { row.versions.len() } else { NEWEST_VERSIONS };
         for version in row.versions.iter().rev().take(count) {
             let wanted = B256::from(version.hash.0);
-            let receipt = self.provider.get_transaction_receipt(wanted).await;
+            let receipt = self.provider().get_transaction_receipt(wanted).await;
             let Some(receipt) = receipt.map_err(|error| self.failed("receipt", &error))? else { continue };
             let (Some(number), Some(hash)) = (receipt.block_number, receipt.block_hash) else { continue };
             // Some nodes give receipts of blocks that are not canonical (yet).
@@ -165,11 +186,24 @@ impl Node {
         Ok(None)
     }
 
+    /// What it says of another node's receipt. One of another chain has no say.
+    pub(super) async fn echo(&self, row: &TransactionRow, shown: &Receipt) -> Result<Echo, TransactionError> {
+        self.check_chain().await?;
+        let finalised = self.finalised().await?;
+        let Receipt { hash, block, success, .. } = *shown;
+        Ok(match self.receipt(row, true).await? {
+            Some(own) if own == *shown => Echo::Same,
+            Some(own) if (own.hash, own.block, own.success) == (hash, block, success) => Echo::OtherCost,
+            _ if finalised < block => Echo::NotYet,
+            _ => Echo::Otherwise,
+        })
+    }
+
     /// Why a mined call reverted, by calling it again with as much gas on the state before its block.
     pub(super) async fn replay(&self, row: &TransactionRow, gas_limit: u64, block: u64) -> String {
         let request = self.request(row.to, &row.calldata).gas_limit(gas_limit);
         let call =
-            self.provider.call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
+            self.provider().call(request).block(BlockNumberOrTag::Number(block.saturating_sub(1)).into());
         match call.await {
             Ok(_) => "unknown: the call succeeds on the state before its block".to_owned(),
             Err(error) => {
@@ -180,7 +214,7 @@ impl Node {
 
     async fn block(&self, block: BlockNumberOrTag) -> Result<(u64, B256), TransactionError> {
         let answer =
-            self.provider.get_block_by_number(block).await.map_err(|error| self.failed("block", &error))?;
+            self.provider().get_block_by_number(block).await.map_err(|error| self.failed("block", &error))?;
         let missing =
             || TransactionError::Node { request: "block", reason: format!("the node has no block {block}") };
         let header = answer.ok_or_else(missing)?.header;
@@ -197,12 +231,12 @@ impl Node {
 
     /// An error in words, without what of the URL may be an access key: some nodes repeat it.
     fn describe(&self, error: &TransportError) -> String {
-        describe_node_error(&self.url, error)
+        describe_node_error(self.connection.url(), error)
     }
 
     /// Likewise a node's words.
     fn shown(&self, words: &str) -> String {
-        shorten(&self.url.redact(words))
+        shorten(&self.connection.url().redact(words))
     }
 
     /// The contract's words, when that is what an error is about.
@@ -224,14 +258,13 @@ pub(super) fn digest(hash: B256) -> Digest {
 mod tests {
     use super::*;
     use crate::chain::test_server::TestServer;
-    use alloy::providers::ProviderBuilder;
+    use crate::chain::url::NodeUrl;
 
     /// A node behind a server that answers everything so, with the path that it was asked for.
     async fn node(answer: fn(&str) -> (u16, String)) -> (TestServer, Node) {
         let server = TestServer::start(move |request| answer(&request.path)).await;
         let url = NodeUrl::parse(&format!("{}/SECRETKEY", server.url)).unwrap();
-        let provider = ProviderBuilder::new().connect_http(url.expose().clone()).erased();
-        (server, Node::new(url, provider, 1, AlloyAddress::ZERO))
+        (server, Node::new(Connection::unchecked(&url, 1), 1, AlloyAddress::ZERO))
     }
 
     #[tokio::test]

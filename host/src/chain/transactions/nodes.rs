@@ -3,11 +3,10 @@
 
 use super::decision::Receipt;
 use super::fees::Market;
-use super::node::{Loss, Node, Sent};
+use super::node::{Echo, Loss, Node, Sent};
 use super::{TransactionError, TransactionRow};
-use crate::chain::url::NodeUrl;
+use crate::chain::execution::Connection;
 use alloy::primitives::Address as AlloyAddress;
-use alloy::providers::DynProvider;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -29,14 +28,34 @@ pub(super) struct Nodes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked(usize);
 
+/// What nodes make of a receipt that another one shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backing {
+    /// As many of those that have its block say that it did not end so as say that it did, the one that shows it included: who is
+    /// right is open.
+    pub(super) is_disputed: bool,
+    /// No more than half of the others say that it has cost something else.
+    pub(super) is_cost_sure: bool,
+}
+
+impl Backing {
+    /// Of what so many others have said, as far as they have.
+    fn of(said: &[Echo], others: usize) -> Self {
+        let count = |wanted: &[Echo]| said.iter().filter(|echo| wanted.contains(echo)).count();
+        let with = 1 + count(&[Echo::Same, Echo::OtherCost]);
+        let is_cost_sure = 2 * (said.len() - count(&[Echo::Same])) <= others;
+        Self { is_disputed: count(&[Echo::Otherwise]) >= with, is_cost_sure }
+    }
+}
+
 impl Nodes {
     /// The first is asked as long as it answers.
     pub(super) fn new(
-        nodes: Vec<(NodeUrl, DynProvider)>,
+        nodes: Vec<Connection>,
         chain_id: u64,
         wallet: AlloyAddress,
     ) -> Result<Self, TransactionError> {
-        let node = |(url, provider)| Arc::new(Node::new(url, provider, chain_id, wallet));
+        let node = |connection| Arc::new(Node::new(connection, chain_id, wallet));
         let mut nodes = nodes.into_iter().map(node);
         let first = nodes.next().ok_or(TransactionError::NoNode)?;
         Ok(Self { first, others: nodes.collect(), turns: AtomicUsize::new(0) })
@@ -58,7 +77,8 @@ impl Nodes {
         let _ = self.turns.compare_exchange(turns, turns.wrapping_add(1), Relaxed, Relaxed);
     }
 
-    /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it.
+    /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it. Those that
+    /// rest have no say, unless all do.
     pub(super) async fn market(&self) -> Result<Market, TransactionError> {
         let late =
             |_| TransactionError::Node { request: "fee history", reason: "no answer in time".to_owned() };
@@ -66,7 +86,11 @@ impl Nodes {
             let node = Arc::clone(node);
             async move { tokio::time::timeout(VOTE_TIMEOUT, node.market()).await.map_err(late)? }
         };
-        let answers = join_all(self.all().map(ask)).await;
+        let mut asked: Vec<&Arc<Node>> = self.all().filter(|node| !node.rests()).collect();
+        if asked.is_empty() {
+            asked = self.all().collect();
+        }
+        let answers = join_all(asked.into_iter().map(ask)).await;
         let said: Vec<Market> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
         match (Market::middle(&said), answers.into_iter().next()) {
             (Some(market), _) => Ok(market),
@@ -95,17 +119,15 @@ impl Nodes {
         2 * said.iter().filter(|answer| matches!(answer, Ok(Ok(true)))).count() > said.len()
     }
 
-    /// Whether half of all nodes show no such receipt, though they answer.
-    pub(super) async fn is_contradicted(&self, row: &TransactionRow, receipt: &Receipt) -> bool {
+    /// What the other nodes make of a receipt by which a row would end.
+    pub(super) async fn backing(&self, row: &TransactionRow, receipt: &Receipt) -> Backing {
         let ask = |node: &Arc<Node>| {
             let node = Arc::clone(node);
-            async move { tokio::time::timeout(VOTE_TIMEOUT, node.receipt(row, true)).await }
+            async move { tokio::time::timeout(VOTE_TIMEOUT, node.echo(row, receipt)).await }
         };
         let said = join_all(self.not_asked().map(ask)).await;
-        let contradicts = |found: &Option<Receipt>| found.as_ref() != Some(receipt);
-        let against =
-            said.iter().filter(|found| matches!(found, Ok(Ok(found)) if contradicts(found))).count();
-        2 * against > self.others.len()
+        let said: Vec<Echo> = said.into_iter().filter_map(|answer| answer.ok()?.ok()).collect();
+        Backing::of(&said, self.others.len())
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -120,5 +142,39 @@ impl Nodes {
     /// The place of the one that is asked now.
     fn place(&self) -> usize {
         self.turns.load(Relaxed) % (self.others.len() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_disputed_if_as_many_nodes_contradict_it_as_show_it() {
+        use Echo::{NotYet, OtherCost, Otherwise, Same};
+        for (said, others, is_disputed, is_cost_sure) in [
+            (&[][..], 0, false, true),
+            // Of two: the other one is down, agrees, is behind, or contradicts.
+            (&[], 1, false, true),
+            (&[Same], 1, false, true),
+            (&[OtherCost], 1, false, false),
+            (&[NotYet], 1, false, false),
+            (&[Otherwise], 1, true, false),
+            // Of three.
+            (&[Same, Otherwise], 2, false, true),
+            (&[OtherCost, Otherwise], 2, false, false),
+            (&[Otherwise, Otherwise], 2, true, false),
+            (&[NotYet, Otherwise], 2, true, false),
+            (&[Otherwise], 2, true, true),
+            // Of five.
+            (&[Same, Same, Otherwise, Otherwise], 4, false, true),
+            (&[Same, Otherwise, Otherwise, Otherwise], 4, true, false),
+        ] {
+            assert_eq!(
+                Backing::of(said, others),
+                Backing { is_disputed, is_cost_sure },
+                "{said:?} of {others}"
+            );
+        }
     }
 }

@@ -40,7 +40,15 @@ impl Transactions {
                 session.wait(&row, seen.doubted());
             }
             Action::Renumber => self.renumber(session, &mut row, tide).await?,
-            Action::Conclude(receipt) => self.conclude(session, &mut row, receipt).await?,
+            Action::Conclude(receipt) => {
+                let backing = self.nodes.backing(&row, &receipt).await;
+                if backing.is_disputed {
+                    self.nodes.turn_from(asked);
+                    session.wait(&row, Waiting::Disputed);
+                } else {
+                    self.conclude(session, &mut row, receipt, backing.is_cost_sure).await?;
+                }
+            }
             Action::Drop => {
                 row.displace(now());
                 row.state = TransactionState::Cancelled { block: tide.finalised };
@@ -148,6 +156,7 @@ impl Transactions {
         tide: Tide,
     ) -> Result<(), TransactionError> {
         tracing::warn!(key = row.key, nonce = row.nonce, "the nonce can't be used: signing under another");
+        let asked = self.nodes.asked();
         let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
         let at_least = row.versions.last().map_or(0, |newest| newest.gas_limit);
         let mut next = row.clone();
@@ -166,6 +175,7 @@ impl Transactions {
                 self.save(session, row.clone())
             }
             Err(TransactionError::OverBudget { .. }) => {
+                self.nodes.turn_from(asked);
                 session.wait(row, Waiting::Budget);
                 Ok(())
             }
@@ -173,12 +183,13 @@ impl Transactions {
         }
     }
 
-    /// Writes down how it ended and what it has cost; if too many nodes know nothing of it, what it may have cost.
+    /// Writes down how it ended and what it has cost; if that is not sure, what it may have cost.
     async fn conclude(
         &self,
         session: &mut Session,
         row: &mut TransactionRow,
         receipt: Receipt,
+        is_cost_sure: bool,
     ) -> Result<(), TransactionError> {
         let Receipt { hash, block, success, gas_used, price } = receipt;
         let Some(version) = row.versions.iter().find(|version| version.hash == hash) else { return Ok(()) };
@@ -194,9 +205,9 @@ impl Transactions {
                 TransactionState::Reverted { hash, block, reason }
             }
         };
-        let cost = match self.nodes.is_contradicted(row, &receipt).await {
-            true => row.worst_case(),
-            false => price.saturating_mul(gas_used.into()),
+        let cost = match is_cost_sure {
+            true => price.saturating_mul(gas_used.into()),
+            false => row.worst_case(),
         };
         row.state = state;
         row.conclusion = Some(Conclusion { at: now(), gas_used, cost });

@@ -1,7 +1,7 @@
 //! Against the embedded chain, whose blocks come when the test says so.
 
 use super::*;
-use crate::chain::execution::connect_provider;
+use crate::chain::execution::{Connection, connect_provider};
 use crate::chain::url::NodeUrl;
 use alloy::primitives::U256;
 use alloy::providers::DynProvider;
@@ -100,8 +100,12 @@ impl Bench {
     }
 
     /// The node that may lie.
-    fn node(&self) -> (NodeUrl, DynProvider) {
-        (NodeUrl::parse(&self.liar.url(NODE)).unwrap(), self.provider.clone())
+    fn node(&self) -> Connection {
+        self.node_of(NODE)
+    }
+
+    fn node_of(&self, name: &str) -> Connection {
+        Connection::unchecked(&NodeUrl::parse(&self.liar.url(name)).unwrap(), self.chain_id)
     }
 
     /// Another process with the same wallet and no knowledge of this one's rows is faster.
@@ -114,13 +118,12 @@ impl Bench {
     }
 
     /// With it, and with others.
-    async fn open_of(&self, others: &[&str]) -> Transactions {
-        let mut nodes = vec![self.node()];
-        for other in others {
-            let url = self.liar.url(other);
-            let provider = connect_provider(&url, self.chain_id).await.unwrap();
-            nodes.push((NodeUrl::parse(&url).unwrap(), provider));
-        }
+    fn open_of(&self, others: &[&str]) -> Transactions {
+        let others = others.iter().map(|other| self.node_of(other));
+        self.open_at(std::iter::once(self.node()).chain(others).collect())
+    }
+
+    fn open_at(&self, nodes: Vec<Connection>) -> Transactions {
         let (wallet, store) = (Wallet::local(&WALLET).unwrap(), Arc::clone(&self.store));
         Transactions::open(nodes, self.chain_id, wallet, RULES, store as Arc<dyn TransactionStore>).unwrap()
     }

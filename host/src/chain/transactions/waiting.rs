@@ -16,6 +16,8 @@ pub enum Waiting {
     Turn,
     /// For its block to be final.
     Finality,
+    /// One node shows how it ended, and as many that have that block say otherwise.
+    Disputed,
     /// Another transaction of the wallet may have its nonce; whether for good is not known yet.
     Nonce {
         /// For so many blocks.
@@ -64,6 +66,7 @@ impl Display for Waiting {
             Self::Block => f.write_str("to be mined"),
             Self::Turn => f.write_str("another transaction has to be mined before"),
             Self::Finality => f.write_str("mined; its block is not final yet"),
+            Self::Disputed => f.write_str("execution nodes disagree on whether and how it ended"),
             Self::Nonce { blocks } => {
                 write!(f, "another transaction may have its nonce, for {blocks} blocks")
             }

@@ -1,5 +1,6 @@
 //! Who signs the wallet's transactions: a key in this process, or a remote signer, which may lie like anybody else.
 
+use crate::chain::transport::Http;
 use crate::chain::url::{NodeUrl, UrlError};
 use crate::chain::{describe_error, describe_node_error};
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
@@ -9,7 +10,6 @@ use alloy::primitives::{Address as AlloyAddress, B256, Bytes};
 use alloy::rpc::client::RpcClient;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::transports::TransportError;
-use alloy::transports::http::Http;
 use postern_shared::ids::Address;
 use serde::Deserialize;
 use serde_json::json;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a remote signer that did not answer is let be, so that the other transactions go on meanwhile.
 const PAUSE: Duration = Duration::from_secs(30);
+/// Most bytes of an answer of a remote signer: a list of 20,000 accounts. A signed transaction is much shorter.
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Why nothing was signed.
 #[non_exhaustive]
@@ -133,7 +135,7 @@ impl RemoteSigner {
         let url = NodeUrl::parse(url)?;
         let client = reqwest::Client::builder().timeout(timeout).build();
         let client = client.map_err(|error| SigningError::Client(describe_error(&error)))?;
-        let client = RpcClient::new(Http::with_client(client, url.expose().clone()), false);
+        let client = RpcClient::new(Http::new(client, url.expose().clone(), MAX_ANSWER), false);
         Ok(Self { url, client, address: AlloyAddress::from(address.0), resting: Mutex::new(None) })
     }
 

@@ -46,6 +46,8 @@ pub enum ExecutionLie {
     SendSays(i64, &'static str),
     /// Every transaction is in the newest final block, and was successful or reverted.
     FakeReceipt(bool),
+    /// Every transaction that is in a block has paid so much for each gas, in wei.
+    Paid(u64),
     /// So many more transactions were sent by everybody.
     NonceAhead(u64),
     /// The same, and not finally.
@@ -272,6 +274,9 @@ fn after(call: &Value, result: &mut Value, lie: &ExecutionLie) {
         }
         (ExecutionLie::ForgedLog(forged), "eth_getLogs") => {
             result.as_array_mut().into_iter().for_each(|logs| logs.push(forged.clone()));
+        }
+        (ExecutionLie::Paid(price), "eth_getTransactionReceipt") if result.is_object() => {
+            result["effectiveGasPrice"] = quantity(*price);
         }
         (ExecutionLie::WrongChain(chain), "eth_chainId") => *result = quantity(*chain),
         (ExecutionLie::OtherBlocks, "eth_getBlockByNumber") if result.is_object() => {

@@ -465,7 +465,7 @@ fn rows_of_before_are_read() {
 #[tokio::test]
 async fn one_node_of_three_that_lies_or_is_down_costs_nothing() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second", "third"]).await;
+    let transactions = bench.open_of(&["second", "third"]);
     bench.lie(&[ExecutionLie::Market(1_000), ExecutionLie::SwallowSend, ExecutionLie::ForgetSent]);
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     assert!(bench.store.row("a").versions[0].max_fee_per_gas < 3 * GWEI, "the market is not its word alone");

@@ -1,6 +1,6 @@
 //! With several nodes, of which one lies or is down.
 
-use super::lies::nonce;
+use super::lies::{nonce, waits};
 use super::*;
 
 /// The first of two can stop nothing.
@@ -8,7 +8,7 @@ use super::*;
 async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows_of() {
     for lie in [Lie::Status(503), Lie::Execution(ExecutionLie::LatestNonceAhead(5))] {
         let bench = Bench::start().await;
-        let transactions = bench.open_of(&["second"]).await;
+        let transactions = bench.open_of(&["second"]);
         bench.liar.set(NODE, [lie.clone()]);
         assert!(transactions.submit("a", NOBODY, vec![1]).await.is_err(), "{lie:?}");
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
@@ -18,7 +18,7 @@ async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows
 #[tokio::test]
 async fn the_wallet_is_looked_at_through_the_next_node_and_rows_too() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second"]).await;
+    let transactions = bench.open_of(&["second"]);
     bench.liar.set(NODE, [Lie::Status(503)]);
     assert!(transactions.look_at_wallet().await.is_err());
     assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
@@ -32,45 +32,119 @@ async fn the_wallet_is_looked_at_through_the_next_node_and_rows_too() {
 async fn one_node_s_word_for_a_nonce_that_is_used_makes_no_call_twice() {
     for others in [&["second"][..], &["second", "third"]] {
         let bench = Bench::start().await;
-        let transactions = bench.open_of(others).await;
+        let transactions = bench.open_of(others);
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
         transactions.drive().await.unwrap();
         bench.lie(&[ExecutionLie::NonceAhead(5), ExecutionLie::NoReceipts]);
-        let outcomes = bench.drive(&transactions, 30).await;
+        let mut outcomes = bench.drive(&transactions, 30).await;
+        assert_eq!(outcomes.len(), others.len() - 1, "of two nobody can say who is right: {outcomes:?}");
+        bench.lie(&[]);
+        outcomes.extend(bench.drive(&transactions, 2).await);
         assert!(
             matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]),
             "{outcomes:?}"
         );
         let row = bench.store.row("a");
         assert_eq!((row.nonce, row.displaced.len()), (0, 0));
-        bench.lie(&[]);
         assert_eq!(nonce(&bench).await, 1);
     }
 }
 
 #[tokio::test]
-async fn a_receipt_that_the_others_do_not_show_costs_what_it_may_cost() {
+async fn a_made_up_receipt_ends_nothing_that_others_contradict() {
+    for success in [true, false] {
+        // Of two nobody can say who lies. One that is down contradicts nobody.
+        for (others, ends) in [(&["second"][..], false), (&["second", "third"], true)] {
+            let bench = Bench::start().await;
+            let transactions = bench.open_of(others);
+            transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+            bench.lie(&[ExecutionLie::FakeReceipt(success)]);
+            let outcomes = bench.drive(&transactions, 5 + FINAL).await;
+            assert_eq!(nonce(&bench).await, 1, "it is sent, and once");
+            let is_mined = |outcomes: &[Outcome]| matches!(outcomes, [Outcome { state: TransactionState::Mined { block, .. }, .. }] if *block > 1);
+            assert!(if ends { is_mined(&outcomes) } else { outcomes.is_empty() }, "{others:?}: {outcomes:?}");
+            if !ends {
+                let listed = transactions.list().await;
+                assert!(listed[0].is_wrong && waits(&listed, "a").contains("disagree"), "{listed:?}");
+                bench.lie(&[]);
+                let outcomes = bench.drive(&transactions, 2).await;
+                assert!(is_mined(&outcomes), "{outcomes:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_or_down_holds_up_no_end() {
+    for lie in [Lie::Execution(ExecutionLie::Behind(1_000)), Lie::Status(503)] {
+        let bench = Bench::start().await;
+        let transactions = bench.open_of(&["second"]);
+        bench.liar.set("second", [lie.clone()]);
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        transactions.drive().await.unwrap();
+        let outcomes = bench.drive(&transactions, FINAL).await;
+        assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{lie:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_transaction_has_cost_is_not_one_node_s_word() {
+    for (lies, is_sure) in [(vec![], true), (vec![ExecutionLie::Paid(1)], false)] {
+        let bench = Bench::start().await;
+        let transactions = bench.open_of(&["second"]);
+        bench.lie(&lies);
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        transactions.drive().await.unwrap();
+        let outcomes = bench.drive(&transactions, FINAL).await;
+        assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{lies:?}");
+        let row = bench.store.row("a");
+        let cost = row.conclusion.unwrap().cost;
+        assert_eq!((cost == row.worst_case(), cost > u128::from(TRANSFER_GAS)), (!is_sure, true), "{row:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_node_s_estimate_that_fits_in_no_budget_stops_no_call() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second"]).await;
+    let rules = FeeRules { budget_per_day: 1_000_000 * GWEI, ..RULES };
+    let nodes = vec![bench.node(), bench.node_of("second")];
+    let store = Arc::clone(&bench.store) as Arc<dyn TransactionStore>;
+    let wallet = Wallet::local(&WALLET).unwrap();
+    let transactions = Transactions::open(nodes, bench.chain_id, wallet, rules, store).unwrap();
+    bench.lie(&[ExecutionLie::Estimate(16_000_000)]);
+    let error = transactions.submit("a", NOBODY, vec![1]).await.unwrap_err();
+    assert!(matches!(error, TransactionError::OverBudget { .. }), "{error}");
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
-    bench.lie(&[ExecutionLie::FakeReceipt(true)]);
-    transactions.drive().await.unwrap();
-    let row = bench.store.row("a");
-    assert_eq!(row.conclusion.unwrap().cost, row.worst_case());
-    // What they show too has cost what they say.
-    bench.lie(&[]);
-    transactions.submit("b", NOBODY, vec![1]).await.unwrap();
-    bench.drive(&transactions, 10 + FINAL).await;
-    let row = bench.store.row("b");
-    assert!(row.conclusion.unwrap().cost < row.worst_case(), "{row:?}");
 }
 
 #[tokio::test]
 async fn a_node_of_another_chain_has_no_say_in_the_market() {
     let bench = Bench::start().await;
-    let transactions = bench.open_of(&["second"]).await;
+    let transactions = bench.open_of(&["second"]);
     let lies = [ExecutionLie::WrongChain(99), ExecutionLie::Market(0)];
     bench.liar.set("second", lies.map(Lie::Execution));
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     assert!(bench.store.row("a").versions[0].max_fee_per_gas > GWEI);
+}
+
+#[tokio::test]
+async fn a_node_that_rests_has_no_say_in_the_market_unless_all_rest() {
+    let bench = Bench::start().await;
+    let nodes = [NODE, "second", "third"].map(|name| bench.node_of(name));
+    let transactions = bench.open_at(nodes.to_vec());
+    // Two of three make a market.
+    let dear = [Lie::Execution(ExecutionLie::Market(20))];
+    bench.liar.set("second", dear.clone());
+    bench.liar.set("third", dear);
+    transactions.submit("dear", NOBODY, vec![1]).await.unwrap();
+    let asked = || bench.liar.asked("second", "eth_feeHistory");
+    nodes[1..].iter().for_each(Connection::fail_often);
+    let before = asked();
+    transactions.submit("cheap", NOBODY, vec![1]).await.unwrap();
+    assert_eq!(asked(), before, "it is let alone");
+    nodes[0].fail_often();
+    transactions.submit("all rest", NOBODY, vec![1]).await.unwrap();
+    assert!(asked() > before);
+    let offers = ["dear", "cheap", "all rest"].map(|key| bench.store.row(key).versions[0].max_fee_per_gas);
+    assert!(offers[0] > 2 * offers[1] && offers[0] == offers[2], "{offers:?}");
 }

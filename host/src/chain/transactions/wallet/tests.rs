@@ -115,6 +115,13 @@ async fn what_is_no_answer_is_no_signature() {
 }
 
 #[tokio::test]
+async fn no_more_is_read_of_a_signer_than_it_can_have_to_say() {
+    let error = answered(result("0".repeat(MAX_ANSWER))).await.unwrap_err();
+    let said = "the remote signer, eth_signTransaction: an answer of more than 1048576 bytes";
+    assert_eq!(error.to_string(), said);
+}
+
+#[tokio::test]
 async fn a_signer_that_failed_is_let_be_for_a_while() {
     let server = TestServer::start(|_| (500, "")).await;
     let remote = RemoteSigner::new(&server.url, Address([1; 20])).unwrap();
