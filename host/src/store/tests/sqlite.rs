@@ -23,12 +23,13 @@ fn another_programs_lock_is_waited_for() {
 
 #[test]
 fn a_database_that_hangs_keeps_only_those_waiting_who_ask_it() {
+    // Ends last: until the other program has let go, tasks wait.
+    let runtime = one_worker();
     let home = Home::directory();
     let store = Arc::new(store(&home));
     store.with(|database| database.define("PRAGMA busy_timeout = 600000")).unwrap();
     let other = rusqlite::Connection::open(home.path().join("postern.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let runtime = one_worker();
     let (begun, has_begun) = mpsc::channel();
     // The first waits for the other program, the second for the first, the third for what both may change.
     let waiting = [1, 2, 3].map(|number| {
