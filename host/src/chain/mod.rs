@@ -4,11 +4,13 @@
 //! - [`execution`]: pool events from finalised blocks, in order, each exactly once.
 //! - [`transactions`]: sends this host's transactions; survives restarts without ever sending one twice.
 //! - [`beacon`]: validators, the network's identity, and posting of exits, over several beacon nodes.
+//! - [`survey`]: what all configured nodes say before anything is begun.
 //! - [`url`]: URLs of nodes, which may hold a secret.
 
 pub mod beacon;
 pub mod execution;
 pub mod profile;
+pub mod survey;
 pub mod transactions;
 pub mod url;
 
