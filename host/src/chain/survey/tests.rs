@@ -12,6 +12,7 @@ use postern_shared::ids::{Address, Digest};
 use std::time::Duration;
 
 const OWNER: [u8; 32] = [0x11; 32];
+const GOVERNORS: [[u8; 32]; 3] = [[0x33; 32], [0x34; 32], [0x35; 32]];
 /// Nodes of each layer.
 const NODES: usize = 3;
 
@@ -35,7 +36,8 @@ impl Bench {
         let (chain_id, deposit) = (config.chain_id, config.deposit_contract);
         let (genesis, capella) = (config.genesis_fork_version, config.capella_fork_version);
         let devnet = Devnet::start(config).await.unwrap();
-        let wallets = vec![owner.address()];
+        let wallets =
+            GOVERNORS.map(|key| PrivateKeySigner::from_bytes(&key.into()).unwrap().address()).to_vec();
         let treasury =
             Treasury::deploy(&devnet.execution_url(), chain_id, owner, deposit, wallets).await.unwrap();
         let contracts = Contracts {
