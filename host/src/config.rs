@@ -156,7 +156,7 @@ pub fn read_data_dir(path: &Path) -> Result<PathBuf, ConfigError> {
 
 /// Where a configuration says that the enclave listens.
 pub fn read_enclave(path: &Path) -> Result<EnclaveAddress, ConfigError> {
-    read_part(path, |file, faults| enclave(file, faults))
+    read_part(path, enclave)
 }
 
 /// Where a configuration says that the host's store is.

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use postern_host::attest::command::AttestCommand;
+use postern_host::chain::survey::{self, WrongNodes};
 use postern_host::config::{Config, ConfigError, read_data_dir};
 use postern_host::daemon::{DaemonError, commands};
 use postern_host::image::ImageCommand;
@@ -35,6 +36,10 @@ enum Command {
         /// The configuration, TOML.
         #[arg(long)]
         config: PathBuf,
+        /// Begin nothing: say everything that is wrong with the configuration, and what its nodes answer that is not as the manifest
+        /// says. Ends with 0 if all is well, and else with 1.
+        #[arg(long)]
+        check: bool,
     },
     /// Say where a member's host and enclave stand, and what is wrong.
     ///
@@ -133,12 +138,15 @@ fn is_read_enough(error: &(dyn Error + 'static)) -> bool {
     output.next().is_some_and(OutputError::is_closed)
 }
 
-/// A line for each fault of a configuration; one for any other error.
+/// A line for each fault of a configuration or of its nodes; one for any other error.
 fn lines(error: &(dyn Error + 'static)) -> Vec<String> {
-    match error.downcast_ref() {
-        Some(ConfigError::Faults(faults)) => faults.iter().map(|fault| one_line(fault)).collect(),
-        _ => vec![one_line(error)],
+    if let Some(ConfigError::Faults(faults)) = error.downcast_ref() {
+        return faults.iter().map(|fault| one_line(fault)).collect();
     }
+    if let Some(DaemonError::Nodes(WrongNodes(faults))) = error.downcast_ref() {
+        return faults.iter().map(|fault| one_line(fault)).collect();
+    }
+    vec![one_line(error)]
 }
 
 /// An error and its causes, each said once.
@@ -187,9 +195,17 @@ fn tell_status(config: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(verdict.exit_code()))
 }
 
+/// What the nodes of a configuration answer, held against the manifest.
+fn check_nodes(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    let survey = runtime()?.block_on(survey::survey(config))?;
+    say(format_args!("{survey}"))?;
+    Ok(if survey.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     let done: Result<(), Box<dyn Error>> = match command {
-        Command::Run { config } => serve(Config::read(&config)?),
+        Command::Run { config, check: false } => serve(Config::read(&config)?),
+        Command::Run { config, check: true } => return check_nodes(&Config::read(&config)?),
         Command::Status { config, json } => return tell_status(&config, json),
         Command::Rescan { config, from } => {
             let told = commands::tell(&read_data_dir(&config)?, &commands::Command::Rescan { from })?;

@@ -246,6 +246,46 @@ fn an_execution_node_of_another_chain_is_refused_with_both_ids() {
 }
 
 #[test]
+fn a_check_names_everything_that_is_wrong_and_begins_nothing() {
+    let folder = folder();
+    let check = || {
+        let output = postern(folder.path(), &["run", "--check", "--config", "config.toml"]);
+        assert_eq!(output.status.code(), Some(1));
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (said, _) = check();
+    for layer in ["execution", "beacon"] {
+        let line = format!("no answer: config field `{layer}.urls[0]`, http://127.0.0.1:1: ");
+        assert!(said.contains(&line), "{said}");
+    }
+    let url = serve(r#"{"jsonrpc":"2.0","id":0,"result":"0x539"}"#);
+    let config = folder.path().join("config.toml");
+    replace(config.clone(), "urls = [\"http://127.0.0.1:1\"]", &format!("urls = [\"{url}\"]"));
+    let (said, _) = check();
+    let mut lines = said.lines();
+    let wrong = format!("WRONG: config field `execution.urls[0]`, {url}: ");
+    assert!(
+        lines.next().is_some_and(|line| line.starts_with(&wrong) && line.contains("chain 1337")),
+        "{said}"
+    );
+    assert!(
+        lines.next().is_some_and(|line| line.starts_with("no answer: config field `beacon.urls[0]`")),
+        "{said}"
+    );
+    // What is wrong with the file itself comes first, a line each.
+    replace(config.clone(), "member = 1", "member = 9\nsurprise = 2");
+    replace(config, "unix:enclave.sock", "https://user:hunter2@enclave.example");
+    let (said, refused) = check();
+    let expected = [
+        "postern: config field `member`: the manifest has no member 9",
+        "postern: config field `enclave`: none of vsock:CID:PORT, unix:PATH, unix-connect:PATH:PORT",
+        "postern: config field `surprise`: unknown",
+    ];
+    assert_eq!((said.as_str(), refused.lines().collect::<Vec<_>>()), ("", expected.to_vec()));
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
 fn a_rescan_is_left_for_the_host() {
     let folder = folder();
     let left = postern(folder.path(), &["rescan", "--config", "config.toml", "--from", "7"]);

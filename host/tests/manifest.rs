@@ -581,12 +581,13 @@ fn altered_proposals_are_refused() {
     let good = folder.text("proposal.json");
     let mut value: Value = serde_json::from_str(&good).unwrap();
     let predecessor = value["predecessor"].clone();
-    let alterations: [(&str, Value, &str); 8] = [
+    let alterations: [(&str, Value, &str); 9] = [
         ("/changes/0", "leader: member 1".into(), "`changes`"),
         ("/typed_data/message/changes", "leader: member 1".into(), "`typed_data`"),
         ("/typed_data/domain/chainId", 5.into(), "`typed_data`"),
         ("/manifest", predecessor, "epoch 1 where 2 is due"),
-        ("/manifest", "0x0300".into(), "malformed"),
+        ("/manifest", "0x0300".into(), "reads version 6, not 3"),
+        ("/manifest", "0x0600".into(), "malformed"),
         ("/signatures/0/member", 3.into(), "signature of member 3"),
         ("/signatures/1/member", 1.into(), "member 1 signed twice"),
         ("/signatures/0/signature", "0x00".into(), "not a proposal"),

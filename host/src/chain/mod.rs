@@ -5,11 +5,13 @@
 //! - [`transactions`]: sends this host's transactions; survives restarts without ever sending one twice.
 //! - [`beacon`]: validators, the network's identity, and posting of exits, over several beacon nodes.
 //! - [`url`]: URLs of nodes, which may hold a secret; `transport` and `body`: what is read of their answers, and no more.
+//! - [`survey`]: what all configured nodes say before anything is begun.
 
 pub mod beacon;
 mod body;
 pub mod execution;
 pub mod profile;
+pub mod survey;
 pub mod transactions;
 mod transport;
 pub mod url;

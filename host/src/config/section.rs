@@ -31,7 +31,7 @@ impl<'t> Section<'t> {
         match DeTable::parse(text) {
             Ok(table) => Ok(Self::of(Source { text, folder }, String::new(), table.into_inner())),
             Err(error) => {
-                let (line, column) = place(text, &error);
+                let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
                 let reason = format!("line {line}, column {column}: {}", describe(&error));
                 Err(ConfigError::Text { path: path.to_owned(), reason })
             }
@@ -61,10 +61,13 @@ impl<'t> Section<'t> {
         faults: &mut Faults,
     ) -> Result<Option<T>, Reported> {
         let Some(value) = self.fields.remove(key) else { return Ok(None) };
+        let start = value.span().start;
         match T::deserialize(value.into_deserializer()) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
-                let (line, column) = place(self.source.text, &error);
+                // Of what a type refuses by itself the parser knows no place.
+                let offset = error.span().map_or(start, |span| span.start);
+                let (line, column) = line_and_column(self.source.text, offset);
                 let reason = describe(&error);
                 Err(faults.report(&self.name(key), FieldError::Type { line, column, reason }))
             }
@@ -143,10 +146,6 @@ impl<'t> Section<'t> {
         }
         self.fields.clear();
     }
-}
-
-fn place(text: &str, error: &toml::de::Error) -> (usize, usize) {
-    line_and_column(text, error.span().map_or(0, |span| span.start))
 }
 
 /// Both from 1.

@@ -54,6 +54,7 @@ use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
 use crate::chain::profile::Profile;
+use crate::chain::survey::{self, Survey, WrongNodes};
 use crate::chain::transactions::{TransactionError, Transactions};
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
@@ -65,7 +66,7 @@ use crate::store::{NumberedPools, Store, StoreError};
 use crate::{blocking, whole_file};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
-use postern_shared::manifest::{Contracts, Manifest};
+use postern_shared::manifest::Manifest;
 use postern_shared::policy::Trust;
 use postern_shared::wire::{Reply, Request};
 use std::path::PathBuf;
@@ -107,6 +108,9 @@ pub enum DaemonError {
     /// The beacon nodes are unusable.
     #[error(transparent)]
     Beacon(BeaconError),
+    /// The nodes answer something else than the manifest says.
+    #[error(transparent)]
+    Nodes(#[from] WrongNodes),
     /// The wallet is unusable.
     #[error(transparent)]
     Transactions(#[from] TransactionError),
@@ -162,12 +166,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let starting = Starting::begin(&config);
-    let execution = connect_execution(&config, &starting).await?;
-    check_manager(&execution, &config.manifest.contracts, &starting).await?;
-    let beacon =
-        BeaconNodes::new(&config.beacon_urls, config.manifest.network).map_err(DaemonError::Beacon)?;
-    // Those that can't be used now are troubles, which `validators` shows; only if all are of another network nothing goes.
-    beacon.check().await.map_err(DaemonError::Beacon)?;
+    let network = config.manifest.network;
+    let execution = Execution::new(&config.execution_urls, network.chain_id, Profile::default());
+    let execution = execution.map_err(DaemonError::Chain)?;
+    let beacon = BeaconNodes::new(&config.beacon_urls, network).map_err(DaemonError::Beacon)?;
+    meet_nodes(&config, &execution, &beacon, &starting).await?;
     let transactions = Transactions::open(
         execution.connections(),
         config.manifest.network.chain_id,
@@ -289,39 +292,27 @@ async fn hand_in_next(shared: &Shared) {
     }
 }
 
-/// Waits for a node of the right chain that is not down; gives up if all are of another.
-async fn connect_execution(config: &Config, starting: &Starting) -> Result<Execution, DaemonError> {
-    let (urls, chain_id) = (&config.execution_urls, config.manifest.network.chain_id);
-    let names = urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    loop {
-        match Execution::connect_all(urls, chain_id, Profile::default()).await {
-            Ok(execution) => return Ok(execution),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "no execution node answers; waiting");
-                starting.waits_for(Subject::ExecutionNode(names.clone()), error);
-                tokio::time::sleep(RETRY).await;
-            }
-            Err(error) => return Err(DaemonError::Chain(error)),
-        }
-    }
-}
-
-/// Refuses a pool manager that is not what the manifest says; waits for a node that is down.
-async fn check_manager(
+/// Waits for an execution node that is as the manifest says; gives up if there is nothing to wait for. Those that can't be used now are
+/// troubles, which `events` and `validators` show.
+async fn meet_nodes(
+    config: &Config,
     execution: &Execution,
-    contracts: &Contracts,
+    beacon: &BeaconNodes,
     starting: &Starting,
 ) -> Result<(), DaemonError> {
+    let contracts = survey::contracts(&config.manifests);
+    let names = config.execution_urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     loop {
-        match execution.check_manager(contracts).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the pool manager can't be read; waiting");
-                starting.waits_for(Subject::Events(contracts.pool_manager), error);
-                tokio::time::sleep(RETRY).await;
-            }
-            Err(error) => return Err(DaemonError::Chain(error)),
+        let survey = Survey::make(execution, beacon, &contracts).await.or_give_up()?;
+        if survey.may_begin() {
+            survey.faults().for_each(|fault| tracing::error!(%fault, "a node can't be used"));
+            survey.unanswered().for_each(|fault| tracing::warn!(%fault, "a node can't be used yet"));
+            return Ok(());
         }
+        let reasons = survey.reasons();
+        tracing::warn!(reasons, "no execution node can be used; waiting");
+        starting.waits_for(Subject::ExecutionNode(names.clone()), reasons);
+        tokio::time::sleep(RETRY).await;
     }
 }
 

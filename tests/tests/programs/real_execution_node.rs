@@ -157,7 +157,8 @@ impl Bench {
             start_block: 0,
             deposit: ids::Address(deposit_contract.into_array()),
         };
-        execution.check_manager(&manifest.contracts).await.expect("what the manifest says");
+        let found = execution.check(std::slice::from_ref(&manifest.contracts)).await;
+        assert!(found.iter().all(|(_, errors)| errors.is_empty()), "what the manifest says: {found:?}");
         let mut cluster = Cluster::launch(manifest, 7);
         cluster.run(1);
         let bench = Self { execution, cluster, owner, manager, deposit_contract, folder, peer };

@@ -57,6 +57,19 @@ pub enum Unfit {
 }
 
 impl Unfit {
+    /// Whether it has answered, and what no beacon node of the manifest's network would: waiting does not help. A server that is busy, or a
+    /// node that begins, says something else.
+    pub fn is_wrong_answer(&self) -> bool {
+        match self {
+            Self::WrongNetwork { .. } => true,
+            Self::Unreachable(NodeError::Unreadable(_) | NodeError::TooLarge(_)) => true,
+            // A beacon node that knows no genesis yet says so in the words of its API.
+            Self::Unreachable(NodeError::Status { status: 404, message }) => message.is_none(),
+            Self::Unreachable(NodeError::Status { status: 400 | 401 | 403 | 405 | 410, .. }) => true,
+            _ => false,
+        }
+    }
+
     /// Whether an exit may be handed to it all the same: it is of the network and can be reached.
     pub(super) fn may_take_exits(&self) -> bool {
         match self {

@@ -115,18 +115,13 @@ impl BeaconNodes {
         Ok(Self(Arc::new(Inner { network, members, patience, checked: Notify::new() })))
     }
 
-    /// Looks at every node that has not been looked at, and says how all are.
-    ///
-    /// # Errors
-    /// If every single node is of another network.
-    pub async fn check(&self) -> Result<Vec<NodeStanding>, BeaconError> {
+    /// Looks at every node that has not been looked at. Why each does not count, by its name and in the order of the configuration;
+    /// nothing if it does.
+    pub async fn check(&self) -> Vec<(String, Option<Unfit>)> {
         self.first_checks().await;
-        let all: Vec<(String, Unfit)> = self.0.unfit();
-        let is_wrong = |(_, why): &(String, Unfit)| matches!(why, Unfit::WrongNetwork { .. });
-        if all.len() == self.0.members.len() && all.iter().all(is_wrong) {
-            return Err(BeaconError::NoneFit(all));
-        }
-        Ok(self.standings())
+        let slots = self.0.finalized_slots();
+        let why = |member: &Member| (member.node.name.clone(), lock(&member.watch).unfit(&slots));
+        self.0.members.iter().map(why).collect()
     }
 
     /// How all nodes are. Begins the checks that are due, and does not wait for them.

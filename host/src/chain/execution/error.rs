@@ -88,9 +88,32 @@ pub enum ChainError {
         /// How many there are.
         configured: usize,
     },
-    /// There is nothing at a pool manager's address: a typing error, or the node is not so far yet.
+    /// There is nothing at a pool manager's address, as far as a node knows that has not got the whole chain yet.
     #[error("there is no contract at {0}, as far as the execution node has come")]
+    NoContractYet(Address),
+    /// There is nothing at a pool manager's address.
+    #[error("there is no contract at {0}, where the manifest has its pool manager")]
     NoContract(Address),
+    /// What is at a pool manager's address does not answer as one.
+    #[error("the contract at {contract} is no pool manager: it does not answer `{call}`")]
+    NoManager {
+        /// Where.
+        contract: Address,
+        /// What it was asked.
+        call: &'static str,
+    },
+    /// The manifest has the pool manager's events begin after the contract was there.
+    #[error(
+        "`contracts.start_block` of the manifest is {start_block}, but {contract} is there in block {head} already"
+    )]
+    StartBlock {
+        /// Which.
+        contract: Address,
+        /// The manifest's.
+        start_block: u64,
+        /// A block that has it.
+        head: u64,
+    },
     /// The pool manager is not what the manifest says.
     #[error(
         "the pool manager {contract} deposits at {deposit} and creates pools by code {code}: not what the manifest says"
@@ -120,7 +143,7 @@ impl ChainError {
             self,
             Self::Node { .. }
                 | Self::MissingBlock(_)
-                | Self::NoContract(_)
+                | Self::NoContractYet(_)
                 | Self::Behind { .. }
                 | Self::Inconsistent(_)
                 | Self::Contradicted(_)

@@ -6,7 +6,7 @@ use super::{Cursor, InForce, Pool, PoolStatus, Recovery};
 use crate::chain::profile::{self, PoolManager};
 use alloy::eips::BlockNumberOrTag;
 use alloy::providers::{DynProvider, Provider};
-use alloy::rpc::types::TransactionRequest;
+use alloy::rpc::types::{SyncStatus, TransactionRequest};
 use alloy::sol_types::SolCall;
 use postern_shared::bls::PublicKey;
 use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
@@ -81,22 +81,60 @@ impl Node {
         Ok(blocks.collect())
     }
 
-    /// Whether the pool manager is what the manifest says.
-    pub(super) async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
-        let manager = self.manager(contracts.pool_manager);
-        let code = self.provider.get_code_at(*manager.address()).await;
-        if code.map_err(|error| self.refused("code", error))?.is_empty() {
-            return Err(ChainError::NoContract(contracts.pool_manager));
+    /// Everything that is wrong with this node: its chain, and what it says of these pool managers.
+    pub(super) async fn check(&self, managers: &[Contracts]) -> Vec<ChainError> {
+        if let Err(error) = self.check_chain().await {
+            return vec![error];
         }
-        let deposit =
-            manager.depositContract().call().await.map_err(|error| self.refused("depositContract", error))?;
-        let code =
-            manager.poolCodeHash().call().await.map_err(|error| self.refused("poolCodeHash", error))?;
-        let (deposit, code) = (Address(deposit.into_array()), Digest(code.0));
-        if (deposit, code) == (contracts.deposit, contracts.pool_code) {
+        let mut errors = Vec::new();
+        for contracts in managers {
+            errors.extend(self.check_manager(contracts).await.err());
+        }
+        errors
+    }
+
+    /// Whether the pool manager is what the manifest says: in front of that deposit contract, with that code for pools, and without a
+    /// past before its first block.
+    async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
+        let Contracts { pool_manager: contract, pool_code, start_block, deposit } = *contracts;
+        let manager = self.manager(contract);
+        let head = self.provider.get_block_number().await.map_err(|error| self.refused("head", error))?;
+        let code = self.provider.get_code_at(*manager.address()).number(head).await;
+        if code.map_err(|error| self.refused("code", error))?.is_empty() {
+            let is_syncing = self.provider.syncing().await.map_err(|error| self.refused("syncing", error))?;
+            let is_early = head < start_block || matches!(is_syncing, SyncStatus::Info(_));
+            return Err(if is_early {
+                ChainError::NoContractYet(contract)
+            } else {
+                ChainError::NoContract(contract)
+            });
+        }
+        if head < start_block {
+            return Err(ChainError::StartBlock { contract, start_block, head });
+        }
+        let found = manager.depositContract().call().await;
+        let found = found.map_err(|error| self.unanswered(contract, "depositContract", error))?;
+        let code = manager.poolCodeHash().call().await;
+        let code = code.map_err(|error| self.unanswered(contract, "poolCodeHash", error))?;
+        let found = (Address(found.into_array()), Digest(code.0));
+        if found == (deposit, pool_code) {
             return Ok(());
         }
-        Err(ChainError::OtherManager { contract: contracts.pool_manager, deposit, code })
+        let (deposit, code) = found;
+        Err(ChainError::OtherManager { contract, deposit, code })
+    }
+
+    /// A call that every pool manager answers: the contract is another one, or the node does not answer.
+    fn unanswered(&self, contract: Address, call: &'static str, error: alloy::contract::Error) -> ChainError {
+        use alloy::contract::Error;
+        let is_refused = match &error {
+            Error::ZeroData(..) | Error::AbiError(_) => true,
+            Error::TransportError(error) => error.as_error_resp().is_some_and(|answer| {
+                answer.as_revert_data().is_some() || answer.message.to_lowercase().contains("revert")
+            }),
+            _ => false,
+        };
+        if is_refused { ChainError::NoManager { contract, call } } else { self.refused(call, error) }
     }
 
     /// Which members a pool manager knows now, and whether wallets want others.

@@ -29,6 +29,9 @@ const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where they have to search, with many requests.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a node may take for all that it is asked before anything is begun.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Two epochs: a node whose finalised block is so many blocks behind another's stands still, or finality does where it is.
 const STANDSTILL: u64 = 64;
 
@@ -104,26 +107,40 @@ impl Execution {
     /// Connects to several nodes. Refuses if all are of another chain, or none of the right one answers; those that don't may do so
     /// later.
     pub async fn connect_all(urls: &[NodeUrl], chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
-        let nodes = urls.iter().map(|url| Node::new(url, chain_id, profile).map(Arc::new));
-        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
-        let first = Arc::clone(nodes.first().ok_or(ChainError::NoNodes)?);
-        let found = join_all(nodes.iter().map(|node| node.check_chain())).await;
-        let (mut is_one_right, mut errors) = (false, Vec::new());
-        for (node, found) in nodes.iter().zip(found) {
-            match found {
-                Ok(()) => is_one_right = true,
-                Err(error) => {
-                    node.failed(&error);
-                    errors.push(error);
-                }
-            }
-        }
-        if !is_one_right {
+        let execution = Self::new(urls, chain_id, profile)?;
+        let found = execution.check(&[]).await;
+        if found.iter().all(|(_, errors)| !errors.is_empty()) {
+            let mut errors: Vec<ChainError> = found.into_iter().flat_map(|(_, errors)| errors).collect();
             // One that is down may be of the right chain.
             errors.sort_by_key(|error| !error.is_transient());
             return Err(errors.into_iter().next().unwrap_or(ChainError::NoNodes));
         }
+        Ok(execution)
+    }
+
+    /// Does not connect yet.
+    pub fn new(urls: &[NodeUrl], chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
+        let nodes = urls.iter().map(|url| Node::new(url, chain_id, profile).map(Arc::new));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let first = Arc::clone(nodes.first().ok_or(ChainError::NoNodes)?);
         Ok(Self { first, nodes, idle: Arc::default(), look: LOOK, chain_id, profile })
+    }
+
+    /// What is wrong with each node, by its name and in the order of the configuration: it does not answer, it is of another chain, or
+    /// the pool managers are not what the manifests say. Each is asked once, all at the same time.
+    pub async fn check(&self, managers: &[Contracts]) -> Vec<(String, Vec<ChainError>)> {
+        let checks = self.nodes.iter().map(|node| async move {
+            let check = tokio::time::timeout(CHECK_TIMEOUT, node.check(managers));
+            let errors = check.await.unwrap_or_else(|_| {
+                vec![ChainError::Node { request: "check", reason: "no answer in time".to_owned() }]
+            });
+            match errors.first() {
+                Some(error) => node.failed(error),
+                None => node.health().worked(),
+            }
+            (node.name().to_owned(), errors)
+        });
+        join_all(checks).await
     }
 
     /// The same with another pause between two looks at whether a node stands still.
@@ -451,11 +468,6 @@ impl Execution {
         numbers: &[u32],
     ) -> Result<Vec<PoolBlocks>, ChainError> {
         self.with_node(|node| async move { node.blocks_of(contract, at, numbers).await }).await
-    }
-
-    /// Whether the pool manager is what the manifest says: in front of that deposit contract, with that code for pools.
-    pub async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
-        self.with_node(|node| async move { node.check_manager(contracts).await }).await
     }
 
     /// The transaction of a pool's newest event of a kind, if it has one from block `first` on, and if most nodes say the same. Looked

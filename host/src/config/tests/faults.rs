@@ -63,7 +63,7 @@ fn every_fault_is_told_in_a_line_by_its_field() {
                 ("[beacon]", "[wallet]\nurl = \"ws://a\"\naddress = \"0x01\"\n[beacon]"),
             ],
             &[
-                "`wallet.address`: line 15, column 11: expected 40 hexadecimal digits, found 2",
+                "`wallet.address`: line 16, column 11: invalid length 1, expected 20 bytes",
                 "`wallet.url`: the remote signer's URL: a node's URL begins with http:// or https://",
             ],
         ),

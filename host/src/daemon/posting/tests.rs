@@ -134,7 +134,7 @@ impl Bench {
         }
         let urls: Vec<NodeUrl> = nodes.iter().map(TestNode::node_url).collect();
         let beacon = BeaconNodes::new(&urls, NETWORK).unwrap();
-        beacon.check().await.unwrap();
+        beacon.check().await;
         let (troubles, posts, exits) = (Troubles::default(), Posts::default(), BTreeMap::new());
         Self { store, folder, nodes, beacon, troubles, posts, exits }
     }
