@@ -439,6 +439,22 @@ async fn only_the_newest_versions_are_asked_about_until_the_nonce_is_used_for_go
     );
 }
 
+#[tokio::test]
+async fn a_receipt_of_another_block_or_transaction_is_none() {
+    for lie in [ExecutionLie::OtherBlocks, ExecutionLie::OtherReceipts] {
+        let bench = Bench::start().await;
+        let transactions = bench.open();
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        transactions.drive().await.unwrap();
+        bench.devnet.advance(FINAL);
+        bench.lie(std::slice::from_ref(&lie));
+        assert_eq!(transactions.drive().await.unwrap(), [], "{lie:?}");
+        bench.lie(&[]);
+        let outcomes = transactions.drive().await.unwrap();
+        assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{lie:?}");
+    }
+}
+
 #[test]
 fn rows_of_before_are_read() {
     let mut row = TransactionRow::new("a", NOBODY, vec![1], 7);
