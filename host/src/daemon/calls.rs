@@ -150,54 +150,57 @@ pub(super) async fn turn(shared: &Shared, name: &str) -> Option<Turn> {
     if !shared.turns.has_waited(name, wait(shared), Instant::now()) {
         return None;
     }
-    let look = async |key: &str| {
-        let row = shared.transactions.row(key).await?;
-        let finalised = finalised(shared, &row).await;
-        Some((row, finalised))
-    };
-    match next(name, look).await {
-        Next::Stands => None,
-        Next::GiveUp(last) => {
-            give_up(shared, name, last);
-            None
-        }
-        Next::Try { key, margin } => Some(Turn { name: name.to_owned(), key, margin }),
-    }
-}
-
-/// What comes after the tries that a call has had.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// Nothing: the last one is on its way, or has done it.
-    Stands,
-    /// It is made, under this key.
-    Try { key: String, margin: GasMargin },
-    /// Nothing, by itself: it has failed too often, the last time by this.
-    GiveUp(String),
-}
-
-/// `look` finds a try by its key, with the newest finalised block. Tries have keys in a row; the first one is called like the call.
-async fn next(name: &str, look: impl AsyncFn(&str) -> Option<(TransactionRow, u64)>) -> Next {
-    let (mut failures, mut ran_out_of, mut last) = (0, 0, String::new());
+    let mut tries = Tries::default();
     for number in 1_u32.. {
         let key = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
-        let Some((row, finalised)) = look(&key).await else {
-            if failures >= MAX_TRIES {
-                return Next::GiveUp(last);
-            }
-            return Next::Try { key, margin: margin(failures, ran_out_of) };
+        let Some(row) = shared.transactions.row(&key).await else {
+            return match tries.next() {
+                Ok(margin) => Some(Turn { name: name.to_owned(), key, margin }),
+                Err(last) => {
+                    give_up(shared, name, last);
+                    None
+                }
+            };
         };
-        match judge(&row, finalised) {
-            Try::Stands => return Next::Stands,
-            Try::Forgiven => {}
-            Try::Failed { reason, ran_out_of: gas } => {
-                failures += 1;
-                ran_out_of = ran_out_of.max(gas.unwrap_or_default());
-                last = reason;
-            }
+        if !tries.has_failed(judge(&row, finalised(shared, &row).await)) {
+            return None;
         }
     }
-    Next::Stands
+    None
+}
+
+/// The tries that a call has had.
+#[derive(Debug, Default)]
+struct Tries {
+    failures: usize,
+    /// The most gas that was too little.
+    ran_out_of: u64,
+    /// Why the last one failed.
+    last: String,
+}
+
+impl Tries {
+    /// One more. Whether another one may follow.
+    fn has_failed(&mut self, judged: Try) -> bool {
+        match judged {
+            Try::Stands => return false,
+            Try::Forgiven => {}
+            Try::Failed { reason, ran_out_of } => {
+                self.failures += 1;
+                self.ran_out_of = self.ran_out_of.max(ran_out_of.unwrap_or_default());
+                self.last = reason;
+            }
+        }
+        true
+    }
+
+    /// With how much gas to try again; why not, if it has failed too often.
+    fn next(self) -> Result<GasMargin, String> {
+        if self.failures >= MAX_TRIES {
+            return Err(self.last);
+        }
+        Ok(margin(self.failures, self.ran_out_of))
+    }
 }
 
 /// How long this host waits for those that come before it.
@@ -371,36 +374,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_call_is_made_five_times_and_again_for_each_that_a_person_forgives() {
-        let reverted = |gas| {
-            row(TransactionState::Reverted { hash: HASH, block: 100, reason: format!("used {gas}") }, gas)
+    #[test]
+    fn a_call_is_made_five_times_and_again_for_each_that_a_person_forgives() {
+        let failed = |ran_out_of| Try::Failed { reason: format!("{ran_out_of:?}"), ran_out_of };
+        let five = || [None, Some(7), None, None, Some(9)].map(failed);
+        let after = |judged: Vec<Try>| {
+            let mut tries = Tries::default();
+            assert!(judged.into_iter().all(|judged| tries.has_failed(judged)));
+            tries.next()
         };
-        let forgiven = || TransactionRow { retried: true, ..reverted(1) };
-        let mined = || row(TransactionState::Mined { hash: HASH, block: 100 }, 50_000);
-        let again = |key: &str, failures, ran_out_of| Next::Try {
-            key: key.to_owned(),
-            margin: margin(failures, ran_out_of),
-        };
-        for (rows, expected) in [
-            (vec![], again("call", 0, 0)),
-            (vec![mined()], Next::Stands),
-            (vec![reverted(1)], again("call-2", 1, 0)),
-            (vec![reverted(64_000), reverted(1)], again("call-3", 2, 64_000)),
-            (vec![reverted(1), mined()], Next::Stands),
-            (vec![reverted(1), reverted(1), reverted(1), reverted(1)], again("call-5", 4, 0)),
-            (
-                vec![reverted(1), reverted(1), reverted(1), reverted(1), reverted(2)],
-                Next::GiveUp("used 2".to_owned()),
-            ),
-            (vec![reverted(1), forgiven(), reverted(1), reverted(1), reverted(1)], again("call-6", 4, 0)),
-        ] {
-            let look = async |key: &str| {
-                let number = key.strip_prefix("call-").map_or(1, |number| number.parse().unwrap());
-                Some((rows.get(number - 1_usize)?.clone(), 110))
-            };
-            assert_eq!(next("call", look).await, expected, "{rows:?}");
-        }
+        assert_eq!(after(vec![]), Ok(margin(0, 0)));
+        assert_eq!(after(five().into_iter().take(4).collect()), Ok(margin(4, 7)));
+        assert_eq!(after(five().into()), Err("Some(9)".to_owned()));
+        let forgiven = [Try::Forgiven, failed(None), Try::Forgiven].into_iter();
+        assert_eq!(after(forgiven.chain(five().into_iter().take(3)).collect()), Ok(margin(4, 7)));
+        assert!(!Tries::default().has_failed(Try::Stands));
     }
 
     #[test]

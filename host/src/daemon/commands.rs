@@ -162,7 +162,10 @@ async fn carry_out<F: Future<Output = Result<Outcome, DaemonError>>>(
     let subject = Subject::Command(name);
     let ended = loop {
         match execute(command.clone()).await {
-            Ok(Outcome::Done) => break Ok(done(&path)),
+            Ok(Outcome::Done) => {
+                done(&path);
+                break Ok(());
+            }
             Ok(Outcome::Later(reason)) => troubles.set(subject.clone(), format!("waits: {reason}")),
             Err(error) => break Err(error),
         }

@@ -147,6 +147,21 @@ async fn a_call_that_was_to_be_cancelled_is_not_made_to_fill_a_gap() {
     let outcomes = bench.drive(&transactions, 5 + FINAL).await;
     assert!(matches!(&outcomes[..], [Outcome { key, .. }] if key == "b"), "{outcomes:?}");
     assert_eq!((bench.store.row("b").nonce, nonce(&bench).await), (0, 1));
+
+    // Nor for one that is open already, and comes after it.
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    for key in ["a", "b"] {
+        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
+    }
+    transactions.cancel("a").await.unwrap();
+    let hash = bench.store.row("b").versions[0].hash.to_string();
+    bench.lie(&[ExecutionLie::FailReceiptOf(hash), ExecutionLie::FakeReceipt(true)]);
+    assert_eq!(transactions.drive().await.unwrap().len(), 1);
+    bench.lie(&[]);
+    let outcomes = bench.drive(&transactions, 50 + FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { key, .. }] if key == "b"), "{outcomes:?}");
+    assert_eq!((bench.store.row("b").nonce, nonce(&bench).await), (0, 1));
 }
 
 #[tokio::test]
@@ -321,6 +336,7 @@ async fn the_row_behind_one_that_can_not_be_looked_at_is_not_the_next_one() {
     bench.drive(&transactions, 9).await;
     let listed = transactions.list().await;
     assert!(waits(&listed, "a").contains("receipt"), "{listed:?}");
+    assert_eq!(waits(&listed, "b"), "another transaction has to be mined before");
     assert_eq!(bench.store.row("b").versions.len(), 1, "{listed:?}");
 }
 
