@@ -159,6 +159,7 @@ async fn a_node_of_another_chain_has_no_say_in_what_was_lost_or_how_it_ended() {
     let lies = [ExecutionLie::NonceAhead(5), ExecutionLie::NoReceipts];
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
     transactions.drive().await.unwrap();
+    bench.devnet.advance(2 * FINAL);
     bench.lie(&lies);
     let of_another = [&lies[..], &[ExecutionLie::WrongChain(99)]].concat();
     bench.liar.set("second", of_another.into_iter().map(Lie::Execution).collect::<Vec<_>>());
