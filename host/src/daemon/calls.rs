@@ -150,27 +150,57 @@ pub(super) async fn turn(shared: &Shared, name: &str) -> Option<Turn> {
     if !shared.turns.has_waited(name, wait(shared), Instant::now()) {
         return None;
     }
-    let (mut failures, mut ran_out_of, mut last) = (0, 0, String::new());
+    let mut tries = Tries::default();
     for number in 1_u32.. {
         let key = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
         let Some(row) = shared.transactions.row(&key).await else {
-            if failures >= MAX_TRIES {
-                give_up(shared, name, last);
-                return None;
-            }
-            return Some(Turn { name: name.to_owned(), key, margin: margin(failures, ran_out_of) });
+            return match tries.next() {
+                Ok(margin) => Some(Turn { name: name.to_owned(), key, margin }),
+                Err(last) => {
+                    give_up(shared, name, last);
+                    None
+                }
+            };
         };
-        match judge(&row, finalised(shared, &row).await) {
-            Try::Stands => return None,
-            Try::Forgiven => {}
-            Try::Failed { reason, ran_out_of: gas } => {
-                failures += 1;
-                ran_out_of = ran_out_of.max(gas.unwrap_or_default());
-                last = reason;
-            }
+        if !tries.has_failed(judge(&row, finalised(shared, &row).await)) {
+            return None;
         }
     }
     None
+}
+
+/// The tries that a call has had.
+#[derive(Debug, Default)]
+struct Tries {
+    failures: usize,
+    /// The most gas that was too little.
+    ran_out_of: u64,
+    /// Why the last one failed.
+    last: String,
+}
+
+impl Tries {
+    /// One more. Whether another one may follow.
+    fn has_failed(&mut self, judged: Try) -> bool {
+        match judged {
+            Try::Stands => return false,
+            Try::Forgiven => {}
+            Try::Failed { reason, ran_out_of } => {
+                self.failures += 1;
+                self.ran_out_of = self.ran_out_of.max(ran_out_of.unwrap_or_default());
+                self.last = reason;
+            }
+        }
+        true
+    }
+
+    /// With how much gas to try again; why not, if it has failed too often.
+    fn next(self) -> Result<GasMargin, String> {
+        if self.failures >= MAX_TRIES {
+            return Err(self.last);
+        }
+        Ok(margin(self.failures, self.ran_out_of))
+    }
 }
 
 /// How long this host waits for those that come before it.
@@ -342,6 +372,23 @@ mod tests {
         ] {
             assert_eq!(judge(&row, finalised), judged, "{row:?}");
         }
+    }
+
+    #[test]
+    fn a_call_is_made_five_times_and_again_for_each_that_a_person_forgives() {
+        let failed = |ran_out_of| Try::Failed { reason: format!("{ran_out_of:?}"), ran_out_of };
+        let five = || [None, Some(7), None, None, Some(9)].map(failed);
+        let after = |judged: Vec<Try>| {
+            let mut tries = Tries::default();
+            assert!(judged.into_iter().all(|judged| tries.has_failed(judged)));
+            tries.next()
+        };
+        assert_eq!(after(vec![]), Ok(margin(0, 0)));
+        assert_eq!(after(five().into_iter().take(4).collect()), Ok(margin(4, 7)));
+        assert_eq!(after(five().into()), Err("Some(9)".to_owned()));
+        let forgiven = [Try::Forgiven, failed(None), Try::Forgiven].into_iter();
+        assert_eq!(after(forgiven.chain(five().into_iter().take(3)).collect()), Ok(margin(4, 7)));
+        assert!(!Tries::default().has_failed(Try::Stands));
     }
 
     #[test]

@@ -113,3 +113,19 @@ async fn look_at_wallet(shared: &Shared) {
         Err(error) => tracing::debug!(%error, "the wallet can't be looked at now"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_about_a_transaction_that_can_t_be_done_is_not_kept() {
+        let [unknown, last] =
+            [TransactionError::Unknown, TransactionError::Final].map(|of| of("a".to_owned()));
+        for done in [Ok(()), Err(unknown), Err(last)] {
+            assert_eq!(told(done).unwrap(), Outcome::Done);
+        }
+        // It is done once the store works again.
+        assert!(told(Err(TransactionError::Store("full".into()))).is_err());
+    }
+}

@@ -69,13 +69,20 @@ pub(super) fn is_name(address: &Multiaddr) -> bool {
     name(address).is_some()
 }
 
-/// The name in it, and which IP addresses are meant by it.
-pub(super) fn name(address: &Multiaddr) -> Option<(String, fn(&IpAddr) -> bool)> {
+/// The name in it.
+pub(super) fn name(address: &Multiaddr) -> Option<String> {
     address.iter().find_map(|part| match part {
-        Protocol::Dns(name) => Some((name.into_owned(), (|_| true) as fn(&IpAddr) -> bool)),
-        Protocol::Dns4(name) => Some((name.into_owned(), IpAddr::is_ipv4)),
-        Protocol::Dns6(name) => Some((name.into_owned(), IpAddr::is_ipv6)),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name.into_owned()),
         _ => None,
+    })
+}
+
+/// Whether what its name stands for may be such an address.
+pub(super) fn is_meant(address: &Multiaddr, ip: &IpAddr) -> bool {
+    address.iter().all(|part| match part {
+        Protocol::Dns4(_) => ip.is_ipv4(),
+        Protocol::Dns6(_) => ip.is_ipv6(),
+        _ => true,
     })
 }
 

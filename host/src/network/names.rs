@@ -1,7 +1,7 @@
 //! Which addresses members' names stand for, so that the [`crowd`](super::crowd) knows members by them before they have connected.
 //! Whom this host dials is looked up by the transport, at that moment.
 
-use super::address::name;
+use super::address::{is_meant, name};
 use libp2p::{Multiaddr, PeerId};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,11 +15,13 @@ const MAX_OF_NAME: usize = 8;
 
 /// Looks them up, one after the other, until nobody wants to know any more. What can't be found now is not said.
 pub(super) async fn follow(members: Vec<(PeerId, Multiaddr)>, found: mpsc::Sender<(PeerId, Vec<IpAddr>)>) {
-    let members: Vec<_> = members.iter().filter_map(|(peer, address)| Some((peer, name(address)?))).collect();
+    let members = members.iter().filter_map(|(peer, address)| Some((peer, address, name(address)?)));
+    let members: Vec<_> = members.collect();
     while !members.is_empty() {
-        for (peer, (name, is_meant)) in &members {
+        for (peer, address, name) in &members {
             let Ok(places) = tokio::net::lookup_host((name.as_str(), 0)).await else { continue };
-            let places = places.map(|place| place.ip()).filter(is_meant).take(MAX_OF_NAME).collect();
+            let places = places.map(|place| place.ip()).filter(|ip| is_meant(address, ip));
+            let places = places.take(MAX_OF_NAME).collect();
             if found.send((**peer, places)).await.is_err() {
                 return;
             }

@@ -74,6 +74,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_up_is_kept_for_a_day() {
+        let mut row = displaced(open("a", &[5]), NOW - 1, &[3]);
+        row.displace(NOW);
+        assert_eq!(row.displaced.iter().map(|displaced| displaced.at).collect::<Vec<_>>(), [NOW - 1, NOW]);
+        row.displace(NOW + DAY - 1);
+        assert_eq!(row.displaced.iter().map(|displaced| displaced.at).collect::<Vec<_>>(), [NOW]);
+    }
+
+    #[test]
     fn open_rows_count_with_their_worst_case_and_concluded_ones_with_their_cost_for_a_day() {
         let rules = FeeRules { budget_per_day: 1000, ..FeeRules::default() };
         let own = open("own", &[]);

@@ -36,6 +36,8 @@ pub enum ExecutionLie {
     NoFinalised,
     /// Calls take so much gas.
     Estimate(u64),
+    /// Says this to every question for how much gas a call takes.
+    EstimateSays(&'static str),
     /// The market's fees are so many times what they are.
     Market(u64),
     /// Takes transactions, and does nothing with them.
@@ -46,6 +48,8 @@ pub enum ExecutionLie {
     SendSays(i64, &'static str),
     /// Every transaction is in the newest final block, and was successful or reverted.
     FakeReceipt(bool),
+    /// Receipts are of another transaction.
+    OtherReceipts,
     /// Every transaction that is in a block has paid so much for each gas, in wei.
     Paid(u64),
     /// So many more transactions were sent by everybody.
@@ -167,6 +171,7 @@ async fn before(behind: &Behind, call: &mut Value, lie: &ExecutionLie) -> Option
         (ExecutionLie::SendSays(code, text), "eth_sendRawTransaction") => {
             Some(Err((*code, (*text).to_owned())))
         }
+        (ExecutionLie::EstimateSays(text), "eth_estimateGas") => Some(Err((3, (*text).to_owned()))),
         (ExecutionLie::NoReceipts, "eth_getTransactionReceipt") => Some(Ok(Value::Null)),
         (ExecutionLie::FailReceiptOf(hash), "eth_getTransactionReceipt") if call["params"][0] == **hash => {
             Some(Err((-32000, "missing trie node".to_owned())))
@@ -274,6 +279,9 @@ fn after(call: &Value, result: &mut Value, lie: &ExecutionLie) {
         }
         (ExecutionLie::ForgedLog(forged), "eth_getLogs") => {
             result.as_array_mut().into_iter().for_each(|logs| logs.push(forged.clone()));
+        }
+        (ExecutionLie::OtherReceipts, "eth_getTransactionReceipt") if result.is_object() => {
+            result["transactionHash"] = json!(format!("0x{}", "f2".repeat(32)));
         }
         (ExecutionLie::Paid(price), "eth_getTransactionReceipt") if result.is_object() => {
             result["effectiveGasPrice"] = quantity(*price);

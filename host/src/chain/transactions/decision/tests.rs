@@ -213,7 +213,10 @@ fn the_text_of_a_refusal_moves_the_offer_after_patience_and_not_beyond_twice_the
         row
     };
     let bumped = 1_125_000_000;
+    // It went beyond twice the market already, for a node that has taken it meanwhile.
+    let above = || row(vec![version(40 * GWEI, GWEI, Why::First), version(45 * GWEI, GWEI, Why::Refusal)]);
     for (what, row, seen, action) in [
+        ("one that went above", above(), refused(SendRefusal::ReplacementUnderpriced, 5), Action::Send),
         ("underpriced", unsent(30 * GWEI), refused(SendRefusal::ReplacementUnderpriced, 5), {
             raise(33_750_000_000, bumped, Why::Refusal)
         }),

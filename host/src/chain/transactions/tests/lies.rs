@@ -147,6 +147,22 @@ async fn a_call_that_was_to_be_cancelled_is_not_made_to_fill_a_gap() {
     let outcomes = bench.drive(&transactions, 5 + FINAL).await;
     assert!(matches!(&outcomes[..], [Outcome { key, .. }] if key == "b"), "{outcomes:?}");
     assert_eq!((bench.store.row("b").nonce, nonce(&bench).await), (0, 1));
+
+    // Nor for one that is open already, and comes after it.
+    let bench = Bench::start().await;
+    let transactions = bench.open();
+    for key in ["a", "b"] {
+        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
+    }
+    transactions.cancel("a").await.unwrap();
+    let [cancelled, hash] = ["a", "b"].map(|key| bench.store.row(key).versions[0].hash);
+    bench.lie(&[ExecutionLie::FailReceiptOf(hash.to_string()), ExecutionLie::FakeReceipt(true)]);
+    assert_eq!(transactions.drive().await.unwrap().len(), 1);
+    bench.lie(&[]);
+    let outcomes = bench.drive(&transactions, 50 + FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { key, .. }] if key == "b"), "{outcomes:?}");
+    assert_eq!(bench.store.row("b").nonce, 0);
+    assert!(bench.provider.get_transaction_receipt(cancelled.0.into()).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -321,6 +337,7 @@ async fn the_row_behind_one_that_can_not_be_looked_at_is_not_the_next_one() {
     bench.drive(&transactions, 9).await;
     let listed = transactions.list().await;
     assert!(waits(&listed, "a").contains("receipt"), "{listed:?}");
+    assert_eq!(waits(&listed, "b"), "another transaction has to be mined before");
     assert_eq!(bench.store.row("b").versions.len(), 1, "{listed:?}");
 }
 
@@ -437,6 +454,22 @@ async fn only_the_newest_versions_are_asked_about_until_the_nonce_is_used_for_go
     assert!(
         matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { hash, .. }, .. }] if *hash == first.hash)
     );
+}
+
+#[tokio::test]
+async fn a_receipt_of_another_block_or_transaction_is_none() {
+    for lie in [ExecutionLie::OtherBlocks, ExecutionLie::OtherReceipts] {
+        let bench = Bench::start().await;
+        let transactions = bench.open();
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        transactions.drive().await.unwrap();
+        bench.devnet.advance(FINAL);
+        bench.lie(std::slice::from_ref(&lie));
+        assert_eq!(transactions.drive().await.unwrap(), [], "{lie:?}");
+        bench.lie(&[]);
+        let outcomes = transactions.drive().await.unwrap();
+        assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{lie:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ use super::*;
 /// The first of two can stop nothing.
 #[tokio::test]
 async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows_of() {
-    for lie in [Lie::Status(503), Lie::Execution(ExecutionLie::LatestNonceAhead(5))] {
+    let reverts = ExecutionLie::EstimateSays("execution reverted");
+    for lie in [Lie::Status(503), Lie::Execution(ExecutionLie::LatestNonceAhead(5)), Lie::Execution(reverts)]
+    {
         let bench = Bench::start().await;
         let transactions = bench.open_of(&["second"]);
         bench.liar.set(NODE, [lie.clone()]);
@@ -76,10 +78,11 @@ async fn a_made_up_receipt_ends_nothing_that_others_contradict() {
 
 #[tokio::test]
 async fn a_node_that_is_behind_or_down_holds_up_no_end() {
-    for lie in [Lie::Execution(ExecutionLie::Behind(1_000)), Lie::Status(503)] {
+    let behind = [ExecutionLie::Behind(1_000), ExecutionLie::NoReceipts].map(Lie::Execution).to_vec();
+    for lie in [behind, vec![Lie::Status(503)]] {
         let bench = Bench::start().await;
         let transactions = bench.open_of(&["second"]);
-        bench.liar.set("second", [lie.clone()]);
+        bench.liar.set("second", lie.clone());
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
         transactions.drive().await.unwrap();
         let outcomes = bench.drive(&transactions, FINAL).await;
@@ -147,4 +150,43 @@ async fn a_node_that_rests_has_no_say_in_the_market_unless_all_rest() {
     assert!(asked() > before);
     let offers = ["dear", "cheap", "all rest"].map(|key| bench.store.row(key).versions[0].max_fee_per_gas);
     assert!(offers[0] > 2 * offers[1] && offers[0] == offers[2], "{offers:?}");
+}
+
+#[tokio::test]
+async fn a_node_of_another_chain_has_no_say_in_what_was_lost_or_how_it_ended() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second", "third"]);
+    let lies = [ExecutionLie::NonceAhead(5), ExecutionLie::NoReceipts];
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    transactions.drive().await.unwrap();
+    bench.devnet.advance(2 * FINAL);
+    bench.lie(&lies);
+    let of_another = [&lies[..], &[ExecutionLie::WrongChain(99)]].concat();
+    bench.liar.set("second", of_another.into_iter().map(Lie::Execution).collect::<Vec<_>>());
+    bench.drive(&transactions, 15).await;
+    assert_eq!(bench.store.row("a").displaced.len(), 0);
+
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second"]);
+    let lies = [ExecutionLie::NoReceipts, ExecutionLie::WrongChain(99)];
+    bench.liar.set("second", lies.map(Lie::Execution));
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    transactions.drive().await.unwrap();
+    let outcomes = bench.drive(&transactions, FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn what_one_node_says_of_the_chain_is_not_held_against_another_node_s_rows() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second"]);
+    for key in ["a", "b"] {
+        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
+    }
+    transactions.drive().await.unwrap();
+    bench.devnet.advance(1);
+    let hash = bench.store.row("a").versions[0].hash.to_string();
+    bench.lie(&[ExecutionLie::LatestAsFinal, ExecutionLie::FailReceiptOf(hash)]);
+    assert_eq!(transactions.drive().await.unwrap(), [], "it is not final");
+    assert_eq!(waits(&transactions.list().await, "b"), "mined; its block is not final yet");
 }
