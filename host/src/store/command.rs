@@ -10,15 +10,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Looks after what a host has stored. The host must not run.
+///
+/// Each of these opens the store, and one that an earlier build has left is upgraded by that, for good: builds before this one do not
+/// open it any more. For a backup to go back to, export it with the build that wrote it.
 #[derive(Debug, clap::Subcommand)]
 pub enum StoreCommand {
-    /// Checks that the enclave could be restored from its log: every record is there and in its place.
+    /// Checks that the enclave could be restored from its log: every record is there, in its place, and of this build's version.
     Check {
         /// The host's configuration.
         #[arg(long)]
         config: PathBuf,
     },
-    /// Writes all of it to a file: for another kind of database, another machine, or a backup.
+    /// Writes all of it to a file: for another kind of database, another machine, or a backup. Only builds with tables of this
+    /// build's version import it.
     Export {
         /// The host's configuration.
         #[arg(long)]
@@ -27,7 +31,7 @@ pub enum StoreCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Takes over what was exported, into a store that is empty.
+    /// Takes over what was exported by a build with tables of the same version, into a store that is empty.
     Import {
         /// The host's configuration.
         #[arg(long)]
