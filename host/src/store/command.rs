@@ -10,12 +10,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Looks after what a host has stored. The host must not run.
-///
-/// Each of these opens the store, and one that an earlier build has left is upgraded by that, for good: builds before this one do not
-/// open it any more. For a backup to go back to, export it with the build that wrote it.
 #[derive(Debug, clap::Subcommand)]
 pub enum StoreCommand {
     /// Checks that the enclave could be restored from its log: every record is there, in its place, and of this build's version.
+    ///
+    /// Tables of an earlier version are upgraded first, for good: builds of that version do not open the store any more.
     Check {
         /// The host's configuration.
         #[arg(long)]
@@ -23,6 +22,9 @@ pub enum StoreCommand {
     },
     /// Writes all of it to a file: for another kind of database, another machine, or a backup. Only builds with tables of this
     /// build's version import it.
+    ///
+    /// Tables of an earlier version are upgraded first, for good: builds of that version do not open the store any more. For a backup to
+    /// go back to, export it with such a build.
     Export {
         /// The host's configuration.
         #[arg(long)]
