@@ -11,7 +11,7 @@
 use super::encoding::{self, Crl, EncodingError};
 use super::folder::read_bounded;
 use super::{EndorsementKey, VcekId};
-use crate::whole_file;
+use crate::{blocking, whole_file};
 use postern_shared::snp::Product;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl Cache {
 
 /// What a file holds, if it is there and whole.
 fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, EncodingError>) -> Option<T> {
-    let bytes = match read_bounded(path) {
+    let bytes = match blocking::run(|| read_bounded(path)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => {

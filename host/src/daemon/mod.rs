@@ -157,12 +157,11 @@ pub(crate) struct Shared {
 /// Runs until something fails for good, or the future is dropped.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let _presence = presence::take(&config.data_dir)?;
-    if let Err(error) = whole_file::tidy(&config.data_dir) {
-        tracing::warn!(%error, "unfinished files can't be removed");
-    }
+    whole_file::tidy(&config.data_dir);
     let pools =
         NumberedPools { chain: config.first.network.chain_id, contract: config.first.contracts.pool_manager };
     let store = Arc::new(Store::open_of(&config.store, pools)?);
+    store.prune()?;
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let starting = Starting::begin(&config);
@@ -246,8 +245,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(exits::follow(Arc::clone(&shared)));
     tasks.spawn(strangers::follow(Arc::clone(&shared)));
     tasks.spawn(council::follow(Arc::clone(&shared)));
-    drop(starting);
-    tasks.spawn(report::write(Arc::clone(&shared)));
+    tasks.spawn(report::write(Arc::clone(&shared), starting));
     tasks.spawn(watch_epochs(Arc::clone(&shared)));
     if let Some(successor) = config.successor.filter(|successor| *successor != enclave) {
         tasks.spawn(succession::hand_over(Arc::clone(&shared), successor));
@@ -271,7 +269,7 @@ async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
             Err(error) => tracing::warn!(%error, "the manifest's epochs can't be read"),
         }
         hand_in_next(&shared).await;
-        if awaits_cut(&shared.data_dir)
+        if blocking::run(|| awaits_cut(&shared.data_dir))
             && let Ok(Reply::Rejected(rejection)) = shared.enclave.ask(&Request::AwaitCut).await
         {
             tracing::warn!(%rejection, "the enclave does not wait for a cut");

@@ -16,6 +16,13 @@
 //! | `cursors` | how far each pool manager was read | never; one for each |
 //! | `pools` | what is known of each | never: this is what says that a pool is over, and its exit is asked for by others. About 1.5 kB |
 //! | `transactions` | what the wallet has signed | when the host starts, those of pools that are over, if they ended more than a day before: the day's budget counts them, and what was signed is sent again should the chain break its word. Those of the council stay: one for each epoch |
+//!
+//! # What stays all the same
+//! - A pool whose exit its pool manager never gets on record is never over, and all that it has stays: so it is where too few enclaves are
+//!   left to prove the exit.
+//! - Of which pool a ceremony is, `ceremonies` says since version 4, and [the upgrade](super::migration) knows it from the transcripts
+//!   that the host had. Ceremonies from before that have no transcript here, like those that were given up and releases that
+//!   another member led, are of no pool: their statements stay. One that goes on after the upgrade is noted then.
 
 use super::database::{Database, values};
 use super::{Store, StoreError, from_json};
@@ -46,8 +53,9 @@ pub(super) fn forget_statements(database: &mut Database, pool: PoolId) -> Result
 }
 
 impl Store {
-    /// Forgets what is left of pools that are over: what came late, and transactions.
-    pub(super) fn prune(&self) -> Result<(), StoreError> {
+    /// Forgets what is left of pools that are over: what came late, and transactions. For a host that starts to serve: it can't go
+    /// on with a row that does not decode, while whoever opens a store to look at it or to copy it can.
+    pub(crate) fn prune(&self) -> Result<(), StoreError> {
         let over = self.pools()?.into_iter().filter(PoolStatus::is_over).map(|pool| pool.pool_id);
         let over: BTreeSet<PoolId> = over.collect();
         if over.is_empty() {
@@ -64,7 +72,7 @@ impl Store {
             for row in database.query("SELECT key, body FROM transactions", values![])? {
                 let key = row.text(0)?;
                 if pool_of(key).is_some_and(|pool| over.contains(&pool)) {
-                    let transaction: TransactionRow = from_json("transactions", row.text(1)?)?;
+                    let transaction: TransactionRow = from_json("transactions", key, row.text(1)?)?;
                     if transaction.is_long_over(now()) {
                         database.execute("DELETE FROM transactions WHERE key = ?1", values![key])?;
                     }

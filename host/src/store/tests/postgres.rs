@@ -2,6 +2,8 @@
 
 use super::log::{log, numbers, sealed, slot};
 use super::*;
+use crate::blocking::tests::{is_free, one_worker};
+use std::sync::Arc;
 
 /// Ends the store's own connection, as a network that breaks would, and waits until the server has noticed.
 fn cut(home: &Home) {
@@ -76,6 +78,34 @@ fn a_connection_that_breaks_in_a_transaction_leaves_nothing_of_it() {
     let again = store(&home);
     assert_eq!(numbers(&again), [1]);
     again.keep_outputs(&enclave(1), &[sealed(2, &records[1])]).unwrap();
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: tests/postgres.sh"]
+fn a_server_that_hangs_keeps_only_those_waiting_who_ask_it() {
+    let runtime = one_worker();
+    let home = Home::schema();
+    let store = Arc::new(store(&home));
+    std::thread::scope(|scope| {
+        let holding = scope.spawn(|| home.beside("BEGIN; LOCK TABLE pools; SELECT pg_sleep(50)"));
+        let holder = loop {
+            let locks = "SELECT pid FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'pools'::regclass";
+            if let Some(holder) = home.beside(locks).pop() {
+                break holder;
+            }
+        };
+        let asks = Arc::clone(&store);
+        let waiting =
+            runtime.spawn(async move { asks.change_pool(pool(1), |status| status.exit_requested = true) });
+        let blocked = format!("SELECT 1 FROM pg_stat_activity WHERE {holder} = ANY(pg_blocking_pids(pid))");
+        while home.beside(&blocked).is_empty() {}
+        assert!(is_free(&runtime));
+        assert!(!waiting.is_finished());
+        home.beside(&format!("SELECT pg_cancel_backend({holder})"));
+        assert!(holding.join().is_err(), "it was cancelled");
+        runtime.block_on(waiting).unwrap().unwrap();
+    });
+    assert!(store.pool(pool(1)).unwrap().is_some_and(|status| status.exit_requested));
 }
 
 #[test]
