@@ -10,7 +10,7 @@ seconds=${POSTERN_FUZZ_SECONDS:-8}
 # Modules of the programs in tests/tests: those that compute, of which the first two go side by side, since each takes one
 # processor; and those that drive other programs and wait for them, one after the other.
 computing=(attacks/dealing durability/sealed_log durability/guard_model durability/agreement_model hostile_hosts)
-driving=(programs/real_beacon_node programs/demos programs/kill vm programs/real_execution_node
+driving=(programs/real_beacon_node programs/demos programs/kill programs/endurance vm programs/real_execution_node
     evidence/launch_measurement evidence/id_block evidence/real_snpguest)
 # Computing takes release, with the features that the host has there, so that nothing is built twice (tests/Cargo.toml, "oracles").
 # For the rest it is what `cargo test --workspace` has built already.

@@ -1,6 +1,6 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
-use super::{DemoArguments, DemoError, Liar, write_file};
+use super::{DemoArguments, DemoError, Liar, MemberNodes, write_file};
 use crate::config::{
     Amount, BeaconConfig, CertificatesConfig, ConfigFile, ExecutionConfig, FeesConfig, PostgresConfig,
 };
@@ -28,12 +28,10 @@ use std::path::{Path, PathBuf};
 /// The launch digest that simulated enclaves report.
 const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security...";
 
-/// How often hosts look at the chains: blocks come every fraction of a second.
-const POLL_MS: u64 = 150;
 /// How often enclaves look for what they miss.
 const TICK_MS: u64 = 1_000;
-/// How long a host waits for another that should make a call.
-const TURN_S: u64 = 3;
+/// Slots for which a host waits for another that should make a call.
+const TURN_SLOTS: u64 = 15;
 /// What each wallet may spend on fees, in ether: enough for many pools.
 const FEES_ETHER: u64 = 10;
 /// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
@@ -56,25 +54,25 @@ pub(super) struct MemberKeys {
 
 /// Where a member's files are.
 #[derive(Debug, Clone)]
-pub(super) struct MemberFiles {
+pub struct MemberFiles {
     /// Which member.
-    pub(super) id: MemberId,
+    pub id: MemberId,
     /// All of them.
-    pub(super) directory: PathBuf,
+    pub directory: PathBuf,
     /// The host's configuration.
-    pub(super) config: PathBuf,
+    pub config: PathBuf,
     /// The host's data.
-    pub(super) data: PathBuf,
+    pub data: PathBuf,
     /// Between host and enclave.
-    pub(super) socket: PathBuf,
+    pub socket: PathBuf,
     /// Describes the simulated machine.
-    pub(super) machine: PathBuf,
+    pub machine: PathBuf,
     /// What the enclave's VM is started from, if it has one.
-    pub(super) vm: Option<PathBuf>,
+    pub vm: Option<PathBuf>,
     /// What the host says.
-    pub(super) host_log: PathBuf,
+    pub host_log: PathBuf,
     /// What the enclave says.
-    pub(super) enclave_log: PathBuf,
+    pub enclave_log: PathBuf,
 }
 
 impl MemberKeys {
@@ -217,20 +215,12 @@ fn wallet_key() -> Result<[u8; 32], DemoError> {
     Ok(key)
 }
 
-/// Where the chains' nodes are.
-pub(super) struct Urls {
-    /// JSON-RPC.
-    pub(super) execution: String,
-    /// Beacon API.
-    pub(super) beacon: String,
-}
-
-/// Makes every member's directory.
+/// Makes every member's directory; `nodes` in the order of the members.
 pub(super) fn write_members(
     data_dir: &Path,
     manifest: &Manifest,
     keys: &[MemberKeys],
-    urls: &Urls,
+    nodes: &[MemberNodes],
     arguments: &DemoArguments,
 ) -> Result<Vec<MemberFiles>, DemoError> {
     // Schemas of this demo, which no other one has used.
@@ -238,7 +228,7 @@ pub(super) fn write_members(
     let setting = Setting {
         data_dir,
         manifest,
-        urls,
+        slot_ms: arguments.slot_ms,
         ports: free_ports(keys.len())?,
         liar: arguments.liar,
         postgres: arguments.postgres.as_deref(),
@@ -249,14 +239,15 @@ pub(super) fn write_members(
             inputs: &arguments.vm_inputs,
         }),
     };
-    (1u16..).zip(keys).map(|(id, keys)| write_member(&setting, MemberId(id), keys)).collect()
+    let members = (1u16..).zip(keys).zip(nodes);
+    members.map(|((id, keys), nodes)| write_member(&setting, MemberId(id), keys, nodes)).collect()
 }
 
 /// What all members have in common.
 struct Setting<'a> {
     data_dir: &'a Path,
     manifest: &'a Manifest,
-    urls: &'a Urls,
+    slot_ms: u64,
     ports: Vec<u16>,
     liar: Option<Liar>,
     postgres: Option<&'a str>,
@@ -286,8 +277,13 @@ impl Vm<'_> {
     }
 }
 
-fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Result<MemberFiles, DemoError> {
-    let &Setting { data_dir, manifest, urls, ref ports, liar, postgres, ref schemas, vm } = setting;
+fn write_member(
+    setting: &Setting<'_>,
+    id: MemberId,
+    keys: &MemberKeys,
+    nodes: &MemberNodes,
+) -> Result<MemberFiles, DemoError> {
+    let &Setting { data_dir, manifest, slot_ms, ref ports, liar, postgres, ref schemas, vm } = setting;
     let directory = data_dir.join(format!("member-{}", id.0));
     let mut files = MemberFiles {
         id,
@@ -351,14 +347,15 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
             .filter(|member| member.id != id)
             .map(|member| Ok((member.id.0.to_string(), address(ports, member.id)?)))
             .collect::<Result<_, DemoError>>()?,
-        execution: ExecutionConfig { urls: vec![urls.execution.clone()], start_block: 0 },
-        beacon: BeaconConfig { urls: vec![urls.beacon.clone()] },
+        execution: ExecutionConfig { urls: nodes.execution.clone(), start_block: 0 },
+        beacon: BeaconConfig { urls: nodes.beacon.clone() },
         fees: FeesConfig { budget_per_day_eth: Amount::Integer(FEES_ETHER), ..FeesConfig::default() },
-        poll_ms: POLL_MS,
+        // A little more often than blocks come.
+        poll_ms: slot_ms * 3 / 4,
         tick_ms: TICK_MS,
         reattest_s: REATTEST_S,
         patience_s,
-        turn_s: TURN_S,
+        turn_s: (TURN_SLOTS * slot_ms).div_ceil(1000),
     };
     let text = toml::to_string(&config).map_err(|error| DemoError::Unproved {
         what: files.config.display().to_string(),
