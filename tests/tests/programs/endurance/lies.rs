@@ -201,7 +201,7 @@ pub fn seen_through() -> [(Lie, Lie); 5] {
         (Lie::HtmlNotFound, Lie::Status(503)),
         (Lie::Truncated, Lie::HtmlNotFound),
         (Lie::Execution(ExecutionLie::OtherBlocks), Lie::Truncated),
-        (Lie::Execution(ExecutionLie::WrongChain(1)), Lie::Beacon(BeaconLie::Behind(10))),
+        (Lie::Execution(ExecutionLie::NoFinalised), Lie::Beacon(BeaconLie::Behind(10))),
     ]
 }
 

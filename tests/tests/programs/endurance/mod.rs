@@ -10,6 +10,8 @@
 //! not the same run. A run of an hour with 200 pools:
 //! `POSTERN_ENDURANCE_POOLS=200 POSTERN_ENDURANCE_SECONDS=3600 cargo test --workspace --test programs -- --ignored --nocapture endurance`
 
+mod at_rest;
+mod crowd;
 mod lies;
 mod truth;
 
@@ -42,7 +44,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many pools may be on their way to a presigned exit at a time.
 const MOST_COMING: usize = 16;
 /// How long a reorganisation waits for something to undo.
-const STILL: Duration = Duration::from_secs(8);
+const STILL: Duration = Duration::from_secs(15);
 /// Blocks that a reorganisation leaves.
 const DEPTH: Range<u64> = 1..9;
 /// What the demo's members may spend on fees in a day, in wei.
@@ -576,4 +578,12 @@ fn whoever_lies_and_dies_each_pool_gets_in_and_out_once() {
         std::panic::resume_unwind(panic);
     }
     runtime.block_on(run.end());
+}
+
+/// `POSTERN_ENDURANCE_SPEED` is how many times faster than mainnet's everything goes (10 unless given), `_REST_POOLS` how many pools there are.
+#[test]
+#[ignore = "measures for six minutes"]
+fn ten_thousand_pools_at_rest_by_hand() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(at_rest::measure());
 }
