@@ -101,15 +101,15 @@ pub(super) enum LookError {
 impl Follower<'_> {
     /// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
     pub(super) async fn look(&self, contracts: &[Address]) -> Result<Look, StoreError> {
-        // How long a node stands still counts in looks.
-        let mut is_complete = !self.execution.watches_a_lag();
+        let mut is_complete = true;
         for contract in contracts {
             is_complete &= self.look_at(*contract).await? == Look::Complete;
         }
         for (node, trouble) in self.execution.troubles() {
             self.troubles.show(Subject::ExecutionNode(node), trouble);
         }
-        Ok(if is_complete { Look::Complete } else { Look::Lacking })
+        // How long a node stands still counts in looks.
+        Ok(if is_complete && !self.execution.watches_a_lag() { Look::Complete } else { Look::Lacking })
     }
 
     async fn look_at(&self, contract: Address) -> Result<Look, StoreError> {
