@@ -10,8 +10,8 @@ seconds=${POSTERN_FUZZ_SECONDS:-8}
 
 # Modules of the programs in tests/tests: those that compute, and those that drive other programs and mostly wait for them.
 computing=(attacks/dealing durability/sealed_log durability/guard_model durability/agreement_model hostile_hosts)
-driving=(programs/real_beacon_node programs/demos programs/kill programs/real_execution_node evidence/launch_measurement
-    evidence/id_block vm evidence/real_snpguest)
+driving=(programs/real_beacon_node programs/demos programs/kill programs/endurance programs/real_execution_node
+    evidence/launch_measurement evidence/id_block vm evidence/real_snpguest)
 # Computing takes release, with the features that the host has there, so that nothing is built twice (tests/Cargo.toml, "oracles").
 # For the rest it is what `cargo test --workspace` has built already.
 release=(--release --locked -p postern-attestation -p postern-enclave -p postern-tests --no-default-features)

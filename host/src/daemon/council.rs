@@ -11,28 +11,53 @@ use postern_shared::ids::Address;
 use postern_shared::manifest::Manifest;
 use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Does so for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
+    let mut rest = None;
     loop {
-        if let Err(error) = look_after(&shared).await {
-            return error;
+        let in_force = in_force(&shared).await;
+        if is_over(rest, in_force.len(), shared.beacon.pace().epoch, Instant::now()) {
+            rest = match look_after(&shared, in_force).await {
+                Ok(true) => Some(Rest { in_force: in_force.len(), since: Instant::now() }),
+                Ok(false) => None,
+                Err(error) => return error,
+            };
         }
         tokio::time::sleep(shared.poll.max(RETRY)).await;
     }
 }
 
-async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
-    let in_force = in_force(shared).await;
+/// Nothing was to be done for any pool manager.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    /// How many manifests the own enclave had then.
+    in_force: usize,
+    since: Instant,
+}
+
+/// Whether to look again: after an epoch, since what wallets want without the enclaves takes longer by far; and at once when the own
+/// enclave goes by another manifest.
+fn is_over(rest: Option<Rest>, in_force: usize, epoch: Duration, now: Instant) -> bool {
+    rest.is_none_or(|rest| rest.in_force != in_force || now.saturating_duration_since(rest.since) >= epoch)
+}
+
+/// Does what is due now; whether nothing is.
+async fn look_after(shared: &Shared, in_force: &[Manifest]) -> Result<bool, DaemonError> {
+    let mut is_at_rest = true;
     for manager in pool_managers(&shared.manifests).into_iter().filter(|manager| manager.epoch > 0) {
         let contract = manager.contract;
-        let Some(there) = read(shared, contract).await else { continue };
+        let Some(there) = read(shared, contract).await else {
+            is_at_rest = false;
+            continue;
+        };
         let unknown = format!("council-{contract}");
         if known(&shared.manifests, &there).is_some() {
             shared.turns.forget(&unknown);
         }
         for due in due(&shared.manifests, in_force, contract, &there) {
+            is_at_rest = false;
             match due {
                 Due::Say(alert) => say(shared, contract, &there, &alert).await,
                 // This host may be told of the epoch yet.
@@ -46,7 +71,7 @@ async fn look_after(shared: &Shared) -> Result<(), DaemonError> {
             }
         }
     }
-    Ok(())
+    Ok(is_at_rest)
 }
 
 /// What is to be done about a pool manager.
@@ -284,6 +309,17 @@ mod tests {
         assert_eq!(due(&all, &all[..2], FIRST, &at(&all[1])), []);
         assert_eq!(due(&all, &all[..2], FIRST, &at(&all[2])), [], "and that is no alarm");
         assert_eq!(due(&all, &[], FIRST, &at(&all[0])), []);
+    }
+
+    #[test]
+    fn a_pool_manager_is_looked_at_again_after_an_epoch_or_when_the_enclave_goes_by_another_manifest() {
+        let (epoch, start) = (Duration::from_secs(384), Instant::now());
+        let rest = Some(Rest { in_force: 2, since: start });
+        assert!(is_over(None, 2, epoch, start));
+        assert!(!is_over(rest, 2, epoch, start + epoch / 2));
+        assert!(is_over(rest, 3, epoch, start), "there may be an epoch to tell it of");
+        assert!(is_over(rest, 0, epoch, start), "an enclave that does not answer");
+        assert!(is_over(rest, 2, epoch, start + epoch));
     }
 
     #[test]

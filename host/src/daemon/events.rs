@@ -21,6 +21,8 @@ use tokio::sync::Mutex;
 
 /// Most steps of one contract in one look, so that a host far behind keeps no other contract waiting.
 const MAX_STEPS: usize = 20;
+/// Looks in an epoch as long as everything is read. Finality moves once in an epoch, and is two epochs late anyway.
+const LOOKS_AT_REST: u32 = 6;
 
 /// How this process follows each pool manager.
 #[derive(Default)]
@@ -46,10 +48,12 @@ pub(super) struct Follower<'a> {
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     let managers = pool_managers(&shared.manifests);
     loop {
-        if let Err(error) = follower(&shared).look(&managers).await {
-            return error.into();
-        }
-        tokio::time::sleep(shared.poll).await;
+        let pause = match follower(&shared).look(&managers).await {
+            Ok(Look::Complete) => shared.poll.max(shared.beacon.pace().epoch / LOOKS_AT_REST),
+            Ok(Look::Lacking) => shared.poll,
+            Err(error) => return error.into(),
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -69,6 +73,22 @@ fn follower(shared: &Shared) -> Follower<'_> {
     Follower { execution, store, troubles, data_dir, followed }
 }
 
+/// What a look came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Everything that is final was read, and nothing is missing.
+    Complete,
+    /// There is more to read, or something that could not be read, or is missing.
+    Lacking,
+}
+
+/// What a step of a contract came to.
+enum Step {
+    /// There may be more to read.
+    Moved,
+    Ended(Look),
+}
+
 /// Why a look at one contract has ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookError {
@@ -80,41 +100,48 @@ pub(super) enum LookError {
 
 impl Follower<'_> {
     /// Looks at every pool manager that the DAO has ever named. What can't be read of one keeps nobody from the others.
-    pub(super) async fn look(&self, managers: &[PoolManager]) -> Result<(), StoreError> {
+    pub(super) async fn look(&self, managers: &[PoolManager]) -> Result<Look, StoreError> {
+        let mut is_complete = true;
         for manager in managers {
-            for _ in 0..MAX_STEPS {
-                if !self.step(manager).await? {
-                    break;
-                }
-            }
+            is_complete &= self.look_at(manager).await? == Look::Complete;
         }
         for (node, trouble) in self.execution.troubles() {
             self.troubles.show(Subject::ExecutionNode(node), trouble);
         }
-        Ok(())
+        // How long a node stands still counts in looks.
+        Ok(if is_complete && !self.execution.watches_a_lag() { Look::Complete } else { Look::Lacking })
     }
 
-    /// One step of a contract, with which no rescan interferes. Whether there may be more to read.
-    async fn step(&self, manager: &PoolManager) -> Result<bool, StoreError> {
+    async fn look_at(&self, manager: &PoolManager) -> Result<Look, StoreError> {
+        for _ in 0..MAX_STEPS {
+            if let Step::Ended(look) = self.step(manager).await? {
+                return Ok(look);
+            }
+        }
+        Ok(Look::Lacking)
+    }
+
+    /// One step of a contract, with which no rescan interferes.
+    async fn step(&self, manager: &PoolManager) -> Result<Step, StoreError> {
         let contract = manager.contract;
         let mut followed = self.followed.0.lock().await;
         let following = followed.entry(contract).or_default();
         if following.is_stopped {
-            return Ok(false);
+            return Ok(Step::Ended(Look::Complete));
         }
         match self.read(manager, &mut following.reconciler).await {
-            Ok(has_moved) => Ok(has_moved),
+            Ok(step) => Ok(step),
             Err(LookError::Store(error)) => Err(error),
             Err(LookError::Chain(error)) => {
                 following.is_stopped = self.say(contract, &error);
-                Ok(false)
+                Ok(Step::Ended(Look::Lacking))
             }
         }
     }
 
     /// Stores a contract's events of some newly finalised blocks with the cursor behind them; looks for what is missing, if there are
-    /// no more. Whether the cursor has moved.
-    async fn read(&self, manager: &PoolManager, reconciler: &mut Reconciler) -> Result<bool, LookError> {
+    /// no more.
+    async fn read(&self, manager: &PoolManager, reconciler: &mut Reconciler) -> Result<Step, LookError> {
         let contract = manager.contract;
         let cursor: Cursor = match self.store.cursor(contract)? {
             Some(cursor) => cursor,
@@ -124,10 +151,9 @@ impl Follower<'_> {
         let (events, next) = self.execution.poll(contract, cursor).await?;
         if next != cursor {
             keep(self.store, &events, Some((contract, next)))?;
-            return Ok(true);
+            return Ok(Step::Moved);
         }
-        self.reconcile(contract, cursor, reconciler).await?;
-        Ok(false)
+        Ok(Step::Ended(self.reconcile(contract, cursor, reconciler).await?))
     }
 
     async fn reconcile(
@@ -135,10 +161,11 @@ impl Follower<'_> {
         contract: Address,
         cursor: Cursor,
         reconciler: &mut Reconciler,
-    ) -> Result<(), LookError> {
+    ) -> Result<Look, LookError> {
         let lacking = reconciler.round(self.execution, self.store, contract, cursor).await?;
+        let look = if lacking.is_some() { Look::Lacking } else { Look::Complete };
         self.troubles.show(Subject::Events(contract), lacking);
-        Ok(())
+        Ok(look)
     }
 
     /// Says what keeps a contract from being read. Whether a person has to look: then it is let be until a rescan.

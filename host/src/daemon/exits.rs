@@ -28,7 +28,7 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 }
 
 async fn round(shared: &Shared) -> Result<(), DaemonError> {
-    let pools = shared.store.pools()?.into_iter().filter(is_due).map(|pool| pool.pool_id);
+    let pools = shared.store.pools_that(is_due)?.into_iter().map(|pool| pool.pool_id);
     let mut due = Vec::new();
     for pool in pools {
         let name = format!("exited-{}", pool.text());

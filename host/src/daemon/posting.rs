@@ -175,8 +175,7 @@ struct Posted<'a> {
 impl Poster<'_> {
     /// Posts what is due, at all nodes at once.
     async fn pass(&self, exits: &mut BTreeMap<PoolId, Exit>) -> Result<(), StoreError> {
-        let pools: Vec<PoolStatus> =
-            self.store.pools()?.into_iter().filter(|pool| pool.exit.is_some()).collect();
+        let pools = self.store.pools_that(|pool| pool.exit.is_some())?;
         let is_open = |pool: &PoolStatus| pool.final_status != Some(ValidatorStatus::WithdrawalDone);
         let (open, done): (Vec<PoolStatus>, Vec<PoolStatus>) = pools.into_iter().partition(is_open);
         for pool in done.iter().filter(|pool| exits.remove(&pool.pool_id).is_some()) {

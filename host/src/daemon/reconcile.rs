@@ -18,6 +18,8 @@ use std::fmt::{Display, Formatter, Result as Written};
 const MOST_NEW: u32 = 10_000;
 /// Most missing events that are looked for in one round. The next round goes on with others.
 const MOST_SOUGHT: usize = 64;
+/// Most pools at rest that are compared in one round, as many as one request asks about. The next round goes on with others.
+const MOST_AT_REST: usize = 1_000;
 /// Most pools that are named to people.
 const MOST_NAMED: usize = 5;
 
@@ -40,7 +42,7 @@ struct Missing {
 pub(super) struct Reconciler {
     /// The block at which they were last compared.
     compared_at: Option<Cursor>,
-    /// How often they were.
+    /// Counts how often they were.
     turn: usize,
     missing: Vec<Missing>,
     /// Pools of which no more is to come.
@@ -103,9 +105,13 @@ impl Reconciler {
     ) -> Result<(), LookError> {
         let pools = store.pools()?.into_iter().filter(|pool| pool.pool_id.contract == contract);
         let known: BTreeMap<u32, PoolStatus> = pools.map(|pool| (pool.pool_id.number, pool)).collect();
-        self.turn = self.turn.wrapping_add(1);
+        // Of many pools each has its turn, however often the host is started again.
+        self.turn = match self.compared_at {
+            Some(_) => self.turn.wrapping_add(1),
+            None => usize::try_from(at.block).unwrap_or_default(),
+        };
         let count = execution.pool_count(contract, at, self.turn).await?;
-        let open = open(&known, &self.refunded, count);
+        let open = of_turn(open(&known, &self.refunded, count), &known, self.turn);
         let statuses = execution.statuses(contract, at, &open, self.turn).await?;
         self.missing.clear();
         for (number, status) in open.into_iter().zip(statuses) {
@@ -192,6 +198,15 @@ fn open(known: &BTreeMap<u32, PoolStatus>, refunded: &BTreeSet<u32>, count: u32)
         .collect()
 }
 
+/// Those of them to be compared in a turn: all that have yet to ask for a deposit, as far as is known, and of those at rest the next.
+fn of_turn(open: Vec<u32>, known: &BTreeMap<u32, PoolStatus>, turn: usize) -> Vec<u32> {
+    let is_at_rest = |number: &u32| known.get(number).is_some_and(|pool| pool.deposit_requested);
+    let (resting, mut of_turn): (Vec<u32>, Vec<u32>) = open.into_iter().partition(is_at_rest);
+    let parts = resting.len().div_ceil(MOST_AT_REST).max(1);
+    of_turn.extend(resting.chunks(MOST_AT_REST).nth(turn % parts).unwrap_or_default());
+    of_turn
+}
+
 /// What a pool's status shows to be missing.
 fn missing(number: u32, known: Option<&PoolStatus>, status: OnChain) -> Vec<Missing> {
     let (deposit, exit) = known.map_or((false, false), |pool| (pool.deposit_requested, pool.exit_requested));
@@ -249,6 +264,23 @@ mod tests {
             pool.exit_reported = true;
         }
         assert_eq!(open(&known, &BTreeSet::new(), 6), [2, 3, 4, 5, 6], "it may be a lie that it has left");
+    }
+
+    #[test]
+    fn of_many_pools_at_rest_each_has_its_turn_and_all_others_have_it_always() {
+        let mut known: BTreeMap<u32, PoolStatus> =
+            (1..=2_500).map(|number| (number, pool(number, true, false))).collect();
+        known.insert(7, pool(7, false, false));
+        let all: Vec<u32> = (1..=2_501).collect();
+        let mut seen = BTreeSet::new();
+        for turn in 9..12 {
+            let of_turn = of_turn(all.clone(), &known, turn);
+            assert!(of_turn.len() <= MOST_AT_REST + 2 && of_turn.starts_with(&[7, 2_501]), "{turn}");
+            seen.extend(of_turn);
+        }
+        assert!(seen.into_iter().eq(all));
+        assert_eq!(of_turn(vec![1, 2], &known, 5), [1, 2], "few are compared in each");
+        assert_eq!(of_turn(Vec::new(), &known, 5), [0; 0]);
     }
 
     #[test]

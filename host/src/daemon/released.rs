@@ -277,11 +277,13 @@ fn others(shared: &Shared) -> Vec<MemberId> {
 
 /// The exits that this host is to hand out.
 fn released_here(store: &Store) -> Result<Vec<ReleasedExit>, StoreError> {
-    let pools = store
-        .pools()?
+    let pools = store.pools_that(|pool| {
+        pool.is_released_here && pool.final_status != Some(ValidatorStatus::WithdrawalDone)
+    })?;
+    Ok(pools
         .into_iter()
-        .filter(|pool| pool.is_released_here && pool.final_status != Some(ValidatorStatus::WithdrawalDone));
-    Ok(pools.filter_map(|pool| Some(ReleasedExit { pool: pool.pool_id, exit: pool.exit? })).collect())
+        .filter_map(|pool| Some(ReleasedExit { pool: pool.pool_id, exit: pool.exit? }))
+        .collect())
 }
 
 /// Offers a host what it lacks, as long as it takes everything.
@@ -315,11 +317,11 @@ pub(super) async fn fetch(shared: Arc<Shared>) -> DaemonError {
     let mut round = 0;
     loop {
         tokio::time::sleep(shared.poll).await;
-        let wanted = match shared.store.pools() {
-            Ok(pools) => pools.into_iter().filter(|pool| pool.exit_requested && pool.exit.is_none()),
+        let wanted = match shared.store.pools_that(|pool| pool.exit_requested && pool.exit.is_none()) {
+            Ok(wanted) => wanted,
             Err(error) => return error.into(),
         };
-        let wanted: Vec<PoolId> = wanted.map(|pool| pool.pool_id).collect();
+        let wanted: Vec<PoolId> = wanted.into_iter().map(|pool| pool.pool_id).collect();
         let Some((member, pools)) = turn(&others, &wanted, round) else { continue };
         round += 1;
         if let Ok(Answer::Exits(exits)) =

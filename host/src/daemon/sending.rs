@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the wallet is looked at.
+/// How often the wallet is looked at while it pays for something or something is wrong with it, and when not.
 const WALLET: Duration = Duration::from_mins(1);
+const WALLET_AT_REST: Duration = Duration::from_mins(10);
 
 /// After how many looks at the chains a call of which nothing more is heard is taken to be due no more.
 const SILENCE: u32 = 20;
@@ -25,6 +26,8 @@ struct Shown {
     wrong: BTreeSet<String>,
     /// When the wallet was looked at.
     wallet: Option<Instant>,
+    /// Whether nothing was wrong with it.
+    is_sound: bool,
 }
 
 /// Sees to them for ever.
@@ -80,6 +83,7 @@ pub(super) fn told(done: Result<(), TransactionError>) -> Result<Outcome, Daemon
 /// Has people see how transactions and wallet are.
 async fn show(shared: &Shared, shown: &mut Shown) {
     let listed = shared.transactions.list().await;
+    let is_open = listed.iter().any(|one| !one.state.is_final());
     let wrong = listed.iter().filter(|one| one.is_wrong);
     for one in wrong.clone() {
         let reason = one.waits_for.as_deref().unwrap_or_default();
@@ -100,18 +104,24 @@ async fn show(shared: &Shared, shown: &mut Shown) {
             }
         }
     }
-    if shown.wallet.is_none_or(|looked| looked.elapsed() >= WALLET) {
-        shown.wallet = Some(Instant::now());
-        look_at_wallet(shared).await;
+    let is_at_rest = shown.is_sound && !is_open;
+    let pause = if is_at_rest { WALLET_AT_REST } else { WALLET };
+    if shown.wallet.is_none_or(|looked| looked.elapsed() >= pause) {
+        (shown.wallet, shown.is_sound) = (Some(Instant::now()), look_at_wallet(shared).await);
     }
 }
 
-async fn look_at_wallet(shared: &Shared) {
+/// Whether nothing is wrong with it.
+async fn look_at_wallet(shared: &Shared) -> bool {
     match shared.transactions.look_at_wallet().await {
-        Ok(wrong) if wrong.is_empty() => shared.troubles.clear(&Subject::Wallet),
+        Ok(wrong) if wrong.is_empty() => {
+            shared.troubles.clear(&Subject::Wallet);
+            return true;
+        }
         Ok(wrong) => shared.troubles.set(Subject::Wallet, wrong.join("; ")),
         Err(error) => tracing::debug!(%error, "the wallet can't be looked at now"),
     }
+    false
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ async fn look(shared: &Shared, pools: &mut Pools) -> Result<(), DaemonError> {
     let acts = shared.enclave.status().await.is_ok_and(|status| status.standing == Standing::Acting);
     // As long as it may take until the last host has handed it in.
     let patience = shared.turn * u32::try_from(shared.manifest.members.len()).unwrap_or(u32::MAX);
-    for pool in shared.store.pools()?.into_iter().filter(|pool| pool.deposit.is_none()) {
+    for pool in shared.store.pools_that(|pool| pool.deposit.is_none())? {
         let pool = pool.pool_id;
         if pools.over.contains(&pool) {
             continue;

@@ -160,11 +160,10 @@ struct Watcher<'a> {
 impl Watcher<'_> {
     /// Looks at all that are due.
     async fn look(&self, looks: &mut Looks, poll: Duration) -> Result<(), LookError> {
-        let mut pools = self.store.pools()?;
-        let often = pools.iter().filter(|pool| interest(pool) == Interest::Often).count();
+        let often = self.store.pools_that(|pool| interest(pool) == Interest::Often)?.len();
         let now = Instant::now();
         let due = looks.due(often, poll, self.beacon.pace(), now);
-        pools.retain(|pool| due.covers(interest(pool)));
+        let pools = self.store.pools_that(|pool| due.covers(interest(pool)))?;
         let keys: Vec<PublicKey> = pools.iter().filter_map(|pool| pool.pubkey).collect();
         let finalized = self.beacon.validators(StateId::Finalized, &keys).await?;
         for pool in &pools {

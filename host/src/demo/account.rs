@@ -74,9 +74,13 @@ impl Account {
         Ok(gas + gas / 4)
     }
 
-    /// The nonce of its next transaction, if none is waiting.
+    /// The nonce of its next transaction, behind those that wait.
     pub(crate) async fn nonce(&self, what: &'static str) -> Result<u64, DemoError> {
-        self.provider.get_transaction_count(self.address()).await.map_err(|error| failed(what, error))
+        self.provider
+            .get_transaction_count(self.address())
+            .pending()
+            .await
+            .map_err(|error| failed(what, error))
     }
 
     /// Hands a transaction in and does not wait for its block.

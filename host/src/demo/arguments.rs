@@ -11,7 +11,7 @@ const MAX_MEMBERS: u16 = 30;
 /// Fewer make no quorum: `Quorum`.
 const MIN_MEMBERS: u16 = 3;
 /// More pools would only be slow.
-const MAX_POOLS: u32 = 64;
+const MAX_POOLS: u32 = 256;
 
 /// A whole DAO on this machine: chains, simulated enclaves and hosts; from stake to payout.
 #[derive(Debug, Clone, clap::Args)]
@@ -95,6 +95,18 @@ impl std::str::FromStr for Liar {
             format!("`{how}` is none of {known}")
         })?;
         Ok(Self { member, how })
+    }
+}
+
+impl Default for DemoArguments {
+    /// As the command line without any flag.
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            arguments: DemoArguments,
+        }
+        <Defaults as clap::Parser>::parse_from(["demo"]).arguments
     }
 }
 
@@ -204,7 +216,7 @@ mod tests {
                 ["--guardian-threshold", "1"],
                 "--guardian-threshold 1: at least 2 wanted: one alone would hold the secret",
             ),
-            (["--pools", "0"], "--pools 0: 1 to 64 wanted"),
+            (["--pools", "0"], "--pools 0: 1 to 256 wanted"),
             (["--slot-ms", "1"], "--slot-ms 1: 20 to 12000 wanted"),
         ] {
             assert_eq!(parse(&words).validate().unwrap_err().to_string(), message);

@@ -92,8 +92,15 @@ impl Treasury {
     }
 
     /// Asks for a pool's exit.
+    #[cfg(test)]
     pub(crate) async fn request_exit(&self, pool: PoolId) -> Result<(), DemoError> {
-        let (ids, reason) = (vec![pool.number], "the demo's last act".to_owned());
+        self.request_exits(&[pool]).await
+    }
+
+    /// Asks for the exits of pools, in one call.
+    pub(crate) async fn request_exits(&self, pools: &[PoolId]) -> Result<(), DemoError> {
+        let ids = pools.iter().map(|pool| pool.number).collect();
+        let reason = "the demo's last act".to_owned();
         let call = PoolManager::requestPoolExitsCall { poolIds: ids, reason, walletProof: Bytes::new() };
         self.send("requesting an exit", call, U256::ZERO).await
     }

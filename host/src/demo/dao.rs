@@ -1,6 +1,6 @@
 //! The demo's DAO: keys, manifest, and each member's directory.
 
-use super::{DemoArguments, DemoError, Liar, write_file};
+use super::{DemoArguments, DemoError, Liar, MemberNodes, write_file};
 use crate::image::write_machine;
 use crate::link::ENCLAVE_PORT;
 use crate::manifest::{ManifestFileError, Proposal, apply, with_statuses};
@@ -25,12 +25,10 @@ use std::path::{Path, PathBuf};
 /// The launch digest that simulated enclaves report.
 const MEASUREMENT: [u8; 48] = *b"postern demo: simulated enclaves, no security...";
 
-/// How often hosts look at the chains: blocks come every fraction of a second.
-const POLL_MS: i64 = 150;
 /// How often enclaves look for what they miss.
 const TICK_MS: i64 = 1_000;
-/// How long a host waits for another that should make a call.
-const TURN_S: i64 = 3;
+/// Slots for which a host waits for another that should make a call.
+const TURN_SLOTS: u64 = 15;
 /// What each wallet may spend on fees, in ether: enough for many pools.
 const FEES_ETHER: i64 = 10;
 /// How long hosts wait for members that are not admitted: long, for slow machines, unless one is known not to be.
@@ -53,25 +51,25 @@ pub(super) struct MemberKeys {
 
 /// Where a member's files are.
 #[derive(Debug, Clone)]
-pub(super) struct MemberFiles {
+pub struct MemberFiles {
     /// Which member.
-    pub(super) id: MemberId,
+    pub id: MemberId,
     /// All of them.
-    pub(super) directory: PathBuf,
+    pub directory: PathBuf,
     /// The host's configuration.
-    pub(super) config: PathBuf,
+    pub config: PathBuf,
     /// The host's data.
-    pub(super) data: PathBuf,
+    pub data: PathBuf,
     /// Between host and enclave.
-    pub(super) socket: PathBuf,
+    pub socket: PathBuf,
     /// Describes the simulated machine.
-    pub(super) machine: PathBuf,
+    pub machine: PathBuf,
     /// What the enclave's VM is started from, if it has one.
-    pub(super) vm: Option<PathBuf>,
+    pub vm: Option<PathBuf>,
     /// What the host says.
-    pub(super) host_log: PathBuf,
+    pub host_log: PathBuf,
     /// What the enclave says.
-    pub(super) enclave_log: PathBuf,
+    pub enclave_log: PathBuf,
 }
 
 impl MemberKeys {
@@ -214,20 +212,12 @@ fn wallet_key() -> Result<[u8; 32], DemoError> {
     Ok(key)
 }
 
-/// Where the chains' nodes are.
-pub(super) struct Urls {
-    /// JSON-RPC.
-    pub(super) execution: String,
-    /// Beacon API.
-    pub(super) beacon: String,
-}
-
-/// Makes every member's directory.
+/// Makes every member's directory; `nodes` in the order of the members.
 pub(super) fn write_members(
     data_dir: &Path,
     manifest: &Manifest,
     keys: &[MemberKeys],
-    urls: &Urls,
+    nodes: &[MemberNodes],
     arguments: &DemoArguments,
 ) -> Result<Vec<MemberFiles>, DemoError> {
     // Schemas of this demo, which no other one has used.
@@ -235,7 +225,7 @@ pub(super) fn write_members(
     let setting = Setting {
         data_dir,
         manifest,
-        urls,
+        slot_ms: arguments.slot_ms,
         ports: free_ports(keys.len())?,
         liar: arguments.liar,
         postgres: arguments.postgres.as_deref(),
@@ -246,14 +236,15 @@ pub(super) fn write_members(
             inputs: &arguments.vm_inputs,
         }),
     };
-    (1u16..).zip(keys).map(|(id, keys)| write_member(&setting, MemberId(id), keys)).collect()
+    let members = (1u16..).zip(keys).zip(nodes);
+    members.map(|((id, keys), nodes)| write_member(&setting, MemberId(id), keys, nodes)).collect()
 }
 
 /// What all members have in common.
 struct Setting<'a> {
     data_dir: &'a Path,
     manifest: &'a Manifest,
-    urls: &'a Urls,
+    slot_ms: u64,
     ports: Vec<u16>,
     liar: Option<Liar>,
     postgres: Option<&'a str>,
@@ -283,8 +274,13 @@ impl Vm<'_> {
     }
 }
 
-fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Result<MemberFiles, DemoError> {
-    let &Setting { data_dir, manifest, urls, ref ports, liar, postgres, ref schemas, vm } = setting;
+fn write_member(
+    setting: &Setting<'_>,
+    id: MemberId,
+    keys: &MemberKeys,
+    nodes: &MemberNodes,
+) -> Result<MemberFiles, DemoError> {
+    let &Setting { data_dir, manifest, slot_ms, ref ports, liar, postgres, ref schemas, vm } = setting;
     let directory = data_dir.join(format!("member-{}", id.0));
     let mut files = MemberFiles {
         id,
@@ -328,24 +324,27 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
         folder = "certificates"
         offline = true
     };
+    // A little more often than blocks come.
+    let poll_ms = whole(slot_ms * 3 / 4);
+    let turn_s = whole((TURN_SLOTS * slot_ms).div_ceil(1000));
     let others = manifest.members.iter().filter(|member| member.id != id);
     let peers = others.map(|member| Ok((member.id.0.to_string(), address(ports, member.id)?.into())));
     let peers: toml::Table = peers.collect::<Result<_, DemoError>>()?;
-    let nodes = |url: &str| toml::Table::from_iter([("urls".to_owned(), vec![url].into())]);
+    let urls = |urls: &[String]| toml::Table::from_iter([("urls".to_owned(), urls.to_vec().into())]);
     let fees = toml::Table::from_iter([("budget_per_day_eth".to_owned(), FEES_ETHER.into())]);
     config.extend([
         ("member".to_owned(), i64::from(id.0).into()),
         ("enclave".to_owned(), enclave.into()),
         ("listen".to_owned(), listen.into()),
         ("peers".to_owned(), peers.into()),
-        ("execution".to_owned(), nodes(&urls.execution).into()),
-        ("beacon".to_owned(), nodes(&urls.beacon).into()),
+        ("execution".to_owned(), urls(&nodes.execution).into()),
+        ("beacon".to_owned(), urls(&nodes.beacon).into()),
         ("fees".to_owned(), fees.into()),
-        ("poll_ms".to_owned(), POLL_MS.into()),
+        ("poll_ms".to_owned(), poll_ms.into()),
         ("tick_ms".to_owned(), TICK_MS.into()),
         ("reattest_s".to_owned(), REATTEST_S.into()),
         ("patience_s".to_owned(), patience_s.into()),
-        ("turn_s".to_owned(), TURN_S.into()),
+        ("turn_s".to_owned(), turn_s.into()),
     ]);
     if let Some(url) = postgres {
         let schema = format!("{schemas}_{}", id.0);
@@ -358,6 +357,11 @@ fn write_member(setting: &Setting<'_>, id: MemberId, keys: &MemberKeys) -> Resul
     })?;
     write_file(&files.config, text)?;
     Ok(files)
+}
+
+/// A number of TOML's, which are signed.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn enclave_address(files: &MemberFiles) -> String {

@@ -20,6 +20,7 @@ pub(crate) mod account;
 mod arguments;
 mod chaos;
 mod child;
+mod cluster;
 pub(crate) mod contracts;
 mod dao;
 mod enclave;
@@ -33,8 +34,11 @@ mod timeline;
 
 pub use arguments::{DemoArguments, Liar};
 pub use chaos::ChaosReport;
+pub use cluster::{Chains, Cluster, MemberNodes};
+pub use dao::MemberFiles;
 pub use enclave::{EnclaveError, SimulatedEnclaveArguments};
-pub use processes::Kind;
+pub use processes::{Kind, Victim};
+pub use progress::PoolProgress;
 pub use report::{DemoReport, ExitReport, NetworkReport, PoolReport, Timings, TranscriptPaths};
 pub use stakers::StakerReport;
 

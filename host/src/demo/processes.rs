@@ -16,6 +16,8 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// All members' processes. Dropping it kills them.
 pub(super) struct Processes {
+    /// `postern`.
+    program: PathBuf,
     members: Vec<MemberProcesses>,
     pids_file: PathBuf,
     /// Highest resident size seen, by process id, in KiB.
@@ -46,9 +48,11 @@ pub enum Kind {
 
 /// A process of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Victim {
-    pub(super) member: u16,
-    pub(super) kind: Kind,
+pub struct Victim {
+    /// Whose.
+    pub member: u16,
+    /// Which of its two.
+    pub kind: Kind,
 }
 
 impl std::fmt::Display for Kind {
@@ -61,12 +65,12 @@ impl std::fmt::Display for Kind {
 }
 
 impl Supervised {
-    fn start(kind: Kind, files: &MemberFiles) -> Result<Self, DemoError> {
-        Ok(Self { kind, child: kind.start(files)?, restarts: 0 })
+    fn start(kind: Kind, program: &Path, files: &MemberFiles) -> Result<Self, DemoError> {
+        Ok(Self { kind, child: kind.start(program, files)?, restarts: 0 })
     }
 
     /// Starts it again if it is dead; whether it was.
-    fn look_after(&mut self, files: &MemberFiles) -> Result<bool, DemoError> {
+    fn look_after(&mut self, program: &Path, files: &MemberFiles) -> Result<bool, DemoError> {
         let status = self.child.try_wait().map_err(|source| DemoError::Process {
             what: format!("waiting for a member's {}", self.kind),
             source,
@@ -82,16 +86,16 @@ impl Supervised {
                 log: self.kind.log(files).to_owned(),
             });
         }
-        self.child = self.kind.start(files)?;
+        self.child = self.kind.start(program, files)?;
         Ok(true)
     }
 }
 
 impl Kind {
-    fn start(self, files: &MemberFiles) -> Result<Child, DemoError> {
+    fn start(self, program: &Path, files: &MemberFiles) -> Result<Child, DemoError> {
         match self {
-            Self::Host => start_host(files),
-            Self::Enclave => start_enclave(files),
+            Self::Host => start_host(program, files),
+            Self::Enclave => start_enclave(program, files),
         }
     }
 
@@ -117,16 +121,22 @@ struct MemberPids {
 }
 
 impl Processes {
-    /// Starts every enclave, then every host. MUST be called on the main thread: see [`super::run`].
-    pub(super) fn start(members: &[MemberFiles], pids_file: PathBuf) -> Result<Self, DemoError> {
+    /// Starts every enclave, then every host. MUST be called on a thread that lives as long: children die with it.
+    pub(super) fn start(
+        program: &Path,
+        members: &[MemberFiles],
+        pids_file: PathBuf,
+    ) -> Result<Self, DemoError> {
+        let start = |kind: Kind, files: &MemberFiles| Supervised::start(kind, program, files);
         let enclaves: Vec<Supervised> =
-            members.iter().map(|files| Supervised::start(Kind::Enclave, files)).collect::<Result<_, _>>()?;
+            members.iter().map(|files| start(Kind::Enclave, files)).collect::<Result<_, _>>()?;
         let mut started = Vec::with_capacity(members.len());
         for (files, enclave) in members.iter().zip(enclaves) {
-            let host = Supervised::start(Kind::Host, files)?;
+            let host = start(Kind::Host, files)?;
             started.push(MemberProcesses { files: files.clone(), host, enclave });
         }
-        let processes = Self { members: started, pids_file, peaks: BTreeMap::new() };
+        let program = program.to_owned();
+        let processes = Self { program, members: started, pids_file, peaks: BTreeMap::new() };
         processes.write_pids()?;
         Ok(processes)
     }
@@ -138,7 +148,7 @@ impl Processes {
         for member in &mut self.members {
             let id = member.files.id.0;
             for process in [&mut member.enclave, &mut member.host] {
-                if process.look_after(&member.files)? {
+                if process.look_after(&self.program, &member.files)? {
                     restarted.push(Victim { member: id, kind: process.kind });
                 }
             }
@@ -160,9 +170,10 @@ impl Processes {
                 killed.child.kill().await.map_err(process)?;
             }
         }
+        let program = self.program.clone();
         for victim in victims {
             if let Some((files, killed)) = self.find(victim) {
-                killed.child = victim.kind.start(files)?;
+                killed.child = victim.kind.start(&program, files)?;
             }
         }
         if victims.is_empty() { Ok(()) } else { self.write_pids() }
@@ -231,11 +242,11 @@ impl Processes {
     }
 }
 
-fn start_enclave(files: &MemberFiles) -> Result<Child, DemoError> {
+fn start_enclave(program: &Path, files: &MemberFiles) -> Result<Child, DemoError> {
     if let Some(vm) = &files.vm {
         let arguments: [&Path; 6] =
             ["vm".as_ref(), "run".as_ref(), "--config".as_ref(), &files.config, "--image".as_ref(), vm];
-        return start(&arguments, &files.directory, &files.enclave_log);
+        return start(program, &arguments, &files.directory, &files.enclave_log);
     }
     let arguments: [&Path; 5] = [
         "simulated-enclave".as_ref(),
@@ -244,19 +255,20 @@ fn start_enclave(files: &MemberFiles) -> Result<Child, DemoError> {
         "--machine".as_ref(),
         &files.machine,
     ];
-    start(&arguments, &files.directory, &files.enclave_log)
+    start(program, &arguments, &files.directory, &files.enclave_log)
 }
 
-fn start_host(files: &MemberFiles) -> Result<Child, DemoError> {
-    start(&["run".as_ref(), "--config".as_ref(), &files.config], &files.directory, &files.host_log)
+fn start_host(program: &Path, files: &MemberFiles) -> Result<Child, DemoError> {
+    let arguments: [&Path; 3] = ["run".as_ref(), "--config".as_ref(), &files.config];
+    start(program, &arguments, &files.directory, &files.host_log)
 }
 
-fn start(arguments: &[&Path], directory: &Path, log: &Path) -> Result<Child, DemoError> {
+fn start(program: &Path, arguments: &[&Path], directory: &Path, log: &Path) -> Result<Child, DemoError> {
     let process =
         |source| DemoError::Process { what: format!("starting `{}`", arguments[0].display()), source };
     let open = || File::options().create(true).append(true).open(log);
     let file = |source| DemoError::File { path: log.to_owned(), source };
-    Command::new(std::env::current_exe().map_err(process)?)
+    Command::new(program)
         .args(["demo", "--child-of", &std::process::id().to_string(), "--"])
         .args(arguments)
         .current_dir(directory)

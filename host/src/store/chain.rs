@@ -75,13 +75,19 @@ impl Store {
 
     /// All pools, by ascending id. They are read again only once one has changed: many tasks ask, and there may be thousands.
     pub fn pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
+        self.pools_that(|_| true)
+    }
+
+    /// Those of them that are wanted. The others are not copied: of thousands, most tasks want a few.
+    pub fn pools_that(&self, is_wanted: impl Fn(&PoolStatus) -> bool) -> Result<Vec<PoolStatus>, StoreError> {
         self.with_read_pools(|known| {
-            if let Some(pools) = known {
-                return Ok(pools.clone());
-            }
-            let pools = self.read_all_pools()?;
-            *known = Some(pools.clone());
-            Ok(pools)
+            let all = match known.take() {
+                Some(all) => all,
+                None => self.read_all_pools()?,
+            };
+            let wanted = all.iter().filter(|pool| is_wanted(pool)).cloned().collect();
+            *known = Some(all);
+            Ok(wanted)
         })
     }
 

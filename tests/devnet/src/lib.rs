@@ -16,7 +16,7 @@
 //! # What is not
 //!
 //! There is one node and nobody else: no attestations, no slashings, no rewards, no partial withdrawals on request, no
-//! reorganisations, no fork transitions (all forks up to Electra are active at genesis), no system contracts but the
+//! reorganisations but those that a test makes ([`Devnet::reorganise`]), no fork transitions (all forks up to Electra are active at genesis), no system contracts but the
 //! deposit contract and that of EIP-7002. Beacon block headers have the right form and hash, but
 //! `state_root` and `body_root` commit to this crate's own contents, and nobody signs them.
 //!
@@ -35,6 +35,7 @@ mod world;
 
 pub use config::{Clock, Config, MAINNET_DEPOSIT_CONTRACT, RepeatedExit};
 pub use error::Error;
+pub use world::{Leftover, Reorganised};
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -101,6 +102,12 @@ impl Devnet {
         for _ in 0..slots {
             self.world.lock().advance();
         }
+    }
+
+    /// Has both chains go over to another branch, which leaves so many of their newest blocks, but none that is final. `is_lost`
+    /// says what of these the node forgets; the rest waits for a block again.
+    pub fn reorganise(&self, depth: u64, is_lost: impl FnMut(&Leftover) -> bool) -> Reorganised {
+        self.world.lock().reorganise(depth, is_lost)
     }
 
     /// Stops both nodes and the clock and waits until they have ended.

@@ -62,12 +62,37 @@ struct Member {
     taking: Mutex<Taking>,
 }
 
+/// For so many epochs people are shown what a node has said that can't be so: twice as many as pass between two questions about
+/// validators at rest. Of others nobody may ever ask again.
+const SHOWN_EPOCHS: u32 = 16;
+
 /// What a node says that can't be so.
 #[derive(Debug, Default)]
 struct Lies {
-    of_validators: Option<String>,
-    of_exits: Option<String>,
-    of_deposits: Option<String>,
+    of_validators: Option<Told>,
+    of_exits: Option<Told>,
+    of_deposits: Option<Told>,
+}
+
+#[derive(Debug, Clone)]
+struct Told {
+    lie: String,
+    at: Instant,
+}
+
+impl Told {
+    fn now(lie: String) -> Self {
+        Self { lie, at: Instant::now() }
+    }
+}
+
+impl Lies {
+    /// One that was told lately.
+    fn shown(&self, epoch: Duration, now: Instant) -> Option<&str> {
+        let long = epoch.saturating_mul(SHOWN_EPOCHS);
+        let mut told = [&self.of_validators, &self.of_exits, &self.of_deposits].into_iter().flatten();
+        told.find(|told| now.saturating_duration_since(told.at) < long).map(|told| told.lie.as_str())
+    }
 }
 
 /// How one node is, for people.
@@ -127,15 +152,11 @@ impl BeaconNodes {
     /// How all nodes are. Begins the checks that are due, and does not wait for them.
     pub fn standings(&self) -> Vec<NodeStanding> {
         self.0.begin_checks();
-        let slots = self.0.finalized_slots();
+        let (slots, epoch, now) = (self.0.finalized_slots(), self.pace().epoch, Instant::now());
         let standing = |member: &Member| {
             let unfit = lock(&member.watch).unfit(&slots).filter(|why| *why != Unfit::Unchecked);
-            let lies = lock(&member.lies);
-            let lie = lies.of_validators.as_ref().or(lies.of_exits.as_ref()).or(lies.of_deposits.as_ref());
-            NodeStanding {
-                name: member.node.name.clone(),
-                wrong: unfit.map(|why| why.to_string()).or(lie.cloned()),
-            }
+            let lie = lock(&member.lies).shown(epoch, now).map(str::to_owned);
+            NodeStanding { name: member.node.name.clone(), wrong: unfit.map(|why| why.to_string()).or(lie) }
         };
         self.0.members.iter().map(standing).collect()
     }
@@ -238,7 +259,7 @@ impl BeaconNodes {
                 Ok(None) if lock(&member.watch).is_before_electra() => answered += 1,
                 Ok(None) => {
                     let lie = "does not say which deposits wait: it does not know `pending_deposits`";
-                    lock(&member.lies).of_deposits = Some(lie.to_owned());
+                    lock(&member.lies).of_deposits = Some(Told::now(lie.to_owned()));
                 }
                 Err(error) => {
                     tracing::warn!(node = member.node.name, %error, "which deposits wait can't be read");
@@ -295,7 +316,7 @@ impl BeaconNodes {
     /// A node says of an exit what can't be so: `None` if it does no more.
     pub fn name_liar(&self, name: &str, lie: Option<String>) {
         for member in self.0.members.iter().filter(|member| member.node.name == name) {
-            lock(&member.lies).of_exits.clone_from(&lie);
+            lock(&member.lies).of_exits = lie.clone().map(Told::now);
         }
     }
 
@@ -495,7 +516,7 @@ impl Inner {
         }
         for (position, lie) in lies {
             if let Some(member) = self.members.get(position) {
-                lock(&member.lies).of_validators = lie;
+                lock(&member.lies).of_validators = lie.map(Told::now);
             }
         }
     }

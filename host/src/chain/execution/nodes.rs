@@ -38,8 +38,9 @@ const STANDSTILL: u64 = 64;
 /// How long a head may stay the same without that counting against its node: a slot of mainnet.
 const LOOK: Duration = Duration::from_secs(12);
 
-/// After so many polls without anything new, the other nodes are asked whether there is: the first one may stand still.
-const IDLE_POLLS: u32 = 10;
+/// After so many polls without anything new, the other nodes are asked whether there is: the first one may stand still. At rest, that is
+/// a little more than an epoch.
+const IDLE_POLLS: u32 = 7;
 
 /// The configured execution nodes.
 #[derive(Debug, Clone)]
@@ -173,6 +174,14 @@ impl Execution {
             *known = known.take().or(trouble);
         }
         troubles
+    }
+
+    /// Whether a node is far behind another, and it is open whether it stands still.
+    pub fn watches_a_lag(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            let health = node.health();
+            health.is_lagging() && !health.stands_still()
+        })
     }
 
     /// A block that more than half of the nodes have finalised, as they say: where to begin when nothing was processed yet, after

@@ -5,6 +5,7 @@ use crate::chain::execution::Cursor;
 use crate::chain::profile::{PoolManager, Profile};
 use crate::chain::url::NodeUrl;
 use crate::daemon::commands::Outcome;
+use crate::daemon::events::Look;
 use crate::daemon::{alerts, deposits};
 use crate::status::Subject;
 use alloy::primitives::{Address as AlloyAddress, B256, keccak256};
@@ -215,6 +216,38 @@ async fn whatever_nodes_say_no_event_is_lost_and_none_is_made_up() {
         assert!(host.looks(2).await.is_some(), "{scene}: {:?}", host.troubles.all());
         assert_eq!(host.seen(), chain.truth, "{scene}");
         assert_eq!(host.alerts(), [""; 0], "{scene}");
+    }
+}
+
+/// A host looks less often as long as it has everything: not while something is missing or can't be read, or while it is open whether a
+/// node stands still.
+#[tokio::test]
+async fn a_look_is_complete_only_if_nothing_is_missing_and_all_could_be_read() {
+    let chain = Chain::start().await;
+    let execution = |lie: ExecutionLie| vec![Lie::Execution(lie)];
+    for (nodes, lies, expected) in [
+        (1, vec![], Look::Complete),
+        (3, vec![], Look::Complete),
+        (1, execution(ExecutionLie::NoLogs), Look::Lacking),
+        (1, execution(ExecutionLie::RangeLimit(1)), Look::Lacking),
+        (1, vec![Lie::Status(503)], Look::Lacking),
+        (2, execution(ExecutionLie::Behind(1_000)), Look::Lacking),
+        // The others see to it.
+        (3, vec![Lie::Status(503)], Look::Complete),
+    ] {
+        let host = chain.host(nodes).await;
+        host.lie(0, &lies);
+        let look = host.follower().look(&[host.contract()]).await.unwrap();
+        assert_eq!(look, expected, "{nodes}: {lies:?}: {:?}", host.troubles.all());
+        // A node that has failed is let alone for a while.
+        host.lie(0, &[]);
+        let mut looks = 0;
+        while host.follower().look(&[host.contract()]).await.unwrap() != Look::Complete {
+            looks += 1;
+            assert!(looks < 200, "{nodes}: {lies:?}: {:?}", host.troubles.all());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(host.seen(), chain.truth, "{nodes}: {lies:?}");
     }
 }
 
@@ -439,7 +472,7 @@ async fn nodes_are_asked_little_when_nothing_is_new() {
         host.look().await;
     }
     let asked: Vec<usize> = before.iter().enumerate().map(|(node, before)| count(node) - before).collect();
-    assert_eq!(asked, [20, 2, 2], "one for each look, and of the others now and then");
+    assert_eq!(asked, [20, 3, 3], "one for each look, and of the others now and then");
     let before = [0, 1, 2].map(count);
     chain.bench.devnet.advance(FINAL);
     host.look().await;

@@ -51,6 +51,8 @@ pub struct Slot {
     pub root: Chunk,
     /// The state after the block.
     pub state: Arc<BeaconState>,
+    /// The exits in the block.
+    exits: Vec<SignedVoluntaryExit>,
 }
 
 /// What became of an exit that was handed in.
@@ -71,7 +73,7 @@ pub enum ExitError {
     AlreadyExists,
 }
 
-/// The chain. Every state since genesis is kept; they share what did not change.
+/// The chain. Every state since genesis is kept, but for those of branches that were left; they share what did not change.
 #[derive(Debug)]
 pub struct BeaconChain {
     genesis_time: u64,
@@ -86,7 +88,7 @@ impl BeaconChain {
     pub fn genesis(config: &Config, genesis_time: u64, execution_block_hash: Chunk) -> Self {
         let mut chain =
             Self { genesis_time, slots: Vec::new(), pool: BTreeMap::new(), taken: BTreeMap::new() };
-        chain.append(genesis_state(config, execution_block_hash), [0; 32], [0; 32]);
+        chain.append(genesis_state(config, execution_block_hash), [0; 32], [0; 32], Vec::new());
         chain
     }
 
@@ -167,15 +169,38 @@ impl BeaconChain {
         block.exits.extend(due.iter().filter_map(|index| self.pool.remove(index)));
         let parent_root = self.head_root();
         let state = transition::next_slot(config, self.head(), parent_root, &block);
-        self.append(state, parent_root, body_root(&block));
+        self.append(state, parent_root, body_root(&block), block.exits);
+    }
+
+    /// Takes the blocks after this slot off the chain; gives the exits that were in them.
+    pub fn cut(&mut self, last: u64) -> Vec<SignedVoluntaryExit> {
+        let kept = usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1);
+        let dropped = self.slots.split_off(kept.min(self.slots.len()));
+        dropped.into_iter().flat_map(|slot| slot.exits).collect()
+    }
+
+    /// Lets an exit wait again whose block was taken off the chain.
+    pub fn take_back(&mut self, exit: SignedVoluntaryExit) {
+        self.pool.insert(exit.message.validator_index, exit);
+    }
+
+    /// Knows nothing any more of an exit whose block was taken off the chain.
+    pub fn forget(&mut self, exit: &SignedVoluntaryExit) {
+        self.taken.remove(&exit.message.validator_index);
     }
 
     fn newest(&self) -> &Slot {
-        // Genesis is there from the start and no slot is ever taken away.
+        // Genesis is there from the start and is never taken off.
         &self.slots[self.slots.len() - 1]
     }
 
-    fn append(&mut self, state: BeaconState, parent_root: Chunk, body_root: Chunk) {
+    fn append(
+        &mut self,
+        state: BeaconState,
+        parent_root: Chunk,
+        body_root: Chunk,
+        exits: Vec<SignedVoluntaryExit>,
+    ) {
         let active = state.validators.len().max(1) as u64;
         let header = BlockHeader {
             slot: state.slot,
@@ -184,7 +209,7 @@ impl BeaconChain {
             state_root: state.root(),
             body_root,
         };
-        self.slots.push(Slot { header, root: header.root(), state: state.into() });
+        self.slots.push(Slot { header, root: header.root(), state: state.into(), exits });
     }
 }
 

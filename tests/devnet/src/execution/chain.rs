@@ -102,7 +102,7 @@ pub struct Made {
     pub withdrawal_requests: Vec<WithdrawalRequest>,
 }
 
-/// The chain. Every block ever made is kept.
+/// The chain. Of a branch that was left nothing is kept.
 #[derive(Debug)]
 pub struct ExecutionChain {
     chain_id: u64,
@@ -112,6 +112,8 @@ pub struct ExecutionChain {
     transactions: HashMap<B256, (u64, usize)>,
     safe: u64,
     finalized: u64,
+    /// How often blocks were taken off: those made since say so, and so have other hashes.
+    branch: u64,
     /// Transactions that wait for a block.
     pub mempool: Mempool,
 }
@@ -143,6 +145,7 @@ impl ExecutionChain {
             transactions: HashMap::new(),
             safe: 0,
             finalized: 0,
+            branch: 0,
             mempool: Mempool::default(),
         };
         chain.append(header, Vec::new(), Vec::new(), Vec::new(), accounts.into());
@@ -156,7 +159,7 @@ impl ExecutionChain {
 
     /// The newest block.
     pub fn head(&self) -> &Block {
-        // Genesis is there from the start and no block is ever taken away.
+        // Genesis is there from the start and is never taken off.
         &self.blocks[self.blocks.len() - 1]
     }
 
@@ -201,6 +204,22 @@ impl ExecutionChain {
     pub fn submit(&mut self, raw: &[u8]) -> Result<B256, super::mempool::PoolError> {
         let (accounts, gas_limit) = (self.head().accounts.clone(), self.head().header.gas_limit);
         self.mempool.add(raw, &accounts, self.chain_id, gas_limit)
+    }
+
+    /// Takes the blocks after this one off the chain; gives the transactions that were in them, in the order of the chain.
+    pub fn cut(&mut self, last: u64) -> Vec<Recovered<TxEnvelope>> {
+        let kept = usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1);
+        let dropped = self.blocks.split_off(kept.min(self.blocks.len()));
+        self.branch += 1;
+        let mut transactions = Vec::new();
+        for block in dropped {
+            self.by_hash.remove(&block.hash());
+            for transaction in block.transactions {
+                self.transactions.remove(transaction.tx_hash());
+                transactions.push(transaction);
+            }
+        }
+        transactions
     }
 
     /// Makes the next block from the transactions that wait.
@@ -259,6 +278,7 @@ impl ExecutionChain {
             base_fee_per_gas: Some(base_fee),
             parent_beacon_block_root: Some(inputs.parent_beacon_root),
             requests_hash: Some(requests_hash(&deposits, &withdrawal_requests)),
+            extra_data: self.branch.to_be_bytes().into(),
             ..empty_header()
         };
         self.append(header, transactions, outcomes, inputs.withdrawals, accounts);

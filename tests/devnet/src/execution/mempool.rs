@@ -157,6 +157,13 @@ impl Mempool {
         self.insert(transaction)
     }
 
+    /// Lets a transaction wait again whose block was taken off the chain, unless one that pays more has its place. What can never
+    /// be in a block is dropped when one is made.
+    pub fn take_back(&mut self, transaction: Recovered<TxEnvelope>) {
+        // As nodes do: who sent it is not told.
+        let _ = self.insert(transaction);
+    }
+
     /// The transaction with this hash, if it waits.
     pub fn get(&self, hash: &B256) -> Option<&Recovered<TxEnvelope>> {
         let (sender, nonce) = self.places.get(hash)?;

@@ -407,3 +407,17 @@ async fn huge_and_foreign_answers_are_no_votes() {
     assert!(answers.contains(&format!("{}: index 77", servers[0].url())), "{answers}");
     assert!(answers.contains(&format!("{}: index 1", servers[1].url())), "{answers}");
 }
+
+/// Nobody may ever ask about that again: of a validator that is gone for good, for instance.
+#[test]
+fn what_a_node_has_said_that_can_not_be_so_is_shown_for_a_while() {
+    let (epoch, now) = (Duration::from_secs(384), Instant::now());
+    let told = |lie: &str, at| Some(Told { lie: lie.to_owned(), at });
+    let lies =
+        Lies { of_exits: told("late", now + epoch), of_deposits: told("early", now), of_validators: None };
+    assert_eq!(lies.shown(epoch, now + epoch), Some("late"));
+    let lies = Lies { of_exits: None, ..lies };
+    assert_eq!(lies.shown(epoch, now + epoch * 15), Some("early"));
+    assert_eq!(lies.shown(epoch, now + epoch * 16), None);
+    assert_eq!(Lies::default().shown(epoch, now), None);
+}
