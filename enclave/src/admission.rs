@@ -15,7 +15,7 @@
 
 use crate::answers::{Answers, Asker, Due};
 use crate::change::{Admitted, Guest};
-use crate::effects::Groups;
+use crate::effects::Turn;
 use crate::keys::IdentityKeys;
 use crate::platform::Platform;
 #[cfg(doc)]
@@ -195,8 +195,7 @@ impl Admission {
         &mut self,
         manifest: &Manifest,
         keys: &IdentityKeys,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         for member in manifest.members.iter().map(|member| member.id) {
             let wanted = match self.asked.get(&member) {
@@ -205,7 +204,7 @@ impl Admission {
                 None => !self.is_fresh(member),
             };
             if wanted {
-                self.challenge(member, keys, platform, groups)?;
+                self.challenge(member, keys, turn)?;
             }
         }
         Ok(())
@@ -216,19 +215,18 @@ impl Admission {
         &mut self,
         member: MemberId,
         keys: &IdentityKeys,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         if member == self.own.member {
             return Ok(());
         }
         let nonce = match self.asked.get(&member) {
             Some(Question::Open(nonce)) => *nonce,
-            _ => fresh_nonce(platform)?,
+            _ => fresh_nonce(turn.platform)?,
         };
         self.asked.insert(member, Question::Open(nonce));
         let challenge = keys.sign_challenge(self.dao, member, nonce);
-        groups.send_to(member, &PeerMessage::Challenge(challenge));
+        turn.outbox.send_to(member, &PeerMessage::Challenge(challenge));
         Ok(())
     }
 
@@ -239,8 +237,7 @@ impl Admission {
         member: MemberId,
         is_new: bool,
         keys: &IdentityKeys,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         match self.asked.get_mut(&member) {
             Some(Question::Closed { again }) => {
@@ -252,7 +249,7 @@ impl Admission {
             }
             _ => {}
         }
-        self.challenge(member, keys, platform, groups)
+        self.challenge(member, keys, turn)
     }
 
     /// Answers a challenge, and challenges back a peer that is new.
@@ -260,8 +257,7 @@ impl Admission {
         &mut self,
         challenge: &Challenge,
         keys: &IdentityKeys,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         if !challenge.verify(self.dao) {
             return Err(Rejection::NotAuthentic);
@@ -273,15 +269,15 @@ impl Admission {
             Due::Nothing => return Ok(()),
             Due::Again(answer) => answer,
             Due::Report => {
-                let answer = self.answer(Some(challenge.from), challenge.nonce, platform)?;
+                let answer = self.answer(Some(challenge.from), challenge.nonce, turn.platform)?;
                 self.answers.keep(kind, asker, answer.clone());
                 Box::new(answer)
             }
         };
         if !known && !self.asked.contains_key(&asker) {
-            self.challenge(asker, keys, platform, groups)?;
+            self.challenge(asker, keys, turn)?;
         }
-        groups.send_to(asker, &PeerMessage::Evidence(answer));
+        turn.outbox.send_to(asker, &PeerMessage::Evidence(answer));
         Ok(())
     }
 

@@ -43,7 +43,7 @@ pub(crate) enum Change {
     /// The manifest has a new epoch.
     Amended(Box<SignedEpoch>),
     /// So many outputs that were held back have left.
-    Released(u32),
+    LetOut(u32),
     /// The enclave asks to act, as this incarnation.
     Returned(u64, Nonce),
     /// The enclave takes part again; so far the others have adopted keys.

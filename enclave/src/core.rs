@@ -12,7 +12,7 @@
 use crate::admission::fresh_nonce;
 use crate::ceremony::keygen::Keygen;
 use crate::change::{Change, Genesis};
-use crate::effects::{Effects, Groups, OutputQueue};
+use crate::effects::{Effects, Outbox, OutputQueue, Turn};
 use crate::journal::{Content, Journal, LogName, Reader, VaultContent, fresh_salt};
 use crate::platform::Platform;
 use crate::seal::{LogKeys, OwnLaunch};
@@ -97,7 +97,7 @@ impl<P: Platform> Core<P> {
 
     /// Applies one request. Never blocks, never panics; bounded work, bounded output.
     pub fn handle(&mut self, request: Request) -> Response {
-        let mut groups = Groups::default();
+        let mut groups = Outbox::default();
         let reply = match self.apply(request, &mut groups) {
             Ok(reply) => reply,
             Err(rejection) => Reply::Rejected(rejection),
@@ -140,7 +140,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn apply(&mut self, request: Request, groups: &mut Groups) -> Result<Reply, Rejection> {
+    fn apply(&mut self, request: Request, outbox: &mut Outbox) -> Result<Reply, Rejection> {
         match request {
             Request::Status => return Ok(Reply::Status(Box::new(self.status()))),
             Request::Resume => {
@@ -157,13 +157,13 @@ impl<P: Platform> Core<P> {
                 return Ok(Reply::Report(report));
             }
             Request::Start { manifest, epochs, member, certificates } => {
-                return self.start(&manifest, &epochs, member, certificates, groups);
+                return self.start(&manifest, &epochs, member, certificates, outbox);
             }
             Request::Restore { slot, certificates } => return self.restore(&slot, certificates),
-            Request::Records(records) => return self.read(&records, groups),
-            Request::Restored => return self.restored(groups),
+            Request::Records(records) => return self.read(&records, outbox),
+            Request::Restored => return self.restored(outbox),
             Request::Succeed { manifest, epochs, member, certificates } => {
-                return self.succeed(&manifest, &epochs, member, certificates, groups);
+                return self.succeed(&manifest, &epochs, member, certificates, outbox);
             }
             Request::Meet(introduction) => {
                 let Life::Succeeding(heir) = &mut self.life else { return Err(Rejection::NoSuccession) };
@@ -174,10 +174,10 @@ impl<P: Platform> Core<P> {
             _ => {}
         }
         let Life::Started(started) = &mut self.life else { return Err(Rejection::NotStarted) };
-        let result = started.serve(request, &mut self.platform, groups);
+        let result = started.serve(request, &mut Turn { platform: &mut self.platform, outbox });
         if started.session.notes.is_acting() && started.journal.wants_snapshot(self.snapshot_after) {
             // What was asked is done in any case; a snapshot that failed is tried again.
-            let _ = started.write_snapshot(&mut self.platform, groups);
+            let _ = started.write_snapshot(&mut Turn { platform: &mut self.platform, outbox });
         }
         result
     }
@@ -230,7 +230,7 @@ impl<P: Platform> Core<P> {
         epochs: &[SignedEpoch],
         member: MemberId,
         certificates: Certificates,
-        groups: &mut Groups,
+        outbox: &mut Outbox,
     ) -> Result<Reply, Rejection> {
         let chain = self.check_manifest(first, epochs, member)?;
         let manifest = chain.last().ok_or(Rejection::InvalidManifest)?;
@@ -238,7 +238,10 @@ impl<P: Platform> Core<P> {
             if started.session.dao != manifest.genesis() || started.session.own() != member {
                 return Err(Rejection::StartedOtherwise);
             }
-            return started.session.renew(certificates, &mut self.platform, groups).map(|()| Reply::Done);
+            return started
+                .session
+                .renew(certificates, &mut Turn { platform: &mut self.platform, outbox })
+                .map(|()| Reply::Done);
         }
         let failed = |_| Rejection::Platform;
         let mut seed = Zeroizing::new([0; 32]);
@@ -260,13 +263,14 @@ impl<P: Platform> Core<P> {
             Genesis { manifest, member, machine, seed, nonce, log, pool_managers, voters, identities };
         let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
             .ok_or(Rejection::InvalidManifest)?;
-        session.renew(certificates, &mut self.platform, groups)?;
+        session.renew(certificates, &mut Turn { platform: &mut self.platform, outbox })?;
         let name = LogName { dao: session.dao, member, log };
         let keys = LogKeys::draw(&mut self.platform).map_err(failed)?;
         let journal = Journal::new(keys, name, LogHead::START);
-        groups.output(make_slot(&journal, &mut self.platform)?);
+        outbox.output(make_slot(&journal, &mut self.platform)?);
         let mut started = Started { session, journal, watch: Watch::default() };
-        started.commit(Change::Begun(Box::new(genesis)), &mut self.platform, groups)?;
+        started
+            .commit(Change::Begun(Box::new(genesis)), &mut Turn { platform: &mut self.platform, outbox })?;
         self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
@@ -325,13 +329,14 @@ impl<P: Platform> Core<P> {
         epochs: &[SignedEpoch],
         member: MemberId,
         certificates: Certificates,
-        groups: &mut Groups,
+        outbox: &mut Outbox,
     ) -> Result<Reply, Rejection> {
         if matches!(self.life, Life::Started(_)) {
             return Err(Rejection::StartedOtherwise);
         }
         let manifest = self.check_manifest(first, epochs, member)?.pop().ok_or(Rejection::InvalidManifest)?;
-        let heir = Heir::new(manifest, member, certificates, &mut self.platform, groups)?;
+        let heir =
+            Heir::new(manifest, member, certificates, &mut Turn { platform: &mut self.platform, outbox })?;
         let challenge = heir.challenge();
         self.life = Life::Succeeding(Box::new(heir));
         Ok(Reply::Challenge(challenge))
@@ -352,10 +357,11 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
-    fn read(&mut self, records: &[SealedRecord], groups: &mut Groups) -> Result<Reply, Rejection> {
+    fn read(&mut self, records: &[SealedRecord], outbox: &mut Outbox) -> Result<Reply, Rejection> {
         for record in records {
             let Life::Restoring(restoring) = &mut self.life else { return Err(Rejection::NotRestoring) };
-            if let Err(rejection) = restoring.read(record, &mut self.platform, groups) {
+            if let Err(rejection) = restoring.read(record, &mut Turn { platform: &mut self.platform, outbox })
+            {
                 self.life = Life::Idle;
                 return Err(rejection);
             }
@@ -363,7 +369,7 @@ impl<P: Platform> Core<P> {
         Ok(Reply::Done)
     }
 
-    fn restored(&mut self, groups: &mut Groups) -> Result<Reply, Rejection> {
+    fn restored(&mut self, outbox: &mut Outbox) -> Result<Reply, Rejection> {
         let restoring = match core::mem::replace(&mut self.life, Life::Idle) {
             Life::Restoring(restoring) => *restoring,
             other => {
@@ -385,15 +391,15 @@ impl<P: Platform> Core<P> {
         self.check_trust(&session.manifest)?;
         let mut started = Started { session, journal, watch: Watch::default() };
         if handed_over.is_some() {
-            started = started.take_over(&mut self.platform, groups)?;
+            started = started.take_over(&mut Turn { platform: &mut self.platform, outbox })?;
         } else {
             let own = OwnLaunch::read(&mut self.platform).map_err(|_| Rejection::Platform)?;
             if tcb != Some(own.committed_tcb) {
                 // Firmware was updated: what is older must not open the log for ever.
-                groups.output(make_slot(&started.journal, &mut self.platform)?);
+                outbox.output(make_slot(&started.journal, &mut self.platform)?);
             }
         }
-        started.come_back_restored(&mut self.platform, groups)?;
+        started.come_back_restored(&mut Turn { platform: &mut self.platform, outbox })?;
         self.life = Life::Started(Box::new(started));
         Ok(Reply::Done)
     }
@@ -418,12 +424,7 @@ pub(crate) fn make_slot(journal: &Journal, platform: &mut impl Platform) -> Resu
 }
 
 impl Restoring {
-    fn read(
-        &mut self,
-        record: &SealedRecord,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    fn read(&mut self, record: &SealedRecord, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         let number = record.header.number;
         let incomplete = Rejection::Sealed(SealedError::Incomplete);
         let mut gated = Vec::new();
@@ -433,8 +434,8 @@ impl Restoring {
             Content::Change(_) if self.handed_over.is_some() => return Err(incomplete),
             Content::Change(change) => {
                 if let (Change::Begun(genesis), None) = (&*change, &self.session) {
-                    let session = Session::begin(genesis, platform.trust_anchor().clone());
-                    self.begin(session.ok_or(incomplete)?, platform, groups)?;
+                    let session = Session::begin(genesis, turn.platform.trust_anchor().clone());
+                    self.begin(session.ok_or(incomplete)?, turn)?;
                 }
                 let session = self.session.as_mut().ok_or(incomplete)?;
                 let mut effects = Effects::default();
@@ -448,9 +449,9 @@ impl Restoring {
             },
             Content::Snapshot(items) => {
                 let vault = core::mem::take(&mut self.vault);
-                let session = Session::restore(items, vault, platform.trust_anchor().clone());
+                let session = Session::restore(items, vault, turn.platform.trust_anchor().clone());
                 let session = session.ok_or(Rejection::Sealed(SealedError::Content { number }))?;
-                self.begin(session, platform, groups)?;
+                self.begin(session, turn)?;
             }
         }
         // Like when it was written: every record of an enclave that acts is a place that it has come to.
@@ -461,13 +462,8 @@ impl Restoring {
     }
 
     /// From here on there is an identity: with its evidence, what is restored can be shown to others.
-    fn begin(
-        &mut self,
-        mut session: Session,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        session.renew(self.certificates.clone(), platform, groups)?;
+    fn begin(&mut self, mut session: Session, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+        session.renew(self.certificates.clone(), turn)?;
         self.session = Some(session);
         Ok(())
     }

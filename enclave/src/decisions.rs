@@ -3,7 +3,7 @@
 
 use crate::agreement::{Agreement, Electorate, ask_for_decision, told};
 use crate::ceremony::keygen::Keygen;
-use crate::ceremony::{Me, Setting};
+use crate::ceremony::{Me, Scene, Setting};
 use crate::effects::Effects;
 use crate::session::{Footing, Session, lend};
 use crate::witness::raise;
@@ -469,7 +469,7 @@ impl Session {
     fn start(&mut self, terms: KeygenTerms, roster: Roster, effects: &mut Effects) {
         effects.change();
         let pool = terms.request.pool;
-        let run = Keygen::start(terms, roster, &self.me(), effects);
+        let run = lend!(self, effects, |scene| Keygen::start(terms, roster, scene));
         self.keygens.insert(pool, run);
     }
 
@@ -541,9 +541,9 @@ impl Session {
             effects.change();
             self.keygens.insert(pool, run);
         }
-        lend!(self, |me, setting| {
+        lend!(self, effects, |scene| {
             if let Some(run) = self.keygens.get_mut(&pool).filter(|run| run.key().is_none()) {
-                run.count(&me, &setting, effects);
+                run.count(scene);
                 // Now this enclave can say how the key was made.
                 self.agreements.get_mut(&pool).into_iter().for_each(Agreement::tell_again);
             }

@@ -23,7 +23,13 @@ pub(crate) struct Effects {
 
 /// What one request causes: groups of outputs, each to be stored whole.
 #[derive(Default)]
-pub(crate) struct Groups(Vec<Vec<Output>>);
+pub(crate) struct Outbox(Vec<Vec<Output>>);
+
+/// One request while it is served: the machine that helps to judge it, and what it causes.
+pub(crate) struct Turn<'a, P> {
+    pub(crate) platform: &'a mut P,
+    pub(crate) outbox: &'a mut Outbox,
+}
 
 /// All outputs that the host has not acknowledged.
 #[derive(Default)]
@@ -101,7 +107,7 @@ impl Effects {
     }
 }
 
-impl Groups {
+impl Outbox {
     /// What came of a change, behind the record of it.
     pub(crate) fn record(&mut self, record: SealedRecord, outputs: Vec<Output>) {
         let record = Output::Store(Record::Sealed(Box::new(record)));
@@ -145,8 +151,8 @@ impl OutputQueue {
     }
 
     /// Numbers what a request caused.
-    pub(crate) fn append(&mut self, groups: Groups) {
-        for outputs in groups.0 {
+    pub(crate) fn append(&mut self, outbox: Outbox) {
+        for outputs in outbox.0 {
             let numbered: Vec<NumberedOutput> = outputs
                 .into_iter()
                 .zip(self.newest.saturating_add(1)..)

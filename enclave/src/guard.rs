@@ -10,7 +10,7 @@
 
 use crate::admission::fresh_nonce;
 use crate::change::Change;
-use crate::effects::Groups;
+use crate::effects::{Outbox, Turn};
 use crate::platform::Platform;
 use crate::session::{Footing, Session};
 use crate::started::Started;
@@ -70,24 +70,24 @@ impl Session {
 
 impl Started {
     /// Sends a note of the log's place, if outputs wait for it and none is on its way.
-    pub(crate) fn advance(&mut self, groups: &mut Groups) {
+    pub(crate) fn advance(&mut self, outbox: &mut Outbox) {
         let waits = !self.session.held.is_empty() && self.watch.in_flight().is_none();
         if waits && self.session.notes.is_acting() {
-            self.send_note(groups);
+            self.send_note(outbox);
         }
     }
 
-    fn send_note(&mut self, groups: &mut Groups) {
+    fn send_note(&mut self, outbox: &mut Outbox) {
         self.watch.send(self.session.notes.own(), self.session.held.len());
-        self.repeat_note(groups);
+        self.repeat_note(outbox);
     }
 
     /// Says the note that is on its way, if there is one.
-    pub(crate) fn repeat_note(&self, groups: &mut Groups) {
+    pub(crate) fn repeat_note(&self, outbox: &mut Outbox) {
         if let Some(note) = self.watch.in_flight() {
             let ballots = self.session.notes.ballots().collect();
             let (note, in_force) = (self.session.sign(*note), self.session.in_force());
-            self.say_to_all(Witness::Advance(Advance { note, in_force, ballots }), groups);
+            self.say_to_all(Witness::Advance(Advance { note, in_force, ballots }), outbox);
         }
     }
 
@@ -95,47 +95,32 @@ impl Started {
     pub(crate) fn come_back(
         &mut self,
         after: u64,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
-        self.begin_ballot(after, platform, groups)?;
-        self.ask_leave(platform, groups)
+        self.begin_ballot(after, turn)?;
+        self.ask_leave(turn)
     }
 
     /// The same of an enclave that was restored; if a cut has let in another copy, after that one, or not at all.
-    pub(crate) fn come_back_restored(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    pub(crate) fn come_back_restored(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         match self.session.notes.judge_cut() {
-            Some((state, known)) => {
-                self.look_back_at(state, &known, self.session.own(), platform, groups).map(drop)
-            }
-            None => self.come_back(0, platform, groups),
+            Some((state, known)) => self.look_back_at(state, &known, self.session.own(), turn).map(drop),
+            None => self.come_back(0, turn),
         }
     }
 
     /// Claims the history that the own ballot goes on from.
-    pub(crate) fn ask_leave(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    pub(crate) fn ask_leave(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         self.watch.claim();
         if self.session.footing() == Footing::Named {
-            self.session.challenge_missing(platform, groups)?;
-            self.repeat_claim(groups);
+            self.session.challenge_missing(turn)?;
+            self.repeat_claim(turn.outbox);
         }
         Ok(())
     }
 
     /// Takes a ballot with which nobody is asked, for a cut to let in.
-    pub(crate) fn await_cut(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    pub(crate) fn await_cut(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         if self.session.footing() != Footing::Named {
             return Err(Rejection::Candidate);
         }
@@ -143,7 +128,7 @@ impl Started {
             return Err(Rejection::Newcomer);
         }
         if !self.watch.awaits_cut() {
-            self.begin_ballot(0, platform, groups)?;
+            self.begin_ballot(0, turn)?;
             self.watch.await_cut();
         }
         Ok(())
@@ -155,22 +140,17 @@ impl Started {
         Waiting { claim: self.own_claim(), noted }
     }
 
-    fn begin_ballot(
-        &mut self,
-        after: u64,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    fn begin_ballot(&mut self, after: u64, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         let own = self.session.notes.own().ballot.incarnation;
         let incarnation = after.max(own).checked_add(1).ok_or(Rejection::Invalid)?;
-        let nonce = fresh_nonce(platform)?;
-        self.commit(Change::Returned(incarnation, nonce), platform, groups)
+        let nonce = fresh_nonce(turn.platform)?;
+        self.commit(Change::Returned(incarnation, nonce), turn)
     }
 
     /// Says the claim that waits for answers, if there is one.
-    pub(crate) fn repeat_claim(&self, groups: &mut Groups) {
+    pub(crate) fn repeat_claim(&self, outbox: &mut Outbox) {
         if self.watch.is_asking() && self.session.footing() == Footing::Named {
-            self.say_to_all(Witness::Return(self.own_claim()), groups);
+            self.say_to_all(Witness::Return(self.own_claim()), outbox);
         }
     }
 
@@ -184,57 +164,51 @@ impl Started {
     pub(crate) fn amended(
         &mut self,
         (footing, acted): (Footing, bool),
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.watch.amended();
         if self.session.footing() != Footing::Named {
             return Ok(());
         }
         if footing == Footing::Candidate {
-            return self.begin(platform, groups);
+            return self.begin(turn);
         }
         if let Some((state, known)) = self.session.notes.judge_cut() {
-            self.look_back_at(state, &known, self.session.own(), platform, groups)?;
+            self.look_back_at(state, &known, self.session.own(), turn)?;
             return Ok(());
         }
         if self.session.notes.is_acting() && !acted {
-            self.resumed(groups);
+            self.resumed(turn.outbox);
             return Ok(());
         }
-        self.repeat_claim(groups);
+        self.repeat_claim(turn.outbox);
         if self.session.notes.is_acting() && self.watch.in_flight().is_none() {
-            self.send_note(groups);
+            self.send_note(turn.outbox);
         } else {
-            self.repeat_note(groups);
+            self.repeat_note(turn.outbox);
         }
         Ok(())
     }
 
     /// The DAO has named this enclave. The first copy of the first one of a member has nothing to have forgotten; any other
     /// has to learn what was remembered before it.
-    pub(crate) fn begin(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    pub(crate) fn begin(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         let Ballot { machine, incarnation, era, .. } = self.session.notes.own().ballot;
         // A candidate while the DAO made a cut.
         if era != self.session.manifest.era() {
-            return self.come_back(0, platform, groups);
+            return self.come_back(0, turn);
         }
         if (machine, incarnation) == (0, 0) {
-            self.session.challenge_missing(platform, groups)?;
-            return self.commit(Change::Resumed(Vec::new()), platform, groups);
+            self.session.challenge_missing(turn)?;
+            return self.commit(Change::Resumed(Vec::new()), turn);
         }
-        self.ask_leave(platform, groups)
+        self.ask_leave(turn)
     }
 
     pub(crate) fn on_witness(
         &mut self,
         message: WitnessMessage,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         let from = message.from;
         if from == self.session.own() {
@@ -245,18 +219,18 @@ impl Started {
             return Err(Rejection::NotAuthentic);
         }
         match message.witness {
-            Witness::Advance(advance) => self.on_advance(from, &advance, platform, groups),
-            Witness::Noted(noted) => self.on_noted(from, &noted, platform, groups),
+            Witness::Advance(advance) => self.on_advance(from, &advance, turn),
+            Witness::Noted(noted) => self.on_noted(from, &noted, turn),
             Witness::Unknown(ballot) => {
                 // A claim is long: once for each, until time passes.
                 if ballot == self.session.notes.own().ballot && self.watch.hears(from) {
-                    self.say(from, Witness::Return(self.own_claim()), groups);
+                    self.say(from, Witness::Return(self.own_claim()), turn.outbox);
                 }
                 Ok(())
             }
-            Witness::Return(claim) => self.on_return(from, claim, platform, groups),
-            Witness::Known(known) => self.on_known(from, &known, platform, groups),
-            Witness::Refused(shown) => self.look_back(from, &shown, platform, groups).map(drop),
+            Witness::Return(claim) => self.on_return(from, claim, turn),
+            Witness::Known(known) => self.on_known(from, &known, turn),
+            Witness::Refused(shown) => self.look_back(from, &shown, turn).map(drop),
         }
     }
 
@@ -270,8 +244,7 @@ impl Started {
         &mut self,
         from: MemberId,
         Advance { note: signed, in_force, ballots }: &Advance,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.check_note(from, signed)?;
         self.must_act()?;
@@ -283,13 +256,13 @@ impl Started {
         match self.session.notes.judge_note(&note) {
             // Who remembers a later place remembers this one.
             Seen::Known => {}
-            Seen::Newer => self.commit(Change::Noted(*signed), platform, groups)?,
+            Seen::Newer => self.commit(Change::Noted(*signed), turn)?,
             Seen::Unknown => {
-                self.say(from, Witness::Unknown(note.ballot), groups);
+                self.say(from, Witness::Unknown(note.ballot), turn.outbox);
                 return Ok(());
             }
             Seen::Refused(shown) => {
-                self.refuse(&note, *shown, groups);
+                self.refuse(&note, *shown, turn.outbox);
                 return Ok(());
             }
             Seen::Superseded => return Err(Rejection::Superseded),
@@ -299,7 +272,7 @@ impl Started {
         let promised = memories.map(|memory| memory.promised).filter(|promised| promised.note.member != from);
         let later = promised.filter(|shown| Some(shown.note.ballot) > told(shown.note.member)).collect();
         let (by, in_force) = (self.session.sign(self.session.notes.own()), self.session.in_force());
-        self.say(from, Witness::Noted(Noted { note, in_force, by, later }), groups);
+        self.say(from, Witness::Noted(Noted { note, in_force, by, later }), turn.outbox);
         Ok(())
     }
 
@@ -307,8 +280,7 @@ impl Started {
         &mut self,
         from: MemberId,
         Noted { note, in_force, by, later }: &Noted,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.check_note(from, by)?;
         self.session.must_go_by(in_force)?;
@@ -318,27 +290,27 @@ impl Started {
         // Of the speaker itself, what it has noted is remembered.
         let later = self.session.news(later.iter().filter(|shown| shown.note.member != from));
         self.watch.noted(from, by.note.ballot, &later);
-        self.show_later(from, by.note.ballot, groups);
+        self.show_later(from, by.note.ballot, turn.outbox);
         // Nothing follows the end of a log.
         if self.watch.farewell().is_none() {
-            self.learn(later, platform, groups)?;
+            self.learn(later, turn)?;
         }
-        self.let_out(platform, groups)
+        self.let_out(turn)
     }
 
     /// Lets out what enough members remember.
-    fn let_out(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+    fn let_out(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         let quorum = self.session.manifest.quorum();
         let Some(left) = self.watch.may_leave(&self.session.notes, quorum) else { return Ok(()) };
         if let Some(envelope) = self.watch.farewell() {
-            groups.output(Output::HandOver(envelope.clone()));
+            turn.outbox.output(Output::HandOver(envelope.clone()));
             self.watch.has_left();
             return Ok(());
         }
-        let result = self.let_out_first(left, platform, groups);
+        let result = self.let_out_first(left, turn);
         self.watch.has_left();
         // What has come to wait meanwhile.
-        self.advance(groups);
+        self.advance(turn.outbox);
         result
     }
 
@@ -346,8 +318,7 @@ impl Started {
     fn let_out_first(
         &mut self,
         mut left: usize,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         while left > 0 {
             let mut size = 0_usize;
@@ -359,7 +330,7 @@ impl Started {
             let count = outputs.count();
             // At least one is, and a log that can't be written lets out nothing.
             left = left.saturating_sub(count.max(1));
-            self.commit(Change::Released(u32::try_from(count).unwrap_or(u32::MAX)), platform, groups)?;
+            self.commit(Change::LetOut(u32::try_from(count).unwrap_or(u32::MAX)), turn)?;
         }
         Ok(())
     }
@@ -368,8 +339,7 @@ impl Started {
         &mut self,
         from: MemberId,
         claim: Claim,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.check_note(from, &claim.note)?;
         if !claim.is_whole() {
@@ -377,11 +347,11 @@ impl Started {
         }
         match self.session.notes.judge_claim(&claim) {
             Claimed::Refused(shown) => {
-                self.refuse(&claim.note.note, *shown, groups);
+                self.refuse(&claim.note.note, *shown, turn.outbox);
                 return Ok(());
             }
             // It has proved itself as this ballot.
-            Claimed::Known => return self.answer_return(&claim, platform, groups),
+            Claimed::Known => return self.answer_return(&claim, turn),
             Claimed::Superseded => return Err(Rejection::Superseded),
             Claimed::OtherEra(own) if claim.note.note.ballot.era > own => {
                 return Err(Rejection::Behind(claim.note.note.ballot.era));
@@ -399,25 +369,24 @@ impl Started {
         }
         self.watch.returned.insert(from, claim);
         let Session { admission, keys, .. } = &mut self.session;
-        admission.challenge_claimant(from, waiting != Some(note), keys, platform, groups)
+        admission.challenge_claimant(from, waiting != Some(note), keys, turn)
     }
 
     /// Says what is known of all members to one that has proved itself in its new ballot; remembers the ballot.
     pub(crate) fn answer_return(
         &mut self,
         claim: &Claim,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         let memories = self.session.notes.memories().copied().collect();
         match self.session.notes.judge_claim(claim) {
             Claimed::Refused(shown) => {
-                self.refuse(&claim.note.note, *shown, groups);
+                self.refuse(&claim.note.note, *shown, turn.outbox);
                 return Ok(());
             }
             Claimed::Superseded | Claimed::OtherEra(_) => return Err(Rejection::Superseded),
             Claimed::Known => {}
-            Claimed::Good => self.commit(Change::Promised(claim.note), platform, groups)?,
+            Claimed::Good => self.commit(Change::Promised(claim.note), turn)?,
         }
         let known = Known {
             claim: claim.note.note,
@@ -426,24 +395,24 @@ impl Started {
             memories,
             adopted: self.session.marks.values().cloned().collect(),
         };
-        self.say(claim.note.note.member, Witness::Known(known), groups);
+        self.say(claim.note.note.member, Witness::Known(known), turn.outbox);
         Ok(())
     }
 
     /// What a copy says does not count while a later one is known. It may have nothing to be noted, and never hear of it.
-    fn show_later(&self, member: MemberId, ballot: Ballot, groups: &mut Groups) {
+    fn show_later(&self, member: MemberId, ballot: Ballot, outbox: &mut Outbox) {
         let known = self.session.notes.memory(member).map(|memory| memory.promised);
         if let Some(later) = known.filter(|known| known.note.ballot > ballot) {
-            self.say(member, Witness::Refused(later), groups);
+            self.say(member, Witness::Refused(later), outbox);
         }
     }
 
     /// Shows a member what it has signed itself that stands against its claim or note.
-    fn refuse(&self, refused: &Note, shown: SignedNote, groups: &mut Groups) {
+    fn refuse(&self, refused: &Note, shown: SignedNote, outbox: &mut Outbox) {
         let kind = if shown.note.acting { StaleKind::RolledBack } else { StaleKind::Superseded };
         let told_by = self.session.own();
-        groups.notice(Notice::StalePeer(stale(kind, refused, &shown.note, told_by)));
-        self.say(refused.member, Witness::Refused(shown), groups);
+        outbox.notice(Notice::StalePeer(stale(kind, refused, &shown.note, told_by)));
+        self.say(refused.member, Witness::Refused(shown), outbox);
     }
 
     /// What a note of this enclave itself, or of a copy of it, shows of its state. Says whether it may go on as it is.
@@ -451,15 +420,14 @@ impl Started {
         &mut self,
         told_by: MemberId,
         shown: &SignedNote,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<bool, Rejection> {
         // Whoever it comes from: what this enclave itself has signed proves it.
         if !shown.verify(self.session.dao, self.session.keys.identity()) {
             return Ok(true);
         }
         let state = self.session.notes.judge_own(&shown.note);
-        self.look_back_at(state, &shown.note, told_by, platform, groups)
+        self.look_back_at(state, &shown.note, told_by, turn)
     }
 
     fn look_back_at(
@@ -467,20 +435,19 @@ impl Started {
         state: OwnState,
         known: &Note,
         told_by: MemberId,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<bool, Rejection> {
         match state {
             OwnState::Newest => Ok(true),
             OwnState::Outbid(incarnation) => {
-                self.come_back(incarnation, platform, groups)?;
+                self.come_back(incarnation, turn)?;
                 Ok(false)
             }
             OwnState::Stale(kind) => {
                 let own = self.session.notes.own();
                 let stale = stale(kind, &own, known, told_by);
                 self.watch.stale = Some(stale);
-                groups.notice(Notice::Stale(stale));
+                turn.outbox.notice(Notice::Stale(stale));
                 Ok(false)
             }
         }
@@ -490,14 +457,13 @@ impl Started {
         &mut self,
         from: MemberId,
         Known { claim, in_force, by, memories, adopted }: &Known,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.check_note(from, by)?;
         let own = self.session.own();
         let shown = || memories.iter().flat_map(|memory| [Some(memory.promised), memory.accepted]).flatten();
         for shown in shown().filter(|shown| shown.note.member == own) {
-            if !self.look_back(from, &shown, platform, groups)? {
+            if !self.look_back(from, &shown, turn)? {
                 return Ok(());
             }
         }
@@ -518,50 +484,45 @@ impl Started {
             return Err(Rejection::Invalid);
         }
         let shown: Vec<SignedNote> = shown().chain([*by]).collect();
-        self.learn(self.session.news(shown.iter()), platform, groups)?;
+        self.learn(self.session.news(shown.iter()), turn)?;
         self.watch.known(from, by.note.ballot, by.note.acting);
         if self.session.is_newcomer {
             adopted.iter().for_each(|mark| self.watch.learn_mark(mark));
         }
-        self.show_later(from, by.note.ballot, groups);
+        self.show_later(from, by.note.ballot, turn.outbox);
         // Others that wait may know as little as it does.
         let quorum = self.session.manifest.quorum();
         let quorum = if self.session.is_newcomer { quorum.governed() } else { quorum };
         if self.watch.may_act(&self.session.notes, quorum) {
-            self.resume(platform, groups)?;
+            self.resume(turn)?;
         }
         Ok(())
     }
 
     /// Remembers what others have shown.
-    fn learn(
-        &mut self,
-        shown: Vec<SignedNote>,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        if shown.is_empty() { Ok(()) } else { self.commit(Change::Learnt(shown), platform, groups) }
+    fn learn(&mut self, shown: Vec<SignedNote>, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+        if shown.is_empty() { Ok(()) } else { self.commit(Change::Learnt(shown), turn) }
     }
 
-    fn resume(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
-        self.commit(Change::Resumed(self.watch.marks()), platform, groups)?;
-        self.resumed(groups);
+    fn resume(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+        self.commit(Change::Resumed(self.watch.marks()), turn)?;
+        self.resumed(turn.outbox);
         Ok(())
     }
 
-    fn resumed(&mut self, groups: &mut Groups) {
+    fn resumed(&mut self, outbox: &mut Outbox) {
         self.watch.resumed();
-        groups.notice(Notice::Returned(self.session.notes.own().ballot.incarnation));
+        outbox.notice(Notice::Returned(self.session.notes.own().ballot.incarnation));
         // Even if nothing waits for it: from here on no older copy of the log can act.
-        self.send_note(groups);
+        self.send_note(outbox);
     }
 
-    fn say(&self, to: MemberId, witness: Witness, groups: &mut Groups) {
-        groups.send_to(to, &self.witness(witness));
+    fn say(&self, to: MemberId, witness: Witness, outbox: &mut Outbox) {
+        outbox.send_to(to, &self.witness(witness));
     }
 
-    fn say_to_all(&self, witness: Witness, groups: &mut Groups) {
-        groups.send_all(&self.witness(witness));
+    fn say_to_all(&self, witness: Witness, outbox: &mut Outbox) {
+        outbox.send_all(&self.witness(witness));
     }
 
     fn witness(&self, witness: Witness) -> PeerMessage {

@@ -8,7 +8,7 @@ use crate::agreement::Agreement;
 use crate::ceremony::keygen::Keygen;
 use crate::ceremony::presign::Presign;
 use crate::ceremony::release::Release;
-use crate::ceremony::{Me, Setting};
+use crate::ceremony::{Me, Scene, Setting};
 use crate::change::{Change, Genesis};
 use crate::coins::Coins;
 use crate::decisions::{Agreed, Candidate};
@@ -119,10 +119,13 @@ pub(crate) enum Footing {
 
 /// Lends the parts of a session that every ceremony needs, beside the ceremony itself.
 macro_rules! lend {
-    ($session:ident, |$me:ident, $setting:ident| $body:expr) => {{
-        let $me = Me { keys: &$session.keys, coins: &$session.coins };
+    ($session:ident, $effects:ident, |$scene:ident| $body:expr) => {{
         let attested = |roster: &Roster| $session.admission.attested(roster);
-        let $setting = Setting { manifests: &$session.manifests, attested: &attested };
+        let $scene = &mut Scene {
+            me: Me { keys: &$session.keys, coins: &$session.coins },
+            setting: Setting { manifests: &$session.manifests, attested: &attested },
+            effects: &mut *$effects,
+        };
         $body
     }};
 }
@@ -299,7 +302,7 @@ impl Session {
                 effects.change();
                 self.admission.cut_off(refused.clone());
             }
-            Change::Released(count) => {
+            Change::LetOut(count) => {
                 for _ in 0..*count {
                     if let Some(output) = self.held.pop_front() {
                         effects.let_out(output);
@@ -431,18 +434,19 @@ impl Session {
         self.tick_agreements(effects);
         self.tick_decided(effects);
         self.keygens.values().for_each(|keygen| keygen.on_tick(effects));
-        lend!(self, |me, setting| {
-            self.presigns.values_mut().for_each(|presign| presign.on_tick(&setting, effects));
+        lend!(self, effects, |scene| {
+            self.presigns.values_mut().for_each(|presign| presign.on_tick(scene));
             for release in self.releases.values_mut().filter(|release| !release.is_finished()) {
                 let ReleaseTerms { presign, leader, source } = release.terms();
                 let wanted = self.ledger.is_wish(presign.pool, *source);
                 if !wanted || self.admission.not_cut_off(*leader).is_err() {
                     continue;
                 }
-                if let Some(presign) = find(&self.presigns, &self.vault, &self.late, &me, presign.ceremony())
+                if let Some(presign) =
+                    find(&self.presigns, &self.vault, &self.late, &scene.me, presign.ceremony())
                     && self.admission.enclave(*leader) == presign.roster().get(*leader)
                 {
-                    release.on_tick(&presign, &me, effects);
+                    release.on_tick(&presign, scene);
                 }
             }
         });
@@ -464,17 +468,17 @@ impl Session {
         if self.vault.is_settled(ceremony) {
             return self.on_late(statement, effects);
         }
-        lend!(self, |me, setting| {
+        lend!(self, effects, |scene| {
             let parked = self.parked.values_mut();
             if let Some(keygen) = self.keygens.values_mut().chain(parked).find(|run| run.id() == ceremony) {
                 authentic(keygen.roster())?;
                 // All operators make a key, or none does: with one that is cut off, it stands still.
                 keygen.roster().members().try_for_each(|member| self.admission.not_cut_off(member))?;
-                return keygen.on_statement(statement, &me, &setting, effects);
+                return keygen.on_statement(statement, scene);
             }
             if let Some(presign) = self.presigns.get_mut(&ceremony) {
                 authentic(presign.roster())?;
-                return presign.on_statement(statement, &me, &setting, effects);
+                return presign.on_statement(statement, scene);
             }
             let release = self.releases.get_mut(&ceremony).ok_or(Rejection::UnknownCeremony)?;
             let ReleaseTerms { presign, leader, source } = release.terms();
@@ -495,9 +499,9 @@ impl Session {
             if release.has_heard(&statement) {
                 return Ok(());
             }
-            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign)
+            let presign = find(&self.presigns, &self.vault, &self.late, &scene.me, presign)
                 .ok_or(Rejection::UnknownCeremony)?;
-            release.on_statement(statement, &presign, &me, &setting, effects)
+            release.on_statement(statement, &presign, scene)
         })
     }
 
@@ -511,11 +515,11 @@ impl Session {
         if !statement.signed_digest().verify(speaker) {
             return Err(Rejection::NotAuthentic);
         }
-        let kept = lend!(self, |me, setting| {
+        let kept = lend!(self, effects, |scene| {
             let late = self.late.get(&ceremony).map(Vec::as_slice).unwrap_or_default();
-            let presign = self.vault.presign(ceremony, late, &me);
+            let presign = self.vault.presign(ceremony, late, &scene.me);
             let mut presign = presign.ok_or(Rejection::UnknownCeremony)?;
-            presign.on_late_split(&statement, &me, &setting, effects)
+            presign.on_late_split(&statement, scene)
         });
         // To find that out once is enough.
         if kept.is_err() {
@@ -533,7 +537,7 @@ impl Session {
             return Err(Rejection::Misdirected);
         }
         self.admission.not_cut_off(slot.from)?;
-        lend!(self, |me, setting| {
+        lend!(self, effects, |scene| {
             let release = self.releases.get_mut(&slot.ceremony).ok_or(Rejection::UnknownCeremony)?;
             if !release.expects(envelope) {
                 return Err(Rejection::Invalid);
@@ -547,9 +551,9 @@ impl Session {
             if release.is_finished() {
                 return Ok(());
             }
-            let presign = find(&self.presigns, &self.vault, &self.late, &me, presign)
+            let presign = find(&self.presigns, &self.vault, &self.late, &scene.me, presign)
                 .ok_or(Rejection::UnknownCeremony)?;
-            release.on_share(slot.from, &plaintext, &presign, &me, &setting, effects)
+            release.on_share(slot.from, &plaintext, &presign, scene)
         })
     }
 
@@ -608,16 +612,15 @@ impl Session {
             if !terms.operators_can_sign() {
                 continue;
             }
-            lend!(self, |me, setting| {
+            lend!(self, effects, |scene| {
                 self.presigns
                     .entry(terms.ceremony())
-                    .or_insert_with(|| Presign::start(terms, roster, key, &me, &setting, effects));
+                    .or_insert_with(|| Presign::start(terms, roster, key, scene));
             });
         }
     }
 
     fn start_releases(&mut self, effects: &mut Effects) {
-        let me = Me { keys: &self.keys, coins: &self.coins };
         for (pool, source) in self.ledger.exits() {
             let live = self.presigns.iter().filter(|(_, presign)| presign.terms().pool == pool);
             let ceremonies: Vec<CeremonyId> =
@@ -635,22 +638,23 @@ impl Session {
                 if self.released.range(of_wish).any(|(.., leader)| lives(leader)) {
                     continue;
                 }
-                let Some(presign) = find(&self.presigns, &self.vault, &self.late, &me, ceremony) else {
-                    continue;
-                };
-                // The leader when the presign began; if that enclave is dead, the leader now.
-                let manifest = self.manifests.get(&presign.terms().manifest);
-                let manifest = manifest.and_then(|bytes| Manifest::from_canonical(bytes).ok());
-                let first = manifest.map(|manifest| manifest.leader);
-                let mut leaders = first.into_iter().chain([self.manifest.leader]);
-                let Some(leader) = leaders.find(lives) else { continue };
-                if self.admission.not_cut_off(leader).is_err() {
-                    continue;
-                }
-                let terms = ReleaseTerms { presign: presign.terms().clone(), source, leader };
-                effects.change();
-                self.released.insert((ceremony, source, leader));
-                self.releases.insert(terms.ceremony(), Release::start(terms, &presign, &me, effects));
+                lend!(self, effects, |scene| {
+                    let presign = find(&self.presigns, &self.vault, &self.late, &scene.me, ceremony);
+                    let Some(presign) = presign else { continue };
+                    // The leader when the presign began; if that enclave is dead, the leader now.
+                    let manifest = self.manifests.get(&presign.terms().manifest);
+                    let manifest = manifest.and_then(|bytes| Manifest::from_canonical(bytes).ok());
+                    let first = manifest.map(|manifest| manifest.leader);
+                    let mut leaders = first.into_iter().chain([self.manifest.leader]);
+                    let Some(leader) = leaders.find(lives) else { continue };
+                    if self.admission.not_cut_off(leader).is_err() {
+                        continue;
+                    }
+                    let terms = ReleaseTerms { presign: presign.terms().clone(), source, leader };
+                    scene.effects.change();
+                    self.released.insert((ceremony, source, leader));
+                    self.releases.insert(terms.ceremony(), Release::start(terms, &presign, scene));
+                });
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::admission::{Judgement, RefusedEvidence};
 use crate::change::Change;
 use crate::core::make_slot;
-use crate::effects::{Effects, Groups};
+use crate::effects::{Effects, Turn};
 use crate::journal::{Journal, LogName, VaultContent, fresh_salt};
 use crate::platform::Platform;
 use crate::session::{Footing, Session};
@@ -38,24 +38,19 @@ impl Session {
     pub(crate) fn renew(
         &mut self,
         certificates: Certificates,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
-        self.admission.renew(&self.manifest, certificates, platform).map_err(|refused| match refused {
+        self.admission.renew(&self.manifest, certificates, turn.platform).map_err(|refused| match refused {
             RefusedEvidence::Own(refused) => {
-                groups.notice(Notice::Refused(refused));
+                turn.outbox.notice(Notice::Refused(refused));
                 Rejection::OwnEvidence
             }
             RefusedEvidence::Other(rejection) => rejection,
         })
     }
 
-    pub(crate) fn challenge_missing(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        self.admission.challenge_missing(&self.manifest, &self.keys, platform, groups)
+    pub(crate) fn challenge_missing(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+        self.admission.challenge_missing(&self.manifest, &self.keys, turn)
     }
 
     fn known(&self, member: MemberId) -> Result<(), Rejection> {
@@ -67,62 +62,51 @@ impl Started {
     pub(crate) fn serve(
         &mut self,
         request: Request,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<Reply, Rejection> {
         if self.watch.stale.is_some() {
             return Err(Rejection::Stale);
         }
-        let result = self.answer(request, platform, groups);
+        let result = self.answer(request, turn);
         // Whatever made it so: what the members have decided on is in force.
         while let Some(epoch) = self.session.decided_epoch().cloned() {
-            self.amend(epoch, platform, groups)?;
+            self.amend(epoch, turn)?;
         }
         result
     }
 
-    fn answer(
-        &mut self,
-        request: Request,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<Reply, Rejection> {
+    fn answer(&mut self, request: Request, turn: &mut Turn<'_, impl Platform>) -> Result<Reply, Rejection> {
         match request {
             Request::Introduce(challenge) => {
                 let Session { admission, keys, .. } = &mut self.session;
-                let introduction = admission.introduce(&challenge, keys, platform)?;
+                let introduction = admission.introduce(&challenge, keys, turn.platform)?;
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
-            Request::Amend(epoch) => self.on_epoch(epoch, platform, groups)?,
-            Request::AwaitCut => self.await_cut(platform, groups)?,
-            Request::HandOver(successor) => self.hand_over(&successor, platform, groups)?,
+            Request::Amend(epoch) => self.on_epoch(epoch, turn)?,
+            Request::AwaitCut => self.await_cut(turn)?,
+            Request::HandOver(successor) => self.hand_over(&successor, turn)?,
             Request::Attest(nonce) => {
-                let attestation = self.session.admission.answer(None, nonce, platform)?;
+                let attestation = self.session.admission.answer(None, nonce, turn.platform)?;
                 return Ok(Reply::Attestation(Box::new(attestation)));
             }
             Request::Prove(what) => return self.prove(&what).map(Reply::Proved),
-            Request::Renew(certificates) => self.session.renew(certificates, platform, groups)?,
-            Request::Reattest(member) => self.reattest(member, platform, groups)?,
-            Request::Deliver(bytes) => self.on_message(bytes, platform, groups)?,
-            Request::Tick => self.on_tick(platform, groups)?,
+            Request::Renew(certificates) => self.session.renew(certificates, turn)?,
+            Request::Reattest(member) => self.reattest(member, turn)?,
+            Request::Deliver(bytes) => self.on_message(bytes, turn)?,
+            Request::Tick => self.on_tick(turn)?,
             Request::GoOnWithout(members) => {
                 members.iter().try_for_each(|member| self.session.known(*member))?;
-                self.act(Change::Without(members), platform, groups)?;
+                self.act(Change::Without(members), turn)?;
             }
-            Request::Observe(event) => self.act(Change::Observed(event), platform, groups)?,
-            Request::GiveUp(subject) => self.act(Change::GivenUp(subject), platform, groups)?,
+            Request::Observe(event) => self.act(Change::Observed(event), turn)?,
+            Request::GiveUp(subject) => self.act(Change::GivenUp(subject), turn)?,
             _ => return Err(Rejection::StartedOtherwise),
         }
         Ok(Reply::Done)
     }
 
     /// Takes an epoch that wallets have signed.
-    fn on_epoch(
-        &mut self,
-        epoch: SignedEpoch,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    fn on_epoch(&mut self, epoch: SignedEpoch, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         if self.session.knows(&epoch) || self.session.is_candidate(&epoch) {
             return Ok(());
         }
@@ -132,7 +116,7 @@ impl Started {
         let mut manifest = self.session.due_epoch(&epoch);
         if let (Err(Rejection::Behind(_)), Some(before)) = (&manifest, self.session.cut_goes_on_from(&epoch))
         {
-            self.amend(before, platform, groups)?;
+            self.amend(before, turn)?;
             manifest = self.session.due_epoch(&epoch);
         }
         let manifest = manifest?;
@@ -140,10 +124,10 @@ impl Started {
             if !self.session.may_be_cut(manifest.hash()) {
                 return Err(Rejection::VotedOtherwise);
             }
-            return self.amend(epoch, platform, groups);
+            return self.amend(epoch, turn);
         }
         let head = self.journal.head();
-        self.commit(Change::Signed(Box::new(epoch)), platform, groups)?;
+        self.commit(Change::Signed(Box::new(epoch)), turn)?;
         if self.journal.head() != head {
             // It takes the end of the log back: it has to be handed over again.
             self.watch.take_back_end();
@@ -151,52 +135,41 @@ impl Started {
         Ok(())
     }
 
-    fn amend(
-        &mut self,
-        epoch: SignedEpoch,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    fn amend(&mut self, epoch: SignedEpoch, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         let before = (self.session.footing(), self.session.notes.is_acting());
-        self.commit(Change::Amended(Box::new(epoch)), platform, groups)?;
+        self.commit(Change::Amended(Box::new(epoch)), turn)?;
         self.watch.take_back_end();
-        self.amended(before, platform, groups)
+        self.amended(before, turn)
     }
 
     /// Applies a change, and seals it into the log if the state is another.
     pub(crate) fn commit(
         &mut self,
         change: Change,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         // First, so that a machine without randomness, or a change that no record holds, changes nothing.
-        let salt = fresh_salt(platform)?;
+        let salt = fresh_salt(turn.platform)?;
         let content = Journal::content(&change)?;
         let mut effects = Effects::default();
         let result = self.session.apply(&change, &mut effects);
         let changed = effects.has_changed();
         let (gated, free) = effects.into_parts();
         if !changed {
-            groups.outputs(free);
+            turn.outbox.outputs(free);
             return result;
         }
         let record = self.journal.change(&content, salt)?;
         self.session.recorded(record.head(), gated);
-        groups.record(record, free);
-        self.advance(groups);
+        turn.outbox.record(record, free);
+        self.advance(turn.outbox);
         result
     }
 
     /// Commits what only an enclave that acts may do.
-    fn act(
-        &mut self,
-        change: Change,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    fn act(&mut self, change: Change, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         self.must_act()?;
-        self.commit(change, platform, groups)
+        self.commit(change, turn)
     }
 
     pub(crate) fn must_act(&self) -> Result<(), Rejection> {
@@ -215,8 +188,7 @@ impl Started {
     fn hand_over(
         &mut self,
         successor: &Attestation,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         if !self.session.notes.is_acting() {
             return Err(Rejection::Returning);
@@ -224,51 +196,46 @@ impl Started {
         succession::judge(&mut self.session.admission, &self.session.manifest, successor)?;
         if self.watch.farewell().is_none() {
             if !self.session.handed_over {
-                self.commit(Change::HandedOver, platform, groups)?;
+                self.commit(Change::HandedOver, turn)?;
             }
-            self.write_snapshot(platform, groups)?;
+            self.write_snapshot(turn)?;
         }
         let LogName { log, .. } = self.journal.name();
         let inheritance = Inheritance { log, keys: self.journal.keys().save(), head: self.journal.head() };
         let envelope = self.session.bequeath(&successor.identity, &inheritance)?;
         self.watch.end(self.session.notes.own(), envelope);
-        self.repeat_note(groups);
+        self.repeat_note(turn.outbox);
         Ok(())
     }
 
     /// Goes on with what was handed over, in a log of its own, which begins with a snapshot. Its host has the old log for the
     /// enclave's until it has all of that snapshot; then it has the slot too, in one piece.
-    pub(crate) fn take_over(
-        self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<Self, Rejection> {
+    pub(crate) fn take_over(self, turn: &mut Turn<'_, impl Platform>) -> Result<Self, Rejection> {
         let Self { mut session, journal, watch } = self;
         let mut log = [0; 32];
-        platform.fill_random(&mut log).map_err(|_| Rejection::Platform)?;
-        let journal = journal.succeeded(LogId(log), platform).map_err(|_| Rejection::Platform)?;
+        turn.platform.fill_random(&mut log).map_err(|_| Rejection::Platform)?;
+        let journal = journal.succeeded(LogId(log), turn.platform).map_err(|_| Rejection::Platform)?;
         session.take_over(LogId(log));
         let mut started = Self { session, journal, watch };
-        let slot = make_slot(&started.journal, platform)?;
-        started.write_snapshot_with(vec![slot], platform, groups)?;
+        let slot = make_slot(&started.journal, turn.platform)?;
+        started.write_snapshot_with(vec![slot], turn)?;
         Ok(started)
     }
 
     fn reattest(
         &mut self,
         member: Option<MemberId>,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         member.map_or(Ok(()), |member| self.session.known(member))?;
         let members: Vec<MemberId> = self.session.manifest.members.iter().map(|entry| entry.id).collect();
         for id in members.into_iter().filter(|id| member.is_none_or(|member| member == *id)) {
-            self.session.admission.challenge(id, &self.session.keys, platform, groups)?;
+            self.session.admission.challenge(id, &self.session.keys, turn)?;
         }
         Ok(())
     }
 
-    fn on_tick(&mut self, platform: &mut impl Platform, groups: &mut Groups) -> Result<(), Rejection> {
+    fn on_tick(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         self.session.admission.on_tick();
         self.watch.on_tick(&self.session.notes);
         if self.session.footing() != Footing::Named {
@@ -276,26 +243,21 @@ impl Started {
         }
         // Named, and interrupted before it began.
         if !self.session.notes.is_acting() && self.watch.is_idle() {
-            self.begin(platform, groups)?;
+            self.begin(turn)?;
         }
-        self.session.challenge_missing(platform, groups)?;
-        self.repeat_claim(groups);
-        self.repeat_note(groups);
+        self.session.challenge_missing(turn)?;
+        self.repeat_claim(turn.outbox);
+        self.repeat_note(turn.outbox);
         let mut effects = Effects::default();
         self.session.tick_epoch(&mut effects);
-        groups.outputs(effects.into_parts().1);
+        turn.outbox.outputs(effects.into_parts().1);
         if self.must_act().is_ok() {
-            self.act(Change::Ticked, platform, groups)?;
+            self.act(Change::Ticked, turn)?;
         }
         Ok(())
     }
 
-    fn on_message(
-        &mut self,
-        bytes: Vec<u8>,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
+    fn on_message(&mut self, bytes: Vec<u8>, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         if bytes.len() > MAX_MESSAGE {
             return Err(Rejection::TooLong);
         }
@@ -316,9 +278,9 @@ impl Started {
                 }
                 self.session.known(asker)?;
                 let Session { admission, keys, .. } = &mut self.session;
-                admission.on_challenge(&challenge, keys, platform, groups)
+                admission.on_challenge(&challenge, keys, turn)
             }
-            PeerMessage::Evidence(answer) => self.on_evidence(&answer, platform, groups),
+            PeerMessage::Evidence(answer) => self.on_evidence(&answer, turn),
             // As if it had not been said: nobody is convicted of it, so nobody has to prove it.
             PeerMessage::Broadcast(statement) if statement.body.len() > MAX_BODY => Err(Rejection::TooLong),
             PeerMessage::Envelope(envelope) if envelope.ciphertext.len() > MAX_BODY => {
@@ -326,40 +288,37 @@ impl Started {
             }
             // Who waits to be let in may be waiting for just this: nobody lets in an enclave that goes by an old manifest.
             PeerMessage::Broadcast(statement) if decides_an_epoch(&statement) => {
-                self.commit(Change::Heard(bytes), platform, groups)
+                self.commit(Change::Heard(bytes), turn)
             }
-            PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => {
-                self.act(Change::Heard(bytes), platform, groups)
-            }
-            PeerMessage::Epoch(epoch) => self.on_epoch(*epoch, platform, groups),
-            PeerMessage::Witness(message) => self.on_witness(*message, platform, groups),
+            PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => self.act(Change::Heard(bytes), turn),
+            PeerMessage::Epoch(epoch) => self.on_epoch(*epoch, turn),
+            PeerMessage::Witness(message) => self.on_witness(*message, turn),
         }
     }
 
     fn on_evidence(
         &mut self,
         answer: &Attestation,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         let member = answer.identity.member;
         match self.session.admission.on_evidence(&self.session.manifest, answer)? {
             Judgement::Known => Ok(()),
             Judgement::Admit(admitted) => {
-                self.commit(Change::Admitted(admitted), platform, groups)?;
-                groups.notice(Notice::Admitted(member));
+                self.commit(Change::Admitted(admitted), turn)?;
+                turn.outbox.notice(Notice::Admitted(member));
                 match self.watch.returned.remove(&member) {
-                    Some(claim) => self.answer_return(&claim, platform, groups),
+                    Some(claim) => self.answer_return(&claim, turn),
                     None => Ok(()),
                 }
             }
             Judgement::CutOff(refused) => {
-                self.commit(Change::CutOff(refused.clone()), platform, groups)?;
-                groups.notice(Notice::Refused(refused));
+                self.commit(Change::CutOff(refused.clone()), turn)?;
+                turn.outbox.notice(Notice::Refused(refused));
                 Err(Rejection::Evidence)
             }
             Judgement::Refuse(refused) => {
-                groups.notice(Notice::Refused(refused));
+                turn.outbox.notice(Notice::Refused(refused));
                 Err(Rejection::Evidence)
             }
             Judgement::RefuseAgain => Err(Rejection::Evidence),
@@ -368,48 +327,43 @@ impl Started {
 
     /// Writes everything anew, so that the records before may be forgotten. If the machine fails in the middle, what was
     /// written is part of the log like any other, and of no consequence.
-    pub(crate) fn write_snapshot(
-        &mut self,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
-    ) -> Result<(), Rejection> {
-        self.write_snapshot_with(Vec::new(), platform, groups)
+    pub(crate) fn write_snapshot(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+        self.write_snapshot_with(Vec::new(), turn)
     }
 
     /// Writes a snapshot; what is to be stored with its end, in one piece, goes along.
     fn write_snapshot_with(
         &mut self,
         along: Vec<Output>,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         loop {
             let settled = self.session.settled(VAULT_SIZE);
             if settled.is_empty() {
                 break;
             }
-            let salt = fresh_salt(platform)?;
+            let salt = fresh_salt(turn.platform)?;
             let content = VaultContent { follows: self.session.vault.head(), settled };
             let record = self.journal.vault(&content, salt)?;
             self.session.keep_settled(content.settled);
             self.session.recorded(record.head(), Vec::new());
-            groups.record(record, Vec::new());
+            turn.outbox.record(record, Vec::new());
         }
         let first = self.journal.head().number.saturating_add(1);
         let mut cutter = Cutter::default();
         self.session.items().for_each(|item| cutter.add(&item));
         let mut size = 0_usize;
         for part in cutter.finish() {
-            let salt = fresh_salt(platform)?;
+            let salt = fresh_salt(turn.platform)?;
             let record = self.journal.part(&part, salt)?;
             size = size.saturating_add(record.ciphertext.len());
             self.session.recorded(record.head(), Vec::new());
-            groups.record(record, Vec::new());
+            turn.outbox.record(record, Vec::new());
         }
-        let salt = fresh_salt(platform)?;
+        let salt = fresh_salt(turn.platform)?;
         let record = self.journal.snapshot(first, size, self.session.vault.head(), salt)?;
         self.session.recorded(record.head(), Vec::new());
-        groups.record(record, along);
+        turn.outbox.record(record, along);
         Ok(())
     }
 }

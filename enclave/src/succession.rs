@@ -22,7 +22,7 @@
 
 use crate::admission::{Admission, RefusedEvidence, fresh_nonce};
 use crate::coins::Coins;
-use crate::effects::Groups;
+use crate::effects::Turn;
 use crate::journal::LogName;
 use crate::keys::IdentityKeys;
 use crate::platform::Platform;
@@ -64,23 +64,22 @@ impl Heir {
         manifest: Manifest,
         member: MemberId,
         certificates: Certificates,
-        platform: &mut impl Platform,
-        groups: &mut Groups,
+        turn: &mut Turn<'_, impl Platform>,
     ) -> Result<Self, Rejection> {
         let mut seed = Zeroizing::new([0; 32]);
-        platform.fill_random(&mut seed[..]).map_err(|_| Rejection::Platform)?;
+        turn.platform.fill_random(&mut seed[..]).map_err(|_| Rejection::Platform)?;
         let machine = manifest.member(member).map(|entry| entry.machine).unwrap_or_default();
         let keys = IdentityKeys::derive(&Coins::new(seed), member, machine);
         let own = *keys.identity();
-        let mut admission = Admission::new(&manifest, own, platform.trust_anchor().clone());
-        admission.renew(&manifest, certificates.clone(), platform).map_err(|refused| match refused {
+        let mut admission = Admission::new(&manifest, own, turn.platform.trust_anchor().clone());
+        admission.renew(&manifest, certificates.clone(), turn.platform).map_err(|refused| match refused {
             RefusedEvidence::Own(refused) => {
-                groups.notice(Notice::Refused(refused));
+                turn.outbox.notice(Notice::Refused(refused));
                 Rejection::OwnEvidence
             }
             RefusedEvidence::Other(rejection) => rejection,
         })?;
-        let challenge = keys.sign_challenge(manifest.genesis(), member, fresh_nonce(platform)?);
+        let challenge = keys.sign_challenge(manifest.genesis(), member, fresh_nonce(turn.platform)?);
         Ok(Self { manifest, keys, admission, challenge, certificates, predecessor: None })
     }
 

@@ -28,13 +28,13 @@ pub struct Transcript {
     /// The participants, with the evidence by which an enclave admitted them.
     pub roster: Vec<Attestation>,
     /// What they did.
-    pub record: Record,
+    pub record: Proceedings,
 }
 
 /// What the participants did, by protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Record {
+pub enum Proceedings {
     /// A key was made and its deposit signed.
     Keygen {
         /// What they had agreed on.
@@ -194,21 +194,23 @@ impl Transcript {
         let roster = Roster::new(self.roster.iter().map(|attested| attested.identity).collect());
         let named = |identity: &Identity| manifest.identity(identity.member) == Some(*identity);
         require(roster.identities().iter().all(named), "enclaves")?;
-        let check = Check { manifest: &manifest, roster: &roster };
+        let basis = Basis { manifest: &manifest, roster: &roster };
         match &self.record {
-            Record::Keygen { terms, statements, deposit } => check.keygen(terms, statements, deposit),
-            Record::Presign { terms, operators, statements } => check.presign(terms, operators, statements),
-            Record::Release { terms, statements, exit } => check.release(terms, statements, exit),
-            Record::KeygenFault { terms, fault, statements } => {
-                check.keygen_terms(terms)?;
+            Proceedings::Keygen { terms, statements, deposit } => basis.keygen(terms, statements, deposit),
+            Proceedings::Presign { terms, operators, statements } => {
+                basis.presign(terms, operators, statements)
+            }
+            Proceedings::Release { terms, statements, exit } => basis.release(terms, statements, exit),
+            Proceedings::KeygenFault { terms, fault, statements } => {
+                basis.keygen_terms(terms)?;
                 let exhibits = Exhibits::new(statements);
-                fault.verify(&check.court(terms.ceremony(), TermsRef::Keygen(terms), &exhibits))?;
+                fault.verify(&basis.court(terms.ceremony(), TermsRef::Keygen(terms), &exhibits))?;
                 Ok(Claim::Cheated { pool: terms.request.pool, culprit: fault.culprit })
             }
-            Record::PresignFault { terms, fault, statements } => {
-                check.presign_terms(terms)?;
+            Proceedings::PresignFault { terms, fault, statements } => {
+                basis.presign_terms(terms)?;
                 let exhibits = Exhibits::new(statements);
-                fault.verify(&check.court(terms.ceremony(), TermsRef::Presign(terms), &exhibits))?;
+                fault.verify(&basis.court(terms.ceremony(), TermsRef::Presign(terms), &exhibits))?;
                 Ok(Claim::Cheated { pool: terms.pool, culprit: fault.culprit })
             }
         }
@@ -216,7 +218,7 @@ impl Transcript {
 }
 
 /// What a transcript is checked against.
-struct Check<'a> {
+struct Basis<'a> {
     manifest: &'a Manifest,
     roster: &'a Roster,
 }
@@ -225,7 +227,7 @@ fn require(holds: bool, what: &'static str) -> Result<(), TranscriptError> {
     if holds { Ok(()) } else { Err(TranscriptError::Terms { what }) }
 }
 
-impl Check<'_> {
+impl Basis<'_> {
     fn court<'b>(
         &'b self,
         ceremony: CeremonyId,

@@ -17,12 +17,13 @@ use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::message::Attestation;
 use postern_shared::message::{Broadcast, Slot, Step};
-use postern_shared::transcript::{Record, Transcript};
+use postern_shared::transcript::{Proceedings, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// This enclave's secrets, lent to a ceremony.
+#[derive(Clone, Copy)]
 pub(crate) struct Me<'a> {
     pub(crate) keys: &'a IdentityKeys,
     pub(crate) coins: &'a Coins,
@@ -53,11 +54,20 @@ pub(crate) struct Setting<'a> {
     pub(crate) attested: &'a dyn Fn(&Roster) -> Vec<Attestation>,
 }
 
-impl Setting<'_> {
-    /// The transcript of a ceremony that began under this manifest, among these.
-    pub(crate) fn transcript(&self, manifest: ManifestHash, roster: &Roster, record: Record) -> Artifact {
-        let manifest = self.manifests.get(&manifest).cloned().unwrap_or_default();
-        Artifact::Transcript(Box::new(Transcript { manifest, roster: (self.attested)(roster), record }))
+/// One change, as a ceremony sees it: who this enclave is, what transcripts begin with, and what comes of it.
+pub(crate) struct Scene<'a> {
+    pub(crate) me: Me<'a>,
+    pub(crate) setting: Setting<'a>,
+    pub(crate) effects: &'a mut Effects,
+}
+
+impl Scene<'_> {
+    /// Publishes the transcript of a ceremony that began under this manifest, among these.
+    pub(crate) fn publish(&mut self, manifest: ManifestHash, roster: &Roster, record: Proceedings) {
+        let manifest = self.setting.manifests.get(&manifest).cloned().unwrap_or_default();
+        let roster = (self.setting.attested)(roster);
+        let transcript = Transcript { manifest, roster, record };
+        self.effects.publish(Artifact::Transcript(Box::new(transcript)));
     }
 }
 
