@@ -49,8 +49,8 @@
 //! # State and restart
 //! All of an [`Agreement`] is a function of the changes of the session; it is sealed with it as it stands.
 
-use crate::ceremony::Me;
 use crate::effects::Effects;
+use crate::keys::Me;
 use postern_shared::agreement::{
     Adopted, Attempt, Choice, Content, Decision, Made, Proof, Proposal, Propose, Said, Signatures, Subject,
     Voters,
@@ -366,14 +366,18 @@ impl Agreement {
         }
     }
 
-    /// Whether the member whose turn it is to propose is one of these, and has not done so.
-    pub(crate) fn waits_for_one_of(
-        &self,
-        away: impl Fn(MemberId) -> bool,
+    /// Leaves the current attempt if the member whose turn it is to propose is one of these, and has not done so.
+    pub(crate) fn leave_if_away(
+        &mut self,
+        away: &[MemberId],
         electorate: &Electorate<'_>,
-    ) -> bool {
+        effects: &mut Effects,
+    ) {
         let waits = self.at.number > 0 && self.decision.is_none() && self.proposal().is_none();
-        waits && electorate.proposer(self.at).is_some_and(away)
+        if waits && electorate.proposer(self.at).is_some_and(|proposer| away.contains(&proposer)) {
+            // Whoever may not leave it waits.
+            let _ = self.quit(electorate, effects);
+        }
     }
 
     /// Whether it may vote and adopt in the current attempt.

@@ -6,21 +6,22 @@
 //!
 //! # How a request becomes a change
 //! It is judged, with the machine's help where that is needed, and becomes a [`Change`] or is refused. The change is
-//! applied to the [`Session`]; if that is another than before, the change is sealed into the log, and its record goes out
+//! applied to the [`State`]; if that is another than before, the change is sealed into the log, and its record goes out
 //! first. What others may rely on is held back until enough of them remember the record (`witness`).
 
 use crate::admission::fresh_nonce;
 use crate::ceremony::keygen::Keygen;
 use crate::change::{Change, Genesis};
+use crate::dao::Footing;
 use crate::effects::{Effects, Outbox, OutputQueue, Turn};
 use crate::journal::{Content, Journal, LogName, Reader, VaultContent, fresh_salt};
 use crate::platform::Platform;
+use crate::pools::vault::Vault;
 use crate::seal::{LogKeys, OwnLaunch};
 use crate::secret::SecretBytes;
-use crate::session::{Footing, Session};
 use crate::started::Started;
+use crate::state::State;
 use crate::succession::Heir;
-use crate::vault::Vault;
 use crate::witness::Watch;
 use postern_attestation::ReportData;
 use postern_shared::agreement::Voters;
@@ -67,9 +68,9 @@ struct Restoring {
     /// Where the log was handed over, if it was.
     handed_over: Option<LogHead>,
     reader: Reader,
-    /// Until there is a session to take it.
+    /// Until there is a state to take it.
     vault: Vault,
-    session: Option<Session>,
+    state: Option<State>,
 }
 
 impl<P: Platform> Core<P> {
@@ -111,7 +112,7 @@ impl<P: Platform> Core<P> {
     /// The keygen of a pool, to look at.
     pub fn keygen(&self, pool: PoolId) -> Option<&Keygen> {
         match &self.life {
-            Life::Started(started) => started.session.keygens.get(&pool),
+            Life::Started(started) => started.state.pools.keygens.current(pool),
             _ => None,
         }
     }
@@ -119,7 +120,7 @@ impl<P: Platform> Core<P> {
     /// The manifest that this enclave goes by, to look at.
     pub fn manifest(&self) -> Option<&Manifest> {
         match &self.life {
-            Life::Started(started) => Some(&started.session.manifest),
+            Life::Started(started) => Some(&started.state.dao.manifest),
             _ => None,
         }
     }
@@ -127,7 +128,7 @@ impl<P: Platform> Core<P> {
     /// What this enclave remembers of a member's log, to look at.
     pub fn memory(&self, member: MemberId) -> Option<&Memory> {
         match &self.life {
-            Life::Started(started) => started.session.notes.memory(member),
+            Life::Started(started) => started.state.notes.memory(member),
             _ => None,
         }
     }
@@ -135,7 +136,7 @@ impl<P: Platform> Core<P> {
     /// The enclave that was admitted for a member, to look at.
     pub fn enclave(&self, member: MemberId) -> Option<&Identity> {
         match &self.life {
-            Life::Started(started) => started.session.admission.enclave(member),
+            Life::Started(started) => started.state.dao.admission.enclave(member),
             _ => None,
         }
     }
@@ -175,7 +176,7 @@ impl<P: Platform> Core<P> {
         }
         let Life::Started(started) = &mut self.life else { return Err(Rejection::NotStarted) };
         let result = started.serve(request, &mut Turn { platform: &mut self.platform, outbox });
-        if started.session.notes.is_acting() && started.journal.wants_snapshot(self.snapshot_after) {
+        if started.state.notes.is_acting() && started.journal.wants_snapshot(self.snapshot_after) {
             // What was asked is done in any case; a snapshot that failed is tried again.
             let _ = started.write_snapshot(&mut Turn { platform: &mut self.platform, outbox });
         }
@@ -204,20 +205,20 @@ impl<P: Platform> Core<P> {
                 status.head = restoring.reader.head();
             }
             Life::Started(started) => {
-                let Started { session, journal, watch } = &**started;
-                status.identity = Some(*session.keys.identity());
-                status.manifest = Some(session.manifest.hash());
-                status.epoch = session.manifest.epoch;
-                status.admitted = session.admission.members();
-                status.refused = session.admission.refused().cloned().collect();
-                status.standing = match session.footing() {
+                let Started { state, journal, watch } = &**started;
+                status.identity = Some(*state.dao.keys.identity());
+                status.manifest = Some(state.dao.manifest.hash());
+                status.epoch = state.dao.manifest.epoch;
+                status.admitted = state.dao.admission.members();
+                status.refused = state.dao.admission.refused().cloned().collect();
+                status.standing = match state.dao.footing() {
                     Footing::Candidate => Standing::Candidate,
-                    Footing::Named => watch.standing(&session.notes, session.manifest.quorum()),
+                    Footing::Named => watch.standing(&state.notes, state.dao.manifest.quorum()),
                     Footing::Replaced => Standing::Replaced,
                 };
-                status.undecided = session.undecided().take(MAX_UNDECIDED).collect();
+                status.undecided = state.undecided().take(MAX_UNDECIDED).collect();
                 status.waiting = watch.awaits_cut().then(|| Box::new(started.waiting()));
-                status.incarnation = session.notes.own().ballot.incarnation;
+                status.incarnation = state.notes.own().ballot.incarnation;
                 status.head = journal.head();
             }
         }
@@ -235,11 +236,12 @@ impl<P: Platform> Core<P> {
         let chain = self.check_manifest(first, epochs, member)?;
         let manifest = chain.last().ok_or(Rejection::InvalidManifest)?;
         if let Life::Started(started) = &mut self.life {
-            if started.session.dao != manifest.genesis() || started.session.own() != member {
+            if started.state.dao.genesis != manifest.genesis() || started.state.dao.own() != member {
                 return Err(Rejection::StartedOtherwise);
             }
             return started
-                .session
+                .state
+                .dao
                 .renew(certificates, &mut Turn { platform: &mut self.platform, outbox })
                 .map(|()| Reply::Done);
         }
@@ -261,14 +263,14 @@ impl<P: Platform> Core<P> {
         let identities = identities.into_values().collect();
         let genesis =
             Genesis { manifest, member, machine, seed, nonce, log, pool_managers, voters, identities };
-        let mut session = Session::begin(&genesis, self.platform.trust_anchor().clone())
-            .ok_or(Rejection::InvalidManifest)?;
-        session.renew(certificates, &mut Turn { platform: &mut self.platform, outbox })?;
-        let name = LogName { dao: session.dao, member, log };
+        let mut state =
+            State::begin(&genesis, self.platform.trust_anchor().clone()).ok_or(Rejection::InvalidManifest)?;
+        state.dao.renew(certificates, &mut Turn { platform: &mut self.platform, outbox })?;
+        let name = LogName { dao: state.dao.genesis, member, log };
         let keys = LogKeys::draw(&mut self.platform).map_err(failed)?;
         let journal = Journal::new(keys, name, LogHead::START);
         outbox.output(make_slot(&journal, &mut self.platform)?);
-        let mut started = Started { session, journal, watch: Watch::default() };
+        let mut started = Started { state, journal, watch: Watch::default() };
         started
             .commit(Change::Begun(Box::new(genesis)), &mut Turn { platform: &mut self.platform, outbox })?;
         self.life = Life::Started(Box::new(started));
@@ -318,7 +320,7 @@ impl<P: Platform> Core<P> {
             handed_over,
             reader,
             vault: Vault::default(),
-            session: None,
+            state: None,
         }));
         Ok(Reply::Done)
     }
@@ -352,7 +354,7 @@ impl<P: Platform> Core<P> {
             handed_over: Some(inheritance.head),
             reader: Reader::new(keys, name),
             vault: Vault::default(),
-            session: None,
+            state: None,
         }));
         Ok(Reply::Done)
     }
@@ -377,19 +379,19 @@ impl<P: Platform> Core<P> {
                 return Err(Rejection::NotRestoring);
             }
         };
-        let Restoring { tcb, handed_over, reader, session, .. } = restoring;
+        let Restoring { tcb, handed_over, reader, state, .. } = restoring;
         if let Some(end) = handed_over.filter(|end| *end != reader.head()) {
             let (expected, found) = (end.number, reader.head().number);
             return Err(Rejection::Sealed(SealedError::HandedOverAt { expected, found }));
         }
         let (journal, vault) = reader.finish().map_err(Rejection::Sealed)?;
-        let session = session.ok_or(Rejection::Sealed(SealedError::Incomplete))?;
-        if session.vault.head() != vault {
-            let (expected, found) = (vault.count, session.vault.head().count);
+        let state = state.ok_or(Rejection::Sealed(SealedError::Incomplete))?;
+        if state.pools.vault.head() != vault {
+            let (expected, found) = (vault.count, state.pools.vault.head().count);
             return Err(Rejection::Sealed(SealedError::Vault { expected, found }));
         }
-        self.check_trust(&session.manifest)?;
-        let mut started = Started { session, journal, watch: Watch::default() };
+        self.check_trust(&state.dao.manifest)?;
+        let mut started = Started { state, journal, watch: Watch::default() };
         if handed_over.is_some() {
             started = started.take_over(&mut Turn { platform: &mut self.platform, outbox })?;
         } else {
@@ -433,38 +435,38 @@ impl Restoring {
             // Another build's changes: only what it packed for us is ours to read.
             Content::Change(_) if self.handed_over.is_some() => return Err(incomplete),
             Content::Change(change) => {
-                if let (Change::Begun(genesis), None) = (&*change, &self.session) {
-                    let session = Session::begin(genesis, turn.platform.trust_anchor().clone());
-                    self.begin(session.ok_or(incomplete)?, turn)?;
+                if let (Change::Begun(genesis), None) = (&*change, &self.state) {
+                    let state = State::begin(genesis, turn.platform.trust_anchor().clone());
+                    self.begin(state.ok_or(incomplete)?, turn)?;
                 }
-                let session = self.session.as_mut().ok_or(incomplete)?;
+                let state = self.state.as_mut().ok_or(incomplete)?;
                 let mut effects = Effects::default();
                 // What it refused then it refuses now.
-                let _ = session.apply(&change, &mut effects);
+                let _ = state.apply(&change, &mut effects);
                 gated = effects.into_parts().0;
             }
-            Content::Vault(VaultContent { settled, .. }) => match &mut self.session {
-                Some(session) => session.keep_settled(settled),
+            Content::Vault(VaultContent { settled, .. }) => match &mut self.state {
+                Some(state) => state.pools.keep_settled(settled),
                 None => self.vault.keep(settled),
             },
             Content::Snapshot(items) => {
                 let vault = core::mem::take(&mut self.vault);
-                let session = Session::restore(items, vault, turn.platform.trust_anchor().clone());
-                let session = session.ok_or(Rejection::Sealed(SealedError::Content { number }))?;
-                self.begin(session, turn)?;
+                let state = State::restore(items, vault, turn.platform.trust_anchor().clone());
+                let state = state.ok_or(Rejection::Sealed(SealedError::Content { number }))?;
+                self.begin(state, turn)?;
             }
         }
         // Like when it was written: every record of an enclave that acts is a place that it has come to.
-        if let Some(session) = &mut self.session {
-            session.recorded(self.reader.head(), gated);
+        if let Some(state) = &mut self.state {
+            state.recorded(self.reader.head(), gated);
         }
         Ok(())
     }
 
     /// From here on there is an identity: with its evidence, what is restored can be shown to others.
-    fn begin(&mut self, mut session: Session, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        session.renew(self.certificates.clone(), turn)?;
-        self.session = Some(session);
+    fn begin(&mut self, mut state: State, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+        state.dao.renew(self.certificates.clone(), turn)?;
+        self.state = Some(state);
         Ok(())
     }
 }

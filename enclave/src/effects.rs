@@ -58,6 +58,15 @@ impl Effects {
         self.changed
     }
 
+    /// Does something; says whether that has changed the state.
+    pub(crate) fn changed_by(&mut self, work: impl FnOnce(&mut Self)) -> bool {
+        let before = core::mem::take(&mut self.changed);
+        work(self);
+        let changed = self.changed;
+        self.changed |= before;
+        changed
+    }
+
     /// Keeps somebody's statement for peers that lack it.
     pub(crate) fn store(&mut self, statement: &Broadcast) {
         self.changed = true;

@@ -10,10 +10,11 @@
 
 use crate::admission::fresh_nonce;
 use crate::change::Change;
+use crate::dao::{Dao, Footing};
 use crate::effects::{Outbox, Turn};
 use crate::platform::Platform;
-use crate::session::{Footing, Session};
 use crate::started::Started;
+use crate::state::State;
 use crate::witness::{Claimed, OwnState, Seen};
 use postern_shared::codec;
 use postern_shared::epoch::Waiting;
@@ -25,7 +26,7 @@ use postern_shared::witness::{
 };
 
 /// Most bytes of outputs that are let out with one record.
-const MAX_RELEASED: usize = 64 << 10;
+const MAX_LET_OUT: usize = 64 << 10;
 
 /// What shows that a state is not the newest, for people.
 fn stale(kind: StaleKind, own: &Note, known: &Note, told_by: MemberId) -> StaleLog {
@@ -33,7 +34,7 @@ fn stale(kind: StaleKind, own: &Note, known: &Note, told_by: MemberId) -> StaleL
     StaleLog { kind, member, own, known, told_by }
 }
 
-impl Session {
+impl Dao {
     fn in_force(&self) -> InForce {
         InForce { epoch: self.manifest.epoch, manifest: self.manifest.hash() }
     }
@@ -48,21 +49,23 @@ impl Session {
     }
 
     fn sign(&self, note: Note) -> SignedNote {
-        self.keys.sign_note(self.dao, note)
+        self.keys.sign_note(self.genesis, note)
     }
 
     /// Whether a member's enclave, of this machine or one before it, has signed this of itself.
     fn is_genuine(&self, shown: &SignedNote) -> bool {
         let Note { member, ballot, .. } = shown.note;
         let enclave = self.identities.get(&(member, ballot.machine));
-        enclave.is_some_and(|enclave| shown.verify(self.dao, enclave))
+        enclave.is_some_and(|enclave| shown.verify(self.genesis, enclave))
     }
+}
 
+impl State {
     /// Of what others show, what is news of other members, and genuine.
     fn news<'a>(&self, shown: impl Iterator<Item = &'a SignedNote>) -> Vec<SignedNote> {
-        let own = self.own();
+        let own = self.dao.own();
         let is_news = |shown: &&SignedNote| {
-            shown.note.member != own && self.notes.is_news(&shown.note) && self.is_genuine(shown)
+            shown.note.member != own && self.notes.is_news(&shown.note) && self.dao.is_genuine(shown)
         };
         shown.filter(is_news).copied().collect()
     }
@@ -71,22 +74,22 @@ impl Session {
 impl Started {
     /// Sends a note of the log's place, if outputs wait for it and none is on its way.
     pub(crate) fn advance(&mut self, outbox: &mut Outbox) {
-        let waits = !self.session.held.is_empty() && self.watch.in_flight().is_none();
-        if waits && self.session.notes.is_acting() {
+        let waits = !self.state.held.is_empty() && self.watch.in_flight().is_none();
+        if waits && self.state.notes.is_acting() {
             self.send_note(outbox);
         }
     }
 
     fn send_note(&mut self, outbox: &mut Outbox) {
-        self.watch.send(self.session.notes.own(), self.session.held.len());
+        self.watch.send(self.state.notes.own(), self.state.held.len());
         self.repeat_note(outbox);
     }
 
     /// Says the note that is on its way, if there is one.
     pub(crate) fn repeat_note(&self, outbox: &mut Outbox) {
         if let Some(note) = self.watch.in_flight() {
-            let ballots = self.session.notes.ballots().collect();
-            let (note, in_force) = (self.session.sign(*note), self.session.in_force());
+            let ballots = self.state.notes.ballots().collect();
+            let (note, in_force) = (self.state.dao.sign(*note), self.state.dao.in_force());
             self.say_to_all(Witness::Advance(Advance { note, in_force, ballots }), outbox);
         }
     }
@@ -103,8 +106,8 @@ impl Started {
 
     /// The same of an enclave that was restored; if a cut has let in another copy, after that one, or not at all.
     pub(crate) fn come_back_restored(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        match self.session.notes.judge_cut() {
-            Some((state, known)) => self.look_back_at(state, &known, self.session.own(), turn).map(drop),
+        match self.state.notes.judge_cut() {
+            Some((state, known)) => self.look_back_at(state, &known, self.state.dao.own(), turn).map(drop),
             None => self.come_back(0, turn),
         }
     }
@@ -112,8 +115,8 @@ impl Started {
     /// Claims the history that the own ballot goes on from.
     pub(crate) fn ask_leave(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         self.watch.claim();
-        if self.session.footing() == Footing::Named {
-            self.session.challenge_missing(turn)?;
+        if self.state.dao.footing() == Footing::Named {
+            self.state.dao.challenge_missing(turn)?;
             self.repeat_claim(turn.outbox);
         }
         Ok(())
@@ -121,10 +124,10 @@ impl Started {
 
     /// Takes a ballot with which nobody is asked, for a cut to let in.
     pub(crate) fn await_cut(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        if self.session.footing() != Footing::Named {
+        if self.state.dao.footing() != Footing::Named {
             return Err(Rejection::Candidate);
         }
-        if self.session.is_newcomer {
+        if self.state.is_newcomer {
             return Err(Rejection::Newcomer);
         }
         if !self.watch.awaits_cut() {
@@ -136,12 +139,12 @@ impl Started {
 
     /// What the DAO has to know of a copy that it lists in a cut.
     pub(crate) fn waiting(&self) -> Waiting {
-        let noted = self.session.notes.memories().filter_map(|memory| memory.accepted).collect();
+        let noted = self.state.notes.memories().filter_map(|memory| memory.accepted).collect();
         Waiting { claim: self.own_claim(), noted }
     }
 
     fn begin_ballot(&mut self, after: u64, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        let own = self.session.notes.own().ballot.incarnation;
+        let own = self.state.notes.own().ballot.incarnation;
         let incarnation = after.max(own).checked_add(1).ok_or(Rejection::Invalid)?;
         let nonce = fresh_nonce(turn.platform)?;
         self.commit(Change::Returned(incarnation, nonce), turn)
@@ -149,14 +152,14 @@ impl Started {
 
     /// Says the claim that waits for answers, if there is one.
     pub(crate) fn repeat_claim(&self, outbox: &mut Outbox) {
-        if self.watch.is_asking() && self.session.footing() == Footing::Named {
+        if self.watch.is_asking() && self.state.dao.footing() == Footing::Named {
             self.say_to_all(Witness::Return(self.own_claim()), outbox);
         }
     }
 
     fn own_claim(&self) -> Claim {
-        let (note, ends) = self.session.notes.claim();
-        Claim { note: self.session.sign(note), ends: ends.to_vec() }
+        let (note, ends) = self.state.notes.claim();
+        Claim { note: self.state.dao.sign(note), ends: ends.to_vec() }
     }
 
     /// A new epoch is in force: nothing that was said under the one before counts, and the DAO may have named this enclave,
@@ -167,22 +170,22 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.watch.amended();
-        if self.session.footing() != Footing::Named {
+        if self.state.dao.footing() != Footing::Named {
             return Ok(());
         }
         if footing == Footing::Candidate {
             return self.begin(turn);
         }
-        if let Some((state, known)) = self.session.notes.judge_cut() {
-            self.look_back_at(state, &known, self.session.own(), turn)?;
+        if let Some((state, known)) = self.state.notes.judge_cut() {
+            self.look_back_at(state, &known, self.state.dao.own(), turn)?;
             return Ok(());
         }
-        if self.session.notes.is_acting() && !acted {
+        if self.state.notes.is_acting() && !acted {
             self.resumed(turn.outbox);
             return Ok(());
         }
         self.repeat_claim(turn.outbox);
-        if self.session.notes.is_acting() && self.watch.in_flight().is_none() {
+        if self.state.notes.is_acting() && self.watch.in_flight().is_none() {
             self.send_note(turn.outbox);
         } else {
             self.repeat_note(turn.outbox);
@@ -193,13 +196,13 @@ impl Started {
     /// The DAO has named this enclave. The first copy of the first one of a member has nothing to have forgotten; any other
     /// has to learn what was remembered before it.
     pub(crate) fn begin(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        let Ballot { machine, incarnation, era, .. } = self.session.notes.own().ballot;
+        let Ballot { machine, incarnation, era, .. } = self.state.notes.own().ballot;
         // A candidate while the DAO made a cut.
-        if era != self.session.manifest.era() {
+        if era != self.state.dao.manifest.era() {
             return self.come_back(0, turn);
         }
         if (machine, incarnation) == (0, 0) {
-            self.session.challenge_missing(turn)?;
+            self.state.dao.challenge_missing(turn)?;
             return self.commit(Change::Resumed(Vec::new()), turn);
         }
         self.ask_leave(turn)
@@ -211,11 +214,11 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         let from = message.from;
-        if from == self.session.own() {
+        if from == self.state.dao.own() {
             return Err(Rejection::Misdirected);
         }
-        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
-        if !message.verify(self.session.dao, speaker) {
+        let speaker = self.state.dao.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
+        if !message.verify(self.state.dao.genesis, speaker) {
             return Err(Rejection::NotAuthentic);
         }
         match message.witness {
@@ -223,7 +226,7 @@ impl Started {
             Witness::Noted(noted) => self.on_noted(from, &noted, turn),
             Witness::Unknown(ballot) => {
                 // A claim is long: once for each, until time passes.
-                if ballot == self.session.notes.own().ballot && self.watch.hears(from) {
+                if ballot == self.state.notes.own().ballot && self.watch.hears(from) {
                     self.say(from, Witness::Return(self.own_claim()), turn.outbox);
                 }
                 Ok(())
@@ -236,8 +239,8 @@ impl Started {
 
     /// A note that `from` sends of itself: the enclave that it has now.
     fn check_note(&self, from: MemberId, signed: &SignedNote) -> Result<(), Rejection> {
-        let speaker = self.session.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
-        if signed.verify(self.session.dao, speaker) { Ok(()) } else { Err(Rejection::NotAuthentic) }
+        let speaker = self.state.dao.admission.identity(from).ok_or(Rejection::NotAdmitted(from))?;
+        if signed.verify(self.state.dao.genesis, speaker) { Ok(()) } else { Err(Rejection::NotAuthentic) }
     }
 
     fn on_advance(
@@ -248,12 +251,12 @@ impl Started {
     ) -> Result<(), Rejection> {
         self.check_note(from, signed)?;
         self.must_act()?;
-        self.session.must_go_by(in_force)?;
+        self.state.dao.must_go_by(in_force)?;
         let note = signed.note;
         if !note.acting {
             return Err(Rejection::Invalid);
         }
-        match self.session.notes.judge_note(&note) {
+        match self.state.notes.judge_note(&note) {
             // Who remembers a later place remembers this one.
             Seen::Known => {}
             Seen::Newer => self.commit(Change::Noted(*signed), turn)?,
@@ -268,10 +271,10 @@ impl Started {
             Seen::Superseded => return Err(Rejection::Superseded),
         }
         let told = |member: MemberId| ballots.iter().find(|(known, _)| *known == member).map(|told| told.1);
-        let memories = self.session.notes.memories();
+        let memories = self.state.notes.memories();
         let promised = memories.map(|memory| memory.promised).filter(|promised| promised.note.member != from);
         let later = promised.filter(|shown| Some(shown.note.ballot) > told(shown.note.member)).collect();
-        let (by, in_force) = (self.session.sign(self.session.notes.own()), self.session.in_force());
+        let (by, in_force) = (self.state.dao.sign(self.state.notes.own()), self.state.dao.in_force());
         self.say(from, Witness::Noted(Noted { note, in_force, by, later }), turn.outbox);
         Ok(())
     }
@@ -283,12 +286,12 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.check_note(from, by)?;
-        self.session.must_go_by(in_force)?;
+        self.state.dao.must_go_by(in_force)?;
         if !by.note.acting || !self.watch.waits_for(from, note) {
             return Ok(());
         }
         // Of the speaker itself, what it has noted is remembered.
-        let later = self.session.news(later.iter().filter(|shown| shown.note.member != from));
+        let later = self.state.news(later.iter().filter(|shown| shown.note.member != from));
         self.watch.noted(from, by.note.ballot, &later);
         self.show_later(from, by.note.ballot, turn.outbox);
         // Nothing follows the end of a log.
@@ -300,8 +303,8 @@ impl Started {
 
     /// Lets out what enough members remember.
     fn let_out(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        let quorum = self.session.manifest.quorum();
-        let Some(left) = self.watch.may_leave(&self.session.notes, quorum) else { return Ok(()) };
+        let quorum = self.state.dao.manifest.quorum();
+        let Some(left) = self.watch.may_leave(&self.state.notes, quorum) else { return Ok(()) };
         if let Some(envelope) = self.watch.farewell() {
             turn.outbox.output(Output::HandOver(envelope.clone()));
             self.watch.has_left();
@@ -322,10 +325,10 @@ impl Started {
     ) -> Result<(), Rejection> {
         while left > 0 {
             let mut size = 0_usize;
-            let outputs = self.session.held.iter().take(left).take_while(|output| {
+            let outputs = self.state.held.iter().take(left).take_while(|output| {
                 let first = size == 0;
                 size = size.saturating_add(codec::encode(*output).len());
-                first || size <= MAX_RELEASED
+                first || size <= MAX_LET_OUT
             });
             let count = outputs.count();
             // At least one is, and a log that can't be written lets out nothing.
@@ -345,7 +348,7 @@ impl Started {
         if !claim.is_whole() {
             return Err(Rejection::Invalid);
         }
-        match self.session.notes.judge_claim(&claim) {
+        match self.state.notes.judge_claim(&claim) {
             Claimed::Refused(shown) => {
                 self.refuse(&claim.note.note, *shown, turn.outbox);
                 return Ok(());
@@ -368,7 +371,7 @@ impl Started {
             return Ok(());
         }
         self.watch.returned.insert(from, claim);
-        let Session { admission, keys, .. } = &mut self.session;
+        let Dao { admission, keys, .. } = &mut self.state.dao;
         admission.challenge_claimant(from, waiting != Some(note), keys, turn)
     }
 
@@ -378,8 +381,8 @@ impl Started {
         claim: &Claim,
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
-        let memories = self.session.notes.memories().copied().collect();
-        match self.session.notes.judge_claim(claim) {
+        let memories = self.state.notes.memories().copied().collect();
+        match self.state.notes.judge_claim(claim) {
             Claimed::Refused(shown) => {
                 self.refuse(&claim.note.note, *shown, turn.outbox);
                 return Ok(());
@@ -390,10 +393,10 @@ impl Started {
         }
         let known = Known {
             claim: claim.note.note,
-            in_force: self.session.in_force(),
-            by: self.session.sign(self.session.notes.own()),
+            in_force: self.state.dao.in_force(),
+            by: self.state.dao.sign(self.state.notes.own()),
             memories,
-            adopted: self.session.marks.values().cloned().collect(),
+            adopted: self.state.pools.marks.values().cloned().collect(),
         };
         self.say(claim.note.note.member, Witness::Known(known), turn.outbox);
         Ok(())
@@ -401,7 +404,7 @@ impl Started {
 
     /// What a copy says does not count while a later one is known. It may have nothing to be noted, and never hear of it.
     fn show_later(&self, member: MemberId, ballot: Ballot, outbox: &mut Outbox) {
-        let known = self.session.notes.memory(member).map(|memory| memory.promised);
+        let known = self.state.notes.memory(member).map(|memory| memory.promised);
         if let Some(later) = known.filter(|known| known.note.ballot > ballot) {
             self.say(member, Witness::Refused(later), outbox);
         }
@@ -410,7 +413,7 @@ impl Started {
     /// Shows a member what it has signed itself that stands against its claim or note.
     fn refuse(&self, refused: &Note, shown: SignedNote, outbox: &mut Outbox) {
         let kind = if shown.note.acting { StaleKind::RolledBack } else { StaleKind::Superseded };
-        let told_by = self.session.own();
+        let told_by = self.state.dao.own();
         outbox.notice(Notice::StalePeer(stale(kind, refused, &shown.note, told_by)));
         self.say(refused.member, Witness::Refused(shown), outbox);
     }
@@ -423,10 +426,10 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<bool, Rejection> {
         // Whoever it comes from: what this enclave itself has signed proves it.
-        if !shown.verify(self.session.dao, self.session.keys.identity()) {
+        if !shown.verify(self.state.dao.genesis, self.state.dao.keys.identity()) {
             return Ok(true);
         }
-        let state = self.session.notes.judge_own(&shown.note);
+        let state = self.state.notes.judge_own(&shown.note);
         self.look_back_at(state, &shown.note, told_by, turn)
     }
 
@@ -444,7 +447,7 @@ impl Started {
                 Ok(false)
             }
             OwnState::Stale(kind) => {
-                let own = self.session.notes.own();
+                let own = self.state.notes.own();
                 let stale = stale(kind, &own, known, told_by);
                 self.watch.stale = Some(stale);
                 turn.outbox.notice(Notice::Stale(stale));
@@ -460,40 +463,40 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         self.check_note(from, by)?;
-        let own = self.session.own();
+        let own = self.state.dao.own();
         let shown = || memories.iter().flat_map(|memory| [Some(memory.promised), memory.accepted]).flatten();
         for shown in shown().filter(|shown| shown.note.member == own) {
             if !self.look_back(from, &shown, turn)? {
                 return Ok(());
             }
         }
-        let (asked, _) = self.session.notes.claim();
+        let (asked, _) = self.state.notes.claim();
         if !self.watch.is_asking() || asked != *claim {
             return Ok(());
         }
         // It must have proved itself to this launch: who was admitted before may have been broken since.
-        if !self.session.admission.is_fresh(from) {
+        if !self.state.dao.admission.is_fresh(from) {
             return Err(Rejection::TooEarly);
         }
-        self.session.must_go_by(in_force)?;
+        self.state.dao.must_go_by(in_force)?;
         if !self.watch.hears(from) {
             return Err(Rejection::TooOften);
         }
         // Who shows what this enclave can't judge has told it nothing.
-        if self.session.is_newcomer && !adopted.iter().all(|mark| self.session.is_mark(mark)) {
+        if self.state.is_newcomer && !adopted.iter().all(|mark| self.state.is_mark(mark)) {
             return Err(Rejection::Invalid);
         }
         let shown: Vec<SignedNote> = shown().chain([*by]).collect();
-        self.learn(self.session.news(shown.iter()), turn)?;
+        self.learn(self.state.news(shown.iter()), turn)?;
         self.watch.known(from, by.note.ballot, by.note.acting);
-        if self.session.is_newcomer {
+        if self.state.is_newcomer {
             adopted.iter().for_each(|mark| self.watch.learn_mark(mark));
         }
         self.show_later(from, by.note.ballot, turn.outbox);
         // Others that wait may know as little as it does.
-        let quorum = self.session.manifest.quorum();
-        let quorum = if self.session.is_newcomer { quorum.governed() } else { quorum };
-        if self.watch.may_act(&self.session.notes, quorum) {
+        let quorum = self.state.dao.manifest.quorum();
+        let quorum = if self.state.is_newcomer { quorum.governed() } else { quorum };
+        if self.watch.may_act(&self.state.notes, quorum) {
             self.resume(turn)?;
         }
         Ok(())
@@ -512,7 +515,7 @@ impl Started {
 
     fn resumed(&mut self, outbox: &mut Outbox) {
         self.watch.resumed();
-        outbox.notice(Notice::Returned(self.session.notes.own().ballot.incarnation));
+        outbox.notice(Notice::Returned(self.state.notes.own().ballot.incarnation));
         // Even if nothing waits for it: from here on no older copy of the log can act.
         self.send_note(outbox);
     }
@@ -526,6 +529,6 @@ impl Started {
     }
 
     fn witness(&self, witness: Witness) -> PeerMessage {
-        PeerMessage::Witness(Box::new(self.session.keys.sign_witness(self.session.dao, witness)))
+        PeerMessage::Witness(Box::new(self.state.dao.keys.sign_witness(self.state.dao.genesis, witness)))
     }
 }

@@ -17,9 +17,9 @@
 
 use crate::change::Change;
 use crate::platform::{Platform, PlatformError};
+use crate::pools::vault::{Settled, VaultHead};
 use crate::seal::LogKeys;
 use crate::snapshot::{Item, Joiner};
-use crate::vault::{Settled, VaultHead};
 use postern_shared::codec;
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::record::{

@@ -12,17 +12,43 @@ use postern_shared::codec;
 use postern_shared::ecdsa::{self, EthereumSignature};
 use postern_shared::eip712::Domain;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, SigningKey};
-use postern_shared::ids::{Address, ManifestHash, MemberId, Nonce};
+use postern_shared::ids::{Address, CeremonyId, ManifestHash, MemberId, Nonce};
 use postern_shared::message::{
-    Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot,
+    Broadcast, Challenge, EncapsulatedKey, Envelope, EnvelopeHeader, SignedDigest, Slot, Step,
 };
 use postern_shared::proof::Statement;
 use postern_shared::sealed_shares::{CheckedShares, Opening, Pair};
 use postern_shared::witness::{Note, SignedNote, Witness, WitnessMessage};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 /// HPKE's `info`: separates our envelopes from any other use of the keys.
 const ENVELOPE_INFO: &[u8] = b"postern-envelope-v1";
+
+/// This enclave's secrets, lent to whatever speaks for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Me<'a> {
+    pub(crate) keys: &'a IdentityKeys,
+    pub(crate) coins: &'a Coins,
+}
+
+impl Me<'_> {
+    pub(crate) fn id(&self) -> MemberId {
+        self.keys.identity().member
+    }
+
+    /// Signs a statement for a slot of its own.
+    pub(crate) fn state<T: Serialize>(
+        &self,
+        ceremony: CeremonyId,
+        step: Step,
+        item: u16,
+        body: &T,
+    ) -> Broadcast {
+        let slot = Slot { ceremony, from: self.id(), step, item };
+        self.keys.sign(slot, codec::encode(body))
+    }
+}
 
 /// The secret side of an [`Identity`].
 pub struct IdentityKeys {

@@ -25,23 +25,23 @@ pub mod ceremony;
 mod change;
 pub mod coins;
 pub mod core;
+mod dao;
 mod dealing;
-mod decisions;
 mod effects;
+mod epochs;
 mod guard;
 mod journal;
 pub mod keys;
-mod ledger;
 #[cfg(target_os = "linux")]
 pub mod pid1;
 pub mod platform;
+mod pools;
 mod proofs;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod scale;
 mod seal;
 mod secret;
-mod session;
 pub mod sharing;
 pub mod shell;
 mod snapshot;
@@ -50,9 +50,9 @@ pub mod snp;
 #[cfg(target_os = "linux")]
 mod stack;
 mod started;
+mod state;
 mod statements;
 mod succession;
-mod vault;
 #[cfg(target_os = "linux")]
 pub mod vsock;
 mod witness;

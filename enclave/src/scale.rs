@@ -2,8 +2,8 @@
 
 use crate::journal::{Content, Journal, LogName, Reader, VaultContent};
 use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+use crate::pools::vault::{Settled, Vault, VaultHead};
 use crate::seal::LogKeys;
-use crate::vault::{Settled, Vault, VaultHead};
 use postern_attestation::{ReportData, TrustAnchor};
 use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
 use postern_shared::record::{LogHead, LogId, Salt};

@@ -8,9 +8,9 @@ use crate::ceremony::keygen::{Keygen, SavedKeygen};
 use crate::ceremony::presign::{Presign, SavedPresign};
 use crate::ceremony::release::{Release, SavedRelease};
 use crate::change::{Admitted, Genesis};
-use crate::decisions::{Agreed, Candidate};
-use crate::session::Session;
-use crate::vault::Vault;
+use crate::epochs::{Agreed, Candidate};
+use crate::pools::vault::Vault;
+use crate::state::State;
 use crate::witness::Notes;
 use postern_attestation::TrustAnchor;
 use postern_shared::agreement::Mark;
@@ -135,61 +135,65 @@ impl Joiner {
     }
 }
 
-impl Session {
+impl State {
     /// All but the vault.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item> {
         let genesis = Genesis {
-            manifest: self.canonical().to_vec(),
-            member: self.own(),
-            machine: self.keys.identity().machine,
-            seed: self.seed.clone(),
+            manifest: self.dao.canonical().to_vec(),
+            member: self.dao.own(),
+            machine: self.dao.keys.identity().machine,
+            seed: self.dao.seed.clone(),
             nonce: self.notes.own().ballot.nonce,
             log: self.notes.own().place.log,
-            pool_managers: self.pool_managers.clone(),
-            voters: self.voters.values().cloned().collect(),
-            identities: self.identities.values().copied().collect(),
+            pool_managers: self.dao.pool_managers.clone(),
+            voters: self.dao.voters.values().cloned().collect(),
+            identities: self.dao.identities.values().copied().collect(),
         };
-        let before = self.unknown.iter().map(|(contract, number)| (*contract, *number)).collect();
+        let before = self.pools.unknown.iter().map(|(contract, number)| (*contract, *number)).collect();
         [
             Item::Begin(Box::new(genesis)),
             Item::Notes(self.notes.clone()),
             Item::HandedOver(self.handed_over),
             Item::Unknown { before, is_newcomer: self.is_newcomer },
-            Item::Without(self.without.iter().copied().collect()),
+            Item::Without(self.dao.without.iter().copied().collect()),
         ]
         .into_iter()
-        .chain(self.manifests.values().cloned().map(Item::Manifest))
-        .chain(self.candidates.iter().map(|known| Item::Epoch(Box::new(known.epoch.clone()))))
-        .chain(self.agreed.iter().map(|(before, agreed)| Item::Agreed(*before, Box::new(agreed.clone()))))
-        .chain(self.marks.values().map(|mark| Item::Mark(Box::new(mark.clone()))))
-        .chain(self.succession.iter().map(|agreement| Item::Succession(Box::new(agreement.clone()))))
+        .chain(self.dao.manifests.values().cloned().map(Item::Manifest))
+        .chain(self.epochs.candidates.iter().map(|known| Item::Epoch(Box::new(known.epoch.clone()))))
         .chain(
-            self.agreements
+            self.epochs.agreed.iter().map(|(before, agreed)| Item::Agreed(*before, Box::new(agreed.clone()))),
+        )
+        .chain(self.pools.marks.values().map(|mark| Item::Mark(Box::new(mark.clone()))))
+        .chain(self.epochs.agreement.iter().map(|agreement| Item::Succession(Box::new(agreement.clone()))))
+        .chain(
+            self.pools
+                .agreements
                 .iter()
                 .map(|(pool, agreement)| Item::Agreement(*pool, Box::new(agreement.clone()))),
         )
         .chain(
-            self.convicted
+            self.pools
+                .convicted
                 .iter()
                 .map(|(pool, members)| Item::Convicted(*pool, members.iter().copied().collect())),
         )
-        .chain(self.ledger.events().map(Item::Event))
-        .chain(self.admission.enclaves().map(|admitted| Item::Admitted(Box::new(admitted.clone()))))
-        .chain(self.admission.refused().filter(|refused| refused.cut_off).cloned().map(Item::Refused))
-        .chain(self.vault.rosters().cloned().map(Item::Roster))
-        .chain(self.keygens.values().flat_map(|keygen| {
+        .chain(self.pools.ledger.events().map(Item::Event))
+        .chain(self.dao.admission.enclaves().map(|admitted| Item::Admitted(Box::new(admitted.clone()))))
+        .chain(self.dao.admission.refused().filter(|refused| refused.cut_off).cloned().map(Item::Refused))
+        .chain(self.pools.vault.rosters().cloned().map(Item::Roster))
+        .chain(self.pools.keygens.all_current().flat_map(|keygen| {
             statements(keygen.statements()).chain([Item::Keygen(Box::new(keygen.save()))])
         }))
-        .chain(self.parked.values().flat_map(|keygen| {
+        .chain(self.pools.keygens.all_parked().flat_map(|keygen| {
             statements(keygen.statements()).chain([Item::Parked(Box::new(keygen.save()))])
         }))
-        .chain(self.presigns.values().flat_map(|presign| {
+        .chain(self.pools.presigns.iter().flat_map(|presign| {
             statements(presign.statements()).chain([Item::Presign(Box::new(presign.save()))])
         }))
-        .chain(self.releases.values().flat_map(|release| {
+        .chain(self.pools.releases.iter().flat_map(|release| {
             statements(release.statements()).chain([Item::Release(Box::new(release.save()))])
         }))
-        .chain(self.late.iter().flat_map(|(ceremony, late)| {
+        .chain(self.pools.late.iter().flat_map(|(ceremony, late)| {
             late.iter().map(|statement| Item::Late(*ceremony, Box::new(statement.clone())))
         }))
         .chain(self.held.iter().map(|output| Item::Held(Box::new(output.clone()))))
@@ -199,14 +203,14 @@ impl Session {
     pub(crate) fn restore(items: Vec<Item>, vault: Vault, anchor: TrustAnchor) -> Option<Self> {
         let mut items = items.into_iter();
         let Some(Item::Begin(genesis)) = items.next() else { return None };
-        let mut session = Self::begin(&genesis, anchor)?;
-        session.vault = vault;
+        let mut state = Self::begin(&genesis, anchor)?;
+        state.pools.vault = vault;
         let mut heard = Vec::new();
         for item in items {
-            session.add(item, &mut heard)?;
+            state.add(item, &mut heard)?;
         }
-        session.index_releases();
-        heard.is_empty().then_some(session)
+        state.pools.restored();
+        heard.is_empty().then_some(state)
     }
 
     /// Takes a piece; `heard` are the statements before it, of the ceremony that it is.
@@ -216,51 +220,51 @@ impl Session {
             Item::Statement(statement) => heard.push(*statement),
             Item::Manifest(canonical) => {
                 let manifest = Manifest::from_canonical(&canonical).ok()?;
-                self.manifests.insert(manifest.hash(), canonical);
+                self.dao.manifests.insert(manifest.hash(), canonical);
             }
             Item::Notes(notes) => self.notes = notes,
             Item::HandedOver(handed_over) => self.handed_over = handed_over,
-            Item::Without(members) => self.without = members.into_iter().collect(),
-            Item::Epoch(epoch) => self.candidates.push(Candidate::new(*epoch)?),
+            Item::Without(members) => self.dao.without = members.into_iter().collect(),
+            Item::Epoch(epoch) => self.epochs.candidates.push(Candidate::new(*epoch)?),
             Item::Agreed(before, agreed) => {
-                self.agreed.insert(before, *agreed);
+                self.epochs.agreed.insert(before, *agreed);
             }
-            Item::Succession(agreement) => self.succession = Some(*agreement),
+            Item::Succession(agreement) => self.epochs.agreement = Some(*agreement),
             Item::Agreement(pool, agreement) => {
-                self.agreements.insert(pool, *agreement);
+                self.pools.agreements.insert(pool, *agreement);
             }
             Item::Mark(mark) => {
-                self.marks.insert(mark.pool.contract, *mark);
+                self.pools.marks.insert(mark.pool.contract, *mark);
             }
             Item::Unknown { before, is_newcomer } => {
-                (self.unknown, self.is_newcomer) = (before.into_iter().collect(), is_newcomer);
+                (self.pools.unknown, self.is_newcomer) = (before.into_iter().collect(), is_newcomer);
             }
             Item::Convicted(pool, members) => {
-                self.convicted.insert(pool, members.into_iter().collect());
+                self.pools.convicted.insert(pool, members.into_iter().collect());
             }
             Item::Event(event) => {
-                self.ledger.observe(event, 0, false).ok()?;
+                self.pools.ledger.observe(event, 0, false).ok()?;
             }
-            Item::Admitted(admitted) => self.admission.admit(*admitted),
-            Item::Refused(refused) => self.admission.cut_off(refused),
-            Item::Roster(roster) => self.vault.keep_roster(&roster),
+            Item::Admitted(admitted) => self.dao.admission.admit(*admitted),
+            Item::Refused(refused) => self.dao.admission.cut_off(refused),
+            Item::Roster(roster) => self.pools.vault.keep_roster(&roster),
             Item::Keygen(saved) => {
-                let keygen = Keygen::restore(*saved, core::mem::take(heard), &self.me())?;
-                self.keygens.insert(keygen.terms().request.pool, keygen);
+                let keygen = Keygen::restore(*saved, core::mem::take(heard), &self.dao.me())?;
+                self.pools.keygens.begin(keygen);
             }
             Item::Parked(saved) => {
-                let keygen = Keygen::restore(*saved, core::mem::take(heard), &self.me())?;
-                self.parked.insert(keygen.id(), keygen);
+                let keygen = Keygen::restore(*saved, core::mem::take(heard), &self.dao.me())?;
+                self.pools.keygens.add_parked(keygen);
             }
             Item::Presign(saved) => {
-                let presign = Presign::restore(*saved, core::mem::take(heard), &self.me())?;
-                self.presigns.insert(presign.terms().ceremony(), presign);
+                let presign = Presign::restore(*saved, core::mem::take(heard), &self.dao.me())?;
+                self.pools.presigns.insert(presign);
             }
             Item::Release(saved) => {
                 let release = Release::restore(*saved, core::mem::take(heard))?;
-                self.releases.insert(release.terms().ceremony(), release);
+                self.pools.releases.insert(release);
             }
-            Item::Late(ceremony, statement) => self.late.entry(ceremony).or_default().push(*statement),
+            Item::Late(ceremony, statement) => self.pools.late.entry(ceremony).or_default().push(*statement),
             Item::Held(output) => self.held.push_back(*output),
         }
         Some(())

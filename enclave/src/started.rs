@@ -1,20 +1,21 @@
 //! An enclave that has a state: how requests become changes of it, and how changes become records.
 
-use crate::admission::{Judgement, RefusedEvidence};
+use crate::admission::Judgement;
 use crate::change::Change;
 use crate::core::make_slot;
+use crate::dao::{Dao, Footing};
 use crate::effects::{Effects, Turn};
+use crate::epochs::decides_an_epoch;
 use crate::journal::{Journal, LogName, VaultContent, fresh_salt};
 use crate::platform::Platform;
-use crate::session::{Footing, Session};
 use crate::snapshot::Cutter;
+use crate::state::State;
 use crate::succession::{self, Inheritance};
 use crate::witness::Watch;
-use postern_shared::agreement::{Said, Subject};
 use postern_shared::codec;
 use postern_shared::epoch::{MAX_SIGNED_EPOCH, SignedEpoch};
 use postern_shared::ids::MemberId;
-use postern_shared::message::{Attestation, Broadcast, Certificates, MAX_BODY, PeerMessage, Step};
+use postern_shared::message::{Attestation, MAX_BODY, PeerMessage};
 use postern_shared::record::LogId;
 use postern_shared::wire::{Notice, Output, Rejection, Reply, Request};
 use postern_shared::witness::Witness;
@@ -28,34 +29,9 @@ const VAULT_SIZE: usize = 256 << 10;
 
 /// An enclave that has a state.
 pub(crate) struct Started {
-    pub(crate) session: Session,
+    pub(crate) state: State,
     pub(crate) journal: Journal,
     pub(crate) watch: Watch,
-}
-
-impl Session {
-    /// Uses other certificates; says which checks fail with them.
-    pub(crate) fn renew(
-        &mut self,
-        certificates: Certificates,
-        turn: &mut Turn<'_, impl Platform>,
-    ) -> Result<(), Rejection> {
-        self.admission.renew(&self.manifest, certificates, turn.platform).map_err(|refused| match refused {
-            RefusedEvidence::Own(refused) => {
-                turn.outbox.notice(Notice::Refused(refused));
-                Rejection::OwnEvidence
-            }
-            RefusedEvidence::Other(rejection) => rejection,
-        })
-    }
-
-    pub(crate) fn challenge_missing(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        self.admission.challenge_missing(&self.manifest, &self.keys, turn)
-    }
-
-    fn known(&self, member: MemberId) -> Result<(), Rejection> {
-        self.manifest.member(member).map(|_| ()).ok_or(Rejection::NotAMember(member))
-    }
 }
 
 impl Started {
@@ -69,7 +45,7 @@ impl Started {
         }
         let result = self.answer(request, turn);
         // Whatever made it so: what the members have decided on is in force.
-        while let Some(epoch) = self.session.decided_epoch().cloned() {
+        while let Some(epoch) = self.state.epochs.decided().cloned() {
             self.amend(epoch, turn)?;
         }
         result
@@ -78,7 +54,7 @@ impl Started {
     fn answer(&mut self, request: Request, turn: &mut Turn<'_, impl Platform>) -> Result<Reply, Rejection> {
         match request {
             Request::Introduce(challenge) => {
-                let Session { admission, keys, .. } = &mut self.session;
+                let Dao { admission, keys, .. } = &mut self.state.dao;
                 let introduction = admission.introduce(&challenge, keys, turn.platform)?;
                 return Ok(Reply::Introduction(Box::new(introduction)));
             }
@@ -86,16 +62,16 @@ impl Started {
             Request::AwaitCut => self.await_cut(turn)?,
             Request::HandOver(successor) => self.hand_over(&successor, turn)?,
             Request::Attest(nonce) => {
-                let attestation = self.session.admission.answer(None, nonce, turn.platform)?;
+                let attestation = self.state.dao.admission.answer(None, nonce, turn.platform)?;
                 return Ok(Reply::Attestation(Box::new(attestation)));
             }
             Request::Prove(what) => return self.prove(&what).map(Reply::Proved),
-            Request::Renew(certificates) => self.session.renew(certificates, turn)?,
+            Request::Renew(certificates) => self.state.dao.renew(certificates, turn)?,
             Request::Reattest(member) => self.reattest(member, turn)?,
             Request::Deliver(bytes) => self.on_message(bytes, turn)?,
             Request::Tick => self.on_tick(turn)?,
             Request::GoOnWithout(members) => {
-                members.iter().try_for_each(|member| self.session.known(*member))?;
+                members.iter().try_for_each(|member| self.state.dao.known(*member))?;
                 self.act(Change::Without(members), turn)?;
             }
             Request::Observe(event) => self.act(Change::Observed(event), turn)?,
@@ -107,21 +83,22 @@ impl Started {
 
     /// Takes an epoch that wallets have signed.
     fn on_epoch(&mut self, epoch: SignedEpoch, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        if self.session.knows(&epoch) || self.session.is_candidate(&epoch) {
+        if self.state.dao.knows(&epoch) || self.state.epochs.is_candidate(&epoch) {
             return Ok(());
         }
         if self.watch.has_bequeathed() {
             return Err(Rejection::HandedOver);
         }
-        let mut manifest = self.session.due_epoch(&epoch);
-        if let (Err(Rejection::Behind(_)), Some(before)) = (&manifest, self.session.cut_goes_on_from(&epoch))
+        let mut manifest = self.state.dao.due_epoch(&epoch);
+        if let (Err(Rejection::Behind(_)), Some(before)) =
+            (&manifest, self.state.epochs.cut_goes_on_from(&epoch))
         {
             self.amend(before, turn)?;
-            manifest = self.session.due_epoch(&epoch);
+            manifest = self.state.dao.due_epoch(&epoch);
         }
         let manifest = manifest?;
-        if self.session.is_for_wallets_alone(&manifest) {
-            if !self.session.may_be_cut(manifest.hash()) {
+        if self.state.dao.is_for_wallets_alone(&manifest) {
+            if !self.state.epochs.may_be_cut(manifest.hash()) {
                 return Err(Rejection::VotedOtherwise);
             }
             return self.amend(epoch, turn);
@@ -136,7 +113,7 @@ impl Started {
     }
 
     fn amend(&mut self, epoch: SignedEpoch, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        let before = (self.session.footing(), self.session.notes.is_acting());
+        let before = (self.state.dao.footing(), self.state.notes.is_acting());
         self.commit(Change::Amended(Box::new(epoch)), turn)?;
         self.watch.take_back_end();
         self.amended(before, turn)
@@ -152,7 +129,7 @@ impl Started {
         let salt = fresh_salt(turn.platform)?;
         let content = Journal::content(&change)?;
         let mut effects = Effects::default();
-        let result = self.session.apply(&change, &mut effects);
+        let result = self.state.apply(&change, &mut effects);
         let changed = effects.has_changed();
         let (gated, free) = effects.into_parts();
         if !changed {
@@ -160,7 +137,7 @@ impl Started {
             return result;
         }
         let record = self.journal.change(&content, salt)?;
-        self.session.recorded(record.head(), gated);
+        self.state.recorded(record.head(), gated);
         turn.outbox.record(record, free);
         self.advance(turn.outbox);
         result
@@ -173,15 +150,15 @@ impl Started {
     }
 
     pub(crate) fn must_act(&self) -> Result<(), Rejection> {
-        if self.session.handed_over {
+        if self.state.handed_over {
             return Err(Rejection::HandedOver);
         }
-        match self.session.footing() {
+        match self.state.dao.footing() {
             Footing::Candidate => return Err(Rejection::Candidate),
             Footing::Named => {}
             Footing::Replaced => return Err(Rejection::Replaced),
         }
-        if self.session.notes.is_acting() { Ok(()) } else { Err(Rejection::Returning) }
+        if self.state.notes.is_acting() { Ok(()) } else { Err(Rejection::Returning) }
     }
 
     /// Gives a successor the key to the log, of which nothing follows any more.
@@ -190,20 +167,20 @@ impl Started {
         successor: &Attestation,
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
-        if !self.session.notes.is_acting() {
+        if !self.state.notes.is_acting() {
             return Err(Rejection::Returning);
         }
-        succession::judge(&mut self.session.admission, &self.session.manifest, successor)?;
+        succession::judge(&mut self.state.dao, successor)?;
         if self.watch.farewell().is_none() {
-            if !self.session.handed_over {
+            if !self.state.handed_over {
                 self.commit(Change::HandedOver, turn)?;
             }
             self.write_snapshot(turn)?;
         }
         let LogName { log, .. } = self.journal.name();
         let inheritance = Inheritance { log, keys: self.journal.keys().save(), head: self.journal.head() };
-        let envelope = self.session.bequeath(&successor.identity, &inheritance)?;
-        self.watch.end(self.session.notes.own(), envelope);
+        let envelope = succession::hand_over(&self.state.dao, &successor.identity, &inheritance)?;
+        self.watch.end(self.state.notes.own(), envelope);
         self.repeat_note(turn.outbox);
         Ok(())
     }
@@ -211,12 +188,12 @@ impl Started {
     /// Goes on with what was handed over, in a log of its own, which begins with a snapshot. Its host has the old log for the
     /// enclave's until it has all of that snapshot; then it has the slot too, in one piece.
     pub(crate) fn take_over(self, turn: &mut Turn<'_, impl Platform>) -> Result<Self, Rejection> {
-        let Self { mut session, journal, watch } = self;
+        let Self { mut state, journal, watch } = self;
         let mut log = [0; 32];
         turn.platform.fill_random(&mut log).map_err(|_| Rejection::Platform)?;
         let journal = journal.succeeded(LogId(log), turn.platform).map_err(|_| Rejection::Platform)?;
-        session.take_over(LogId(log));
-        let mut started = Self { session, journal, watch };
+        state.take_over(LogId(log));
+        let mut started = Self { state, journal, watch };
         let slot = make_slot(&started.journal, turn.platform)?;
         started.write_snapshot_with(vec![slot], turn)?;
         Ok(started)
@@ -227,29 +204,30 @@ impl Started {
         member: Option<MemberId>,
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
-        member.map_or(Ok(()), |member| self.session.known(member))?;
-        let members: Vec<MemberId> = self.session.manifest.members.iter().map(|entry| entry.id).collect();
+        member.map_or(Ok(()), |member| self.state.dao.known(member))?;
+        let members: Vec<MemberId> = self.state.dao.manifest.members.iter().map(|entry| entry.id).collect();
         for id in members.into_iter().filter(|id| member.is_none_or(|member| member == *id)) {
-            self.session.admission.challenge(id, &self.session.keys, turn)?;
+            self.state.dao.admission.challenge(id, &self.state.dao.keys, turn)?;
         }
         Ok(())
     }
 
     fn on_tick(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        self.session.admission.on_tick();
-        self.watch.on_tick(&self.session.notes);
-        if self.session.footing() != Footing::Named {
+        self.state.dao.admission.on_tick();
+        self.watch.on_tick(&self.state.notes);
+        if self.state.dao.footing() != Footing::Named {
             return Ok(());
         }
         // Named, and interrupted before it began.
-        if !self.session.notes.is_acting() && self.watch.is_idle() {
+        if !self.state.notes.is_acting() && self.watch.is_idle() {
             self.begin(turn)?;
         }
-        self.session.challenge_missing(turn)?;
+        self.state.dao.challenge_missing(turn)?;
         self.repeat_claim(turn.outbox);
         self.repeat_note(turn.outbox);
         let mut effects = Effects::default();
-        self.session.tick_epoch(&mut effects);
+        let State { dao, epochs, notes, .. } = &mut self.state;
+        epochs.on_tick(notes.is_acting(), dao, &mut effects);
         turn.outbox.outputs(effects.into_parts().1);
         if self.must_act().is_ok() {
             self.act(Change::Ticked, turn)?;
@@ -261,10 +239,10 @@ impl Started {
         if bytes.len() > MAX_MESSAGE {
             return Err(Rejection::TooLong);
         }
-        if self.session.footing() == Footing::Candidate {
+        if self.state.dao.footing() == Footing::Candidate {
             return Err(Rejection::Candidate);
         }
-        let own = self.session.own();
+        let own = self.state.dao.own();
         let message = codec::decode(&bytes).map_err(|_| Rejection::Malformed)?;
         // Nothing may follow on a log that has ended.
         if self.watch.farewell().is_some() && changes_the_state(&message) {
@@ -276,8 +254,8 @@ impl Started {
                 if challenge.to != own || asker == own {
                     return Err(Rejection::Misdirected);
                 }
-                self.session.known(asker)?;
-                let Session { admission, keys, .. } = &mut self.session;
+                self.state.dao.known(asker)?;
+                let Dao { admission, keys, .. } = &mut self.state.dao;
                 admission.on_challenge(&challenge, keys, turn)
             }
             PeerMessage::Evidence(answer) => self.on_evidence(&answer, turn),
@@ -302,7 +280,7 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         let member = answer.identity.member;
-        match self.session.admission.on_evidence(&self.session.manifest, answer)? {
+        match self.state.dao.admission.on_evidence(&self.state.dao.manifest, answer)? {
             Judgement::Known => Ok(()),
             Judgement::Admit(admitted) => {
                 self.commit(Change::Admitted(admitted), turn)?;
@@ -338,39 +316,34 @@ impl Started {
         turn: &mut Turn<'_, impl Platform>,
     ) -> Result<(), Rejection> {
         loop {
-            let settled = self.session.settled(VAULT_SIZE);
+            let settled = self.state.settled(VAULT_SIZE);
             if settled.is_empty() {
                 break;
             }
             let salt = fresh_salt(turn.platform)?;
-            let content = VaultContent { follows: self.session.vault.head(), settled };
+            let content = VaultContent { follows: self.state.pools.vault.head(), settled };
             let record = self.journal.vault(&content, salt)?;
-            self.session.keep_settled(content.settled);
-            self.session.recorded(record.head(), Vec::new());
+            self.state.pools.keep_settled(content.settled);
+            self.state.recorded(record.head(), Vec::new());
             turn.outbox.record(record, Vec::new());
         }
         let first = self.journal.head().number.saturating_add(1);
         let mut cutter = Cutter::default();
-        self.session.items().for_each(|item| cutter.add(&item));
+        self.state.items().for_each(|item| cutter.add(&item));
         let mut size = 0_usize;
         for part in cutter.finish() {
             let salt = fresh_salt(turn.platform)?;
             let record = self.journal.part(&part, salt)?;
             size = size.saturating_add(record.ciphertext.len());
-            self.session.recorded(record.head(), Vec::new());
+            self.state.recorded(record.head(), Vec::new());
             turn.outbox.record(record, Vec::new());
         }
         let salt = fresh_salt(turn.platform)?;
-        let record = self.journal.snapshot(first, size, self.session.vault.head(), salt)?;
-        self.session.recorded(record.head(), Vec::new());
+        let record = self.journal.snapshot(first, size, self.state.pools.vault.head(), salt)?;
+        self.state.recorded(record.head(), Vec::new());
         turn.outbox.record(record, along);
         Ok(())
     }
-}
-
-fn decides_an_epoch(statement: &Broadcast) -> bool {
-    let is_epoch = |said: Said| matches!(said.subject, Subject::Epoch(_));
-    statement.slot.step == Step::Decide && Said::of(statement).is_some_and(is_epoch)
 }
 
 /// Whether a message may do more than be answered.

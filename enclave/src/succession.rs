@@ -22,6 +22,7 @@
 
 use crate::admission::{Admission, RefusedEvidence, fresh_nonce};
 use crate::coins::Coins;
+use crate::dao::Dao;
 use crate::effects::Turn;
 use crate::journal::LogName;
 use crate::keys::IdentityKeys;
@@ -123,8 +124,7 @@ impl Heir {
 
 /// The enclave that is replaced judges its successor.
 pub(crate) fn judge(
-    admission: &mut Admission,
-    manifest: &Manifest,
+    Dao { admission, manifest, .. }: &mut Dao,
     successor: &Attestation,
 ) -> Result<(), Rejection> {
     let challenge = admission.asked_kin().ok_or(Rejection::NoSuccession)?;
@@ -134,14 +134,13 @@ pub(crate) fn judge(
 
 /// Seals what is handed over to a successor that was judged.
 pub(crate) fn hand_over(
-    keys: &IdentityKeys,
-    coins: &Coins,
-    dao: ManifestHash,
+    dao: &Dao,
     successor: &Identity,
     inheritance: &Inheritance,
 ) -> Result<Envelope, Rejection> {
     let plaintext = codec::encode_secret(inheritance);
-    keys.seal(coins, header(dao, successor), successor, &plaintext).ok_or(Rejection::Malformed)
+    let header = header(dao.genesis, successor);
+    dao.keys.seal(&dao.coins, header, successor, &plaintext).ok_or(Rejection::Malformed)
 }
 
 fn must_upgrade(

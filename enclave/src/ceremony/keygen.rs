@@ -29,9 +29,10 @@
 //! [`SavedKeygen`] is what was heard and how far it went; the rest is computed anew. A
 //! member that is no operator runs the same machine as an observer: it learns the certificate, and says nothing.
 
-use super::{Label, Me, Scene, Taken, report_missing};
+use super::{Ceremony, Label, Scene, Taken, report_missing};
 use crate::dealing::seal_shares;
 use crate::effects::Effects;
+use crate::keys::Me;
 use crate::secret::SecretBytes;
 use crate::sharing::{self, Polynomial};
 use crate::statements::Statements;
@@ -43,7 +44,7 @@ use postern_shared::fault::{
     Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in, partial_is_good,
 };
 use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, MemberId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::keygen::{
     Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, OpenDeal, PartialDeposit, Verdict,
     possession_message, share_is_good,
@@ -158,6 +159,16 @@ struct Judged {
     key: ValidatorKey,
 }
 
+impl Ceremony for Keygen {
+    fn id(&self) -> CeremonyId {
+        self.label.ceremony
+    }
+
+    fn pool(&self) -> PoolId {
+        self.label.pool
+    }
+}
+
 impl Keygen {
     /// Begins with the own commit.
     pub(crate) fn start(terms: KeygenTerms, roster: Roster, scene: &mut Scene<'_>) -> Self {
@@ -174,11 +185,11 @@ impl Keygen {
             fault: None,
             convicted: BTreeSet::new(),
         };
-        if keygen.takes_part(&scene.me)
-            && let Some(deal) = keygen.own_deal(&scene.me)
+        if keygen.takes_part(&scene.me())
+            && let Some(deal) = keygen.own_deal(&scene.me())
         {
             let commit = Commit { deal: deal.signed_digest().digest };
-            keygen.say(scene.me.state(label.ceremony, Step::Commit, 0, &commit), scene.effects);
+            keygen.say(scene.me().state(label.ceremony, Step::Commit, 0, &commit), scene.effects);
         }
         keygen
     }
@@ -254,10 +265,6 @@ impl Keygen {
             certificate: key.certificate.clone(),
             share: key.share.as_ref().map(|share| SecretBytes::of(&share.to_secret_bytes())),
         })
-    }
-
-    pub(crate) fn id(&self) -> CeremonyId {
-        self.label.ceremony
     }
 
     /// What was agreed on.
@@ -454,8 +461,8 @@ impl Keygen {
             return false;
         }
         self.phase = Phase::Dealing;
-        if self.takes_part(&scene.me)
-            && let Some(deal) = self.own_deal(&scene.me)
+        if self.takes_part(&scene.me())
+            && let Some(deal) = self.own_deal(&scene.me())
         {
             self.say(deal, scene.effects);
         }
@@ -464,7 +471,7 @@ impl Keygen {
 
     /// Dealing → Judging, by accepting all deals or proving one bad.
     fn judge(&mut self, scene: &mut Scene<'_>) -> bool {
-        let judged = match self.add_up(&scene.me) {
+        let judged = match self.add_up(&scene.me()) {
             None => return false,
             Some(Ok(judged)) => judged,
             Some(Err(fault)) => {
@@ -474,9 +481,9 @@ impl Keygen {
         };
         let deals = judged.deals.clone();
         self.phase = Phase::Judging(judged);
-        if self.takes_part(&scene.me) {
+        if self.takes_part(&scene.me()) {
             self.say(
-                scene.me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Accept(deals)),
+                scene.me().state(self.label.ceremony, Step::Verdict, 0, &Verdict::Accept(deals)),
                 scene.effects,
             );
         }
@@ -589,7 +596,7 @@ impl Keygen {
         self.phase = Phase::Confirming(judged);
         if let Some(partial) = partial {
             let confirm = Confirm { certificate, partial: partial.encode() };
-            self.say(scene.me.state(self.label.ceremony, Step::Confirm, 0, &confirm), scene.effects);
+            self.say(scene.me().state(self.label.ceremony, Step::Confirm, 0, &confirm), scene.effects);
         }
         true
     }
@@ -625,7 +632,7 @@ impl Keygen {
         self.phase = Phase::Signing(key);
         if let Some(partial) = partial {
             let deposit = PartialDeposit { partial: partial.encode() };
-            self.say(scene.me.state(self.label.ceremony, Step::Deposit, 0, &deposit), scene.effects);
+            self.say(scene.me().state(self.label.ceremony, Step::Deposit, 0, &deposit), scene.effects);
         }
         self.advance(scene);
     }
@@ -709,9 +716,11 @@ impl Keygen {
         let aborts = matches!(self.phase, Phase::Committing | Phase::Dealing | Phase::Judging(_));
         self.convict(fault, refused, aborts, scene);
         if aborts {
-            if self.takes_part(&scene.me) && self.statements.get(Step::Verdict, scene.me.id(), 0).is_none() {
+            if self.takes_part(&scene.me())
+                && self.statements.get(Step::Verdict, scene.me().id(), 0).is_none()
+            {
                 self.say(
-                    scene.me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(fault)),
+                    scene.me().state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(fault)),
                     scene.effects,
                 );
             }

@@ -19,11 +19,12 @@
 //! A split is a function of coins and terms, which name exit, guardians and roster: run again it is byte for byte the
 //! same, and other guardians never meet the same polynomial.
 
-use super::{Label, Me, Scene, Taken, report_missing};
+use super::{Ceremony, Label, Scene, Taken, report_missing};
 use crate::ceremony::keygen::ValidatorKey;
 use crate::coins::Coins;
 use crate::dealing::seal_shares;
 use crate::effects::Effects;
+use crate::keys::Me;
 use crate::secret::SecretBytes;
 use crate::sharing::Polynomial;
 use crate::statements::Statements;
@@ -31,7 +32,7 @@ use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::fault::{Court, Fault, Proof, Statements as _, TermsRef};
 use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, MemberId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::lagrange;
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::{
@@ -130,6 +131,16 @@ pub struct Presign {
     finished: Option<Vec<MemberId>>,
 }
 
+impl Ceremony for Presign {
+    fn id(&self) -> CeremonyId {
+        self.label.ceremony
+    }
+
+    fn pool(&self) -> PoolId {
+        self.label.pool
+    }
+}
+
 impl Presign {
     /// Begins with the own split, if this enclave has a share of the key.
     pub(crate) fn start(
@@ -150,8 +161,8 @@ impl Presign {
             convicted: BTreeSet::new(),
             finished: None,
         };
-        if let Some(split) = key.share.as_ref().and_then(|share| presign.own_split(share, &scene.me))
-            && let Ok(open) = presign.terms.check_split(scene.me.id(), &split.body)
+        if let Some(split) = key.share.as_ref().and_then(|share| presign.own_split(share, &scene.me()))
+            && let Ok(open) = presign.terms.check_split(scene.me().id(), &split.body)
         {
             presign.say(split.clone(), scene.effects);
             presign.judge_split(&split, open, scene);
@@ -429,24 +440,24 @@ impl Presign {
     /// Takes the own share out of a split and says whether it is good.
     fn judge_split(&mut self, statement: &Broadcast, split: OpenSplit, scene: &mut Scene<'_>) {
         let operator = statement.slot.from;
-        if self.terms.position(scene.me.id()).is_some()
-            && let Some(pair) = self.pair(operator, &scene.me)
+        if self.terms.position(scene.me().id()).is_some()
+            && let Some(pair) = self.pair(operator, &scene.me())
         {
             let said = statement.signed_digest();
-            let judgement = match self.own_share(operator, &split, &scene.me) {
+            let judgement = match self.own_share(operator, &split, &scene.me()) {
                 Some(share) => {
                     self.shares.insert(operator, share);
                     Acknowledge::Good(said.digest)
                 }
                 None => {
-                    let opening = scene.me.keys.disclose(scene.me.coins, &pair, &split.shares);
-                    let proof = Proof::BadShare { statement: said, recipient: scene.me.id(), opening };
+                    let opening = scene.me().keys.disclose(scene.me().coins, &pair, &split.shares);
+                    let proof = Proof::BadShare { statement: said, recipient: scene.me().id(), opening };
                     self.convict(Fault { culprit: operator, proof }, Some(statement), scene);
                     Acknowledge::Bad { split: said, opening }
                 }
             };
             self.say(
-                scene.me.state(self.label.ceremony, Step::Acknowledge, operator.0, &judgement),
+                scene.me().state(self.label.ceremony, Step::Acknowledge, operator.0, &judgement),
                 scene.effects,
             );
             self.progress(Step::Acknowledge, scene.effects);

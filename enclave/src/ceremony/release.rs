@@ -17,7 +17,7 @@
 //! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
 //! own wish are kept; a share that fails is dropped and its sender named. The leader forgets the shares when it has the exit.
 
-use super::{Label, Scene, Taken, report_missing};
+use super::{Ceremony, Label, Scene, Taken, report_missing};
 use crate::ceremony::presign::{ExitShare, Presign};
 use crate::effects::Effects;
 use crate::secret::SecretBytes;
@@ -27,7 +27,7 @@ use postern_shared::bls::{self, Commitments, G2};
 use postern_shared::codec;
 use postern_shared::ethereum::SignedVoluntaryExit;
 use postern_shared::fault::Statements as _;
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
 use postern_shared::presign::exit_share_is_good;
 use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
@@ -56,6 +56,16 @@ pub struct Release {
     named: BTreeSet<MemberId>,
 }
 
+impl Ceremony for Release {
+    fn id(&self) -> CeremonyId {
+        self.label.ceremony
+    }
+
+    fn pool(&self) -> PoolId {
+        self.label.pool
+    }
+}
+
 impl Release {
     /// Begins; the leader asks at once.
     pub(crate) fn start(terms: ReleaseTerms, presign: &Presign, scene: &mut Scene<'_>) -> Self {
@@ -69,11 +79,11 @@ impl Release {
             finished: false,
             named: BTreeSet::new(),
         };
-        if release.terms.leader == scene.me.id()
+        if release.terms.leader == scene.me().id()
             && let Some(operators) = presign.finished()
         {
             let request = ReleaseRequest { operators: operators.to_vec() };
-            release.say(scene.me.state(label.ceremony, Step::Request, 0, &request), scene.effects);
+            release.say(scene.me().state(label.ceremony, Step::Request, 0, &request), scene.effects);
             release.authorise(presign, scene);
         }
         release
@@ -165,7 +175,7 @@ impl Release {
         presign: &Presign,
         scene: &mut Scene<'_>,
     ) -> Taken {
-        if self.terms.leader != scene.me.id() || !self.terms.presign.guardians.contains(&from) {
+        if self.terms.leader != scene.me().id() || !self.terms.presign.guardians.contains(&from) {
             return Err(Rejection::NotAMember(from));
         }
         if self.finished {
@@ -193,12 +203,12 @@ impl Release {
         if self.finished {
             return;
         }
-        if self.terms.leader == scene.me.id()
-            && self.statements.get(Step::Request, scene.me.id(), 0).is_none()
+        if self.terms.leader == scene.me().id()
+            && self.statements.get(Step::Request, scene.me().id(), 0).is_none()
             && let Some(operators) = presign.finished()
         {
             let request = ReleaseRequest { operators: operators.to_vec() };
-            self.say(scene.me.state(self.label.ceremony, Step::Request, 0, &request), scene.effects);
+            self.say(scene.me().state(self.label.ceremony, Step::Request, 0, &request), scene.effects);
         }
         // The own shares may have been incomplete when the request came.
         self.authorise(presign, scene);
@@ -246,7 +256,7 @@ impl Release {
     /// Gives the own share, once, if this enclave is a guardian and has it.
     fn authorise(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
         let (leader, ceremony) = (self.terms.leader, self.label.ceremony);
-        if self.statements.get(Step::Authorise, scene.me.id(), 0).is_some() {
+        if self.statements.get(Step::Authorise, scene.me().id(), 0).is_some() {
             return;
         }
         let Some(asked) = self.statements.get(Step::Request, leader, 0) else { return };
@@ -256,15 +266,16 @@ impl Release {
         else {
             return;
         };
-        let statement = scene.me.state(ceremony, Step::Authorise, 0, &Authorise { request: digest });
-        if leader == scene.me.id() {
+        let statement = scene.me().state(ceremony, Step::Authorise, 0, &Authorise { request: digest });
+        if leader == scene.me().id() {
             self.shares.insert(leader, share);
         } else {
-            let slot = Slot { ceremony, from: scene.me.id(), step: Step::Authorise, item: 0 };
+            let slot = Slot { ceremony, from: scene.me().id(), step: Step::Authorise, item: 0 };
             let plaintext = share.point().to_secret_bytes();
             let Some(recipient) = presign.roster().get(leader) else { return };
             let header = EnvelopeHeader { slot, to: leader };
-            let Some(envelope) = scene.me.keys.seal(scene.me.coins, header, recipient, &plaintext[..]) else {
+            let Some(envelope) = scene.me().keys.seal(scene.me().coins, header, recipient, &plaintext[..])
+            else {
                 return;
             };
             scene.effects.send_to(leader, &PeerMessage::Envelope(envelope));
@@ -285,7 +296,7 @@ impl Release {
     /// With a threshold of good shares and public words: the exit.
     fn combine(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
         let threshold = usize::from(self.terms.presign.guardian_threshold);
-        if self.finished || self.terms.leader != scene.me.id() {
+        if self.finished || self.terms.leader != scene.me().id() {
             return;
         }
         // Whole from the start: a vector that grew would leave shares behind.

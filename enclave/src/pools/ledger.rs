@@ -5,14 +5,14 @@
 //! in-enclave proof of the event would be checked here.
 //!
 //! A host may have been told something wrong by its node, so a claim can be corrected as long as nothing depends on it:
-//! the session knows (`Session::observe`). The DAO's wish to have a pool out is not corrected but repeated: any of a few that
+//! the caller knows ([`Pools::observe`](super::Pools::observe)). The DAO's wish to have a pool out is not corrected but repeated: any of a few that
 //! the host has claimed is enough for this enclave to give its share, which it has only one of.
 
 use postern_shared::bls::PublicKey;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::PoolId;
 use postern_shared::wire::Rejection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most pools that an enclave serves.
 const MAX_POOLS: usize = 100_000;
@@ -70,16 +70,19 @@ impl Ledger {
         self.validators.remove(&pool);
     }
 
-    pub(crate) fn deposits(&self) -> impl Iterator<Item = &DepositRequest> {
-        self.deposits.values()
+    /// All pools of which anything is noted.
+    pub(crate) fn pools(&self) -> BTreeSet<PoolId> {
+        self.deposits.keys().chain(self.validators.keys()).chain(self.exits.keys()).copied().collect()
     }
 
-    pub(crate) fn validators(&self) -> impl Iterator<Item = (PoolId, PublicKey, u64)> {
-        self.validators.iter().map(|(pool, (pubkey, index))| (*pool, *pubkey, *index))
+    /// By what a pool's deposit was asked for.
+    pub(crate) fn deposit(&self, pool: PoolId) -> Option<&DepositRequest> {
+        self.deposits.get(&pool)
     }
 
-    pub(crate) fn validator_index(&self, pool: PoolId) -> Option<u64> {
-        self.validators.get(&pool).map(|(_, index)| *index)
+    /// The key of a pool's validator, and its index.
+    pub(crate) fn validator(&self, pool: PoolId) -> Option<(PublicKey, u64)> {
+        self.validators.get(&pool).copied()
     }
 
     /// Whether the DAO wants a pool out.
@@ -89,20 +92,23 @@ impl Ledger {
 
     /// Whether this is one of the DAO's wishes to have a pool out.
     pub(crate) fn is_wish(&self, pool: PoolId, source: EventSource) -> bool {
-        self.exits.get(&pool).is_some_and(|wishes| wishes.contains(&source))
+        self.wishes(pool).contains(&source)
     }
 
-    pub(crate) fn exits(&self) -> impl Iterator<Item = (PoolId, EventSource)> {
-        self.exits.iter().flat_map(|(pool, wishes)| wishes.iter().map(|source| (*pool, *source)))
+    /// The DAO's wishes to have a pool out.
+    pub(crate) fn wishes(&self, pool: PoolId) -> &[EventSource] {
+        self.exits.get(&pool).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// All that is noted, to be noted again.
     pub(crate) fn events(&self) -> impl Iterator<Item = ChainEvent> {
         let deposits = self.deposits.values().map(|request| ChainEvent::DepositRequested(*request));
-        let validators = self.validators().map(|(pool, pubkey, validator_index)| {
-            ChainEvent::ValidatorIndexed { pool, pubkey, validator_index }
+        let validators = self.validators.iter().map(|(pool, &(pubkey, validator_index))| {
+            ChainEvent::ValidatorIndexed { pool: *pool, pubkey, validator_index }
         });
-        let exits = self.exits().map(|(pool, source)| ChainEvent::ExitRequested { source, pool });
+        let exits = self.exits.iter().flat_map(|(pool, wishes)| {
+            wishes.iter().map(|source| ChainEvent::ExitRequested { source: *source, pool: *pool })
+        });
         deposits.chain(validators).chain(exits)
     }
 }

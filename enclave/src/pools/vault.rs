@@ -6,9 +6,9 @@
 //! packed pool until the next snapshot, which packs the pool once more. Its size grows with the number of operators times the guardians' threshold: about 1.6 KB for
 //! five members of whom three act, 2.9 KB for seven of whom five do.
 
-use crate::ceremony::Me;
 use crate::ceremony::keygen::SettledKeygen;
 use crate::ceremony::presign::{Presign, SettledPresign};
+use crate::keys::Me;
 use crate::secret::SecretBytes;
 use postern_shared::codec;
 use postern_shared::ethereum::DepositMessage;
