@@ -3,15 +3,18 @@
 
 use crate::secret::SecretBytes;
 use postern_shared::agreement::{Mark, Subject, Voters};
+use postern_shared::bytes::variable;
+use postern_shared::codec;
 use postern_shared::epoch::{PoolManager, SignedEpoch};
 use postern_shared::events::ChainEvent;
 use postern_shared::identity::Identity;
 use postern_shared::ids::{ChipId, MemberId, Nonce};
-use postern_shared::message::Attestation;
+use postern_shared::message::{Attestation, Broadcast, Envelope, PeerMessage};
 use postern_shared::record::LogId;
 use postern_shared::wire::RefusedMember;
 use postern_shared::witness::SignedNote;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// See the module. Part of what is sealed: a build never reads another's records, so variants may be renumbered.
 #[derive(Serialize, Deserialize)]
@@ -26,8 +29,8 @@ pub(crate) enum Change {
     GivenUp(Subject),
     /// Time has passed, and ceremonies went on because of it.
     Ticked,
-    /// A peer said something in a ceremony: the encoding of a `PeerMessage`.
-    Heard(#[serde(with = "postern_shared::bytes::variable")] Vec<u8>),
+    /// A peer said something in a ceremony or an agreement.
+    Heard(Heard),
     /// A peer's evidence was accepted.
     Admitted(Box<Admitted>),
     /// A peer has proved that it is no longer acceptable.
@@ -50,6 +53,32 @@ pub(crate) enum Change {
     Resumed(Vec<Mark>),
     /// The enclave ends: a successor is given its state.
     HandedOver,
+}
+
+/// What a peer can say that changes the state. Sealed as the message that it came in.
+pub(crate) enum Heard {
+    Broadcast(Broadcast),
+    Envelope(Envelope),
+}
+
+impl Serialize for Heard {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let message = match self {
+            Self::Broadcast(statement) => PeerMessage::Broadcast(statement.clone()),
+            Self::Envelope(envelope) => PeerMessage::Envelope(envelope.clone()),
+        };
+        variable::serialize(&codec::encode(&message), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Heard {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match codec::decode(&variable::deserialize(deserializer)?) {
+            Ok(PeerMessage::Broadcast(statement)) => Ok(Self::Broadcast(statement)),
+            Ok(PeerMessage::Envelope(envelope)) => Ok(Self::Envelope(envelope)),
+            _ => Err(D::Error::custom("neither a statement nor an envelope")),
+        }
+    }
 }
 
 /// What an enclave begins with.

@@ -18,14 +18,14 @@
 use crate::change::Change;
 use crate::platform::{Platform, PlatformError};
 use crate::pools::vault::{Settled, VaultHead};
-use crate::seal::LogKeys;
+use crate::seal::{LogKeys, OwnLaunch};
 use crate::snapshot::{Item, Joiner};
 use postern_shared::codec;
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::record::{
     LogHead, LogId, RECORD_VERSION, RecordHeader, RecordKind, Salt, SealedError, SealedRecord, SlotHeader,
 };
-use postern_shared::wire::{MAX_FRAME, Rejection};
+use postern_shared::wire::{MAX_FRAME, Output, Record, Rejection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -91,6 +91,24 @@ impl Journal {
     pub(crate) fn succeeded(self, log: LogId, platform: &mut impl Platform) -> Result<Self, PlatformError> {
         let keys = self.keys.succeeded(self.name.log, platform)?;
         Ok(Self::new(keys, LogName { log, ..self.name }, self.head))
+    }
+
+    /// The keys to the log, sealed to this enclave.
+    pub(crate) fn make_slot(&self, platform: &mut impl Platform) -> Result<Output, Rejection> {
+        let own = OwnLaunch::read(platform).map_err(|_| Rejection::Platform)?;
+        let LogName { dao, member, log } = self.name;
+        let header = SlotHeader {
+            version: RECORD_VERSION,
+            dao,
+            member,
+            log,
+            measurement: own.measurement,
+            policy: own.policy,
+            tcb: own.committed_tcb,
+            salt: fresh_salt(platform)?,
+        };
+        let slot = self.keys.to_slot(header, platform).map_err(|_| Rejection::Platform)?;
+        Ok(Output::Store(Record::Slot(Box::new(slot))))
     }
 
     pub(crate) fn keys(&self) -> &LogKeys {

@@ -32,6 +32,7 @@ mod epochs;
 mod guard;
 mod journal;
 pub mod keys;
+mod life;
 #[cfg(target_os = "linux")]
 pub mod pid1;
 pub mod platform;
@@ -49,10 +50,8 @@ mod snapshot;
 pub mod snp;
 #[cfg(target_os = "linux")]
 mod stack;
-mod started;
 mod state;
 mod statements;
-mod succession;
 #[cfg(target_os = "linux")]
 pub mod vsock;
 mod witness;

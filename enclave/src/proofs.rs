@@ -12,7 +12,7 @@
 //! a line on record, from which nothing follows. That a recovery is to be cancelled is anybody's: an enclave that acts is there, which is all that it says, of a
 //! proposal whose terms whoever asks must know. A DAO whose enclaves are there needs none.
 
-use crate::started::Started;
+use crate::life::Started;
 use crate::state::State;
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;

@@ -4,7 +4,7 @@
 //! state: that is how an enclave that starts again gets back what it had.
 
 use crate::admission::Amended;
-use crate::change::{Change, Genesis};
+use crate::change::{Change, Genesis, Heard};
 use crate::dao::Dao;
 use crate::effects::Effects;
 use crate::epochs::Epochs;
@@ -13,10 +13,9 @@ use crate::pools::vault::Settled;
 use crate::witness::{Notes, raise};
 use postern_attestation::TrustAnchor;
 use postern_shared::agreement::{Attempt, Content, Mark, Said, Subject};
-use postern_shared::codec;
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ids::MemberId;
-use postern_shared::message::{Broadcast, PeerMessage};
+use postern_shared::message::Broadcast;
 use postern_shared::record::{LogHead, LogId};
 use postern_shared::wire::{Notice, Output, Recipient, Rejection};
 use std::collections::VecDeque;
@@ -145,14 +144,11 @@ impl State {
             }
             Change::GivenUp(Subject::Key(pool)) => self.pools.give_up(*pool, &self.dao, effects)?,
             Change::Ticked => self.on_tick(effects),
-            Change::Heard(bytes) => match codec::decode(bytes).map_err(|_| Rejection::Malformed)? {
-                PeerMessage::Broadcast(said) if said.slot.step.is_of_an_agreement() => {
-                    self.on_agreement(&said, effects)?;
-                }
-                PeerMessage::Broadcast(said) => self.pools.on_statement(said, &self.dao, effects)?,
-                PeerMessage::Envelope(envelope) => self.pools.on_envelope(&envelope, &self.dao, effects)?,
-                _ => return Err(Rejection::Malformed),
-            },
+            Change::Heard(Heard::Broadcast(said)) if said.slot.step.is_of_an_agreement() => {
+                self.on_agreement(said, effects)?;
+            }
+            Change::Heard(Heard::Broadcast(said)) => self.pools.on_statement(said, &self.dao, effects)?,
+            Change::Heard(Heard::Envelope(said)) => self.pools.on_envelope(said, &self.dao, effects)?,
         }
         Ok(())
     }

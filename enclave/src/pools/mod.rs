@@ -108,7 +108,7 @@ impl Pools {
     /// Routes a statement to its ceremony. Who speaks is told by the ceremony's own roster.
     pub(crate) fn on_statement(
         &mut self,
-        statement: Broadcast,
+        statement: &Broadcast,
         dao: &Dao,
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
@@ -129,14 +129,14 @@ impl Pools {
             authentic(keygen.roster())?;
             // All operators make a key, or none does: with one that is cut off, it stands still.
             keygen.roster().members().try_for_each(|member| dao.admission.not_cut_off(member))?;
-            let taken = keygen.on_statement(statement, scene);
+            let taken = keygen.on_statement(statement.clone(), scene);
             self.touch(pool);
             return taken;
         }
         if let Some(presign) = self.presigns.get_mut(ceremony) {
             let pool = presign.pool();
             authentic(presign.roster())?;
-            let taken = presign.on_statement(statement, scene);
+            let taken = presign.on_statement(statement.clone(), scene);
             self.touch(pool);
             return taken;
         }
@@ -155,16 +155,16 @@ impl Pools {
         if dao.admission.enclave(*leader) != roster.get(*leader) {
             return Err(Rejection::OtherEnclave(*leader));
         }
-        if release.has_heard(&statement) {
+        if release.has_heard(statement) {
             return Ok(());
         }
         let presign = find(&self.presigns, &self.vault, &self.late, &dao.me(), presign)
             .ok_or(Rejection::UnknownCeremony)?;
-        release.on_statement(statement, &presign, scene)
+        release.on_statement(statement.clone(), &presign, scene)
     }
 
     /// Of a ceremony that is settled, only a split that has not come so far is of use.
-    fn on_late(&mut self, statement: Broadcast, dao: &Dao, effects: &mut Effects) -> Result<(), Rejection> {
+    fn on_late(&mut self, statement: &Broadcast, dao: &Dao, effects: &mut Effects) -> Result<(), Rejection> {
         let Slot { ceremony, from, .. } = statement.slot;
         let mut late = self.late.get(&ceremony).into_iter().flatten();
         let known = late.any(|said| said.slot.from == from) || self.refused_late.contains(&(ceremony, from));
@@ -176,13 +176,13 @@ impl Pools {
         let late = self.late.get(&ceremony).map(Vec::as_slice).unwrap_or_default();
         let presign = self.vault.presign(ceremony, late, &dao.me());
         let mut presign = presign.ok_or(Rejection::UnknownCeremony)?;
-        let kept = presign.on_late_split(&statement, &mut Scene { dao, effects });
+        let kept = presign.on_late_split(statement, &mut Scene { dao, effects });
         // To find that out once is enough.
         if kept.is_err() {
             self.refused_late.insert((ceremony, from));
         }
         if kept? {
-            self.late.entry(ceremony).or_default().push(statement);
+            self.late.entry(ceremony).or_default().push(statement.clone());
         }
         Ok(())
     }

@@ -1,31 +1,27 @@
-//! An enclave that has a state: how requests become changes of it, and how changes become records.
+//! An enclave that has a state: how requests are judged and become changes of it. How changes become
+//! records: [`recording`](super::recording).
 
+use super::succession::{self, Inheritance};
 use crate::admission::Judgement;
-use crate::change::Change;
-use crate::core::make_slot;
+use crate::change::{Change, Heard};
 use crate::dao::{Dao, Footing};
 use crate::effects::{Effects, Turn};
 use crate::epochs::decides_an_epoch;
-use crate::journal::{Journal, LogName, VaultContent, fresh_salt};
+use crate::journal::{Journal, LogName};
 use crate::platform::Platform;
-use crate::snapshot::Cutter;
 use crate::state::State;
-use crate::succession::{self, Inheritance};
+
 use crate::witness::Watch;
 use postern_shared::codec;
 use postern_shared::epoch::{MAX_SIGNED_EPOCH, SignedEpoch};
 use postern_shared::ids::MemberId;
 use postern_shared::message::{Attestation, MAX_BODY, PeerMessage};
-use postern_shared::record::LogId;
-use postern_shared::wire::{Notice, Output, Rejection, Reply, Request};
+use postern_shared::wire::{Notice, Rejection, Reply, Request};
 use postern_shared::witness::Witness;
 
 /// Longest message from a peer, in bytes: a signed epoch. Evidence with the longest revocation list (`postern-attestation`
 /// takes lists of 64 KiB) is shorter, and everything else far shorter.
 const MAX_MESSAGE: usize = MAX_SIGNED_EPOCH + 64;
-
-/// Bytes of settled pools that make a vault record; one pool may be longer by itself.
-const VAULT_SIZE: usize = 256 << 10;
 
 /// An enclave that has a state.
 pub(crate) struct Started {
@@ -68,7 +64,7 @@ impl Started {
             Request::Prove(what) => return self.prove(&what).map(Reply::Proved),
             Request::Renew(certificates) => self.state.dao.renew(certificates, turn)?,
             Request::Reattest(member) => self.reattest(member, turn)?,
-            Request::Deliver(bytes) => self.on_message(bytes, turn)?,
+            Request::Deliver(bytes) => self.on_message(&bytes, turn)?,
             Request::Tick => self.on_tick(turn)?,
             Request::GoOnWithout(members) => {
                 members.iter().try_for_each(|member| self.state.dao.known(*member))?;
@@ -119,30 +115,6 @@ impl Started {
         self.amended(before, turn)
     }
 
-    /// Applies a change, and seals it into the log if the state is another.
-    pub(crate) fn commit(
-        &mut self,
-        change: Change,
-        turn: &mut Turn<'_, impl Platform>,
-    ) -> Result<(), Rejection> {
-        // First, so that a machine without randomness, or a change that no record holds, changes nothing.
-        let salt = fresh_salt(turn.platform)?;
-        let content = Journal::content(&change)?;
-        let mut effects = Effects::default();
-        let result = self.state.apply(&change, &mut effects);
-        let changed = effects.has_changed();
-        let (gated, free) = effects.into_parts();
-        if !changed {
-            turn.outbox.outputs(free);
-            return result;
-        }
-        let record = self.journal.change(&content, salt)?;
-        self.state.recorded(record.head(), gated);
-        turn.outbox.record(record, free);
-        self.advance(turn.outbox);
-        result
-    }
-
     /// Commits what only an enclave that acts may do.
     fn act(&mut self, change: Change, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         self.must_act()?;
@@ -185,20 +157,6 @@ impl Started {
         Ok(())
     }
 
-    /// Goes on with what was handed over, in a log of its own, which begins with a snapshot. Its host has the old log for the
-    /// enclave's until it has all of that snapshot; then it has the slot too, in one piece.
-    pub(crate) fn take_over(self, turn: &mut Turn<'_, impl Platform>) -> Result<Self, Rejection> {
-        let Self { mut state, journal, watch } = self;
-        let mut log = [0; 32];
-        turn.platform.fill_random(&mut log).map_err(|_| Rejection::Platform)?;
-        let journal = journal.succeeded(LogId(log), turn.platform).map_err(|_| Rejection::Platform)?;
-        state.take_over(LogId(log));
-        let mut started = Self { state, journal, watch };
-        let slot = make_slot(&started.journal, turn.platform)?;
-        started.write_snapshot_with(vec![slot], turn)?;
-        Ok(started)
-    }
-
     fn reattest(
         &mut self,
         member: Option<MemberId>,
@@ -235,7 +193,7 @@ impl Started {
         Ok(())
     }
 
-    fn on_message(&mut self, bytes: Vec<u8>, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
+    fn on_message(&mut self, bytes: &[u8], turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
         if bytes.len() > MAX_MESSAGE {
             return Err(Rejection::TooLong);
         }
@@ -243,7 +201,7 @@ impl Started {
             return Err(Rejection::Candidate);
         }
         let own = self.state.dao.own();
-        let message = codec::decode(&bytes).map_err(|_| Rejection::Malformed)?;
+        let message = codec::decode(bytes).map_err(|_| Rejection::Malformed)?;
         // Nothing may follow on a log that has ended.
         if self.watch.farewell().is_some() && changes_the_state(&message) {
             return Err(Rejection::HandedOver);
@@ -266,9 +224,10 @@ impl Started {
             }
             // Who waits to be let in may be waiting for just this: nobody lets in an enclave that goes by an old manifest.
             PeerMessage::Broadcast(statement) if decides_an_epoch(&statement) => {
-                self.commit(Change::Heard(bytes), turn)
+                self.commit(Change::Heard(Heard::Broadcast(statement)), turn)
             }
-            PeerMessage::Broadcast(_) | PeerMessage::Envelope(_) => self.act(Change::Heard(bytes), turn),
+            PeerMessage::Broadcast(said) => self.act(Change::Heard(Heard::Broadcast(said)), turn),
+            PeerMessage::Envelope(said) => self.act(Change::Heard(Heard::Envelope(said)), turn),
             PeerMessage::Epoch(epoch) => self.on_epoch(*epoch, turn),
             PeerMessage::Witness(message) => self.on_witness(*message, turn),
         }
@@ -301,48 +260,6 @@ impl Started {
             }
             Judgement::RefuseAgain => Err(Rejection::Evidence),
         }
-    }
-
-    /// Writes everything anew, so that the records before may be forgotten. If the machine fails in the middle, what was
-    /// written is part of the log like any other, and of no consequence.
-    pub(crate) fn write_snapshot(&mut self, turn: &mut Turn<'_, impl Platform>) -> Result<(), Rejection> {
-        self.write_snapshot_with(Vec::new(), turn)
-    }
-
-    /// Writes a snapshot; what is to be stored with its end, in one piece, goes along.
-    fn write_snapshot_with(
-        &mut self,
-        along: Vec<Output>,
-        turn: &mut Turn<'_, impl Platform>,
-    ) -> Result<(), Rejection> {
-        loop {
-            let settled = self.state.settled(VAULT_SIZE);
-            if settled.is_empty() {
-                break;
-            }
-            let salt = fresh_salt(turn.platform)?;
-            let content = VaultContent { follows: self.state.pools.vault.head(), settled };
-            let record = self.journal.vault(&content, salt)?;
-            self.state.pools.keep_settled(content.settled);
-            self.state.recorded(record.head(), Vec::new());
-            turn.outbox.record(record, Vec::new());
-        }
-        let first = self.journal.head().number.saturating_add(1);
-        let mut cutter = Cutter::default();
-        self.state.items().for_each(|item| cutter.add(&item));
-        let mut size = 0_usize;
-        for part in cutter.finish() {
-            let salt = fresh_salt(turn.platform)?;
-            let record = self.journal.part(&part, salt)?;
-            size = size.saturating_add(record.ciphertext.len());
-            self.state.recorded(record.head(), Vec::new());
-            turn.outbox.record(record, Vec::new());
-        }
-        let salt = fresh_salt(turn.platform)?;
-        let record = self.journal.snapshot(first, size, self.state.pools.vault.head(), salt)?;
-        self.state.recorded(record.head(), Vec::new());
-        turn.outbox.record(record, along);
-        Ok(())
     }
 }
 
