@@ -1,6 +1,7 @@
 //! The signed statements of one ceremony, one for each slot.
 
-use postern_shared::fault::{self, Court, Fault, Judgement, Proof, accusation_in};
+use postern_shared::court::{self, Court, Judgement};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::{Digest, MemberId};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ impl Statements {
     /// Whom the accusation in a statement convicts: the accused, by its proof or by a statement here that contradicts one that
     /// it names; or the accuser. `None` while what it takes to judge it is not here, or if there is no accusation in it.
     pub(crate) fn judge_accusation(&self, accusation: &Broadcast, court: &Court<'_>) -> Option<Fault> {
-        let fault = accusation_in(accusation)?;
+        let fault = court.terms.accusation_in(accusation)?;
         let contradicted = fault
             .proof
             .named()
@@ -86,7 +87,7 @@ impl Statements {
     }
 }
 
-impl fault::Statements for Statements {
+impl court::Statements for Statements {
     fn find(&self, said: &SignedDigest) -> Option<&Broadcast> {
         let heard = self.by_slot.get(&key(&said.slot)).filter(|heard| heard.digest == said.digest);
         heard.map(|heard| &heard.statement)

@@ -22,7 +22,7 @@ use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
 use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
-use postern_shared::transcript::{Claim, Proceedings, Transcript};
+use postern_shared::transcript::{Claim, Transcript};
 use postern_shared::wire::{
     Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
 };
@@ -766,20 +766,10 @@ pub fn exit_requested_of(pool: PoolId) -> ChainEvent {
 
 /// Which protocol a transcript is of, for assertions.
 pub fn kind(transcript: &Transcript) -> &'static str {
-    match transcript.record {
-        Proceedings::Keygen { .. } => "keygen",
-        Proceedings::Presign { .. } => "presign",
-        Proceedings::Release { .. } => "release",
-        Proceedings::KeygenFault { .. } => "keygen fault",
-        Proceedings::PresignFault { .. } => "presign fault",
-    }
+    transcript.record.name()
 }
 
 /// Which run a transcript is of.
 pub fn ceremony(transcript: &Transcript) -> CeremonyId {
-    match &transcript.record {
-        Proceedings::Keygen { terms, .. } | Proceedings::KeygenFault { terms, .. } => terms.ceremony(),
-        Proceedings::Presign { terms, .. } | Proceedings::PresignFault { terms, .. } => terms.ceremony(),
-        Proceedings::Release { terms, .. } => terms.ceremony(),
-    }
+    transcript.record.terms().ceremony()
 }

@@ -38,16 +38,15 @@ use crate::sharing::{self, Polynomial};
 use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
+use postern_shared::court::{Conviction, Court, Judgement, Protocol as _, Statements as _};
 use postern_shared::ethereum::{DepositData, DepositMessage};
 use postern_shared::events::DepositRequest;
-use postern_shared::fault::{
-    Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in, partial_is_good,
-};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, OpenDeal, PartialDeposit, Verdict,
-    possession_message, share_is_good,
+    Commit, Confirm, Deal, DealtKey, KeygenCertificate, KeygenProceedings, KeygenTerms, OpenDeal,
+    PartialDeposit, Verdict, possession_message, share_is_good,
 };
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::sealed_shares::Pair;
@@ -59,9 +58,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A validator's key as this enclave knows it, once all operators have confirmed it.
 pub struct ValidatorKey {
     /// The public side.
-    pub certificate: KeygenCertificate,
-    /// The shared polynomial, decoded.
-    pub polynomial: Commitments,
+    pub public: DealtKey,
     /// This enclave's share; none of an observer.
     pub(crate) share: Option<Scalar>,
 }
@@ -121,7 +118,7 @@ impl SettledKeygen {
             Some(bytes) => Some(Scalar::from_bytes(bytes.expose().try_into().ok()?)?),
             None => None,
         };
-        Some(ValidatorKey { certificate, polynomial, share })
+        Some(ValidatorKey { public: DealtKey { certificate, polynomial }, share })
     }
 }
 
@@ -231,13 +228,14 @@ impl Keygen {
             Some((dealer, terms.check_deal(dealer, &deal.body).ok()?))
         };
         let open_deals = deals.map(open).collect::<Option<_>>()?;
-        let accusers = statements.iter().filter(|said| accusation_in(said).is_some());
+        let accusers = statements.iter().filter(|said| terms.accusation_in(said).is_some());
+        let accusers = accusers.map(|said| said.slot.from).collect();
         let mut keygen = Self {
             label,
             terms,
             roster,
             open_deals,
-            accusers: accusers.map(|said| said.slot.from).collect(),
+            accusers,
             statements: Statements::of(statements),
             phase: Phase::Aborted,
             fault,
@@ -262,7 +260,7 @@ impl Keygen {
         let Phase::Done(key) = &self.phase else { return None };
         Some(SettledKeygen {
             terms: self.terms.clone(),
-            certificate: key.certificate.clone(),
+            certificate: key.public.certificate.clone(),
             share: key.share.as_ref().map(|share| SecretBytes::of(&share.to_secret_bytes())),
         })
     }
@@ -275,7 +273,7 @@ impl Keygen {
     /// The key that this run has made, whether or not it counts.
     pub(crate) fn made(&self) -> Option<&KeygenCertificate> {
         match &self.phase {
-            Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => Some(&key.certificate),
+            Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => Some(&key.public.certificate),
             _ => None,
         }
     }
@@ -357,7 +355,7 @@ impl Keygen {
         self.statements.insert(statement.clone());
         scene.effects.store(&statement);
         self.open_deals.extend(open.map(|open| (culprit, open)));
-        if accusation_in(&statement).is_some() {
+        if self.terms.accusation_in(&statement).is_some() {
             self.accusers.insert(culprit);
         }
         self.judge_accusations(scene);
@@ -377,10 +375,9 @@ impl Keygen {
             Phase::Made(_) | Phase::Done(_) | Phase::Aborted => return,
         };
         report_missing(&self.label, &self.statements, step, &self.terms.operators, effects);
-        let accusations = self
-            .accusers
-            .iter()
-            .filter_map(|accuser| self.statements.get(Step::Verdict, *accuser, 0).and_then(accusation_in));
+        let verdicts =
+            self.accusers.iter().filter_map(|accuser| self.statements.get(Step::Verdict, *accuser, 0));
+        let accusations = verdicts.filter_map(|verdict| self.terms.accusation_in(verdict));
         for fault in accusations {
             if let Judgement::Lacks(Slot { ceremony, from: member, step, .. }) = self.court().judge(&fault) {
                 effects.notice(Notice::Missing { ceremony, step, member });
@@ -389,7 +386,7 @@ impl Keygen {
     }
 
     fn court(&self) -> Court<'_> {
-        let (ceremony, terms) = (self.label.ceremony, TermsRef::Keygen(&self.terms));
+        let (ceremony, terms) = (self.label.ceremony, &self.terms);
         Court { ceremony, terms, roster: &self.roster, statements: &self.statements }
     }
 
@@ -507,8 +504,7 @@ impl Keygen {
         let digests: Vec<(Digest, &Commitments)> =
             signed.iter().zip(&judged).map(|(deal, (open, _))| (deal.digest, &open.commitments)).collect();
         let key = ValidatorKey {
-            certificate: self.terms.certificate(&digests),
-            polynomial: Commitments::sum(judged.iter().map(|(open, _)| &open.commitments)),
+            public: self.terms.add_up(&digests),
             share: judged.iter().try_fold(Scalar::zero(), |sum, (_, share)| Some(sum + share.as_ref()?)),
         };
         Some(Ok(Judged { deals: signed, key }))
@@ -563,15 +559,13 @@ impl Keygen {
             Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => key,
             _ => return None,
         };
-        let (certificate, share) = (&key.certificate, key.polynomial.evaluate(statement.slot.from));
+        let by = statement.slot.from;
         Some(match statement.slot.step {
-            Step::Confirm => codec::decode::<Confirm>(&statement.body).is_ok_and(|said| {
-                said.certificate == certificate.digest()
-                    && partial_is_good(&share, &certificate.confirm_message(), &said.partial)
-            }),
-            _ => codec::decode::<PartialDeposit>(&statement.body).is_ok_and(|said| {
-                partial_is_good(&share, &self.terms.deposit_hash(certificate.pubkey()), &said.partial)
-            }),
+            Step::Confirm => {
+                codec::decode::<Confirm>(&statement.body).is_ok_and(|said| key.public.is_confirmed(by, &said))
+            }
+            _ => codec::decode::<PartialDeposit>(&statement.body)
+                .is_ok_and(|said| key.public.depositing(&self.terms).is_partial(by, &said.partial)),
         })
     }
 
@@ -591,8 +585,8 @@ impl Keygen {
             }
         }
         let Phase::Judging(judged) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return false };
-        let certificate = judged.key.certificate.digest();
-        let partial = judged.key.share.as_ref().map(|share| judged.key.certificate.confirm_message() * share);
+        let certificate = judged.key.public.certificate.digest();
+        let partial = judged.key.share.as_ref().map(|share| judged.key.public.confirming().message * share);
         self.phase = Phase::Confirming(judged);
         if let Some(partial) = partial {
             let confirm = Confirm { certificate, partial: partial.encode() };
@@ -627,8 +621,8 @@ impl Keygen {
         }
         let Phase::Made(key) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return };
         scene.effects.change();
-        let hashed = self.terms.deposit_hash(key.certificate.pubkey());
-        let partial = key.share.as_ref().map(|share| hashed * share);
+        let message = key.public.depositing(&self.terms).message;
+        let partial = key.share.as_ref().map(|share| message * share);
         self.phase = Phase::Signing(key);
         if let Some(partial) = partial {
             let deposit = PartialDeposit { partial: partial.encode() };
@@ -639,10 +633,9 @@ impl Keygen {
 
     /// Signing → Done, with the first t good partial signatures.
     fn sign(&mut self, scene: &mut Scene<'_>) -> bool {
-        let Phase::Signing(key) = &self.phase else { return false };
-        let pubkey = key.certificate.pubkey();
-        let hashed = self.terms.deposit_hash(pubkey);
-        let polynomial = key.polynomial.clone();
+        if !matches!(self.phase, Phase::Signing(_)) {
+            return false;
+        }
         if self.terms.operators.len() - self.statements.missing(Step::Deposit, &self.terms.operators).len()
             < self.threshold()
         {
@@ -661,19 +654,20 @@ impl Keygen {
             .take(self.threshold())
             .collect();
         let Ok(signature) = sharing::combine(&partials, self.threshold()) else { return false };
-        let deposit =
-            DepositData { message: self.terms.deposit_message(pubkey), signature: signature.encode() };
-        if !partial_is_good(&polynomial.constant(), &hashed, &deposit.signature) {
+        let Phase::Signing(key) = &self.phase else { return false };
+        let message = self.terms.deposit_message(key.public.certificate.pubkey());
+        let deposit = DepositData { message, signature: signature.encode() };
+        if !key.public.depositing(&self.terms).is_whole(&deposit.signature) {
             return false;
         }
         let Phase::Signing(key) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return false };
         self.phase = Phase::Done(key);
-        let record = Proceedings::Keygen {
+        let record = KeygenProceedings {
             terms: self.terms.clone(),
             statements: self.statements.iter().cloned().collect(),
             deposit,
         };
-        self.publish(record, scene);
+        self.publish(Proceedings::Keygen(record), scene);
         let (pool, operators) = (self.terms.request.pool, self.terms.operators.clone());
         scene.effects.publish(Artifact::Deposit { pool, data: deposit, operators });
         scene.effects.notice(self.label.finished());
@@ -741,8 +735,8 @@ impl Keygen {
         }
         if self.fault.is_none() {
             let statements = self.court().evidence(&fault).into_iter().chain(refused.cloned()).collect();
-            let record = Proceedings::KeygenFault { terms: self.terms.clone(), fault, statements };
-            self.publish(record, scene);
+            let record = Conviction { terms: self.terms.clone(), fault, statements };
+            self.publish(Proceedings::KeygenFault(record), scene);
             self.fault = Some(fault);
         }
     }

@@ -30,13 +30,14 @@ use crate::sharing::Polynomial;
 use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::fault::{Court, Fault, Proof, Statements as _, TermsRef};
+use postern_shared::court::{Conviction, Court, Statements as _};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::lagrange;
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::{
-    Acknowledge, OpenSplit, PresignTerms, Split, combine_polynomials, exit_share_is_good,
+    Acknowledge, OpenSplit, PresignProceedings, PresignTerms, Split, combine_polynomials, exit_share_is_good,
 };
 use postern_shared::release::ReleaseRequest;
 use postern_shared::sealed_shares::Pair;
@@ -240,11 +241,14 @@ impl Presign {
         me: &Me<'_>,
     ) -> Option<Self> {
         let SettledPresign { ceremony, mut terms, finished, convicted, splits: settled } = settled;
-        terms.certificate = key.certificate.clone();
+        terms.certificate = key.public.certificate.clone();
         let (mut splits, mut shares) = (BTreeMap::new(), BTreeMap::new());
         for (operator, commitments, share) in settled {
             let rest = Commitments::decode(&commitments, commitments.len()).ok()?;
-            splits.insert(operator, Commitments::with_constant(key.polynomial.evaluate(operator), &rest));
+            splits.insert(
+                operator,
+                Commitments::with_constant(key.public.polynomial.evaluate(operator), &rest),
+            );
             if let Some(share) = share {
                 shares.insert(operator, ExitShare::restore(&share)?);
             }
@@ -404,7 +408,7 @@ impl Presign {
     }
 
     fn court(&self) -> Court<'_> {
-        let (ceremony, terms) = (self.label.ceremony, TermsRef::Presign(&self.terms));
+        let (ceremony, terms) = (self.label.ceremony, &self.terms);
         Court { ceremony, terms, roster: &self.roster, statements: &self.statements }
     }
 
@@ -499,11 +503,12 @@ impl Presign {
                 _ => operators.contains(&about) && self.acknowledged(about, slot.from),
             }
         };
-        let record = Proceedings::Presign {
+        let record = PresignProceedings {
             terms: self.terms.clone(),
             operators: operators.clone(),
             statements: self.statements.iter().filter(counts).cloned().collect(),
         };
+        let record = Proceedings::Presign(record);
         scene.effects.change();
         self.finished = Some(operators);
         self.publish(record, scene);
@@ -547,8 +552,8 @@ impl Presign {
         if first {
             let mut statements = self.court().evidence(&fault);
             statements.extend(refused.filter(|refused| !statements.contains(refused)).cloned());
-            let record = Proceedings::PresignFault { terms: self.terms.clone(), fault, statements };
-            self.publish(record, scene);
+            let record = Conviction { terms: self.terms.clone(), fault, statements };
+            self.publish(Proceedings::PresignFault(record), scene);
         }
     }
 

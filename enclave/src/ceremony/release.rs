@@ -25,12 +25,12 @@ use crate::sharing;
 use crate::statements::Statements;
 use postern_shared::bls::{self, Commitments, G2};
 use postern_shared::codec;
+use postern_shared::court::{Court, Statements as _};
 use postern_shared::ethereum::SignedVoluntaryExit;
-use postern_shared::fault::Statements as _;
 use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
 use postern_shared::presign::exit_share_is_good;
-use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use postern_shared::release::{Authorise, ReleaseProceedings, ReleaseRequest, ReleaseTerms};
 use postern_shared::transcript::Proceedings;
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
@@ -132,19 +132,11 @@ impl Release {
         scene: &mut Scene<'_>,
     ) -> Taken {
         let slot = statement.slot;
-        let good = slot.item == 0
-            && match slot.step {
-                Step::Request => {
-                    slot.from == self.terms.leader
-                        && codec::decode::<ReleaseRequest>(&statement.body)
-                            .is_ok_and(|request| request.fits(&self.terms.presign))
-                }
-                Step::Authorise => {
-                    self.terms.presign.guardians.contains(&slot.from)
-                        && codec::decode::<Authorise>(&statement.body).is_ok()
-                }
-                _ => false,
-            };
+        let may_speak = match slot.step {
+            Step::Request => slot.from == self.terms.leader,
+            _ => self.terms.presign.guardians.contains(&slot.from),
+        };
+        let good = slot.item == 0 && may_speak && !self.court(presign).is_invalid(&statement);
         if !good {
             self.name(slot.from, scene.effects);
             return Err(Rejection::Invalid);
@@ -225,6 +217,11 @@ impl Release {
     /// Whether a statement is here already.
     pub(crate) fn has_heard(&self, statement: &Broadcast) -> bool {
         self.statements.find(&statement.signed_digest()).is_some()
+    }
+
+    fn court<'a>(&'a self, presign: &'a Presign) -> Court<'a> {
+        let (ceremony, roster) = (self.label.ceremony, presign.roster());
+        Court { ceremony, terms: &self.terms, roster, statements: &self.statements }
     }
 
     /// Tells people, once, that a member has said something wrong.
@@ -313,12 +310,12 @@ impl Release {
         let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: signature.encode() };
         self.finished = true;
         self.shares.clear();
-        let record = Proceedings::Release {
+        let record = ReleaseProceedings {
             terms: self.terms.clone(),
             statements: self.statements.iter().cloned().collect(),
             exit,
         };
-        scene.publish(presign.terms().manifest, presign.roster(), record);
+        scene.publish(presign.terms().manifest, presign.roster(), Proceedings::Release(record));
         scene.effects.publish(Artifact::Exit { pool: self.terms.presign.pool, exit });
         scene.effects.notice(self.label.finished());
     }

@@ -252,7 +252,7 @@ impl Pools {
 
     fn tell_key(&mut self, pool: PoolId, dao: &Dao, effects: &mut Effects) {
         let key = self.keygens.current(pool).and_then(|run| Some((run.terms().manifest, run.key()?)));
-        let made = key.map(|(manifest, key)| Made { manifest, certificate: key.certificate.clone() });
+        let made = key.map(|(manifest, key)| Made { manifest, certificate: key.public.certificate.clone() });
         if let Some(agreement) = self.agreements.get_mut(&pool) {
             agreement.tell(made, &dao.electorate(), effects);
         }

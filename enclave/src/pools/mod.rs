@@ -219,7 +219,8 @@ impl Pools {
     /// What the pool's key has to sign, once the members have agreed on the key.
     pub(crate) fn deposit_message(&self, pool: PoolId) -> Option<DepositMessage> {
         let run = self.keygens.current(pool);
-        let open = run.and_then(|run| Some(run.terms().deposit_message(run.key()?.certificate.pubkey())));
+        let open =
+            run.and_then(|run| Some(run.terms().deposit_message(run.key()?.public.certificate.pubkey())));
         open.or_else(|| self.vault.deposit_message(pool))
     }
 

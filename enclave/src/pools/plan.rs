@@ -94,7 +94,7 @@ impl Pools {
             return;
         }
         let Some(keygen) = self.keygens.current(pool) else { return };
-        let Some(key) = keygen.key().filter(|key| key.certificate.pubkey() == pubkey) else { return };
+        let Some(key) = keygen.key().filter(|key| key.public.certificate.pubkey() == pubkey) else { return };
         // An enclave that has taken another's place has no share of the key.
         let has_share =
             |operator: &MemberId| dao.admission.enclave(*operator) == keygen.roster().get(*operator);
@@ -107,7 +107,7 @@ impl Pools {
             roster: roster.digest(),
             network: dao.manifest.network,
             pool,
-            certificate: key.certificate.clone(),
+            certificate: key.public.certificate.clone(),
             operators,
             guardians,
             guardian_threshold: dao.manifest.thresholds.guardian,

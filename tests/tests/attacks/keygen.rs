@@ -154,7 +154,7 @@ fn assert_convicted_by_all(cluster: &Cluster, culprit: MemberId) {
         );
         assert!(knows, "{} does not know", node.id);
         assert!(
-            node.transcripts().any(|transcript| matches!(transcript.record, Proceedings::KeygenFault { .. }))
+            node.transcripts().any(|transcript| matches!(transcript.record, Proceedings::KeygenFault(_)))
         );
     }
     let made = cluster.nodes.iter().flat_map(|node| &node.artifacts).filter_map(|artifact| match artifact {
@@ -335,8 +335,8 @@ fn a_share_on_another_polynomial_convicts_the_dealer() {
     });
     assert_convicted_by_all(&cluster, CULPRIT);
     let opened = cluster.node(VICTIM).transcripts().find_map(|transcript| match &transcript.record {
-        Proceedings::KeygenFault { fault, .. } => {
-            Some(matches!(fault.proof, Proof::BadShare { recipient, .. } if recipient == VICTIM))
+        Proceedings::KeygenFault(record) => {
+            Some(matches!(record.fault.proof, Proof::BadShare { recipient, .. } if recipient == VICTIM))
         }
         _ => None,
     });
@@ -679,7 +679,7 @@ fn a_confirmation_is_no_signature_of_anything_else() {
         }
         cluster.deliver(packet);
     }
-    let key = cluster.node(VICTIM).core.keygen(POOL).unwrap().key().unwrap();
+    let key = &cluster.node(VICTIM).core.keygen(POOL).unwrap().key().unwrap().public;
     for (member, partial) in confirms {
         let own = key.polynomial.evaluate(member).encode();
         // Under Ethereum's ciphersuite it verifies over nothing: not even over the very bytes that it confirms.

@@ -181,7 +181,7 @@ fn no_host_ever_sees_a_secret() {
         .node(MemberId(1))
         .transcripts()
         .filter_map(|transcript| match &transcript.record {
-            Proceedings::Presign { terms, .. } => Some(terms.clone()),
+            Proceedings::Presign(record) => Some(record.terms.clone()),
             _ => None,
         })
         .collect();

@@ -220,13 +220,11 @@ fn a_transcript_of_a_pool_on_another_chain_than_its_manifests_proves_nothing() {
     for mut transcript in cluster.node(MemberId(1)).transcripts().cloned() {
         transcript.verify().expect("as it was published");
         match &mut transcript.record {
-            Proceedings::Keygen { terms, .. } | Proceedings::KeygenFault { terms, .. } => {
-                terms.request.pool.chain = 1
-            }
-            Proceedings::Presign { terms, .. } | Proceedings::PresignFault { terms, .. } => {
-                terms.pool.chain = 1
-            }
-            Proceedings::Release { terms, .. } => terms.presign.pool.chain = 1,
+            Proceedings::Keygen(record) => record.terms.request.pool.chain = 1,
+            Proceedings::Presign(record) => record.terms.pool.chain = 1,
+            Proceedings::Release(record) => record.terms.presign.pool.chain = 1,
+            Proceedings::KeygenFault(record) => record.terms.request.pool.chain = 1,
+            Proceedings::PresignFault(record) => record.terms.pool.chain = 1,
         }
         let expected = TranscriptError::Terms { what: "chain of the pool" };
         assert_eq!(transcript.verify(), Err(expected));

@@ -6,15 +6,18 @@
 //! compute. It says so ([`Acknowledge`]), or proves that the share is bad. Over any t operators the guardian's shares
 //! combine by Lagrange into a share of the whole exit, with commitments that combine likewise.
 
+use super::basis::{Basis, TranscriptError, at_least, require};
+use super::court::{Court, Protocol};
+use super::fault::{Fault, Proof};
+use super::keygen::KeygenCertificate;
 use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G2, PublicKey, Scalar};
 use crate::codec;
 use crate::ethereum::{Network, VoluntaryExit};
 use crate::hash::Transcriber;
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
-use crate::keygen::KeygenCertificate;
 use crate::lagrange;
-use crate::message::{SignedDigest, Slot, Step};
-use crate::sealed_shares::{CheckedShares, Opening, SealedShares, SealedSharesError};
+use crate::message::{Broadcast, SignedDigest, Slot, Step};
+use crate::sealed_shares::{CheckedShares, Opening, Pair, SealedShares, SealedSharesError};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +69,17 @@ pub enum Acknowledge {
         /// The key of the guardian's ciphertext, which proves it.
         opening: Opening,
     },
+}
+
+/// An exit was signed and split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresignProceedings {
+    /// What they had agreed on.
+    pub terms: PresignTerms,
+    /// Operators whose splits count.
+    pub operators: Vec<MemberId>,
+    /// Their splits, and guardians' acknowledgements.
+    pub statements: Vec<Broadcast>,
 }
 
 /// A split that passes every check that needs no secret.
@@ -131,6 +145,13 @@ impl PresignTerms {
         Ok(OpenSplit { polynomial: Commitments::with_constant(key, &rest), shares })
     }
 
+    /// Whether these are operators of the terms, ascending, exactly as many as sign together.
+    pub fn sign_together(&self, operators: &[MemberId]) -> bool {
+        let ascending = operators.windows(2).all(|pair| pair.first() < pair.last());
+        let known = operators.iter().all(|operator| self.operators.contains(operator));
+        ascending && known && operators.len() == self.operator_threshold()
+    }
+
     /// Whether these are operators who can sign together: holders of the key's shares, ascending, at least as many as its
     /// own threshold. What roles a manifest gives them now does not matter: the shares are theirs.
     pub fn operators_can_sign(&self) -> bool {
@@ -140,6 +161,93 @@ impl PresignTerms {
             && self.operators.iter().all(|operator| holders.contains(operator))
             && self.operators.len() >= self.operator_threshold()
             && self.operator_threshold() > 1
+    }
+}
+
+impl Protocol for PresignTerms {
+    fn ceremony(&self) -> CeremonyId {
+        self.ceremony()
+    }
+
+    fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    fn check(&self, basis: &Basis<'_>) -> Result<(), TranscriptError> {
+        basis.require(self.manifest, &self.network, self.roster, self.pool)?;
+        // A key's own holders and threshold judge it: roles may have changed since it was made.
+        require(self.operators_can_sign(), "operators")?;
+        require(basis.manifest.is_guardian_committee(&self.guardians), "guardians")?;
+        require(self.guardian_threshold == basis.manifest.thresholds.guardian, "guardian threshold")
+    }
+
+    fn is_invalid(&self, statement: &Broadcast, court: &Court<'_>) -> bool {
+        let (slot, body) = (statement.slot, &statement.body);
+        match slot.step {
+            Step::Split => self.check_split(slot.from, body).is_err(),
+            Step::Acknowledge => match codec::decode::<Acknowledge>(body) {
+                Ok(Acknowledge::Good(_)) => false,
+                Ok(Acknowledge::Bad { split, .. }) => {
+                    let about = (split.slot.step, split.slot.from, split.slot.item);
+                    let operator = court.roster.get(split.slot.from);
+                    about != (Step::Split, MemberId(slot.item), 0)
+                        || !operator.is_some_and(|operator| court.said(operator, &split))
+                }
+                Err(_) => true,
+            },
+            _ => true,
+        }
+    }
+
+    fn accusation_in(&self, statement: &Broadcast) -> Option<Fault> {
+        match (statement.slot.step, codec::decode(&statement.body)) {
+            (Step::Acknowledge, Ok(Acknowledge::Bad { split, opening })) => {
+                let proof = Proof::BadShare { statement: split, recipient: statement.slot.from, opening };
+                Some(Fault { culprit: split.slot.from, proof })
+            }
+            _ => None,
+        }
+    }
+
+    fn share_is_bad(&self, dealt: &Broadcast, pair: &Pair<'_>, opening: &Opening) -> bool {
+        let recipient = pair.recipient.member;
+        let Some(position) = self.position(recipient).filter(|_| dealt.slot.step == Step::Split) else {
+            return false;
+        };
+        self.check_split(dealt.slot.from, &dealt.body).is_ok_and(|OpenSplit { polynomial, shares }| {
+            let message = self.exit_message();
+            let good = |plain: &[u8]| exit_share_is_good(plain, recipient, &polynomial, &message);
+            shares.shows_bad(pair, position, opening, good)
+        })
+    }
+}
+
+impl PresignProceedings {
+    /// Checks everything but attestation evidence; says which guardians hold good shares of all that count.
+    pub(super) fn verify(&self, basis: &Basis<'_>) -> Result<Vec<MemberId>, TranscriptError> {
+        let Self { terms, operators, statements } = self;
+        terms.check(basis)?;
+        let ceremony = terms.ceremony();
+        require(terms.sign_together(operators), "operators of the splits")?;
+        let mut splits = Vec::new();
+        let mut guardians = terms.guardians.clone();
+        for operator in operators {
+            let split = basis.statement(statements, ceremony, *operator, Step::Split, 0)?;
+            let invalid = TranscriptError::Invalid { step: Step::Split, member: *operator };
+            splits.push((*operator, terms.check_split(*operator, &split.body).map_err(|_| invalid)?));
+            let good = Acknowledge::Good(split.signed_digest().digest);
+            guardians.retain(|guardian| {
+                basis
+                    .statement(statements, ceremony, *guardian, Step::Acknowledge, operator.0)
+                    .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Acknowledge| said == good))
+            });
+        }
+        // The operators' keys must combine to the validator's: what the guardians hold is a split of its exit.
+        let polynomials: Vec<_> = splits.iter().map(|(member, split)| (*member, &split.polynomial)).collect();
+        let key = combine_polynomials(&polynomials).map(|combined| combined.constant().encode());
+        require(key == Some(terms.certificate.pubkey()), "validator's key")?;
+        at_least(terms.guardian_threshold.into(), guardians.len())?;
+        Ok(guardians)
     }
 }
 
