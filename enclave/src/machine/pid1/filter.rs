@@ -85,7 +85,7 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
 mod tests {
     use super::*;
     use crate::core::Core;
-    use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+    use crate::machine::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
     use crate::shell::{Late, Limits, ServeError, Stream, serve};
     use postern_attestation::{ReportData, TrustAnchor};
     use postern_shared::codec;
