@@ -20,7 +20,7 @@
 //!    statement has the newest choice adopted, with the q votes for it.
 //! 6. Who has voted in an earlier generation, or has come past its first attempt, quits the first one of the next.
 //! 7. *Who joins late.* An enclave that takes a lost machine's place does not know what that one has adopted. The members
-//!    that let it in ([`guard`](crate::guard)) show it up to which pools they know of adopted keys ([`Mark`]). About these it
+//!    that let it in ([`guard`](crate::witness::guard)) show it up to which pools they know of adopted keys ([`Mark`]). About these it
 //!    says nothing until it accepts a proposal that needed a quorum to quit: what matters of earlier attempts is in that.
 //!
 //! A member that has quit stays where it is until a quorum has, or until it hears a proposal that shows that.
@@ -49,7 +49,7 @@
 //! # State and restart
 //! All of an [`Agreement`] is a function of the changes of the session; it is sealed with it as it stands.
 
-use crate::ceremony::Me;
+use crate::crypto::keys::Me;
 use crate::effects::Effects;
 use postern_shared::agreement::{
     Adopted, Attempt, Choice, Content, Decision, Made, Proof, Proposal, Propose, Said, Signatures, Subject,
@@ -366,14 +366,18 @@ impl Agreement {
         }
     }
 
-    /// Whether the member whose turn it is to propose is one of these, and has not done so.
-    pub(crate) fn waits_for_one_of(
-        &self,
-        away: impl Fn(MemberId) -> bool,
+    /// Leaves the current attempt if the member whose turn it is to propose is one of these, and has not done so.
+    pub(crate) fn leave_if_away(
+        &mut self,
+        away: &[MemberId],
         electorate: &Electorate<'_>,
-    ) -> bool {
+        effects: &mut Effects,
+    ) {
         let waits = self.at.number > 0 && self.decision.is_none() && self.proposal().is_none();
-        waits && electorate.proposer(self.at).is_some_and(away)
+        if waits && electorate.proposer(self.at).is_some_and(|proposer| away.contains(&proposer)) {
+            // Whoever may not leave it waits.
+            let _ = self.quit(electorate, effects);
+        }
     }
 
     /// Whether it may vote and adopt in the current attempt.

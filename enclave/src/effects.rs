@@ -23,7 +23,13 @@ pub(crate) struct Effects {
 
 /// What one request causes: groups of outputs, each to be stored whole.
 #[derive(Default)]
-pub(crate) struct Groups(Vec<Vec<Output>>);
+pub(crate) struct Outbox(Vec<Vec<Output>>);
+
+/// One request while it is served: the machine that helps to judge it, and what it causes.
+pub(crate) struct Turn<'a, P> {
+    pub(crate) platform: &'a mut P,
+    pub(crate) outbox: &'a mut Outbox,
+}
 
 /// All outputs that the host has not acknowledged.
 #[derive(Default)]
@@ -50,6 +56,15 @@ impl Effects {
 
     pub(crate) fn has_changed(&self) -> bool {
         self.changed
+    }
+
+    /// Does something; says whether that has changed the state.
+    pub(crate) fn changed_by(&mut self, work: impl FnOnce(&mut Self)) -> bool {
+        let before = core::mem::take(&mut self.changed);
+        work(self);
+        let changed = self.changed;
+        self.changed |= before;
+        changed
     }
 
     /// Keeps somebody's statement for peers that lack it.
@@ -101,7 +116,7 @@ impl Effects {
     }
 }
 
-impl Groups {
+impl Outbox {
     /// What came of a change, behind the record of it.
     pub(crate) fn record(&mut self, record: SealedRecord, outputs: Vec<Output>) {
         let record = Output::Store(Record::Sealed(Box::new(record)));
@@ -145,8 +160,8 @@ impl OutputQueue {
     }
 
     /// Numbers what a request caused.
-    pub(crate) fn append(&mut self, groups: Groups) {
-        for outputs in groups.0 {
+    pub(crate) fn append(&mut self, outbox: Outbox) {
+        for outputs in outbox.0 {
             let numbered: Vec<NumberedOutput> = outputs
                 .into_iter()
                 .zip(self.newest.saturating_add(1)..)

@@ -12,63 +12,54 @@
 //! a line on record, from which nothing follows. That a recovery is to be cancelled is anybody's: an enclave that acts is there, which is all that it says, of a
 //! proposal whose terms whoever asks must know. A DAO whose enclaves are there needs none.
 
-use crate::session::Session;
-use crate::started::Started;
+use crate::life::Started;
+use crate::state::State;
 use postern_shared::ecdsa::EthereumSignature;
 use postern_shared::eip712::Domain;
-use postern_shared::ethereum::{DepositData, DepositMessage};
+use postern_shared::ethereum::DepositData;
 use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
-use postern_shared::manifest::Manifest;
 use postern_shared::proof::{Council, ProofRequest, Provable};
 use postern_shared::wire::Rejection;
 
 impl Started {
     pub(crate) fn prove(&self, asked: &ProofRequest) -> Result<EthereumSignature, Rejection> {
         self.must_act()?;
-        self.session.prove(asked).ok_or(Rejection::NothingToProve)
+        self.state.prove(asked).ok_or(Rejection::NothingToProve)
     }
 }
 
-impl Session {
+impl State {
     fn prove(&self, &ProofRequest { epoch, what }: &ProofRequest) -> Option<EthereumSignature> {
         let contract = what.contract();
         let is_so = match what {
             Provable::Deposit { pool, data } => self.is_ours(pool) && self.is_deposit(pool, &data),
-            Provable::TriggerExit(pool) => self.is_ours(pool) && self.ledger.wants_out(pool),
+            Provable::TriggerExit(pool) => self.is_ours(pool) && self.pools.ledger.wants_out(pool),
             Provable::EpochApplied { manifest, council, .. } => {
                 self.has_applied(contract, epoch, manifest, council)
             }
             Provable::CancelRecovery { .. } => true,
-            Provable::PoolExited(pool) => self.is_ours(pool) && self.deposit_message(pool).is_some(),
+            Provable::PoolExited(pool) => self.is_ours(pool) && self.pools.deposit_message(pool).is_some(),
         };
-        let goes_by = self.pool_manager(contract)?.goes_by(epoch);
-        let domain = Domain { chain_id: self.manifest.network.chain_id, verifying_contract: contract };
-        (is_so && goes_by).then(|| self.keys.prove(&what.statement(), &domain, epoch))
+        let goes_by = self.dao.pool_manager(contract)?.goes_by(epoch);
+        let domain = Domain { chain_id: self.dao.manifest.network.chain_id, verifying_contract: contract };
+        (is_so && goes_by).then(|| self.dao.keys.prove(&what.statement(), &domain, epoch))
     }
 
     /// Whether a pool is on this chain.
     fn is_ours(&self, pool: PoolId) -> bool {
-        pool.chain == self.manifest.network.chain_id
+        pool.chain == self.dao.manifest.network.chain_id
     }
 
     fn is_deposit(&self, pool: PoolId, data: &DepositData) -> bool {
-        self.deposit_message(pool) == Some(data.message)
-            && data.is_signed(self.manifest.network.genesis_fork_version)
+        self.pools.deposit_message(pool) == Some(data.message)
+            && data.is_signed(self.dao.manifest.network.genesis_fork_version)
     }
 
     /// Whether the manifest of this epoch is that one, and followed on one that names the pool manager.
     fn has_applied(&self, contract: Address, epoch: u64, hash: ManifestHash, council: Digest) -> bool {
-        let known = |hash| self.manifests.get(&hash).and_then(|bytes| Manifest::from_canonical(bytes).ok());
-        let Some(next) = known(hash).filter(|next| next.epoch == epoch) else { return false };
-        let before = next.history.and_then(|history| known(history.predecessor));
+        let Some(next) = self.dao.manifest_of(hash).filter(|next| next.epoch == epoch) else { return false };
+        let before = next.history.and_then(|history| self.dao.manifest_of(history.predecessor));
         before.is_some_and(|before| before.contracts.pool_manager == contract)
             && Council::of(&next).digest() == council
-    }
-
-    /// What the pool's key has to sign, once the members have agreed on the key.
-    fn deposit_message(&self, pool: PoolId) -> Option<DepositMessage> {
-        let run = self.keygens.get(&pool);
-        let open = run.and_then(|run| Some(run.terms().deposit_message(run.key()?.certificate.pubkey())));
-        open.or_else(|| self.vault.deposit_message(pool))
     }
 }

@@ -186,6 +186,21 @@ pub struct EnvelopeHeader {
 }
 
 impl Step {
+    /// Whether it deals sealed shares.
+    pub(crate) fn deals_shares(self) -> bool {
+        matches!(self, Self::Deal | Self::Split)
+    }
+
+    /// Whether it signs with a share that was dealt.
+    pub(crate) fn signs_with_a_share(self) -> bool {
+        matches!(self, Self::Confirm | Self::Deposit)
+    }
+
+    /// Whether it may accuse somebody.
+    pub(crate) fn may_accuse(self) -> bool {
+        matches!(self, Self::Verdict | Self::Acknowledge)
+    }
+
     /// Whether it is one of an agreement (`crate::agreement`), which all ceremonies have in common.
     pub fn is_of_an_agreement(self) -> bool {
         matches!(self, Self::Propose | Self::Vote | Self::Adopt | Self::Quit | Self::Decide)

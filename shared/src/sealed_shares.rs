@@ -231,6 +231,18 @@ impl CheckedShares {
         let holds = opening.proof.verify(&key, point, &shared, &pair.info(encoded));
         holds.then(|| self.open(pair, position, |_| shared))
     }
+
+    /// Whether a recipient's opening shows that its share is not `good`. One that does not hold shows nothing.
+    pub fn shows_bad<T>(
+        &self,
+        pair: &Pair<'_>,
+        position: usize,
+        opening: &Opening,
+        good: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> bool {
+        let disclosed = self.disclosed(pair, position, opening);
+        disclosed.is_some_and(|plain| plain.and_then(|plain| good(&plain)).is_none())
+    }
 }
 
 impl Pair<'_> {

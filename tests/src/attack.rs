@@ -4,7 +4,8 @@ use crate::cluster::{Cluster, Packet};
 use crate::corruption::Corrupt;
 use postern_shared::bls::{G1, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::fault::{Court, Exhibits, Fault, Proof, TermsRef, Unproved};
+use postern_shared::court::{Court, Exhibits, Unproved};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::keygen::{Deal, KeygenTerms, Verdict, possession_message};
@@ -90,7 +91,7 @@ pub fn judge(
     statements: &[Broadcast],
 ) -> Result<(), Unproved> {
     let (roster, exhibits) = (roster(cluster), Exhibits::new(statements));
-    let (ceremony, terms) = (terms.ceremony(), TermsRef::Keygen(terms));
+    let ceremony = terms.ceremony();
     fault.verify(&Court { ceremony, terms, roster: &roster, statements: &exhibits })
 }
 

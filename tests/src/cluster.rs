@@ -22,7 +22,7 @@ use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
 use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
-use postern_shared::transcript::{Claim, Record, Transcript};
+use postern_shared::transcript::{Claim, Transcript};
 use postern_shared::wire::{
     Artifact, Notice, Output, Recipient, Record as Stored, Rejection, Reply, Request, Response, Standing,
 };
@@ -767,20 +767,10 @@ pub fn exit_requested_of(pool: PoolId) -> ChainEvent {
 
 /// Which protocol a transcript is of, for assertions.
 pub fn kind(transcript: &Transcript) -> &'static str {
-    match transcript.record {
-        Record::Keygen { .. } => "keygen",
-        Record::Presign { .. } => "presign",
-        Record::Release { .. } => "release",
-        Record::KeygenFault { .. } => "keygen fault",
-        Record::PresignFault { .. } => "presign fault",
-    }
+    transcript.record.name()
 }
 
 /// Which run a transcript is of.
 pub fn ceremony(transcript: &Transcript) -> CeremonyId {
-    match &transcript.record {
-        Record::Keygen { terms, .. } | Record::KeygenFault { terms, .. } => terms.ceremony(),
-        Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => terms.ceremony(),
-        Record::Release { terms, .. } => terms.ceremony(),
-    }
+    transcript.record.terms().ceremony()
 }

@@ -29,28 +29,28 @@
 //! [`SavedKeygen`] is what was heard and how far it went; the rest is computed anew. A
 //! member that is no operator runs the same machine as an observer: it learns the certificate, and says nothing.
 
-use super::{Label, Me, Setting, Taken, report_missing};
-use crate::dealing::seal_shares;
+use super::dealing::seal_shares;
+use super::statements::Statements;
+use super::{Ceremony, Label, Scene, Taken, report_missing};
+use crate::crypto::keys::Me;
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sharing::{self, Polynomial};
 use crate::effects::Effects;
-use crate::secret::SecretBytes;
-use crate::sharing::{self, Polynomial};
-use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
+use postern_shared::court::{Conviction, Court, Judgement, Protocol as _, Statements as _};
 use postern_shared::ethereum::{DepositData, DepositMessage};
 use postern_shared::events::DepositRequest;
-use postern_shared::fault::{
-    Court, Fault, Judgement, Proof, Statements as _, TermsRef, accusation_in, partial_is_good,
-};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, MemberId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, OpenDeal, PartialDeposit, Verdict,
-    possession_message, share_is_good,
+    Commit, Confirm, Deal, DealtKey, KeygenCertificate, KeygenProceedings, KeygenTerms, OpenDeal,
+    PartialDeposit, Verdict, possession_message, share_is_good,
 };
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::sealed_shares::Pair;
-use postern_shared::transcript::Record;
+use postern_shared::transcript::Proceedings;
 use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,9 +58,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A validator's key as this enclave knows it, once all operators have confirmed it.
 pub struct ValidatorKey {
     /// The public side.
-    pub certificate: KeygenCertificate,
-    /// The shared polynomial, decoded.
-    pub polynomial: Commitments,
+    pub public: DealtKey,
     /// This enclave's share; none of an observer.
     pub(crate) share: Option<Scalar>,
 }
@@ -120,7 +118,7 @@ impl SettledKeygen {
             Some(bytes) => Some(Scalar::from_bytes(bytes.expose().try_into().ok()?)?),
             None => None,
         };
-        Some(ValidatorKey { certificate, polynomial, share })
+        Some(ValidatorKey { public: DealtKey { certificate, polynomial }, share })
     }
 }
 
@@ -158,9 +156,19 @@ struct Judged {
     key: ValidatorKey,
 }
 
+impl Ceremony for Keygen {
+    fn id(&self) -> CeremonyId {
+        self.label.ceremony
+    }
+
+    fn pool(&self) -> PoolId {
+        self.label.pool
+    }
+}
+
 impl Keygen {
     /// Begins with the own commit.
-    pub(crate) fn start(terms: KeygenTerms, roster: Roster, me: &Me<'_>, effects: &mut Effects) -> Self {
+    pub(crate) fn start(terms: KeygenTerms, roster: Roster, scene: &mut Scene<'_>) -> Self {
         let label =
             Label { ceremony: terms.ceremony(), kind: CeremonyKind::Keygen, pool: terms.request.pool };
         let mut keygen = Self {
@@ -174,11 +182,11 @@ impl Keygen {
             fault: None,
             convicted: BTreeSet::new(),
         };
-        if keygen.takes_part(me)
-            && let Some(deal) = keygen.own_deal(me)
+        if keygen.takes_part(&scene.me())
+            && let Some(deal) = keygen.own_deal(&scene.me())
         {
             let commit = Commit { deal: deal.signed_digest().digest };
-            keygen.say(me.state(label.ceremony, Step::Commit, 0, &commit), effects);
+            keygen.say(scene.me().state(label.ceremony, Step::Commit, 0, &commit), scene.effects);
         }
         keygen
     }
@@ -220,13 +228,14 @@ impl Keygen {
             Some((dealer, terms.check_deal(dealer, &deal.body).ok()?))
         };
         let open_deals = deals.map(open).collect::<Option<_>>()?;
-        let accusers = statements.iter().filter(|said| accusation_in(said).is_some());
+        let accusers = statements.iter().filter(|said| terms.accusation_in(said).is_some());
+        let accusers = accusers.map(|said| said.slot.from).collect();
         let mut keygen = Self {
             label,
             terms,
             roster,
             open_deals,
-            accusers: accusers.map(|said| said.slot.from).collect(),
+            accusers,
             statements: Statements::of(statements),
             phase: Phase::Aborted,
             fault,
@@ -251,13 +260,9 @@ impl Keygen {
         let Phase::Done(key) = &self.phase else { return None };
         Some(SettledKeygen {
             terms: self.terms.clone(),
-            certificate: key.certificate.clone(),
+            certificate: key.public.certificate.clone(),
             share: key.share.as_ref().map(|share| SecretBytes::of(&share.to_secret_bytes())),
         })
-    }
-
-    pub(crate) fn id(&self) -> CeremonyId {
-        self.label.ceremony
     }
 
     /// What was agreed on.
@@ -268,7 +273,7 @@ impl Keygen {
     /// The key that this run has made, whether or not it counts.
     pub(crate) fn made(&self) -> Option<&KeygenCertificate> {
         match &self.phase {
-            Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => Some(&key.certificate),
+            Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => Some(&key.public.certificate),
             _ => None,
         }
     }
@@ -307,13 +312,7 @@ impl Keygen {
     }
 
     /// Takes an authentic statement.
-    pub(crate) fn on_statement(
-        &mut self,
-        statement: Broadcast,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) -> Taken {
+    pub(crate) fn on_statement(&mut self, statement: Broadcast, scene: &mut Scene<'_>) -> Taken {
         if self.terms.position(statement.slot.from).is_none() {
             return Err(Rejection::NotAMember(statement.slot.from));
         }
@@ -332,7 +331,7 @@ impl Keygen {
         }
         if let Some(known) = self.statements.contradicting(&said) {
             let fault = Fault { culprit, proof: Proof::Equivocation(known, said) };
-            self.name_or_accuse(fault, None, me, setting, effects);
+            self.name_or_accuse(fault, None, scene);
             return Err(Rejection::Invalid);
         }
         let open = match statement.slot.step {
@@ -342,7 +341,7 @@ impl Keygen {
         };
         let Some(open) = open else {
             let fault = Fault { culprit, proof: Proof::InvalidStatement(said) };
-            self.name_or_accuse(fault, Some(&statement), me, setting, effects);
+            self.name_or_accuse(fault, Some(&statement), scene);
             return Err(Rejection::Invalid);
         };
         // A wrong confirmation or signature is found when all are there, and gives its slot free again: to somebody who has
@@ -354,14 +353,14 @@ impl Keygen {
             }
         }
         self.statements.insert(statement.clone());
-        effects.store(&statement);
+        scene.effects.store(&statement);
         self.open_deals.extend(open.map(|open| (culprit, open)));
-        if accusation_in(&statement).is_some() {
+        if self.terms.accusation_in(&statement).is_some() {
             self.accusers.insert(culprit);
         }
-        self.judge_accusations(me, setting, effects);
-        self.progress(statement.slot.step, effects);
-        self.advance(me, setting, effects);
+        self.judge_accusations(scene);
+        self.progress(statement.slot.step, scene.effects);
+        self.advance(scene);
         if matches!(self.phase, Phase::Aborted) { Err(Rejection::Aborted) } else { Ok(()) }
     }
 
@@ -376,10 +375,9 @@ impl Keygen {
             Phase::Made(_) | Phase::Done(_) | Phase::Aborted => return,
         };
         report_missing(&self.label, &self.statements, step, &self.terms.operators, effects);
-        let accusations = self
-            .accusers
-            .iter()
-            .filter_map(|accuser| self.statements.get(Step::Verdict, *accuser, 0).and_then(accusation_in));
+        let verdicts =
+            self.accusers.iter().filter_map(|accuser| self.statements.get(Step::Verdict, *accuser, 0));
+        let accusations = verdicts.filter_map(|verdict| self.terms.accusation_in(verdict));
         for fault in accusations {
             if let Judgement::Lacks(Slot { ceremony, from: member, step, .. }) = self.court().judge(&fault) {
                 effects.notice(Notice::Missing { ceremony, step, member });
@@ -388,7 +386,7 @@ impl Keygen {
     }
 
     fn court(&self) -> Court<'_> {
-        let (ceremony, terms) = (self.label.ceremony, TermsRef::Keygen(&self.terms));
+        let (ceremony, terms) = (self.label.ceremony, &self.terms);
         Court { ceremony, terms, roster: &self.roster, statements: &self.statements }
     }
 
@@ -438,14 +436,14 @@ impl Keygen {
     }
 
     /// Runs through all phases whose conditions hold.
-    fn advance(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+    fn advance(&mut self, scene: &mut Scene<'_>) {
         loop {
             let moved = match &self.phase {
-                Phase::Committing => self.open(me, effects),
-                Phase::Dealing => self.judge(me, setting, effects),
-                Phase::Judging(_) => self.confirm(me, setting, effects),
-                Phase::Confirming(_) => self.complete(setting, effects),
-                Phase::Signing(_) => self.sign(setting, effects),
+                Phase::Committing => self.open(scene),
+                Phase::Dealing => self.judge(scene),
+                Phase::Judging(_) => self.confirm(scene),
+                Phase::Confirming(_) => self.complete(scene),
+                Phase::Signing(_) => self.sign(scene),
                 Phase::Made(_) | Phase::Done(_) | Phase::Aborted => false,
             };
             if !moved {
@@ -455,33 +453,36 @@ impl Keygen {
     }
 
     /// Committing → Dealing: only when nobody can choose any more is the own polynomial shown.
-    fn open(&mut self, me: &Me<'_>, effects: &mut Effects) -> bool {
+    fn open(&mut self, scene: &mut Scene<'_>) -> bool {
         if self.statements.all(Step::Commit, &self.terms.operators).is_none() {
             return false;
         }
         self.phase = Phase::Dealing;
-        if self.takes_part(me)
-            && let Some(deal) = self.own_deal(me)
+        if self.takes_part(&scene.me())
+            && let Some(deal) = self.own_deal(&scene.me())
         {
-            self.say(deal, effects);
+            self.say(deal, scene.effects);
         }
         true
     }
 
     /// Dealing → Judging, by accepting all deals or proving one bad.
-    fn judge(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) -> bool {
-        let judged = match self.add_up(me) {
+    fn judge(&mut self, scene: &mut Scene<'_>) -> bool {
+        let judged = match self.add_up(&scene.me()) {
             None => return false,
             Some(Ok(judged)) => judged,
             Some(Err(fault)) => {
-                self.accuse(*fault, None, me, setting, effects);
+                self.accuse(*fault, None, scene);
                 return true;
             }
         };
         let deals = judged.deals.clone();
         self.phase = Phase::Judging(judged);
-        if self.takes_part(me) {
-            self.say(me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Accept(deals)), effects);
+        if self.takes_part(&scene.me()) {
+            self.say(
+                scene.me().state(self.label.ceremony, Step::Verdict, 0, &Verdict::Accept(deals)),
+                scene.effects,
+            );
         }
         true
     }
@@ -503,8 +504,7 @@ impl Keygen {
         let digests: Vec<(Digest, &Commitments)> =
             signed.iter().zip(&judged).map(|(deal, (open, _))| (deal.digest, &open.commitments)).collect();
         let key = ValidatorKey {
-            certificate: self.terms.certificate(&digests),
-            polynomial: Commitments::sum(judged.iter().map(|(open, _)| &open.commitments)),
+            public: self.terms.add_up(&digests),
             share: judged.iter().try_fold(Scalar::zero(), |sum, (_, share)| Some(sum + share.as_ref()?)),
         };
         Some(Ok(Judged { deals: signed, key }))
@@ -542,13 +542,13 @@ impl Keygen {
     }
 
     /// Judges rejections as far as the statements that they name are here: each convicts the accused or the accuser.
-    fn judge_accusations(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+    fn judge_accusations(&mut self, scene: &mut Scene<'_>) {
         for accuser in self.accusers.clone() {
             let verdict = self.statements.get(Step::Verdict, accuser, 0);
             let judged = verdict.and_then(|said| self.statements.judge_accusation(said, &self.court()));
             let Some(proved) = judged else { continue };
             self.accusers.remove(&accuser);
-            self.accuse(proved, None, me, setting, effects);
+            self.accuse(proved, None, scene);
         }
     }
 
@@ -559,20 +559,18 @@ impl Keygen {
             Phase::Made(key) | Phase::Signing(key) | Phase::Done(key) => key,
             _ => return None,
         };
-        let (certificate, share) = (&key.certificate, key.polynomial.evaluate(statement.slot.from));
+        let by = statement.slot.from;
         Some(match statement.slot.step {
-            Step::Confirm => codec::decode::<Confirm>(&statement.body).is_ok_and(|said| {
-                said.certificate == certificate.digest()
-                    && partial_is_good(&share, &certificate.confirm_message(), &said.partial)
-            }),
-            _ => codec::decode::<PartialDeposit>(&statement.body).is_ok_and(|said| {
-                partial_is_good(&share, &self.terms.deposit_hash(certificate.pubkey()), &said.partial)
-            }),
+            Step::Confirm => {
+                codec::decode::<Confirm>(&statement.body).is_ok_and(|said| key.public.is_confirmed(by, &said))
+            }
+            _ => codec::decode::<PartialDeposit>(&statement.body)
+                .is_ok_and(|said| key.public.depositing(&self.terms).is_partial(by, &said.partial)),
         })
     }
 
     /// Judging → Confirming, when all accept the same deals.
-    fn confirm(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) -> bool {
+    fn confirm(&mut self, scene: &mut Scene<'_>) -> bool {
         let Phase::Judging(judged) = &self.phase else { return false };
         let Some(verdicts) = self.statements.all(Step::Verdict, &self.terms.operators) else { return false };
         for verdict in verdicts {
@@ -582,23 +580,23 @@ impl Keygen {
                 judged.deals.iter().zip(&theirs).find(|(ours, theirs)| ours.digest != theirs.digest);
             if let Some((ours, theirs)) = differing {
                 let proof = Proof::Equivocation(*ours, *theirs);
-                self.accuse(Fault { culprit: ours.slot.from, proof }, None, me, setting, effects);
+                self.accuse(Fault { culprit: ours.slot.from, proof }, None, scene);
                 return true;
             }
         }
         let Phase::Judging(judged) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return false };
-        let certificate = judged.key.certificate.digest();
-        let partial = judged.key.share.as_ref().map(|share| judged.key.certificate.confirm_message() * share);
+        let certificate = judged.key.public.certificate.digest();
+        let partial = judged.key.share.as_ref().map(|share| judged.key.public.confirming().message * share);
         self.phase = Phase::Confirming(judged);
         if let Some(partial) = partial {
             let confirm = Confirm { certificate, partial: partial.encode() };
-            self.say(me.state(self.label.ceremony, Step::Confirm, 0, &confirm), effects);
+            self.say(scene.me().state(self.label.ceremony, Step::Confirm, 0, &confirm), scene.effects);
         }
         true
     }
 
     /// Confirming → Made, when all confirmations hold.
-    fn complete(&mut self, setting: &Setting<'_>, effects: &mut Effects) -> bool {
+    fn complete(&mut self, scene: &mut Scene<'_>) -> bool {
         if !matches!(self.phase, Phase::Confirming(_)) {
             return false;
         }
@@ -606,7 +604,7 @@ impl Keygen {
         if self.statements.all(Step::Confirm, &self.terms.operators).is_none() {
             return false;
         }
-        if self.drop_bad(Step::Confirm, setting, effects) {
+        if self.drop_bad(Step::Confirm, scene) {
             return false;
         }
         let Phase::Confirming(judged) = std::mem::replace(&mut self.phase, Phase::Aborted) else {
@@ -617,34 +615,33 @@ impl Keygen {
     }
 
     /// Made → Signing, when the members have agreed that this is the pool's key: from here on it counts.
-    pub(crate) fn count(&mut self, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+    pub(crate) fn count(&mut self, scene: &mut Scene<'_>) {
         if !matches!(self.phase, Phase::Made(_)) {
             return;
         }
         let Phase::Made(key) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return };
-        effects.change();
-        let hashed = self.terms.deposit_hash(key.certificate.pubkey());
-        let partial = key.share.as_ref().map(|share| hashed * share);
+        scene.effects.change();
+        let message = key.public.depositing(&self.terms).message;
+        let partial = key.share.as_ref().map(|share| message * share);
         self.phase = Phase::Signing(key);
         if let Some(partial) = partial {
             let deposit = PartialDeposit { partial: partial.encode() };
-            self.say(me.state(self.label.ceremony, Step::Deposit, 0, &deposit), effects);
+            self.say(scene.me().state(self.label.ceremony, Step::Deposit, 0, &deposit), scene.effects);
         }
-        self.advance(me, setting, effects);
+        self.advance(scene);
     }
 
     /// Signing → Done, with the first t good partial signatures.
-    fn sign(&mut self, setting: &Setting<'_>, effects: &mut Effects) -> bool {
-        let Phase::Signing(key) = &self.phase else { return false };
-        let pubkey = key.certificate.pubkey();
-        let hashed = self.terms.deposit_hash(pubkey);
-        let polynomial = key.polynomial.clone();
+    fn sign(&mut self, scene: &mut Scene<'_>) -> bool {
+        if !matches!(self.phase, Phase::Signing(_)) {
+            return false;
+        }
         if self.terms.operators.len() - self.statements.missing(Step::Deposit, &self.terms.operators).len()
             < self.threshold()
         {
             return false;
         }
-        self.drop_bad(Step::Deposit, setting, effects);
+        self.drop_bad(Step::Deposit, scene);
         let partials: Vec<(MemberId, G2)> = self
             .terms
             .operators
@@ -657,27 +654,28 @@ impl Keygen {
             .take(self.threshold())
             .collect();
         let Ok(signature) = sharing::combine(&partials, self.threshold()) else { return false };
-        let deposit =
-            DepositData { message: self.terms.deposit_message(pubkey), signature: signature.encode() };
-        if !partial_is_good(&polynomial.constant(), &hashed, &deposit.signature) {
+        let Phase::Signing(key) = &self.phase else { return false };
+        let message = self.terms.deposit_message(key.public.certificate.pubkey());
+        let deposit = DepositData { message, signature: signature.encode() };
+        if !key.public.depositing(&self.terms).is_whole(&deposit.signature) {
             return false;
         }
         let Phase::Signing(key) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return false };
         self.phase = Phase::Done(key);
-        let record = Record::Keygen {
+        let record = KeygenProceedings {
             terms: self.terms.clone(),
             statements: self.statements.iter().cloned().collect(),
             deposit,
         };
-        self.publish(record, setting, effects);
+        self.publish(Proceedings::Keygen(record), scene);
         let (pool, operators) = (self.terms.request.pool, self.terms.operators.clone());
-        effects.publish(Artifact::Deposit { pool, data: deposit, operators });
-        effects.notice(self.label.finished());
+        scene.effects.publish(Artifact::Deposit { pool, data: deposit, operators });
+        scene.effects.notice(self.label.finished());
         true
     }
 
     /// Removes, and convicts the speakers of, statements of a step that do not hold. Says whether there was one.
-    fn drop_bad(&mut self, step: Step, setting: &Setting<'_>, effects: &mut Effects) -> bool {
+    fn drop_bad(&mut self, step: Step, scene: &mut Scene<'_>) -> bool {
         let of_step = self.statements.iter().filter(|statement| statement.slot.step == step);
         let bad: Vec<SignedDigest> = of_step
             .filter(|statement| self.partial_holds(statement) == Some(false))
@@ -688,7 +686,7 @@ impl Keygen {
             let culprit = statement.slot.from;
             if let Some(verdict) = self.statements.digest(Step::Verdict, culprit, 0) {
                 let proof = Proof::InvalidPartial { verdict, statement };
-                self.convict(Fault { culprit, proof }, None, false, setting, effects);
+                self.convict(Fault { culprit, proof }, None, false, scene);
             }
             self.statements.remove(step, culprit);
         }
@@ -698,36 +696,27 @@ impl Keygen {
     /// Acts on a statement that was not taken in. Once this enclave has accepted all deals it can tell the others no
     /// more, so it names the cheat and goes on: they may not have heard the same, and a good statement may still come. So it
     /// does with what belongs after the verdicts, however early it comes: a verdict may not name it.
-    fn name_or_accuse(
-        &mut self,
-        fault: Fault,
-        refused: Option<&Broadcast>,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
+    fn name_or_accuse(&mut self, fault: Fault, refused: Option<&Broadcast>, scene: &mut Scene<'_>) {
         let late = fault.proof.named().any(|said| said.slot.step > Step::Verdict);
         if late || matches!(self.phase, Phase::Judging(_)) {
-            self.convict(fault, refused, false, setting, effects);
+            self.convict(fault, refused, false, scene);
         } else {
-            self.accuse(fault, refused, me, setting, effects);
+            self.accuse(fault, refused, scene);
         }
     }
 
     /// Acts on a proved cheat. Before the confirmations it ends the ceremony, for everybody.
-    fn accuse(
-        &mut self,
-        fault: Fault,
-        refused: Option<&Broadcast>,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
+    fn accuse(&mut self, fault: Fault, refused: Option<&Broadcast>, scene: &mut Scene<'_>) {
         let aborts = matches!(self.phase, Phase::Committing | Phase::Dealing | Phase::Judging(_));
-        self.convict(fault, refused, aborts, setting, effects);
+        self.convict(fault, refused, aborts, scene);
         if aborts {
-            if self.takes_part(me) && self.statements.get(Step::Verdict, me.id(), 0).is_none() {
-                self.say(me.state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(fault)), effects);
+            if self.takes_part(&scene.me())
+                && self.statements.get(Step::Verdict, scene.me().id(), 0).is_none()
+            {
+                self.say(
+                    scene.me().state(self.label.ceremony, Step::Verdict, 0, &Verdict::Reject(fault)),
+                    scene.effects,
+                );
             }
             self.phase = Phase::Aborted;
         }
@@ -735,31 +724,24 @@ impl Keygen {
 
     /// Makes a proved cheat known, once for each cheat; the first of a ceremony with its proof. `refused` is a statement that
     /// the proof names and that was not taken in: the host keeps it for others who need it to judge.
-    fn convict(
-        &mut self,
-        fault: Fault,
-        refused: Option<&Broadcast>,
-        aborts: bool,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
+    fn convict(&mut self, fault: Fault, refused: Option<&Broadcast>, aborts: bool, scene: &mut Scene<'_>) {
         if !self.convicted.insert(fault.culprit) && !aborts {
             return;
         }
-        effects.change();
-        effects.notice(self.label.fault(fault.culprit, aborts));
+        scene.effects.change();
+        scene.effects.notice(self.label.fault(fault.culprit, aborts));
         if let Some(refused) = refused {
-            effects.store(refused);
+            scene.effects.store(refused);
         }
         if self.fault.is_none() {
             let statements = self.court().evidence(&fault).into_iter().chain(refused.cloned()).collect();
-            let record = Record::KeygenFault { terms: self.terms.clone(), fault, statements };
-            self.publish(record, setting, effects);
+            let record = Conviction { terms: self.terms.clone(), fault, statements };
+            self.publish(Proceedings::KeygenFault(record), scene);
             self.fault = Some(fault);
         }
     }
 
-    fn publish(&self, record: Record, setting: &Setting<'_>, effects: &mut Effects) {
-        effects.publish(setting.transcript(self.terms.manifest, &self.roster, record));
+    fn publish(&self, record: Proceedings, scene: &mut Scene<'_>) {
+        scene.publish(self.terms.manifest, &self.roster, record);
     }
 }

@@ -5,59 +5,46 @@
 //! only statements whose signature it has verified under the ceremony's roster, MAY hand them in any order and any
 //! number of times, and MUST deliver the collected effects in their order.
 
+mod dealing;
 pub mod keygen;
 pub mod presign;
 pub mod release;
+mod statements;
 
-use crate::coins::Coins;
+use crate::crypto::keys::Me;
+use crate::dao::Dao;
 use crate::effects::Effects;
-use crate::keys::IdentityKeys;
-use crate::statements::Statements;
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
-use postern_shared::message::Attestation;
-use postern_shared::message::{Broadcast, Slot, Step};
-use postern_shared::transcript::{Record, Transcript};
+use postern_shared::message::Step;
+use postern_shared::transcript::{Proceedings, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
-use serde::Serialize;
-use std::collections::BTreeMap;
+use statements::Statements;
 
-/// This enclave's secrets, lent to a ceremony.
-pub(crate) struct Me<'a> {
-    pub(crate) keys: &'a IdentityKeys,
-    pub(crate) coins: &'a Coins,
+/// A run of a ceremony, as whoever keeps runs knows it.
+pub(crate) trait Ceremony {
+    fn id(&self) -> CeremonyId;
+
+    fn pool(&self) -> PoolId;
 }
 
-impl Me<'_> {
-    pub(crate) fn id(&self) -> MemberId {
-        self.keys.identity().member
+/// One change, as a ceremony sees it: what everything goes by, and what comes of it.
+pub(crate) struct Scene<'a> {
+    pub(crate) dao: &'a Dao,
+    pub(crate) effects: &'a mut Effects,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn me(&self) -> Me<'a> {
+        self.dao.me()
     }
 
-    /// Signs a statement for a slot of its own.
-    pub(crate) fn state<T: Serialize>(
-        &self,
-        ceremony: CeremonyId,
-        step: Step,
-        item: u16,
-        body: &T,
-    ) -> Broadcast {
-        let slot = Slot { ceremony, from: self.id(), step, item };
-        self.keys.sign(slot, postern_shared::codec::encode(body))
-    }
-}
-
-/// What every transcript begins with.
-pub(crate) struct Setting<'a> {
-    /// Canonical forms.
-    pub(crate) manifests: &'a BTreeMap<ManifestHash, Vec<u8>>,
-    pub(crate) attested: &'a dyn Fn(&Roster) -> Vec<Attestation>,
-}
-
-impl Setting<'_> {
-    /// The transcript of a ceremony that began under this manifest, among these.
-    pub(crate) fn transcript(&self, manifest: ManifestHash, roster: &Roster, record: Record) -> Artifact {
-        let manifest = self.manifests.get(&manifest).cloned().unwrap_or_default();
-        Artifact::Transcript(Box::new(Transcript { manifest, roster: (self.attested)(roster), record }))
+    /// Publishes the transcript of a ceremony that began under this manifest, among these.
+    pub(crate) fn publish(&mut self, manifest: ManifestHash, roster: &Roster, record: Proceedings) {
+        let manifest = self.dao.manifests.get(&manifest).cloned().unwrap_or_default();
+        let roster = self.dao.admission.attested(roster);
+        let transcript = Transcript { manifest, roster, record };
+        self.effects.publish(Artifact::Transcript(Box::new(transcript)));
     }
 }
 

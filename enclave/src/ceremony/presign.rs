@@ -19,28 +19,30 @@
 //! A split is a function of coins and terms, which name exit, guardians and roster: run again it is byte for byte the
 //! same, and other guardians never meet the same polynomial.
 
-use super::{Label, Me, Setting, Taken, report_missing};
-use crate::ceremony::keygen::ValidatorKey;
-use crate::coins::Coins;
-use crate::dealing::seal_shares;
+use super::dealing::seal_shares;
+use super::keygen::ValidatorKey;
+use super::statements::Statements;
+use super::{Ceremony, Label, Scene, Taken, report_missing};
+use crate::crypto::coins::Coins;
+use crate::crypto::keys::Me;
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sharing::Polynomial;
 use crate::effects::Effects;
-use crate::secret::SecretBytes;
-use crate::sharing::Polynomial;
-use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
-use postern_shared::fault::{Court, Fault, Proof, Statements as _, TermsRef};
+use postern_shared::court::{Conviction, Court, Statements as _};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
-use postern_shared::ids::{CeremonyId, Digest, MemberId};
+use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::lagrange;
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::{
-    Acknowledge, OpenSplit, PresignTerms, Split, combine_polynomials, exit_share_is_good,
+    Acknowledge, OpenSplit, PresignProceedings, PresignTerms, Split, combine_polynomials, exit_share_is_good,
 };
 use postern_shared::release::ReleaseRequest;
 use postern_shared::sealed_shares::Pair;
-use postern_shared::transcript::Record;
-use postern_shared::wire::{CeremonyKind, Rejection};
+use postern_shared::transcript::Proceedings;
+use postern_shared::wire::{CeremonyKind, Notice, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -130,15 +132,23 @@ pub struct Presign {
     finished: Option<Vec<MemberId>>,
 }
 
+impl Ceremony for Presign {
+    fn id(&self) -> CeremonyId {
+        self.label.ceremony
+    }
+
+    fn pool(&self) -> PoolId {
+        self.label.pool
+    }
+}
+
 impl Presign {
     /// Begins with the own split, if this enclave has a share of the key.
     pub(crate) fn start(
         terms: PresignTerms,
         roster: Roster,
         key: &ValidatorKey,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
+        scene: &mut Scene<'_>,
     ) -> Self {
         let label = Label { ceremony: terms.ceremony(), kind: CeremonyKind::Presign, pool: terms.pool };
         let mut presign = Self {
@@ -152,12 +162,12 @@ impl Presign {
             convicted: BTreeSet::new(),
             finished: None,
         };
-        if let Some(split) = key.share.as_ref().and_then(|share| presign.own_split(share, me))
-            && let Ok(open) = presign.terms.check_split(me.id(), &split.body)
+        if let Some(split) = key.share.as_ref().and_then(|share| presign.own_split(share, &scene.me()))
+            && let Ok(open) = presign.terms.check_split(scene.me().id(), &split.body)
         {
-            presign.say(split.clone(), effects);
-            presign.judge_split(&split, open, me, setting, effects);
-            presign.progress(Step::Split, effects);
+            presign.say(split.clone(), scene.effects);
+            presign.judge_split(&split, open, scene);
+            presign.progress(Step::Split, scene.effects);
         }
         presign
     }
@@ -231,11 +241,14 @@ impl Presign {
         me: &Me<'_>,
     ) -> Option<Self> {
         let SettledPresign { ceremony, mut terms, finished, convicted, splits: settled } = settled;
-        terms.certificate = key.certificate.clone();
+        terms.certificate = key.public.certificate.clone();
         let (mut splits, mut shares) = (BTreeMap::new(), BTreeMap::new());
         for (operator, commitments, share) in settled {
             let rest = Commitments::decode(&commitments, commitments.len()).ok()?;
-            splits.insert(operator, Commitments::with_constant(key.polynomial.evaluate(operator), &rest));
+            splits.insert(
+                operator,
+                Commitments::with_constant(key.public.polynomial.evaluate(operator), &rest),
+            );
             if let Some(share) = share {
                 shares.insert(operator, ExitShare::restore(&share)?);
             }
@@ -266,9 +279,7 @@ impl Presign {
     pub(crate) fn on_late_split(
         &mut self,
         statement: &Broadcast,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
+        scene: &mut Scene<'_>,
     ) -> Result<bool, Rejection> {
         let Slot { step, from, item, .. } = statement.slot;
         let silent = !self.splits.contains_key(&from) && !self.convicted.contains(&from);
@@ -277,8 +288,8 @@ impl Presign {
             return Ok(false);
         }
         let split = self.terms.check_split(from, &statement.body).map_err(|_| Rejection::Invalid)?;
-        effects.store(statement);
-        self.judge_split(statement, split, me, setting, effects);
+        scene.effects.store(statement);
+        self.judge_split(statement, split, scene);
         Ok(true)
     }
 
@@ -328,13 +339,7 @@ impl Presign {
     }
 
     /// Takes an authentic statement.
-    pub(crate) fn on_statement(
-        &mut self,
-        statement: Broadcast,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) -> Taken {
+    pub(crate) fn on_statement(&mut self, statement: Broadcast, scene: &mut Scene<'_>) -> Taken {
         let slot = statement.slot;
         let allowed = match slot.step {
             Step::Split => self.terms.operators.contains(&slot.from) && slot.item == 0,
@@ -354,7 +359,7 @@ impl Presign {
         }
         if let Some(known) = self.statements.contradicting(&said) {
             let fault = Fault { culprit: slot.from, proof: Proof::Equivocation(known, said) };
-            self.convict(fault, None, setting, effects);
+            self.convict(fault, None, scene);
             return Err(Rejection::Invalid);
         }
         let split = match slot.step {
@@ -364,46 +369,46 @@ impl Presign {
         };
         let Some(split) = split else {
             let fault = Fault { culprit: slot.from, proof: Proof::InvalidStatement(said) };
-            self.convict(fault, Some(&statement), setting, effects);
+            self.convict(fault, Some(&statement), scene);
             return Err(Rejection::Invalid);
         };
         self.statements.insert(statement.clone());
-        effects.store(&statement);
+        scene.effects.store(&statement);
         match split {
             Some(split) => {
-                self.judge_split(&statement, split, me, setting, effects);
+                self.judge_split(&statement, split, scene);
                 // Guardians may have complained about it before it was here.
                 for guardian in self.terms.guardians.clone() {
-                    self.judge_complaint(slot.from, guardian, setting, effects);
+                    self.judge_complaint(slot.from, guardian, scene);
                 }
             }
-            None => self.judge_complaint(MemberId(slot.item), slot.from, setting, effects),
+            None => self.judge_complaint(MemberId(slot.item), slot.from, scene),
         }
-        self.progress(slot.step, effects);
-        self.finish(self.terms.guardians.len(), setting, effects);
+        self.progress(slot.step, scene.effects);
+        self.finish(self.terms.guardians.len(), scene);
         Ok(())
     }
 
     /// Says what is missing, and is content with a threshold of guardians.
-    pub(crate) fn on_tick(&mut self, setting: &Setting<'_>, effects: &mut Effects) {
+    pub(crate) fn on_tick(&mut self, scene: &mut Scene<'_>) {
         if self.finished.is_some() {
             return;
         }
-        self.finish(self.terms.guardian_threshold.into(), setting, effects);
-        report_missing(&self.label, &self.statements, Step::Split, &self.terms.operators, effects);
+        self.finish(self.terms.guardian_threshold.into(), scene);
+        report_missing(&self.label, &self.statements, Step::Split, &self.terms.operators, scene.effects);
         for operator in self.splits.keys() {
             for member in &self.terms.guardians {
                 if self.statements.get(Step::Acknowledge, *member, operator.0).is_none() {
                     let (ceremony, member) = (self.label.ceremony, *member);
                     let step = Step::Acknowledge;
-                    effects.notice(postern_shared::wire::Notice::Missing { ceremony, step, member });
+                    scene.effects.notice(Notice::Missing { ceremony, step, member });
                 }
             }
         }
     }
 
     fn court(&self) -> Court<'_> {
-        let (ceremony, terms) = (self.label.ceremony, TermsRef::Presign(&self.terms));
+        let (ceremony, terms) = (self.label.ceremony, &self.terms);
         Court { ceremony, terms, roster: &self.roster, statements: &self.statements }
     }
 
@@ -437,33 +442,29 @@ impl Presign {
     }
 
     /// Takes the own share out of a split and says whether it is good.
-    fn judge_split(
-        &mut self,
-        statement: &Broadcast,
-        split: OpenSplit,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
+    fn judge_split(&mut self, statement: &Broadcast, split: OpenSplit, scene: &mut Scene<'_>) {
         let operator = statement.slot.from;
-        if self.terms.position(me.id()).is_some()
-            && let Some(pair) = self.pair(operator, me)
+        if self.terms.position(scene.me().id()).is_some()
+            && let Some(pair) = self.pair(operator, &scene.me())
         {
             let said = statement.signed_digest();
-            let judgement = match self.own_share(operator, &split, me) {
+            let judgement = match self.own_share(operator, &split, &scene.me()) {
                 Some(share) => {
                     self.shares.insert(operator, share);
                     Acknowledge::Good(said.digest)
                 }
                 None => {
-                    let opening = me.keys.disclose(me.coins, &pair, &split.shares);
-                    let proof = Proof::BadShare { statement: said, recipient: me.id(), opening };
-                    self.convict(Fault { culprit: operator, proof }, Some(statement), setting, effects);
+                    let opening = scene.me().keys.disclose(scene.me().coins, &pair, &split.shares);
+                    let proof = Proof::BadShare { statement: said, recipient: scene.me().id(), opening };
+                    self.convict(Fault { culprit: operator, proof }, Some(statement), scene);
                     Acknowledge::Bad { split: said, opening }
                 }
             };
-            self.say(me.state(self.label.ceremony, Step::Acknowledge, operator.0, &judgement), effects);
-            self.progress(Step::Acknowledge, effects);
+            self.say(
+                scene.me().state(self.label.ceremony, Step::Acknowledge, operator.0, &judgement),
+                scene.effects,
+            );
+            self.progress(Step::Acknowledge, scene.effects);
         }
         self.splits.insert(operator, split.polynomial);
     }
@@ -471,16 +472,10 @@ impl Presign {
     /// A complaint convicts either the operator or the guardian, once the split is here that it is about; an
     /// acknowledgement of another split convicts, with the operator's signature on both, nobody yet: it just does not
     /// count.
-    fn judge_complaint(
-        &mut self,
-        operator: MemberId,
-        guardian: MemberId,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
+    fn judge_complaint(&mut self, operator: MemberId, guardian: MemberId, scene: &mut Scene<'_>) {
         let said = self.statements.get(Step::Acknowledge, guardian, operator.0);
         if let Some(fault) = said.and_then(|said| self.statements.judge_accusation(said, &self.court())) {
-            self.convict(fault, None, setting, effects);
+            self.convict(fault, None, scene);
         }
     }
 
@@ -495,7 +490,7 @@ impl Presign {
     }
 
     /// Publishes, once, when enough operators' splits are acknowledged by the same `wanted` guardians.
-    fn finish(&mut self, wanted: usize, setting: &Setting<'_>, effects: &mut Effects) {
+    fn finish(&mut self, wanted: usize, scene: &mut Scene<'_>) {
         if self.finished.is_some() {
             return;
         }
@@ -508,15 +503,16 @@ impl Presign {
                 _ => operators.contains(&about) && self.acknowledged(about, slot.from),
             }
         };
-        let record = Record::Presign {
+        let record = PresignProceedings {
             terms: self.terms.clone(),
             operators: operators.clone(),
             statements: self.statements.iter().filter(counts).cloned().collect(),
         };
-        effects.change();
+        let record = Proceedings::Presign(record);
+        scene.effects.change();
         self.finished = Some(operators);
-        self.publish(record, setting, effects);
-        effects.notice(self.label.finished());
+        self.publish(record, scene);
+        scene.effects.notice(self.label.finished());
     }
 
     /// Operators, as many as sign together, whose splits the same `wanted` guardians all hold. A cheating operator can have
@@ -539,36 +535,30 @@ impl Presign {
 
     /// Makes a proved cheat known, once for each cheat, the first with its proof. `refused` is a statement that the proof
     /// names and that was not taken in.
-    fn convict(
-        &mut self,
-        fault: Fault,
-        refused: Option<&Broadcast>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
-    ) {
+    fn convict(&mut self, fault: Fault, refused: Option<&Broadcast>, scene: &mut Scene<'_>) {
         let first = self.convicted.is_empty();
         if !self.convicted.insert(fault.culprit) {
             return;
         }
-        effects.change();
-        effects.notice(self.label.fault(fault.culprit, false));
+        scene.effects.change();
+        scene.effects.notice(self.label.fault(fault.culprit, false));
         // A split that was good for some was not for others: the next tick chooses operators without its maker.
         if self.finished.as_ref().is_some_and(|operators| operators.contains(&fault.culprit)) {
             self.finished = None;
         }
         if let Some(refused) = refused {
-            effects.store(refused);
+            scene.effects.store(refused);
         }
         if first {
             let mut statements = self.court().evidence(&fault);
             statements.extend(refused.filter(|refused| !statements.contains(refused)).cloned());
-            let record = Record::PresignFault { terms: self.terms.clone(), fault, statements };
-            self.publish(record, setting, effects);
+            let record = Conviction { terms: self.terms.clone(), fault, statements };
+            self.publish(Proceedings::PresignFault(record), scene);
         }
     }
 
-    fn publish(&self, record: Record, setting: &Setting<'_>, effects: &mut Effects) {
-        effects.publish(setting.transcript(self.terms.manifest, &self.roster, record));
+    fn publish(&self, record: Proceedings, scene: &mut Scene<'_>) {
+        scene.publish(self.terms.manifest, &self.roster, record);
     }
 }
 

@@ -17,21 +17,21 @@
 //! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
 //! own wish are kept; a share that fails is dropped and its sender named. The leader forgets the shares when it has the exit.
 
-use super::{Label, Me, Setting, Taken, report_missing};
-use crate::ceremony::presign::{ExitShare, Presign};
+use super::presign::{ExitShare, Presign};
+use super::statements::Statements;
+use super::{Ceremony, Label, Scene, Taken, report_missing};
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sharing;
 use crate::effects::Effects;
-use crate::secret::SecretBytes;
-use crate::sharing;
-use crate::statements::Statements;
 use postern_shared::bls::{self, Commitments, G2};
 use postern_shared::codec;
+use postern_shared::court::{Court, Statements as _};
 use postern_shared::ethereum::SignedVoluntaryExit;
-use postern_shared::fault::Statements as _;
-use postern_shared::ids::MemberId;
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
 use postern_shared::presign::exit_share_is_good;
-use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
-use postern_shared::transcript::Record;
+use postern_shared::release::{Authorise, ReleaseProceedings, ReleaseRequest, ReleaseTerms};
+use postern_shared::transcript::Proceedings;
 use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,9 +56,19 @@ pub struct Release {
     named: BTreeSet<MemberId>,
 }
 
+impl Ceremony for Release {
+    fn id(&self) -> CeremonyId {
+        self.label.ceremony
+    }
+
+    fn pool(&self) -> PoolId {
+        self.label.pool
+    }
+}
+
 impl Release {
     /// Begins; the leader asks at once.
-    pub(crate) fn start(terms: ReleaseTerms, presign: &Presign, me: &Me<'_>, effects: &mut Effects) -> Self {
+    pub(crate) fn start(terms: ReleaseTerms, presign: &Presign, scene: &mut Scene<'_>) -> Self {
         let label =
             Label { ceremony: terms.ceremony(), kind: CeremonyKind::Release, pool: terms.presign.pool };
         let mut release = Self {
@@ -69,12 +79,12 @@ impl Release {
             finished: false,
             named: BTreeSet::new(),
         };
-        if release.terms.leader == me.id()
+        if release.terms.leader == scene.me().id()
             && let Some(operators) = presign.finished()
         {
             let request = ReleaseRequest { operators: operators.to_vec() };
-            release.say(me.state(label.ceremony, Step::Request, 0, &request), effects);
-            release.authorise(presign, me, effects);
+            release.say(scene.me().state(label.ceremony, Step::Request, 0, &request), scene.effects);
+            release.authorise(presign, scene);
         }
         release
     }
@@ -119,26 +129,16 @@ impl Release {
         &mut self,
         statement: Broadcast,
         presign: &Presign,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
+        scene: &mut Scene<'_>,
     ) -> Taken {
         let slot = statement.slot;
-        let good = slot.item == 0
-            && match slot.step {
-                Step::Request => {
-                    slot.from == self.terms.leader
-                        && codec::decode::<ReleaseRequest>(&statement.body)
-                            .is_ok_and(|request| request.fits(&self.terms.presign))
-                }
-                Step::Authorise => {
-                    self.terms.presign.guardians.contains(&slot.from)
-                        && codec::decode::<Authorise>(&statement.body).is_ok()
-                }
-                _ => false,
-            };
+        let may_speak = match slot.step {
+            Step::Request => slot.from == self.terms.leader,
+            _ => self.terms.presign.guardians.contains(&slot.from),
+        };
+        let good = slot.item == 0 && may_speak && !self.court(presign).is_invalid(&statement);
         if !good {
-            self.name(slot.from, effects);
+            self.name(slot.from, scene.effects);
             return Err(Rejection::Invalid);
         }
         let said = statement.signed_digest();
@@ -146,16 +146,16 @@ impl Release {
             return Ok(());
         }
         if self.statements.contradicting(&said).is_some() {
-            self.name(slot.from, effects);
+            self.name(slot.from, scene.effects);
             return Err(Rejection::Invalid);
         }
-        effects.store(&statement);
+        scene.effects.store(&statement);
         self.statements.insert(statement);
         if slot.step == Step::Request {
-            self.authorise(presign, me, effects);
+            self.authorise(presign, scene);
         }
-        self.progress(effects);
-        self.combine(presign, me, setting, effects);
+        self.progress(scene.effects);
+        self.combine(presign, scene);
         Ok(())
     }
 
@@ -165,11 +165,9 @@ impl Release {
         from: MemberId,
         plaintext: &[u8],
         presign: &Presign,
-        me: &Me<'_>,
-        setting: &Setting<'_>,
-        effects: &mut Effects,
+        scene: &mut Scene<'_>,
     ) -> Taken {
-        if self.terms.leader != me.id() || !self.terms.presign.guardians.contains(&from) {
+        if self.terms.leader != scene.me().id() || !self.terms.presign.guardians.contains(&from) {
             return Err(Rejection::NotAMember(from));
         }
         if self.finished {
@@ -180,45 +178,50 @@ impl Release {
         let Some(share) = share else {
             // Of another split than ours, if its operator made two: then the guardian is not to blame.
             if presign.holds(from, &request) {
-                self.name(from, effects);
+                self.name(from, scene.effects);
             }
             return Err(Rejection::Invalid);
         };
         self.shares.entry(from).or_insert_with(|| {
-            effects.change();
+            scene.effects.change();
             ExitShare::new(share)
         });
-        self.combine(presign, me, setting, effects);
+        self.combine(presign, scene);
         Ok(())
     }
 
     /// Says what is missing. The leader asks when it had to wait for the presign.
-    pub(crate) fn on_tick(&mut self, presign: &Presign, me: &Me<'_>, effects: &mut Effects) {
+    pub(crate) fn on_tick(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
         if self.finished {
             return;
         }
-        if self.terms.leader == me.id()
-            && self.statements.get(Step::Request, me.id(), 0).is_none()
+        if self.terms.leader == scene.me().id()
+            && self.statements.get(Step::Request, scene.me().id(), 0).is_none()
             && let Some(operators) = presign.finished()
         {
             let request = ReleaseRequest { operators: operators.to_vec() };
-            self.say(me.state(self.label.ceremony, Step::Request, 0, &request), effects);
+            self.say(scene.me().state(self.label.ceremony, Step::Request, 0, &request), scene.effects);
         }
         // The own shares may have been incomplete when the request came.
-        self.authorise(presign, me, effects);
-        report_missing(&self.label, &self.statements, Step::Request, &[self.terms.leader], effects);
+        self.authorise(presign, scene);
+        report_missing(&self.label, &self.statements, Step::Request, &[self.terms.leader], scene.effects);
         report_missing(
             &self.label,
             &self.statements,
             Step::Authorise,
             &self.terms.presign.guardians,
-            effects,
+            scene.effects,
         );
     }
 
     /// Whether a statement is here already.
     pub(crate) fn has_heard(&self, statement: &Broadcast) -> bool {
         self.statements.find(&statement.signed_digest()).is_some()
+    }
+
+    fn court<'a>(&'a self, presign: &'a Presign) -> Court<'a> {
+        let (ceremony, roster) = (self.label.ceremony, presign.roster());
+        Court { ceremony, terms: &self.terms, roster, statements: &self.statements }
     }
 
     /// Tells people, once, that a member has said something wrong.
@@ -248,9 +251,9 @@ impl Release {
     }
 
     /// Gives the own share, once, if this enclave is a guardian and has it.
-    fn authorise(&mut self, presign: &Presign, me: &Me<'_>, effects: &mut Effects) {
+    fn authorise(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
         let (leader, ceremony) = (self.terms.leader, self.label.ceremony);
-        if self.statements.get(Step::Authorise, me.id(), 0).is_some() {
+        if self.statements.get(Step::Authorise, scene.me().id(), 0).is_some() {
             return;
         }
         let Some(asked) = self.statements.get(Step::Request, leader, 0) else { return };
@@ -260,19 +263,22 @@ impl Release {
         else {
             return;
         };
-        let statement = me.state(ceremony, Step::Authorise, 0, &Authorise { request: digest });
-        if leader == me.id() {
+        let statement = scene.me().state(ceremony, Step::Authorise, 0, &Authorise { request: digest });
+        if leader == scene.me().id() {
             self.shares.insert(leader, share);
         } else {
-            let slot = Slot { ceremony, from: me.id(), step: Step::Authorise, item: 0 };
+            let slot = Slot { ceremony, from: scene.me().id(), step: Step::Authorise, item: 0 };
             let plaintext = share.point().to_secret_bytes();
             let Some(recipient) = presign.roster().get(leader) else { return };
             let header = EnvelopeHeader { slot, to: leader };
-            let Some(envelope) = me.keys.seal(me.coins, header, recipient, &plaintext[..]) else { return };
-            effects.send_to(leader, &PeerMessage::Envelope(envelope));
+            let Some(envelope) = scene.me().keys.seal(scene.me().coins, header, recipient, &plaintext[..])
+            else {
+                return;
+            };
+            scene.effects.send_to(leader, &PeerMessage::Envelope(envelope));
         }
-        self.say(statement, effects);
-        self.progress(effects);
+        self.say(statement, scene.effects);
+        self.progress(scene.effects);
     }
 
     /// Whether a guardian has said in public that it answers this request.
@@ -285,9 +291,9 @@ impl Release {
     }
 
     /// With a threshold of good shares and public words: the exit.
-    fn combine(&mut self, presign: &Presign, me: &Me<'_>, setting: &Setting<'_>, effects: &mut Effects) {
+    fn combine(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
         let threshold = usize::from(self.terms.presign.guardian_threshold);
-        if self.finished || self.terms.leader != me.id() {
+        if self.finished || self.terms.leader != scene.me().id() {
             return;
         }
         // Whole from the start: a vector that grew would leave shares behind.
@@ -304,14 +310,14 @@ impl Release {
         let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: signature.encode() };
         self.finished = true;
         self.shares.clear();
-        let record = Record::Release {
+        let record = ReleaseProceedings {
             terms: self.terms.clone(),
             statements: self.statements.iter().cloned().collect(),
             exit,
         };
-        effects.publish(setting.transcript(presign.terms().manifest, presign.roster(), record));
-        effects.publish(Artifact::Exit { pool: self.terms.presign.pool, exit });
-        effects.notice(self.label.finished());
+        scene.publish(presign.terms().manifest, presign.roster(), Proceedings::Release(record));
+        scene.effects.publish(Artifact::Exit { pool: self.terms.presign.pool, exit });
+        scene.effects.notice(self.label.finished());
     }
 
     /// An envelope's place in this ceremony is right.

@@ -5,7 +5,7 @@ use crate::store::StoredArtifact;
 use postern_shared::agreement::Fork;
 use postern_shared::codec;
 use postern_shared::message::Broadcast;
-use postern_shared::transcript::{Record, Transcript};
+use postern_shared::transcript::Transcript;
 use postern_shared::wire::Artifact;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,21 +67,12 @@ fn report(shared: &Shared, fork: &Fork) -> Result<bool, DaemonError> {
 
 /// Writes a transcript where people find it.
 fn publish(shared: &Shared, transcript: &Transcript) -> Result<bool, DaemonError> {
-    let (kind, pool) = match &transcript.record {
-        Record::Keygen { terms, .. } => ("keygen", terms.request.pool),
-        Record::Presign { terms, .. } => ("presign", terms.pool),
-        Record::Release { terms, .. } => ("release", terms.presign.pool),
-        Record::KeygenFault { terms, .. } => ("keygen-fault", terms.request.pool),
-        Record::PresignFault { terms, .. } => ("presign-fault", terms.pool),
-    };
+    let (kind, pool) = (transcript.record.name(), transcript.record.terms().pool());
     let name = format!("{kind}-pool-{}.json", pool.text());
     let Some(path) = files::write(&shared.data_dir, "transcripts", &name, transcript) else {
         return Ok(false);
     };
-    let culprit = match &transcript.record {
-        Record::KeygenFault { fault, .. } | Record::PresignFault { fault, .. } => Some(fault.culprit),
-        _ => None,
-    };
+    let culprit = transcript.record.fault().map(|fault| fault.culprit);
     shared.store.change_pool(pool, |status| {
         status.faults.extend(culprit.filter(|culprit| !status.faults.contains(culprit)));
         let place: &mut Option<PathBuf> = match kind {

@@ -6,11 +6,11 @@
 
 use postern_shared::bls::{G1, KnowledgeProof, PublicKey};
 use postern_shared::codec;
-use postern_shared::fault::{Proof, accusation_in};
+use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::MemberId;
-use postern_shared::keygen::{Commit, Deal};
+use postern_shared::keygen::{Commit, Deal, Verdict};
 use postern_shared::message::{Broadcast, Step};
-use postern_shared::presign::Split;
+use postern_shared::presign::{Acknowledge, Split};
 use postern_shared::sealed_shares::{EncryptedShare, SealedShares};
 use postern_tests::attack::{culprits, deliver_through, deposits};
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
@@ -62,8 +62,15 @@ fn sealed(said: &Broadcast) -> Option<SealedShares> {
 /// Members whose shares somebody honest has opened.
 fn opened(said: &[Broadcast], thieves: &[MemberId]) -> Vec<MemberId> {
     let honest = said.iter().filter(|said| !thieves.contains(&said.slot.from));
-    let opened = honest.filter_map(accusation_in).filter_map(|fault| match fault.proof {
-        Proof::BadShare { .. } => Some(fault.culprit),
+    let opened = honest.filter_map(|said| match said.slot.step {
+        Step::Verdict => match codec::decode(&said.body).ok()? {
+            Verdict::Reject(Fault { culprit, proof: Proof::BadShare { .. } }) => Some(culprit),
+            _ => None,
+        },
+        Step::Acknowledge => match codec::decode(&said.body).ok()? {
+            Acknowledge::Bad { split, .. } => Some(split.slot.from),
+            Acknowledge::Good(_) => None,
+        },
         _ => None,
     });
     opened.collect()

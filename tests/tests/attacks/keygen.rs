@@ -16,7 +16,7 @@ use postern_shared::keygen::{
 };
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
-use postern_shared::transcript::{Claim, Record};
+use postern_shared::transcript::{Claim, Proceedings};
 use postern_shared::wire::{Artifact, Notice, Rejection, Reply, Request};
 use postern_tests::attack::{encrypt, ephemeral, proved, roster};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, manifest, pool};
@@ -153,7 +153,9 @@ fn assert_convicted_by_all(cluster: &Cluster, culprit: MemberId) {
             |notice| matches!(notice, Notice::Fault { culprit: name, aborted: true, .. } if *name == culprit),
         );
         assert!(knows, "{} does not know", node.id);
-        assert!(node.transcripts().any(|transcript| matches!(transcript.record, Record::KeygenFault { .. })));
+        assert!(
+            node.transcripts().any(|transcript| matches!(transcript.record, Proceedings::KeygenFault(_)))
+        );
     }
     let made = cluster.nodes.iter().flat_map(|node| &node.artifacts).filter_map(|artifact| match artifact {
         Artifact::Deposit { operators, .. } => Some(operators),
@@ -333,8 +335,8 @@ fn a_share_on_another_polynomial_convicts_the_dealer() {
     });
     assert_convicted_by_all(&cluster, CULPRIT);
     let opened = cluster.node(VICTIM).transcripts().find_map(|transcript| match &transcript.record {
-        Record::KeygenFault { fault, .. } => {
-            Some(matches!(fault.proof, Proof::BadShare { recipient, .. } if recipient == VICTIM))
+        Proceedings::KeygenFault(record) => {
+            Some(matches!(record.fault.proof, Proof::BadShare { recipient, .. } if recipient == VICTIM))
         }
         _ => None,
     });
@@ -677,7 +679,7 @@ fn a_confirmation_is_no_signature_of_anything_else() {
         }
         cluster.deliver(packet);
     }
-    let key = cluster.node(VICTIM).core.keygen(POOL).unwrap().key().unwrap();
+    let key = &cluster.node(VICTIM).core.keygen(POOL).unwrap().key().unwrap().public;
     for (member, partial) in confirms {
         let own = key.polynomial.evaluate(member).encode();
         // Under Ethereum's ciphersuite it verifies over nothing: not even over the very bytes that it confirms.

@@ -9,7 +9,7 @@ use postern_shared::message::{Broadcast, EnvelopeHeader, PeerMessage, SignedDige
 use postern_shared::presign::{Acknowledge, PresignTerms, Split};
 use postern_shared::release::{Authorise, ReleaseRequest};
 use postern_shared::sealed_shares::Opening;
-use postern_shared::transcript::{Claim, Record};
+use postern_shared::transcript::{Claim, Proceedings};
 use postern_shared::wire::{Notice, Rejection, Reply, Request};
 use postern_tests::attack::{encrypt, proved, roster};
 use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
@@ -53,7 +53,8 @@ fn deliver_through(cluster: &mut Cluster, attack: impl Fn(&Corrupt, &Broadcast) 
 
 fn terms(cluster: &Cluster) -> PresignTerms {
     let presigned = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
-        Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => Some(terms.clone()),
+        Proceedings::Presign(record) => Some(record.terms.clone()),
+        Proceedings::PresignFault(record) => Some(record.terms.clone()),
         _ => None,
     });
     presigned.expect("a presign has come to something")
@@ -83,7 +84,7 @@ fn assert_convicted_and_released(mut cluster: Cluster) {
     cluster.run(2);
     assert_eq!(cluster.exits(POOL).len(), 1);
     let presign = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
-        Record::Presign { operators, .. } => Some(operators.clone()),
+        Proceedings::Presign(record) => Some(record.operators.clone()),
         _ => None,
     });
     assert!(!presign.unwrap().contains(&CULPRIT), "the culprit's split does not count");
@@ -320,8 +321,8 @@ fn a_guardian_answers_one_request_only() {
     cluster.run(0);
     let leader = Corrupt::of(cluster.node(LEADER));
     let release = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
-        Record::Release { statements, .. } => {
-            statements.iter().find(|said| said.slot.step == Step::Request).cloned()
+        Proceedings::Release(record) => {
+            record.statements.iter().find(|said| said.slot.step == Step::Request).cloned()
         }
         _ => None,
     });

@@ -16,7 +16,7 @@ use postern_shared::keygen::Deal;
 use postern_shared::lagrange;
 use postern_shared::message::{Slot, Step};
 use postern_shared::presign::{PresignTerms, Split};
-use postern_shared::transcript::Record;
+use postern_shared::transcript::Proceedings;
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use std::collections::BTreeSet;
 
@@ -181,7 +181,7 @@ fn no_host_ever_sees_a_secret() {
         .node(MemberId(1))
         .transcripts()
         .filter_map(|transcript| match &transcript.record {
-            Record::Presign { terms, .. } => Some(terms.clone()),
+            Proceedings::Presign(record) => Some(record.terms.clone()),
             _ => None,
         })
         .collect();

@@ -144,7 +144,7 @@ fn pubkey_of(cluster: &Cluster, id: u16) -> Option<postern_shared::bls::PublicKe
         .core
         .keygen(POOL)?
         .key()
-        .map(|key| key.certificate.pubkey())
+        .map(|key| key.public.certificate.pubkey())
         .or_else(|| pubkey(cluster.node(MemberId(id)), POOL))
 }
 

@@ -6,7 +6,7 @@ use postern_shared::events::ChainEvent;
 use postern_shared::ids::{Address, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
 use postern_shared::record::{RecordKind, SealedRecord};
-use postern_shared::transcript::{Claim, Record, TranscriptError};
+use postern_shared::transcript::{Claim, Proceedings, TranscriptError};
 use postern_shared::wire::{Rejection, Reply, Request};
 use postern_tests::cluster::{
     CHAIN_ID, Cluster, POOL_MANAGER, deposit_requested, deposit_requested_of, exit_requested,
@@ -220,9 +220,11 @@ fn a_transcript_of_a_pool_on_another_chain_than_its_manifests_proves_nothing() {
     for mut transcript in cluster.node(MemberId(1)).transcripts().cloned() {
         transcript.verify().expect("as it was published");
         match &mut transcript.record {
-            Record::Keygen { terms, .. } | Record::KeygenFault { terms, .. } => terms.request.pool.chain = 1,
-            Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => terms.pool.chain = 1,
-            Record::Release { terms, .. } => terms.presign.pool.chain = 1,
+            Proceedings::Keygen(record) => record.terms.request.pool.chain = 1,
+            Proceedings::Presign(record) => record.terms.pool.chain = 1,
+            Proceedings::Release(record) => record.terms.presign.pool.chain = 1,
+            Proceedings::KeygenFault(record) => record.terms.request.pool.chain = 1,
+            Proceedings::PresignFault(record) => record.terms.pool.chain = 1,
         }
         let expected = TranscriptError::Terms { what: "chain of the pool" };
         assert_eq!(transcript.verify(), Err(expected));

@@ -1,0 +1,112 @@
+//! What transcripts are checked against, and why one proves nothing.
+
+use crate::ethereum::Network;
+use crate::identity::Roster;
+use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
+use crate::manifest::{Manifest, ManifestError};
+use crate::message::{Broadcast, Slot, Step};
+
+/// The manifest that a ceremony began under, and its participants.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// The participants.
+    pub roster: &'a Roster,
+}
+
+/// Why a transcript proves nothing.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TranscriptError {
+    /// The manifest inside is none.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Terms that the manifest or the roster does not give.
+    #[error("the terms do not follow from manifest and roster: {what}")]
+    Terms {
+        /// Which part.
+        what: &'static str,
+    },
+    /// A statement that is not there.
+    #[error("{step:?} of {member} is missing")]
+    Missing {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A statement that its speaker did not sign, or that is wrong.
+    #[error("{step:?} of {member} is invalid")]
+    Invalid {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// Fewer than the threshold.
+    #[error("{found} members took part where {expected} are needed")]
+    TooFew {
+        /// The threshold.
+        expected: usize,
+        /// Members found.
+        found: usize,
+    },
+    /// The result does not verify under the validator's key.
+    #[error("the result's signature is invalid")]
+    Result,
+    /// The accusation does not hold.
+    #[error(transparent)]
+    Unproved(#[from] Unproved),
+}
+
+/// A proof that proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the accusation of {0} is not proved")]
+pub struct Unproved(pub MemberId);
+
+/// Refuses terms of which a part does not follow.
+pub(super) fn require(holds: bool, what: &'static str) -> Result<(), TranscriptError> {
+    if holds { Ok(()) } else { Err(TranscriptError::Terms { what }) }
+}
+
+/// Refuses fewer than a threshold.
+pub(super) fn at_least(expected: usize, found: usize) -> Result<(), TranscriptError> {
+    if found < expected { Err(TranscriptError::TooFew { expected, found }) } else { Ok(()) }
+}
+
+impl Basis<'_> {
+    /// Checks what the terms of all ceremonies have. Their contract may be an earlier manifest's, so the claim names it and a
+    /// verifier judges it.
+    pub(super) fn require(
+        &self,
+        manifest: ManifestHash,
+        network: &Network,
+        roster: Digest,
+        pool: PoolId,
+    ) -> Result<(), TranscriptError> {
+        require(manifest == self.manifest.hash(), "manifest")?;
+        require(*network == self.manifest.network, "network")?;
+        require(pool.chain == self.manifest.network.chain_id, "chain of the pool")?;
+        require(roster == self.roster.digest(), "roster")
+    }
+
+    /// The authentic statement of a member at a step.
+    pub(super) fn statement<'a>(
+        &self,
+        statements: &'a [Broadcast],
+        ceremony: CeremonyId,
+        member: MemberId,
+        step: Step,
+        item: u16,
+    ) -> Result<&'a Broadcast, TranscriptError> {
+        let slot = Slot { ceremony, from: member, step, item };
+        let statement = statements
+            .iter()
+            .find(|statement| statement.slot == slot)
+            .ok_or(TranscriptError::Missing { step, member })?;
+        let authentic =
+            self.roster.get(member).is_some_and(|speaker| statement.signed_digest().verify(speaker));
+        if authentic { Ok(statement) } else { Err(TranscriptError::Invalid { step, member }) }
+    }
+}
