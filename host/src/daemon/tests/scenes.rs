@@ -237,12 +237,12 @@ async fn a_look_is_complete_only_if_nothing_is_missing_and_all_could_be_read() {
     ] {
         let host = chain.host(nodes).await;
         host.lie(0, &lies);
-        let look = host.follower().look(&[host.contract()]).await.unwrap();
+        let look = host.follower().look(&[host.manager()]).await.unwrap();
         assert_eq!(look, expected, "{nodes}: {lies:?}: {:?}", host.troubles.all());
         // A node that has failed is let alone for a while.
         host.lie(0, &[]);
         let mut looks = 0;
-        while host.follower().look(&[host.contract()]).await.unwrap() != Look::Complete {
+        while host.follower().look(&[host.manager()]).await.unwrap() != Look::Complete {
             looks += 1;
             assert!(looks < 200, "{nodes}: {lies:?}: {:?}", host.troubles.all());
             tokio::time::sleep(Duration::from_millis(50)).await;

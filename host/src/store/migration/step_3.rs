@@ -9,7 +9,7 @@ use postern_shared::ethereum::WithdrawalCredentials;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{CeremonyId, PoolId};
 use postern_shared::message::Broadcast;
-use postern_shared::transcript::{Record, Transcript};
+use postern_shared::transcript::{Proceedings, Transcript};
 use postern_shared::wire::Artifact;
 use serde::{Deserialize, Serialize};
 
@@ -107,10 +107,10 @@ fn close_artifacts(database: &mut Database) -> Result<(), StoreError> {
 
 fn ceremony(transcript: &Transcript) -> (CeremonyId, PoolId) {
     match &transcript.record {
-        Record::Keygen { terms, .. } | Record::KeygenFault { terms, .. } => {
-            (terms.ceremony(), terms.request.pool)
-        }
-        Record::Presign { terms, .. } | Record::PresignFault { terms, .. } => (terms.ceremony(), terms.pool),
-        Record::Release { terms, .. } => (terms.ceremony(), terms.presign.pool),
+        Proceedings::Keygen(of) => (of.terms.ceremony(), of.terms.request.pool),
+        Proceedings::KeygenFault(of) => (of.terms.ceremony(), of.terms.request.pool),
+        Proceedings::Presign(of) => (of.terms.ceremony(), of.terms.pool),
+        Proceedings::PresignFault(of) => (of.terms.ceremony(), of.terms.pool),
+        Proceedings::Release(of) => (of.terms.ceremony(), of.terms.presign.pool),
     }
 }

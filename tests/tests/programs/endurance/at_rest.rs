@@ -7,7 +7,6 @@ use super::number;
 use postern_host::chain::beacon::ValidatorStatus;
 use postern_host::chain::execution::Cursor;
 use postern_host::chain::transactions::Listed;
-use postern_host::config::ConfigFile;
 use postern_host::demo::{Chains, Cluster, DemoArguments, Kind, MemberFiles, MemberNodes, Victim};
 use postern_host::status::{PoolStatus, TranscriptFiles};
 use postern_host::store::{Place, Store};
@@ -90,9 +89,13 @@ fn at_rest(pool: PoolId) -> PoolStatus {
 /// Has a member's host go at mainnet's pace, divided by `speed`.
 fn slow_down(member: &MemberFiles, speed: u64) {
     let text = fs::read_to_string(&member.config).expect("a configuration");
-    let mut config: ConfigFile = toml::from_str(&text).expect("a configuration");
-    (config.poll_ms, config.tick_ms) = (POLL_MS / speed, TICK_MS / speed);
-    (config.reattest_s, config.turn_s, config.patience_s) = (21_600, 90, 600);
+    let mut config: toml::Table = toml::from_str(&text).expect("a configuration");
+    let paces = [("poll_ms", POLL_MS / speed), ("tick_ms", TICK_MS / speed)];
+    for (field, pace) in
+        paces.into_iter().chain([("reattest_s", 21_600), ("turn_s", 90), ("patience_s", 600)])
+    {
+        config.insert(field.to_owned(), toml::Value::try_from(pace).expect("a number"));
+    }
     fs::write(&member.config, toml::to_string(&config).expect("TOML")).expect("a file");
 }
 
