@@ -35,7 +35,9 @@ fn every_fault_is_told_in_a_line_by_its_field() {
     let folder = folder();
     edited(&folder, &[]);
     assert_eq!(faults(&folder), [""; 0]);
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
+    // What is written in the place of what, and the lines of the faults.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: &[Case] = &[
         // Who, and by which keys.
         (&[("member = 1", "member = 4")], &["`member`: the manifest has no member 4"]),
         (
@@ -216,8 +218,8 @@ fn what_depends_on_something_wrong_is_no_fault_of_its_own() {
 fn eight_faults_at_once_are_all_named_and_nothing_secret_is() {
     let folder = folder();
     let url = "https://user:hunter2@node.example/KEYKEY?token=TOKEN";
-    let (quoted, doubled) =
-        (format!("\"{url}\""), format!("\"https://user:hunter2@node.example/KEYKEY/eth/v1?TOKEN\""));
+    let quoted = format!("\"{url}\"");
+    let doubled = "\"https://user:hunter2@node.example/KEYKEY/eth/v1?TOKEN\"";
     edited(
         &folder,
         &[
@@ -228,7 +230,7 @@ fn eight_faults_at_once_are_all_named_and_nothing_secret_is() {
             ("tick_ms = 250", &format!("tick_ms = {quoted}")),
             ("\"/ip4/127.0.0.1/tcp/9000\"", &quoted),
             ("\"http://127.0.0.1:8545\"", "\"wss://user:hunter2@node.example/KEYKEY?token=TOKEN\""),
-            ("\"http://127.0.0.1:5052\"", &doubled),
+            ("\"http://127.0.0.1:5052\"", doubled),
         ],
     );
     let fields: Vec<String> =
