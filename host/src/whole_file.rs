@@ -48,23 +48,18 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what writers that were killed have left in a folder, and in the folders in it. What somebody is writing stays.
+/// Removes what writers that were killed have left in a folder, and in all folders in it. What somebody is writing stays.
 pub(crate) fn tidy(folder: &Path) -> io::Result<()> {
-    blocking::run(|| {
-        tidy_one(folder)?;
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                tidy_one(&entry.path())?;
-            }
-        }
-        Ok(())
-    })
+    blocking::run(|| tidy_all(folder))
 }
 
-fn tidy_one(folder: &Path) -> io::Result<()> {
+fn tidy_all(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            tidy_all(&entry.path())?;
+            continue;
+        }
         let name = entry.file_name();
         let is_unfinished =
             name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED));
@@ -164,9 +159,9 @@ mod tests {
     #[test]
     fn what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("transcripts");
+        let inner = folder.path().join("certificates/Genoa");
         make_folder(&inner).unwrap();
-        let left = [folder.path().join(".status.json.Ab3.new"), inner.join(".a.json.x.new")];
+        let left = [folder.path().join(".status.json.Ab3.new"), inner.join(".vcek.der.x.new")];
         for path in &left {
             std::fs::write(path, "half a fi").unwrap();
         }
