@@ -53,16 +53,16 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what writers that were killed have left in a folder, and in the folders in it. What somebody is writing stays. What can't
+/// Removes what writers that were killed have left in a folder, and in all folders in it. What somebody is writing stays. What can't
 /// be removed stays too, is in nobody's way, and is logged.
 pub(crate) fn tidy(folder: &Path) {
-    blocking::run(|| tidy_with(folder, |path| std::fs::remove_file(path)));
+    blocking::run(|| tidy_with(folder, &|path: &Path| std::fs::remove_file(path)));
 }
 
 /// `remove` is what the system does to remove a file.
-fn tidy_with(folder: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
-    for inner in tidy_one(folder, &remove) {
-        tidy_one(&inner, &remove);
+fn tidy_with(folder: &Path, remove: &impl Fn(&Path) -> io::Result<()>) {
+    for inner in tidy_one(folder, remove) {
+        tidy_with(&inner, remove);
     }
 }
 
@@ -192,9 +192,9 @@ mod tests {
     #[test]
     fn what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("transcripts");
+        let inner = folder.path().join("certificates/Genoa");
         make_folder(&inner).unwrap();
-        let left = [folder.path().join(".status.json.Ab3.new"), inner.join(".a.json.x.new")];
+        let left = [folder.path().join(".status.json.Ab3.new"), inner.join(".vcek.der.x.new")];
         for path in &left {
             std::fs::write(path, "half a fi").unwrap();
         }
@@ -219,7 +219,7 @@ mod tests {
         };
         (0..6).for_each(|number| std::fs::write(left(number), "half a fi").unwrap());
         let stays = [left(2), left(3)];
-        tidy_with(folder.path(), |path| match stays.iter().any(|stays| stays == path) {
+        tidy_with(folder.path(), &|path: &Path| match stays.iter().any(|stays| stays == path) {
             true => Err(ErrorKind::PermissionDenied.into()),
             false => std::fs::remove_file(path),
         });
