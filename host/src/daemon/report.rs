@@ -349,6 +349,7 @@ mod tests {
         file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus::default());
         assert!(modified() > long_ago, "a host that has nothing new to say lives too");
+        file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus { member: 1, ..HostStatus::default() });
         assert_eq!(read().member, 1);
         // A file of thirty megabytes is not written again at once, and shows meanwhile that the host lives.
