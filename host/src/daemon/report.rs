@@ -186,7 +186,7 @@ fn last_known(data_dir: &Path) -> HostStatus {
 
 /// How long it takes to write so many bytes at [`RATE`].
 fn time_to_write(size: u64) -> Duration {
-    Duration::from_millis(size.saturating_mul(1000).div_ceil(RATE))
+    Duration::from_millis(size.saturating_mul(1000) / RATE)
 }
 
 /// The status of a host that does not serve yet: what it waits for, from its first moment on. It ends when the host serves, or when
@@ -349,6 +349,7 @@ mod tests {
         file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus::default());
         assert!(modified() > long_ago, "a host that has nothing new to say lives too");
+        file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus { member: 1, ..HostStatus::default() });
         assert_eq!(read().member, 1);
         // A file of thirty megabytes is not written again at once, and shows meanwhile that the host lives.
@@ -368,8 +369,8 @@ mod tests {
     #[test]
     fn a_disk_takes_a_megabyte_a_second_of_files_of_any_size() {
         let milliseconds = |size| time_to_write(size).as_millis();
-        assert_eq!([0, 1, RATE / 2, RATE - 1, RATE].map(milliseconds), [0, 1, 500, 1000, 1000]);
-        assert_eq!(milliseconds(RATE * 3 / 2), 1500);
+        let sizes = [0, RATE / 4, RATE - 1, RATE, RATE * 3 / 2];
+        assert_eq!(sizes.map(milliseconds), [0, 250, 999, 1000, 1500]);
     }
 
     #[test]
@@ -389,16 +390,24 @@ mod tests {
         file.replaced = file.replaced.checked_sub(HEARTBEAT * 3).unwrap();
         file.write(HostStatus::default());
         assert!(data_dir.join(STATUS_FILE).exists());
-        // What is there is old, and its time says so.
-        std::fs::remove_file(data_dir.join(STATUS_FILE)).unwrap();
-        std::fs::create_dir(data_dir.join(STATUS_FILE)).unwrap();
-        file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_replaced_shows_its_age() {
+        let folder = tempfile::tempdir().unwrap();
+        // So long that there is no room for the name of an unfinished file.
+        let path = folder.path().join("s".repeat(250));
+        let mut file = StatusFile { path: path.clone(), ..StatusFile::new(folder.path()) };
+        let old = File::create(&path).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        old.set_modified(long_ago).unwrap();
+        file.written = Some(HostStatus::default());
         file.write(HostStatus { member: 1, ..HostStatus::default() });
-        assert_eq!(file.written, None);
+        // As if it had been of thirty megabytes: it is not tried again yet.
+        file.size = 30 * RATE;
         file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
-        let shown = file.shown;
         file.write(HostStatus { member: 1, ..HostStatus::default() });
-        assert_eq!(file.shown, shown);
+        assert_eq!(old.metadata().unwrap().modified().unwrap(), long_ago);
     }
 
     #[test]
