@@ -254,6 +254,57 @@ async fn a_connection_that_is_dead_is_not_taken_for_a_member_for_long() {
     until(|| lost(&one, 2).is_some_and(|reason| reason.contains("refused"))).await;
 }
 
+/// Something is always to be sent, so it is never idle.
+#[tokio::test]
+async fn a_connection_that_is_dead_and_in_use_is_made_again() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (shown, hidden) = (free_address(), free_address());
+    let (_two, mut questions) =
+        Network::start(&manifest, two, hidden.clone(), BTreeMap::new()).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = questions.recv().await {
+            let _ = incoming.answer.send(Answer::Accepted);
+        }
+    });
+    let place = |address: &Multiaddr| {
+        let port: u16 = address.to_string().rsplit('/').next().unwrap().parse().unwrap();
+        (std::net::Ipv4Addr::LOCALHOST, port)
+    };
+    let (listener, behind) = (tokio::net::TcpListener::bind(place(&shown)).await.unwrap(), place(&hidden));
+    // Those that are there when it is cut carry nothing any more and stay open; later ones do.
+    let (cut, is_cut) = tokio::sync::watch::channel(());
+    tokio::spawn(async move {
+        loop {
+            let mut is_cut = is_cut.clone();
+            is_cut.mark_unchanged();
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = is_cut.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    let addresses = BTreeMap::from([(MemberId(2), shown)]);
+    let timing = Timing { idle: Duration::from_secs(3600), ..QUICK };
+    let (one, _questions) =
+        Network::start_with(&manifest, one, free_address(), addresses, timing).await.unwrap();
+    let answered = async || {
+        let mut asked: futures::stream::FuturesUnordered<_> =
+            (0..3).map(|_| one.ask(MemberId(2), Question::Deliver(Vec::new()))).collect();
+        while asked.next().await.expect("some are always asked") != Ok(Answer::Accepted) {
+            asked.push(one.ask(MemberId(2), Question::Deliver(Vec::new())));
+        }
+    };
+    let limit = Duration::from_secs(120);
+    tokio::time::timeout(limit, answered()).await.expect("not connected");
+    cut.send(()).unwrap();
+    tokio::time::timeout(limit, answered()).await.expect("the dead connection is kept");
+}
+
 #[tokio::test]
 async fn a_member_that_does_not_answer_is_not_reached_until_something_comes_from_it() {
     let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
