@@ -254,6 +254,51 @@ async fn a_connection_that_is_dead_is_not_taken_for_a_member_for_long() {
     until(|| lost(&one, 2).is_some_and(|reason| reason.contains("refused"))).await;
 }
 
+#[tokio::test]
+async fn a_member_that_sends_one_question_away_or_leaves_it_is_reached_as_long_as_it_answers_others() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let second = free_address();
+    let (_two, mut questions) =
+        Network::start(&manifest, two, second.clone(), BTreeMap::new()).await.unwrap();
+    let (leaves, mut left) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Incoming { question, answer, .. }) = questions.recv().await {
+            match question {
+                Question::Deliver(message) if message == b"leave" => leaves.send(answer).unwrap(),
+                Question::Deliver(message) if message == b"send away" => drop(answer),
+                _ => drop(answer.send(Answer::Accepted)),
+            }
+        }
+    });
+    let addresses = BTreeMap::from([(MemberId(2), second)]);
+    let hour = Duration::from_secs(3600);
+    let timing = Timing { answer: Duration::from_secs(2), look: hour, idle: hour };
+    let (one, _questions) =
+        Network::start_with(&manifest, one, free_address(), addresses, timing).await.unwrap();
+    let ask = async |message: &[u8]| one.ask(MemberId(2), Question::Deliver(message.to_vec())).await;
+    while ask(b"take").await.is_err() {}
+    // Again, if this machine is so slow that it was given up before another one was answered.
+    loop {
+        let other = async {
+            let answer = left.recv().await;
+            while ask(b"take").await.is_err() {}
+            answer
+        };
+        let (unanswered, other) = (std::pin::pin!(ask(b"leave")), std::pin::pin!(other));
+        match futures::future::select(unanswered, other).await {
+            futures::future::Either::Left(_) => while ask(b"take").await.is_err() {},
+            futures::future::Either::Right((_answer, unanswered)) => {
+                assert!(unanswered.await.is_err());
+                break;
+            }
+        }
+    }
+    assert_eq!(lost(&one, 2), None);
+    assert!(ask(b"send away").await.is_err());
+    assert_eq!(lost(&one, 2), None);
+}
+
 /// Something is always to be sent, so it is never idle.
 #[tokio::test]
 async fn a_connection_that_is_dead_and_in_use_is_made_again() {
