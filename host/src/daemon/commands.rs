@@ -118,10 +118,12 @@ async fn serve<F: Future<Output = Result<Outcome, DaemonError>>>(
     let mut begun: BTreeMap<PathBuf, About> = BTreeMap::new();
     // Another user's file, which this host may not remove, is done once all the same.
     let mut over = BTreeSet::new();
+    let mut unread: BTreeSet<PathBuf> = BTreeSet::new();
     loop {
         let mut busy: BTreeSet<About> = begun.values().cloned().collect();
         let left = blocking::run(|| waiting(data_dir));
         over.retain(|path| left.contains(path));
+        let unread_before = std::mem::take(&mut unread);
         for path in left {
             if over.contains(&path) || begun.contains_key(&path) {
                 continue;
@@ -134,12 +136,20 @@ async fn serve<F: Future<Output = Result<Outcome, DaemonError>>>(
                         doing.push(carry_out(path, command, troubles, &execute));
                     }
                 }
-                Err(error) => {
+                Err(Unread::Unknown(error)) => {
                     blocking::run(|| refuse(&path, &error));
                     over.insert(path);
                 }
+                // It was withdrawn.
+                Err(Unread::File(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                // It is tried again.
+                Err(error) => {
+                    troubles.set(subject(&path), &error);
+                    unread.insert(path);
+                }
             }
         }
+        unread_before.difference(&unread).for_each(|path| troubles.clear(&subject(path)));
         tokio::select! {
             Some((path, carried_out)) = doing.next() => {
                 if let Err(error) = carried_out {
@@ -160,8 +170,7 @@ async fn carry_out<F: Future<Output = Result<Outcome, DaemonError>>>(
     troubles: &Troubles,
     execute: impl Fn(Command) -> F,
 ) -> (PathBuf, Result<(), DaemonError>) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let subject = Subject::Command(name);
+    let subject = subject(&path);
     let ended = loop {
         match execute(command.clone()).await {
             Ok(Outcome::Done) => {
@@ -181,6 +190,17 @@ async fn carry_out<F: Future<Output = Result<Outcome, DaemonError>>>(
     (path, ended)
 }
 
+/// Why a file is not a command.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    /// It can't be read now.
+    #[error("can't be read: {0}")]
+    File(#[from] io::Error),
+    /// It is no command of this version.
+    #[error("not a command that this host knows: {0}")]
+    Unknown(#[from] serde_json::Error),
+}
+
 /// All that were left, in the order in which they were.
 fn waiting(data_dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return Vec::new() };
@@ -191,14 +211,18 @@ fn waiting(data_dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn read(path: &Path) -> io::Result<Command> {
+fn subject(path: &Path) -> Subject {
+    Subject::Command(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
+
+fn read(path: &Path) -> Result<Command, Unread> {
     let mut text = Vec::new();
     std::fs::File::open(path)?.take(MOST).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
 }
 
 /// Puts aside what is no command of this version, for a person to see.
-fn refuse(path: &Path, error: &io::Error) {
+fn refuse(path: &Path, error: &serde_json::Error) {
     tracing::error!(path = %path.display(), %error, "not a command that this host knows");
     if let Err(error) = std::fs::rename(path, path.with_extension("refused")) {
         tracing::warn!(path = %path.display(), %error, "it can't be put aside");
@@ -352,6 +376,38 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_command_that_can_not_be_read_is_kept_and_read_later() {
+        let (folder, troubles) = (tempfile::tempdir().unwrap(), Troubles::default());
+        let path = leave(folder.path(), &retry("a")).unwrap();
+        let text = std::fs::read(&path).unwrap();
+        // A folder can be opened, and not be read.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let readable = async {
+            while troubles.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert!(troubles.all()[0].reason.contains("can't be read"), "{:?}", troubles.all());
+            std::fs::remove_dir(&path).unwrap();
+            whole_file::replace(&path, &text).unwrap();
+            while path.exists() || !troubles.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let executed = Mutex::new(Vec::new());
+        let execute = async |command| {
+            executed.lock().unwrap().push(command);
+            Ok(Outcome::Done)
+        };
+        tokio::select! {
+            error = serve(folder.path(), &troubles, execute) => panic!("{error}"),
+            () = readable => {}
+            () = tokio::time::sleep(Duration::from_secs(120)) => panic!("not done"),
+        }
+        assert_eq!(executed.into_inner().unwrap(), [retry("a")]);
+    }
+
     #[test]
     fn a_command_is_known_by_its_name() {
         let text = serde_json::to_string(&Command::Rescan { from: 7 }).unwrap();
@@ -367,7 +423,8 @@ mod tests {
             ["", "{}", "{\"rescan\":{}}", "{\"dance\":{}}", "{\"rescan\":{\"from\":7,\"to\":8}}", &long]
         {
             std::fs::write(&path, text).unwrap();
-            refuse(&path, &read(&path).unwrap_err());
+            let Err(Unread::Unknown(error)) = read(&path) else { panic!("known: {text:.40}") };
+            refuse(&path, &error);
             assert_eq!(waiting(folder.path()), [""; 0].map(PathBuf::from), "{text:.40}");
             assert!(path.with_extension("refused").exists());
         }

@@ -179,16 +179,26 @@ impl Follower<'_> {
         alerts::raise(self.data_dir, &alert)
     }
 
-    /// Puts all cursors before a block.
+    /// Puts all cursors before a block. Only those that a person had to look at are put forward: others would pass over what they
+    /// have not read.
     pub(super) async fn rescan(&self, managers: &[PoolManager], from: u64) -> Result<Outcome, StoreError> {
         let cursor = match self.execution.cursor_at(from.saturating_sub(1)).await {
             Ok(cursor) => cursor,
             Err(error) => return Ok(Outcome::Later(error.to_string())),
         };
         let mut followed = self.followed.0.lock().await;
+        // When the host has just started, it is not known yet which those are.
+        if managers.iter().any(|manager| !followed.contains_key(&manager.contract)) {
+            return Ok(Outcome::Later("the pool managers have not been looked at yet".to_owned()));
+        }
         for PoolManager { contract, .. } in managers {
+            let following = followed.entry(*contract).or_default();
+            let read = self.store.cursor(*contract)?;
+            if !following.is_stopped && read.is_none_or(|read| read.block < cursor.block) {
+                continue;
+            }
             self.store.keep_events(&[], Some((*contract, cursor)))?;
-            followed.insert(*contract, Following::default());
+            *following = Following::default();
             self.troubles.clear(&Subject::Events(*contract));
         }
         Ok(Outcome::Done)

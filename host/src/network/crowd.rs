@@ -46,11 +46,10 @@ struct Whereabouts {
     met: Option<IpAddr>,
 }
 
-/// Who a connection may be from.
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    Member(PeerId),
-    Stranger(IpAddr),
+impl Whereabouts {
+    fn is_at(&self, place: IpAddr) -> bool {
+        self.found.contains(&place) || [self.configured, self.met].contains(&Some(place))
+    }
 }
 
 impl Crowd {
@@ -72,21 +71,18 @@ impl Crowd {
         }
     }
 
-    /// The first member that is known to be there; several may share an address, and then its room.
-    fn place(&self, from: IpAddr) -> Place {
-        let is_there = |member: &Whereabouts| {
-            member.found.contains(&from) || [member.configured, member.met].contains(&Some(from))
-        };
-        let member = self.members.iter().find(|(_, member)| is_there(member));
-        member.map_or(Place::Stranger(from), |(peer, _)| Place::Member(*peer))
-    }
-
+    /// A member that says it is where another one is takes no room of that one: there is room if any member that is known to be
+    /// there has some left.
     fn has_room_for(&self, from: IpAddr) -> bool {
-        let place = self.place(from);
-        let pending: Vec<Place> = self.pending.values().map(|from| self.place(*from)).collect();
-        let same = pending.iter().filter(|other| **other == place).count();
-        let strangers = pending.iter().filter(|other| matches!(other, Place::Stranger(_))).count();
-        same < MAX_OF_PLACE && (matches!(place, Place::Member(_)) || strangers < MAX_OF_STRANGERS)
+        let pending = |is_there: &dyn Fn(IpAddr) -> bool| {
+            self.pending.values().filter(|place| is_there(**place)).count()
+        };
+        let mut there = self.members.values().filter(|member| member.is_at(from)).peekable();
+        if there.peek().is_some() {
+            return there.any(|member| pending(&|place| member.is_at(place)) < MAX_OF_PLACE);
+        }
+        let is_strange = |place| !self.members.values().any(|member| member.is_at(place));
+        pending(&|place| place == from) < MAX_OF_PLACE && pending(&is_strange) < MAX_OF_STRANGERS
     }
 }
 
@@ -215,6 +211,24 @@ mod tests {
         assert!(!connect(&mut crowd, 201, "192.0.2.1"), "those that are pending are there");
         crowd.pending.retain(|_, from| from.to_string() != "192.0.2.1");
         assert!(connect(&mut crowd, 202, "192.0.2.1"));
+    }
+
+    #[test]
+    fn a_member_whose_name_leads_where_another_one_is_takes_no_room_of_that_one() {
+        let (honest, own) = ("192.0.2.1", "192.0.2.66");
+        let address = format!("/ip4/{honest}/tcp/9000").parse().unwrap();
+        // Whichever of them comes first.
+        let mut peers = [PeerId::random(), PeerId::random()];
+        for _ in 0..2 {
+            peers.reverse();
+            let [one, hostile] = peers;
+            let mut crowd = Crowd::new([(one, Some(&address)), (hostile, None)]);
+            crowd.found(hostile, [honest, own].map(|place| place.parse().unwrap()).to_vec());
+            let taken = (0..100).filter(|id| connect(&mut crowd, *id, own)).count();
+            assert_eq!(taken, MAX_OF_PLACE);
+            let taken = (100..200).filter(|id| connect(&mut crowd, *id, honest)).count();
+            assert_eq!(taken, MAX_OF_PLACE);
+        }
     }
 
     #[test]

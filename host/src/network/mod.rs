@@ -28,7 +28,7 @@ use libp2p::request_response::{
     self, Event, Message, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel,
 };
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{self, DialError, ListenError, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{self, ConnectionId, DialError, ListenError, NetworkBehaviour, SwarmEvent};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, Transport, allow_block_list, connection_limits, dns, noise,
     tcp, yamux,
@@ -55,7 +55,8 @@ struct Timing {
     /// Connections without traffic are kept this long.
     idle: Duration,
     /// How often those are dialled that are not connected: that one is not reached shows even if there is nothing to tell it. A
-    /// connection that is only dead is taken for one until it has been idle for so long, or an answer does not come.
+    /// connection that is only dead is taken for one until it has been idle for so long, or a question times out and nothing has
+    /// come by it since.
     look: Duration,
 }
 
@@ -209,6 +210,7 @@ impl Network {
             to_send,
             to_answer,
             waiting: HashMap::new(),
+            heard: HashMap::new(),
             reach: reach.clone(),
             strangers: Strangers::default(),
             found,
@@ -281,6 +283,12 @@ fn build(
     Ok(Swarm::new(transport, behaviour, key.public().to_peer_id(), config))
 }
 
+/// A question that is not answered yet.
+struct Asked {
+    at: Instant,
+    answer: oneshot::Sender<Result<Answer, AskError>>,
+}
+
 /// Owns the swarm.
 struct Driver {
     swarm: Swarm<Behaviour>,
@@ -290,7 +298,9 @@ struct Driver {
     open: BTreeMap<MemberId, Arc<Semaphore>>,
     to_send: mpsc::Receiver<Outgoing>,
     to_answer: mpsc::Sender<Incoming>,
-    waiting: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, AskError>>>,
+    waiting: HashMap<OutboundRequestId, Asked>,
+    /// When a question or an answer last came by a connection.
+    heard: HashMap<ConnectionId, Instant>,
     reach: Reach,
     strangers: Strangers,
     /// Where members' names lead.
@@ -334,7 +344,7 @@ impl Driver {
             return;
         }
         let id = self.swarm.behaviour_mut().questions.send_request_with_addresses(peer, question, addresses);
-        self.waiting.insert(id, answer);
+        self.waiting.insert(id, Asked { at: Instant::now(), answer });
     }
 
     /// Dials those that are not connected.
@@ -372,6 +382,9 @@ impl Driver {
                     self.reach.connected(member);
                 }
             }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+                self.heard.remove(&connection_id);
+            }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 if let Some(member) = self.member(&peer)
                     && !self.swarm.is_connected(&peer)
@@ -386,7 +399,12 @@ impl Driver {
                     tracing::warn!(from = %send_back_addr, count, reason, "strangers connect, and are sent away");
                 }
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::Message { peer, message, .. })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::Message {
+                peer,
+                connection_id,
+                message,
+            })) => {
+                self.heard.insert(connection_id, Instant::now());
                 if let Some(member) = self.member(&peer) {
                     self.reach.connected(member);
                 }
@@ -395,26 +413,38 @@ impl Driver {
                         self.on_question(peer, request, channel, answers)
                     }
                     Message::Response { request_id, response } => {
-                        if let Some(asker) = self.waiting.remove(&request_id) {
-                            let _ = asker.send(Ok(response));
+                        if let Some(asked) = self.waiting.remove(&request_id) {
+                            let _ = asked.answer.send(Ok(response));
                         }
                     }
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::OutboundFailure {
                 peer,
+                connection_id,
                 request_id,
                 error,
-                ..
             })) => {
-                // Why it could not be dialled is known better already.
-                if let Some(member) = self.member(&peer)
-                    && !matches!(error, OutboundFailure::DialFailure)
-                {
+                let asked = self.waiting.remove(&request_id);
+                let is_lost = match &error {
+                    // Why it could not be dialled is known better already.
+                    OutboundFailure::DialFailure => false,
+                    OutboundFailure::Timeout => asked.as_ref().is_some_and(|asked| {
+                        self.heard.get(&connection_id).is_none_or(|heard| *heard < asked.at)
+                    }),
+                    OutboundFailure::ConnectionClosed | OutboundFailure::UnsupportedProtocols => true,
+                    // It sent this question away.
+                    OutboundFailure::Io(_) => false,
+                };
+                if is_lost && matches!(error, OutboundFailure::Timeout) {
+                    // It may be dead. As long as something is to be sent it would never be idle, and nobody would dial anew.
+                    self.swarm.close_connection(connection_id);
+                }
+                if let Some(member) = self.member(&peer).filter(|_| is_lost) {
                     self.reach.failed(member, Instant::now(), error.to_string());
                 }
-                if let Some(asker) = self.waiting.remove(&request_id) {
-                    let _ = asker.send(Err(AskError::Failed(error.to_string())));
+                if let Some(asked) = asked {
+                    let _ = asked.answer.send(Err(AskError::Failed(error.to_string())));
                 }
             }
             _ => {}

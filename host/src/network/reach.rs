@@ -31,7 +31,7 @@ impl Reach {
         self.unreached().remove(&member);
     }
 
-    /// There is none, or no answer came by it.
+    /// There is none, or nothing comes by it.
     pub(super) fn failed(&self, member: MemberId, now: Instant, reason: String) {
         let mut unreached = self.unreached();
         unreached.entry(member).or_insert(Unreached { since: now, reason: String::new() }).reason = reason;

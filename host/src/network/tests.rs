@@ -255,6 +255,102 @@ async fn a_connection_that_is_dead_is_not_taken_for_a_member_for_long() {
 }
 
 #[tokio::test]
+async fn a_member_that_sends_one_question_away_or_leaves_it_is_reached_as_long_as_it_answers_others() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let second = free_address();
+    let (_two, mut questions) =
+        Network::start(&manifest, two, second.clone(), BTreeMap::new()).await.unwrap();
+    let (leaves, mut left) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Incoming { question, answer, .. }) = questions.recv().await {
+            match question {
+                Question::Deliver(message) if message == b"leave" => leaves.send(answer).unwrap(),
+                Question::Deliver(message) if message == b"send away" => drop(answer),
+                _ => drop(answer.send(Answer::Accepted)),
+            }
+        }
+    });
+    let addresses = BTreeMap::from([(MemberId(2), second)]);
+    let hour = Duration::from_secs(3600);
+    let timing = Timing { answer: Duration::from_secs(2), look: hour, idle: hour };
+    let (one, _questions) =
+        Network::start_with(&manifest, one, free_address(), addresses, timing).await.unwrap();
+    let ask = async |message: &[u8]| one.ask(MemberId(2), Question::Deliver(message.to_vec())).await;
+    while ask(b"take").await.is_err() {}
+    // Again, if this machine is so slow that it was given up before another one was answered.
+    loop {
+        let other = async {
+            let answer = left.recv().await;
+            while ask(b"take").await.is_err() {}
+            answer
+        };
+        let (unanswered, other) = (std::pin::pin!(ask(b"leave")), std::pin::pin!(other));
+        match futures::future::select(unanswered, other).await {
+            futures::future::Either::Left(_) => while ask(b"take").await.is_err() {},
+            futures::future::Either::Right((_answer, unanswered)) => {
+                assert!(unanswered.await.is_err());
+                break;
+            }
+        }
+    }
+    assert_eq!(lost(&one, 2), None);
+    assert!(ask(b"send away").await.is_err());
+    assert_eq!(lost(&one, 2), None);
+}
+
+/// Something is always to be sent, so it is never idle.
+#[tokio::test]
+async fn a_connection_that_is_dead_and_in_use_is_made_again() {
+    let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let manifest = manifest(&[&one, &two]);
+    let (shown, hidden) = (free_address(), free_address());
+    let (_two, mut questions) =
+        Network::start(&manifest, two, hidden.clone(), BTreeMap::new()).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = questions.recv().await {
+            let _ = incoming.answer.send(Answer::Accepted);
+        }
+    });
+    let place = |address: &Multiaddr| {
+        let port: u16 = address.to_string().rsplit('/').next().unwrap().parse().unwrap();
+        (std::net::Ipv4Addr::LOCALHOST, port)
+    };
+    let (listener, behind) = (tokio::net::TcpListener::bind(place(&shown)).await.unwrap(), place(&hidden));
+    // Those that are there when it is cut carry nothing any more and stay open; later ones do.
+    let (cut, is_cut) = tokio::sync::watch::channel(());
+    tokio::spawn(async move {
+        loop {
+            let mut is_cut = is_cut.clone();
+            is_cut.mark_unchanged();
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = is_cut.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    let addresses = BTreeMap::from([(MemberId(2), shown)]);
+    let timing = Timing { idle: Duration::from_secs(3600), ..QUICK };
+    let (one, _questions) =
+        Network::start_with(&manifest, one, free_address(), addresses, timing).await.unwrap();
+    let answered = async || {
+        let mut asked: futures::stream::FuturesUnordered<_> =
+            (0..3).map(|_| one.ask(MemberId(2), Question::Deliver(Vec::new()))).collect();
+        while asked.next().await.expect("some are always asked") != Ok(Answer::Accepted) {
+            asked.push(one.ask(MemberId(2), Question::Deliver(Vec::new())));
+        }
+    };
+    let limit = Duration::from_secs(120);
+    tokio::time::timeout(limit, answered()).await.expect("not connected");
+    cut.send(()).unwrap();
+    tokio::time::timeout(limit, answered()).await.expect("the dead connection is kept");
+}
+
+#[tokio::test]
 async fn a_member_that_does_not_answer_is_not_reached_until_something_comes_from_it() {
     let (one, two) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
     let manifest = manifest(&[&one, &two]);

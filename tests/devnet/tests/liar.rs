@@ -153,6 +153,21 @@ async fn an_execution_node_lies_in_every_way() {
             json!("0x1"),
         ),
         (
+            ExecutionLie::FakeReceiptAtHead(true),
+            "eth_getTransactionReceipt",
+            any_hash.clone(),
+            |receipt| receipt["blockNumber"].clone(),
+            hex(head),
+        ),
+        (
+            ExecutionLie::FinalBehind(head),
+            "eth_getBlockByNumber",
+            json!(["finalized", false]),
+            |block| block["number"].clone(),
+            json!("0x0"),
+        ),
+        (ExecutionLie::LatestNonce(1_000), "eth_getTransactionCount", account.clone(), whole, hex(1_000)),
+        (
             ExecutionLie::NonceAhead(1_000),
             "eth_getTransactionCount",
             account,

@@ -66,8 +66,11 @@ fn kill(signal: &str, target: &str) {
     assert!(killed.success(), "{signal} {target}");
 }
 
+/// Whether it runs. One that has ended stays a zombie until it is reaped, and not every container's first process does that.
 fn is_there(process: &String) -> bool {
-    Path::new("/proc").join(process).exists()
+    let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).unwrap_or_default();
+    // The state comes after the name, which may have brackets in it.
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 #[test]

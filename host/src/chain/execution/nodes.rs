@@ -76,10 +76,26 @@ impl Connection {
         self.0.health().rests_until(Instant::now()).is_some()
     }
 
+    /// Whether its head has not moved for long, while another node's has: others do without it.
+    pub fn stands_still(&self) -> bool {
+        self.0.health().stands_still()
+    }
+
+    /// Notes that it has not answered a request in time: it is let alone for a while.
+    pub fn hangs(&self, request: &'static str) {
+        self.0.failed(&ChainError::Node { request, reason: "no answer in time".to_owned() });
+    }
+
     /// To a node that nothing is known of.
     #[cfg(test)]
     pub(crate) fn unchecked(url: &NodeUrl, chain_id: u64) -> Self {
         Self(Arc::new(Node::new(url, chain_id, Profile::default()).unwrap()))
+    }
+
+    /// What is wrong with it, if it does not work.
+    #[cfg(test)]
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.0.health().trouble()
     }
 
     /// Has it rest for minutes.

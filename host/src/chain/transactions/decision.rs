@@ -20,6 +20,8 @@ pub(super) struct Observation {
     pub(super) finalised: u64,
     /// Of whichever version was mined.
     pub(super) receipt: Option<Receipt>,
+    /// For how many blocks a receipt has been shown.
+    pub(super) shown_for: u64,
     /// For how many blocks the wallet's finalised nonce has been above the row's; `None` when it is not.
     pub(super) displaced_for: Option<u64>,
     /// Whether it is the wallet's lowest open nonce: no other transaction has to be mined before.
@@ -131,7 +133,8 @@ pub(super) fn decide(row: &TransactionRow, seen: &Observation, rules: &FeeRules)
     }
     if let Some(receipt) = seen.receipt {
         let is_final = receipt.block <= seen.finalised;
-        return if is_final { Action::Conclude(receipt) } else { Action::Wait(Waiting::Finality) };
+        let waiting = Waiting::Finality { blocks: seen.shown_for };
+        return if is_final { Action::Conclude(receipt) } else { Action::Wait(waiting) };
     }
     if let Some(blocks) = seen.displaced_for {
         // Behind one address there may be several nodes, one of them ahead: renumbering too early would call twice.

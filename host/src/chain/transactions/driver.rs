@@ -63,7 +63,9 @@ struct Refused {
 /// The chain at the beginning of a drive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tide {
+    /// As most nodes show it, so that a node which stands still does not stop all patience.
     pub(super) head: u64,
+    /// As one node shows it, like the nonce.
     pub(super) finalised: u64,
     /// The wallet's nonce in the finalised state.
     pub(super) nonce: u64,
@@ -145,7 +147,7 @@ impl Transactions {
         }
         let mut row = TransactionRow::new(key, to, calldata, 0);
         row.submitted_at = now();
-        let asked = self.nodes.asked();
+        let asked = self.nodes.turn_to_awake();
         let signed = self.sign_first(&mut session, &mut row, margin).await;
         self.turned(asked, signed)?;
         session.waiting.insert(row.key.clone(), Waiting::Sending);
@@ -192,8 +194,9 @@ impl Transactions {
             return Ok(Vec::new());
         }
         open.sort_by_key(|row| row.nonce);
+        let head = self.nodes.head().await?;
         let asked = self.nodes.asked();
-        let mut tide = self.turned(asked, self.tide().await)?;
+        let mut tide = self.turned(asked, self.tide(head).await)?;
         let mut outcomes = Vec::new();
         let mut is_next = true;
         for row in open {
@@ -216,18 +219,18 @@ impl Transactions {
             if self.nodes.asked() != asked {
                 // What the next node says of rows does not fit with what the one before has said.
                 let asked = self.nodes.asked();
-                let Ok(next) = self.turned(asked, self.tide().await) else { break };
+                let Ok(next) = self.turned(asked, self.tide(tide.head).await) else { break };
                 tide = next;
             }
         }
         Ok(outcomes)
     }
 
-    async fn tide(&self) -> Result<Tide, TransactionError> {
+    async fn tide(&self, head: u64) -> Result<Tide, TransactionError> {
         // The nonce before the receipts: in the other order, one mined in between would look lost.
         let node = self.nodes.current();
         let nonce = node.nonce(BlockNumberOrTag::Finalized).await?;
-        Ok(Tide { head: node.head().await?, finalised: node.finalised().await?, nonce })
+        Ok(Tide { head, finalised: node.finalised().await?, nonce })
     }
 
     /// After what may be one node's fault the next one is asked.
@@ -252,7 +255,7 @@ impl Transactions {
     /// What is wrong with the wallet: that it can't pay what open transactions may cost, is used by others, or does not sign; or
     /// that the day's budget is used up.
     pub async fn look_at_wallet(&self) -> Result<Vec<String>, TransactionError> {
-        let asked = self.nodes.asked();
+        let asked = self.nodes.turn_to_awake();
         let (open, over, nonces) = {
             let mut session = self.session.lock().await;
             let open = session.rows.values().filter(|row| !row.state.is_final());

@@ -48,7 +48,7 @@ pub(super) enum Loss {
 /// What a node says of a receipt that another one has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Echo {
-    /// The same.
+    /// The same, in a block that it has finalised.
     Same,
     /// That it ended so, but at another price.
     OtherCost,
@@ -70,16 +70,28 @@ impl Node {
         Self { connection, chain_id, wallet }
     }
 
-    /// Whether it is let alone for a while.
-    pub(super) fn rests(&self) -> bool {
-        self.connection.rests()
+    /// Whether it is asked: it is not let alone for a while, and follows the chain.
+    pub(super) fn is_awake(&self) -> bool {
+        !self.connection.rests() && !self.connection.stands_still()
+    }
+
+    /// It has not answered in time, and is let alone for a while.
+    pub(super) fn hangs(&self, request: &'static str) -> TransactionError {
+        self.connection.hangs(request);
+        TransactionError::Node { request, reason: "no answer in time".to_owned() }
     }
 
     fn provider(&self) -> &DynProvider {
         self.connection.provider()
     }
 
-    pub(super) async fn head(&self) -> Result<u64, TransactionError> {
+    /// The newest block's number. One of another chain has no say.
+    pub(super) async fn checked_head(&self) -> Result<u64, TransactionError> {
+        self.check_chain().await?;
+        self.head().await
+    }
+
+    async fn head(&self) -> Result<u64, TransactionError> {
         self.provider().get_block_number().await.map_err(|error| self.failed("head", &error))
     }
 
@@ -92,6 +104,12 @@ impl Node {
     pub(super) async fn nonce(&self, block: BlockNumberOrTag) -> Result<u64, TransactionError> {
         let count = self.provider().get_transaction_count(self.wallet).block_id(BlockId::Number(block)).await;
         count.map_err(|error| self.failed("nonce", &error))
+    }
+
+    /// How many of its transactions are final. One of another chain has no say.
+    pub(super) async fn checked_final_nonce(&self) -> Result<u64, TransactionError> {
+        self.check_chain().await?;
+        self.nonce(BlockNumberOrTag::Finalized).await
     }
 
     /// What the wallet has, in wei.
@@ -189,12 +207,14 @@ impl Node {
     /// What it says of another node's receipt. One of another chain has no say.
     pub(super) async fn echo(&self, row: &TransactionRow, shown: &Receipt) -> Result<Echo, TransactionError> {
         self.check_chain().await?;
-        let finalised = self.finalised().await?;
         let Receipt { hash, block, success, .. } = *shown;
+        if self.finalised().await? < block {
+            // What it shows there may still change.
+            return Ok(Echo::NotYet);
+        }
         Ok(match self.receipt(row, true).await? {
             Some(own) if own == *shown => Echo::Same,
             Some(own) if (own.hash, own.block, own.success) == (hash, block, success) => Echo::OtherCost,
-            _ if finalised < block => Echo::NotYet,
             _ => Echo::Otherwise,
         })
     }

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a node may take to answer what others are asked too.
 const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A node whose head is more than so many blocks behind is not the one that is asked: two minutes of mainnet.
+const MAX_BEHIND: u64 = 10;
+
 /// The configured nodes.
 pub(super) struct Nodes {
     first: Arc<Node>,
@@ -28,23 +31,34 @@ pub(super) struct Nodes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked(usize);
 
-/// What nodes make of a receipt that another one shows.
+/// What nodes make of a receipt that another one shows in a block which that one has finalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Backing {
-    /// As many of those that have its block say that it did not end so as say that it did, the one that shows it included: who is
-    /// right is open.
-    pub(super) is_disputed: bool,
-    /// No more than half of the others say that it has cost something else.
-    pub(super) is_cost_sure: bool,
+pub(super) enum Backing {
+    /// More than half of the configured nodes have finalised that block and show the same there.
+    Agreed {
+        /// As many show the same cost.
+        is_cost_sure: bool,
+    },
+    /// Too few do, so far.
+    TooFew,
+    /// As many of those that have finalised its block say that it did not end so as say that it did, the one that shows it
+    /// included: who is right is open.
+    Disputed,
 }
 
 impl Backing {
-    /// Of what so many others have said, as far as they have.
+    /// Of what so many other configured nodes have said, as far as they have. Of two nodes, one that says nothing stops nothing.
     fn of(said: &[Echo], others: usize) -> Self {
         let count = |wanted: &[Echo]| said.iter().filter(|echo| wanted.contains(echo)).count();
+        let are_most = |votes| 2 * votes > others + 1 || others == 1 && said.is_empty();
         let with = 1 + count(&[Echo::Same, Echo::OtherCost]);
-        let is_cost_sure = 2 * (said.len() - count(&[Echo::Same])) <= others;
-        Self { is_disputed: count(&[Echo::Otherwise]) >= with, is_cost_sure }
+        if are_most(with) {
+            Self::Agreed { is_cost_sure: are_most(1 + count(&[Echo::Same])) }
+        } else if count(&[Echo::Otherwise]) >= with {
+            Self::Disputed
+        } else {
+            Self::TooFew
+        }
     }
 }
 
@@ -66,6 +80,34 @@ impl Nodes {
         self.all().nth(self.place()).unwrap_or(&self.first)
     }
 
+    /// From now on a node is asked that neither rests nor stands still, if there is one.
+    pub(super) fn turn_to_awake(&self) -> Asked {
+        self.turn_to(|node| node.is_awake());
+        self.asked()
+    }
+
+    /// The newest block that more than half of those nodes show that answer; of two, the older one. From now on a node is asked
+    /// that is not far behind it, if there is one: what another says of a transaction would be old.
+    pub(super) async fn head(&self) -> Result<u64, TransactionError> {
+        let voters = self.awake_or_all();
+        let ask = |node: Arc<Node>| async move { node.checked_head().await };
+        let answers = ask_at_once(&voters, "head", ask).await;
+        let shown: Vec<Option<u64>> = answers.iter().map(|answer| answer.as_ref().ok().copied()).collect();
+        let head = reached_by_most(answers)?;
+        let keeps_up =
+            |shown: &Option<u64>| shown.is_some_and(|shown| shown.saturating_add(MAX_BEHIND) >= head);
+        let fit = voters.iter().zip(&shown).filter(|(_, shown)| keeps_up(shown));
+        let fit: Vec<&Arc<Node>> = fit.map(|(node, _)| node).collect();
+        self.turn_to(|node| fit.iter().any(|fit| Arc::ptr_eq(fit, node)));
+        Ok(head)
+    }
+
+    /// Below which the wallet's nonces are used for good, as more than half of those nodes say that answer.
+    pub(super) async fn final_nonce(&self) -> Result<u64, TransactionError> {
+        let ask = |node: Arc<Node>| async move { node.checked_final_nonce().await };
+        reached_by_most(ask_at_once(&self.awake_or_all(), "nonce", ask).await)
+    }
+
     /// Before something is asked: for [`Self::turn_from`].
     pub(super) fn asked(&self) -> Asked {
         Asked(self.turns.load(Relaxed))
@@ -80,17 +122,8 @@ impl Nodes {
     /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it. Those that
     /// rest have no say, unless all do.
     pub(super) async fn market(&self) -> Result<Market, TransactionError> {
-        let late =
-            |_| TransactionError::Node { request: "fee history", reason: "no answer in time".to_owned() };
-        let ask = |node: &Arc<Node>| {
-            let node = Arc::clone(node);
-            async move { tokio::time::timeout(VOTE_TIMEOUT, node.market()).await.map_err(late)? }
-        };
-        let mut asked: Vec<&Arc<Node>> = self.all().filter(|node| !node.rests()).collect();
-        if asked.is_empty() {
-            asked = self.all().collect();
-        }
-        let answers = join_all(asked.into_iter().map(ask)).await;
+        let ask = |node: Arc<Node>| async move { node.market().await };
+        let answers = ask_at_once(&self.awake_or_all(), "fee history", ask).await;
         let said: Vec<Market> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
         match (Market::middle(&said), answers.into_iter().next()) {
             (Some(market), _) => Ok(market),
@@ -111,26 +144,21 @@ impl Nodes {
     /// Whether more than half of all nodes say that a row has lost its nonce and that none of its versions is mined. One node's
     /// word would have the call made twice.
     pub(super) async fn most_say_lost(&self, row: &TransactionRow, loss: Loss) -> bool {
-        let ask = |node: &Arc<Node>| {
-            let node = Arc::clone(node);
-            async move { tokio::time::timeout(VOTE_TIMEOUT, node.says_lost(row, loss)).await }
-        };
-        let said = join_all(self.all().map(ask)).await;
-        2 * said.iter().filter(|answer| matches!(answer, Ok(Ok(true)))).count() > said.len()
+        let ask = |node: Arc<Node>| async move { node.says_lost(row, loss).await };
+        let said = ask_at_once(&self.awake_or_all(), "nonce", ask).await;
+        2 * said.iter().filter(|answer| matches!(answer, Ok(true))).count() > self.count()
     }
 
     /// What the other nodes make of a receipt by which a row would end.
     pub(super) async fn backing(&self, row: &TransactionRow, receipt: &Receipt) -> Backing {
-        let ask = |node: &Arc<Node>| {
-            let node = Arc::clone(node);
-            async move { tokio::time::timeout(VOTE_TIMEOUT, node.echo(row, receipt)).await }
-        };
-        let said = join_all(self.not_asked().map(ask)).await;
-        let said: Vec<Echo> = said.into_iter().filter_map(|answer| answer.ok()?.ok()).collect();
+        let ask = |node: Arc<Node>| async move { node.echo(row, receipt).await };
+        let others: Vec<Arc<Node>> = self.not_asked().filter(|node| node.is_awake()).cloned().collect();
+        let said = ask_at_once(&others, "receipt", ask).await;
+        let said: Vec<Echo> = said.into_iter().filter_map(Result::ok).collect();
         Backing::of(&said, self.others.len())
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<Node>> {
+    fn all(&self) -> impl Iterator<Item = &Arc<Node>> + Clone {
         std::iter::once(&self.first).chain(&self.others)
     }
 
@@ -139,10 +167,52 @@ impl Nodes {
         self.all().enumerate().filter(move |(place, _)| *place != current).map(|(_, node)| node)
     }
 
+    /// Those that neither rest nor stand still, unless none is left.
+    fn awake_or_all(&self) -> Vec<Arc<Node>> {
+        let awake: Vec<Arc<Node>> = self.all().filter(|node| node.is_awake()).cloned().collect();
+        if awake.is_empty() { self.all().cloned().collect() } else { awake }
+    }
+
+    /// From now on the first one that will do is asked, from the current one on; the current one if none will.
+    fn turn_to(&self, will_do: impl Fn(&Arc<Node>) -> bool) {
+        let turns = self.turns.load(Relaxed);
+        let mut from_current = self.all().cycle().skip(self.place()).take(self.count());
+        if let Some(more) = from_current.position(will_do) {
+            // If another's turn has come meanwhile, that is as good.
+            let _ = self.turns.compare_exchange(turns, turns.wrapping_add(more), Relaxed, Relaxed);
+        }
+    }
+
     /// The place of the one that is asked now.
     fn place(&self) -> usize {
-        self.turns.load(Relaxed) % (self.others.len() + 1)
+        self.turns.load(Relaxed) % self.count()
     }
+
+    /// How many are configured.
+    fn count(&self) -> usize {
+        self.others.len() + 1
+    }
+}
+
+/// How far more than half of the nodes are that answer; of two, the one that is behind.
+fn reached_by_most(answers: Vec<Result<u64, TransactionError>>) -> Result<u64, TransactionError> {
+    let mut reached: Vec<u64> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+    reached.sort_unstable_by(|left, right| right.cmp(left));
+    let by_most = reached.get(reached.len() / 2).copied();
+    by_most.ok_or_else(|| answers.into_iter().find_map(Result::err).unwrap_or(TransactionError::NoNode))
+}
+
+/// Asks nodes at once. One that does not answer in time rests: else each question would wait for it again.
+async fn ask_at_once<T, A: Future<Output = Result<T, TransactionError>>>(
+    nodes: &[Arc<Node>],
+    request: &'static str,
+    ask: impl Fn(Arc<Node>) -> A,
+) -> Vec<Result<T, TransactionError>> {
+    let answers = nodes.iter().map(|node| {
+        let answer = tokio::time::timeout(VOTE_TIMEOUT, ask(Arc::clone(node)));
+        async move { answer.await.unwrap_or_else(|_| Err(node.hangs(request))) }
+    });
+    join_all(answers).await
 }
 
 #[cfg(test)]
@@ -150,31 +220,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receipt_is_disputed_if_as_many_nodes_contradict_it_as_show_it() {
+    fn a_receipt_counts_if_most_nodes_have_finalised_it() {
+        use Backing::{Disputed, TooFew};
         use Echo::{NotYet, OtherCost, Otherwise, Same};
-        for (said, others, is_disputed, is_cost_sure) in [
-            (&[][..], 0, false, true),
+        let sure = Backing::Agreed { is_cost_sure: true };
+        let dear = Backing::Agreed { is_cost_sure: false };
+        for (said, others, backing) in [
+            (&[][..], 0, sure),
             // Of two: the other one is down, agrees, is behind, or contradicts.
-            (&[], 1, false, true),
-            (&[Same], 1, false, true),
-            (&[OtherCost], 1, false, false),
-            (&[NotYet], 1, false, false),
-            (&[Otherwise], 1, true, false),
+            (&[], 1, sure),
+            (&[Same], 1, sure),
+            (&[OtherCost], 1, dear),
+            (&[NotYet], 1, TooFew),
+            (&[Otherwise], 1, Disputed),
             // Of three.
-            (&[Same, Otherwise], 2, false, true),
-            (&[OtherCost, Otherwise], 2, false, false),
-            (&[Otherwise, Otherwise], 2, true, false),
-            (&[NotYet, Otherwise], 2, true, false),
-            (&[Otherwise], 2, true, true),
+            (&[], 2, TooFew),
+            (&[NotYet, NotYet], 2, TooFew),
+            (&[Same], 2, sure),
+            (&[Same, NotYet], 2, sure),
+            (&[Same, Otherwise], 2, sure),
+            (&[OtherCost, Otherwise], 2, dear),
+            (&[Otherwise, Otherwise], 2, Disputed),
+            (&[NotYet, Otherwise], 2, Disputed),
+            (&[Otherwise], 2, Disputed),
+            // Of four, two are not most.
+            (&[Same], 3, TooFew),
+            (&[Same, OtherCost], 3, dear),
             // Of five.
-            (&[Same, Same, Otherwise, Otherwise], 4, false, true),
-            (&[Same, Otherwise, Otherwise, Otherwise], 4, true, false),
+            (&[], 4, TooFew),
+            (&[Same, Same], 4, sure),
+            (&[Same, Same, Otherwise, Otherwise], 4, sure),
+            (&[Same, Otherwise, Otherwise, Otherwise], 4, Disputed),
         ] {
-            assert_eq!(
-                Backing::of(said, others),
-                Backing { is_disputed, is_cost_sure },
-                "{said:?} of {others}"
-            );
+            assert_eq!(Backing::of(said, others), backing, "{said:?} of {others}");
         }
     }
 }

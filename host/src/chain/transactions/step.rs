@@ -3,6 +3,7 @@
 use super::decision::{Action, Asked, Observation, Raise, Receipt, asks, decide, on_its_way};
 use super::driver::{GasMargin, Session, Tide, Transactions};
 use super::node::{Loss, Sent, digest};
+use super::nodes::Backing;
 use super::refusal::SendRefusal;
 use super::waiting::Waiting;
 use super::watch::Watch;
@@ -14,6 +15,9 @@ use alloy::eips::{BlockNumberOrTag, Encodable2718};
 use alloy::primitives::{TxKind, U256};
 use postern_shared::ids::Digest;
 use std::ops::Range;
+
+/// Most transactions of a gap that are sent again at a time: each is of no use before those with lower nonces are mined.
+const MAX_OF_GAP: usize = 4;
 
 impl Transactions {
     /// `is_next` says whether no open transaction has to be mined before, and is passed on for the one after.
@@ -28,7 +32,12 @@ impl Transactions {
         let seen = self.observe(session, &row, tide, is_next).await?;
         match decide(&row, &seen, &self.rules) {
             Action::Stay => {}
-            Action::Wait(waiting) => session.wait(&row, waiting),
+            Action::Wait(waiting) => {
+                if waiting.may_be_a_node_s_fault() {
+                    self.nodes.turn_from(asked);
+                }
+                session.wait(&row, waiting);
+            }
             Action::Send => self.send(session, &mut row, tide.head).await?,
             Action::Raise(raise) => {
                 row.versions.push(self.sign(&row, raise).await?);
@@ -41,13 +50,17 @@ impl Transactions {
             }
             Action::Renumber => self.renumber(session, &mut row, tide).await?,
             Action::Conclude(receipt) => {
-                let backing = self.nodes.backing(&row, &receipt).await;
-                if backing.is_disputed {
-                    self.nodes.turn_from(asked);
-                    session.wait(&row, Waiting::Disputed);
-                } else {
-                    self.conclude(session, &mut row, receipt, backing.is_cost_sure).await?;
-                }
+                let waiting = match self.nodes.backing(&row, &receipt).await {
+                    Backing::Agreed { is_cost_sure } => {
+                        self.conclude(session, &mut row, receipt, is_cost_sure).await?;
+                        return Ok(row.state);
+                    }
+                    Backing::TooFew => Waiting::Finality { blocks: seen.shown_for },
+                    Backing::Disputed => Waiting::Disputed,
+                };
+                // It may have made up the receipt of what was never sent: the next one is asked what is to be done.
+                self.nodes.turn_from(asked);
+                session.wait(&row, waiting);
             }
             Action::Drop => {
                 row.displace(now());
@@ -76,6 +89,7 @@ impl Transactions {
         let watch = session.watch(&row.key, hash, tide.head);
         let (newest, nonce_is_used) = (watch.look(tide.head), watch.is_nonce_used());
         let receipt = node.receipt(row, nonce_is_used || tide.nonce > row.nonce).await?;
+        let shown_for = session.watch(&row.key, hash, tide.head).shown(receipt.is_some(), tide.head);
         let displaced_for = if tide.nonce > row.nonce && receipt.is_none() {
             let since = session.displaced_at.entry(row.key.clone()).or_insert(tide.head);
             // A head that was a lie is not waited for.
@@ -89,6 +103,7 @@ impl Transactions {
         let mut seen = Observation {
             finalised: tide.finalised,
             receipt,
+            shown_for,
             displaced_for,
             is_next: is_open && std::mem::replace(is_next, *is_next && !is_open),
             newest,
@@ -106,10 +121,18 @@ impl Transactions {
     }
 
     /// Sends again what has these nonces and is final, though the node says that they are free: it had said otherwise, or the chain
-    /// broke its word. A call that was to be cancelled is not made by that.
+    /// broke its word. A call that was to be cancelled is not made by that; and what most nodes have final is no gap, whatever the
+    /// one says.
     async fn fill_gap(&self, session: &Session, nonces: Range<u64>) -> Result<(), TransactionError> {
         let rows = session.rows.values().filter(|row| row.state.is_final() && nonces.contains(&row.nonce));
-        for newest in rows.filter(|row| row.has_nonce()).filter_map(|row| row.versions.last()) {
+        let mut rows: Vec<&TransactionRow> = rows.filter(|row| row.has_nonce()).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let used = self.nodes.final_nonce().await?;
+        rows.retain(|row| row.nonce >= used);
+        rows.sort_unstable_by_key(|row| row.nonce);
+        for newest in rows.into_iter().take(MAX_OF_GAP).filter_map(|row| row.versions.last()) {
             self.nodes.send(&newest.raw).await?;
         }
         Ok(())

@@ -5,6 +5,9 @@ use std::fmt::{Display, Formatter, Result as Written};
 /// After so many blocks it should be known what has a nonce.
 const LONG: u64 = 50;
 
+/// After so many blocks, five epochs, a block should be final: it takes two to three.
+const UNFINAL: u64 = 160;
+
 /// What a transaction waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
@@ -14,8 +17,11 @@ pub enum Waiting {
     Block,
     /// For another transaction of the wallet, which has to be mined before.
     Turn,
-    /// For its block to be final.
-    Finality,
+    /// For its block to be final, as most nodes see it.
+    Finality {
+        /// For so many blocks.
+        blocks: u64,
+    },
     /// One node shows how it ended, and as many that have that block say otherwise.
     Disputed,
     /// Another transaction of the wallet may have its nonce; whether for good is not known yet.
@@ -52,10 +58,17 @@ impl Waiting {
     /// Whether a person should know of it.
     pub fn is_wrong(&self) -> bool {
         match self {
-            Self::Sending | Self::Block | Self::Turn | Self::Finality => false,
+            Self::Sending | Self::Block | Self::Turn => false,
+            Self::Finality { blocks } => *blocks >= UNFINAL,
             Self::Nonce { blocks } => *blocks >= LONG,
             _ => true,
         }
+    }
+
+    /// Whether another node may say more: this one may not see what the chain does, or not tell.
+    pub(super) fn may_be_a_node_s_fault(&self) -> bool {
+        let is_the_chain_s = matches!(self, Self::Finality { .. } | Self::Nonce { .. } | Self::Stuck { .. });
+        is_the_chain_s && self.is_wrong()
     }
 }
 
@@ -65,7 +78,10 @@ impl Display for Waiting {
             Self::Sending => f.write_str("to be sent"),
             Self::Block => f.write_str("to be mined"),
             Self::Turn => f.write_str("another transaction has to be mined before"),
-            Self::Finality => f.write_str("mined; its block is not final yet"),
+            Self::Finality { blocks } if *blocks >= UNFINAL => {
+                write!(f, "mined; its block is not final after {blocks} blocks")
+            }
+            Self::Finality { .. } => f.write_str("mined; its block is not final yet"),
             Self::Disputed => f.write_str("execution nodes disagree on whether and how it ended"),
             Self::Nonce { blocks } => {
                 write!(f, "another transaction may have its nonce, for {blocks} blocks")

@@ -14,6 +14,8 @@ pub(super) struct Watch {
     told: u64,
     /// The head when it was last looked at.
     looked_at: Option<u64>,
+    /// The head since which a receipt has been shown.
+    shown_at: Option<u64>,
     is_taken: bool,
     is_reminded: bool,
     refusal: Option<SendRefusal>,
@@ -26,6 +28,7 @@ impl Watch {
             first: head,
             told: head,
             looked_at: None,
+            shown_at: None,
             is_taken: false,
             is_reminded: false,
             refusal: None,
@@ -54,6 +57,12 @@ impl Watch {
     /// A node was asked about it, or was told of it, and this is done with for this head.
     pub(super) fn looked_at(&mut self, head: u64) {
         self.looked_at = Some(head);
+    }
+
+    /// Whether a node shows a receipt, and for how many blocks one has been shown.
+    pub(super) fn shown(&mut self, is_shown: bool, head: u64) -> u64 {
+        self.shown_at = is_shown.then(|| self.shown_at.map_or(head, |since| since.min(head)));
+        self.shown_at.map_or(0, |since| head.saturating_sub(since))
     }
 
     /// A node has it.
@@ -94,6 +103,22 @@ mod tests {
         watch.taken(108);
         let seen = watch.look(109);
         assert_eq!((seen.is_reminded, seen.waited, seen.age), (true, 1, 9));
+    }
+
+    #[test]
+    fn blocks_count_as_long_as_a_receipt_is_shown() {
+        let mut watch = Watch::new(Digest([1; 32]), 100);
+        for (is_shown, head, blocks) in [
+            (false, 100, 0),
+            (true, 103, 0),
+            (true, 110, 7),
+            (false, 120, 0),
+            (true, 130, 0),
+            (true, 125, 0),
+            (true, 131, 6),
+        ] {
+            assert_eq!(watch.shown(is_shown, head), blocks, "{head}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum ExecutionLie {
     Behind(u64),
     /// Takes its newest block for final.
     LatestAsFinal,
+    /// Takes no block for final but those that are so many blocks older than the newest final one.
+    FinalBehind(u64),
     /// Answers this to every call that begins so.
     CallSays([u8; 4], Vec<u8>),
     /// Behind a load balancer: numbers and blocks are from one node, logs and states from one that is so many blocks behind, and does not
@@ -50,12 +52,16 @@ pub enum ExecutionLie {
     FakeReceipt(bool),
     /// Receipts are of another transaction.
     OtherReceipts,
+    /// Every transaction is in the newest block, and was successful or reverted.
+    FakeReceiptAtHead(bool),
     /// Every transaction that is in a block has paid so much for each gas, in wei.
     Paid(u64),
     /// So many more transactions were sent by everybody.
     NonceAhead(u64),
     /// The same, and not finally.
     LatestNonceAhead(u64),
+    /// This many transactions were sent by everybody, and not finally.
+    LatestNonce(u64),
     /// No transaction is in a block.
     NoReceipts,
     /// So many more blocks than there are.
@@ -158,6 +164,11 @@ async fn before(behind: &Behind, call: &mut Value, lie: &ExecutionLie) -> Option
             call["params"][0] = json!("latest");
             None
         }
+        (ExecutionLie::FinalBehind(blocks), "eth_getBlockByNumber") if call["params"][0] == "finalized" => {
+            let finalised = behind.call("eth_getBlockByNumber", json!(["finalized", false])).await?;
+            call["params"][0] = quantity(number(&finalised["number"])?.saturating_sub(*blocks));
+            None
+        }
         (ExecutionLie::CallSays(selector, answer), "eth_call") => {
             let asked = call["params"][0]["input"].as_str()?;
             asked
@@ -172,12 +183,18 @@ async fn before(behind: &Behind, call: &mut Value, lie: &ExecutionLie) -> Option
             Some(Err((*code, (*text).to_owned())))
         }
         (ExecutionLie::EstimateSays(text), "eth_estimateGas") => Some(Err((3, (*text).to_owned()))),
+        (ExecutionLie::LatestNonce(nonce), "eth_getTransactionCount") if call["params"][1] == "latest" => {
+            Some(Ok(quantity(*nonce)))
+        }
         (ExecutionLie::NoReceipts, "eth_getTransactionReceipt") => Some(Ok(Value::Null)),
         (ExecutionLie::FailReceiptOf(hash), "eth_getTransactionReceipt") if call["params"][0] == **hash => {
             Some(Err((-32000, "missing trie node".to_owned())))
         }
         (ExecutionLie::FakeReceipt(success), "eth_getTransactionReceipt") => {
-            Some(Ok(receipt(behind, call["params"][0].clone(), *success).await?))
+            Some(Ok(receipt(behind, call["params"][0].clone(), "finalized", *success).await?))
+        }
+        (ExecutionLie::FakeReceiptAtHead(success), "eth_getTransactionReceipt") => {
+            Some(Ok(receipt(behind, call["params"][0].clone(), "latest", *success).await?))
         }
         (ExecutionLie::Behind(blocks), _) => as_behind(behind, call, &method, *blocks).await,
         (ExecutionLie::MixedBackends(blocks), "eth_getLogs" | "eth_call") => {
@@ -187,8 +204,8 @@ async fn before(behind: &Behind, call: &mut Value, lie: &ExecutionLie) -> Option
     }
 }
 
-async fn receipt(behind: &Behind, hash: Value, success: bool) -> Option<Value> {
-    let block = behind.call("eth_getBlockByNumber", json!(["finalized", false])).await?;
+async fn receipt(behind: &Behind, hash: Value, block: &str, success: bool) -> Option<Value> {
+    let block = behind.call("eth_getBlockByNumber", json!([block, false])).await?;
     Some(json!({
         "type": "0x2", "status": quantity(success.into()), "cumulativeGasUsed": "0x5208", "logs": [],
         "logsBloom": format!("0x{}", "00".repeat(256)), "transactionHash": hash, "transactionIndex": "0x0",

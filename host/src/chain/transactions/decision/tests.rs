@@ -42,6 +42,7 @@ fn seen() -> Observation {
     Observation {
         finalised: 90,
         receipt: None,
+        shown_for: 0,
         displaced_for: None,
         is_next: true,
         newest: Watched { is_taken: true, waited: 5, age: 5, ..Watched::default() },
@@ -244,7 +245,17 @@ fn only_a_finalised_receipt_concludes() {
     let receipt = |block| Receipt { hash: Digest([1; 32]), block, success: true, gas_used: 1, price: 1 };
     let at = |block| Observation { receipt: Some(receipt(block)), ..seen() };
     let row = offering(GWEI, GWEI);
-    assert_eq!(decide(&row, &at(91), &RULES), Action::Wait(Waiting::Finality));
+    assert_eq!(decide(&row, &at(91), &RULES), Action::Wait(Waiting::Finality { blocks: 0 }));
+    for (blocks, is_wrong) in [(159, false), (160, true)] {
+        let Action::Wait(waiting) = decide(&row, &Observation { shown_for: blocks, ..at(91) }, &RULES) else {
+            panic!("not waited for")
+        };
+        assert_eq!(
+            (waiting.is_wrong(), waiting.may_be_a_node_s_fault()),
+            (is_wrong, is_wrong),
+            "{waiting:?}"
+        );
+    }
     assert_eq!(decide(&row, &at(90), &RULES), Action::Conclude(receipt(90)));
     let both = Observation { displaced_for: Some(9), ..at(90) };
     assert_eq!(decide(&row, &both, &RULES), Action::Conclude(receipt(90)));

@@ -2,6 +2,9 @@
 
 use super::lies::{nonce, waits};
 use super::*;
+use crate::chain::execution::Execution;
+use crate::chain::profile::Profile;
+use std::time::Duration;
 
 /// The first of two can stop nothing.
 #[tokio::test]
@@ -76,18 +79,132 @@ async fn a_made_up_receipt_ends_nothing_that_others_contradict() {
     }
 }
 
+/// Also before anything was sent, and in a block that others can't have finalised: it takes more than half of all nodes.
 #[tokio::test]
-async fn a_node_that_is_behind_or_down_holds_up_no_end() {
-    let behind = [ExecutionLie::Behind(1_000), ExecutionLie::NoReceipts].map(Lie::Execution).to_vec();
-    for lie in [behind, vec![Lie::Status(503)]] {
+async fn a_made_up_receipt_ends_nothing_that_others_do_not_show_too() {
+    let fake = |success| {
+        let lies = [ExecutionLie::LatestAsFinal, ExecutionLie::FakeReceiptAtHead(success)];
+        lies.map(Lie::Execution)
+    };
+    for (success, are_others_down) in [(true, false), (false, false), (true, true), (false, true)] {
         let bench = Bench::start().await;
-        let transactions = bench.open_of(&["second"]);
-        bench.liar.set("second", lie.clone());
+        let transactions = bench.open_of(&["second", "third"]);
+        transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        bench.liar.set(NODE, fake(success));
+        let down = if are_others_down { vec![Lie::Status(503)] } else { Vec::new() };
+        for other in ["second", "third"] {
+            bench.liar.set(other, down.clone());
+        }
+        assert_eq!(transactions.drive().await.unwrap(), [], "it was never sent");
+        for other in ["second", "third"] {
+            bench.liar.set(other, []);
+        }
+        let outcomes = bench.drive(&transactions, 5 + FINAL).await;
+        assert!(
+            matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { block, .. }, .. }] if *block > 1),
+            "{success}, {are_others_down}: {outcomes:?}"
+        );
+        assert_eq!(nonce(&bench).await, 1, "it is sent, and once");
+    }
+}
+
+#[tokio::test]
+async fn of_two_nodes_one_that_is_down_holds_up_no_end() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second"]);
+    bench.liar.set("second", [Lie::Status(503)]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    transactions.drive().await.unwrap();
+    let outcomes = bench.drive(&transactions, FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn of_two_nodes_one_that_is_behind_is_waited_for_until_it_stands_still() {
+    for place in 0..2 {
+        let bench = Bench::start().await;
+        let names = [NODE, "second"];
+        let urls = names.map(|name| NodeUrl::parse(&bench.liar.url(name)).unwrap());
+        let execution = Execution::connect_all(&urls, bench.chain_id, Profile::default()).await.unwrap();
+        let execution = execution.looking_every(Duration::ZERO);
+        let transactions = bench.open_at(execution.connections());
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
         transactions.drive().await.unwrap();
-        let outcomes = bench.drive(&transactions, FINAL).await;
-        assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{lie:?}");
+        bench.liar.set(names[place], [Lie::Execution(ExecutionLie::Behind(1_000))]);
+        bench.devnet.advance(100);
+        assert_eq!(bench.drive(&transactions, 3).await, [], "{place}: it may be the one that is right");
+        // What the host asks its nodes all the time shows that the head does not move.
+        for _ in 0..20 {
+            execution.finalised_as_most_say().await.unwrap();
+        }
+        let outcomes = bench.drive(&transactions, 1).await;
+        assert!(
+            matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]),
+            "{place}: {outcomes:?}"
+        );
     }
+}
+
+#[tokio::test]
+async fn a_first_node_that_stands_still_is_not_asked() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second", "third"]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    bench.lie(&[ExecutionLie::Behind(1_000)]);
+    let outcomes = bench.drive(&transactions, 15 + FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_finalises_nothing_is_a_trouble_and_holds_up_no_end() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second", "third"]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    bench.lie(&[ExecutionLie::FinalBehind(1_000)]);
+    transactions.drive().await.unwrap();
+    for (blocks, is_wrong) in [(100, false), (100, true)] {
+        // The blocks count from when the receipt was first seen.
+        bench.drive(&transactions, 1).await;
+        bench.devnet.advance(blocks);
+        assert_eq!(bench.drive(&transactions, 1).await, []);
+        let listed = transactions.list().await;
+        assert_eq!((listed[0].is_wrong, waits(&listed, "a").contains("not final")), (is_wrong, true));
+    }
+    let outcomes = bench.drive(&transactions, 1).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_rests_is_asked_nothing_and_one_that_hangs_rests() {
+    let bench = Bench::start().await;
+    let nodes = [NODE, "second", "third"].map(|name| bench.node_of(name));
+    let transactions = bench.open_at(nodes.to_vec());
+    bench.liar.set("third", [Lie::Hang]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    let trouble = nodes[2].trouble().unwrap();
+    assert!(trouble.contains("no answer in time"), "{trouble}");
+    nodes[2].fail_often();
+    let asked = bench.liar.asked("third", "eth_chainId");
+    transactions.drive().await.unwrap();
+    let outcomes = bench.drive(&transactions, FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+    assert_eq!(bench.liar.asked("third", "eth_chainId"), asked);
+    // It is as if it were not there, and counts as configured: one of three is not most.
+    transactions.submit("b", NOBODY, vec![2]).await.unwrap();
+    transactions.drive().await.unwrap();
+    nodes[1].fail_often();
+    assert_eq!(bench.drive(&transactions, FINAL).await, []);
+}
+
+#[tokio::test]
+async fn a_first_node_that_rests_is_passed_over() {
+    let bench = Bench::start().await;
+    let nodes = [NODE, "second"].map(|name| bench.node_of(name));
+    let transactions = bench.open_at(nodes.to_vec());
+    nodes[0].fail_often();
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
+    assert_eq!(bench.liar.asked(NODE, "eth_estimateGas"), 0);
 }
 
 #[tokio::test]
