@@ -47,7 +47,7 @@
 //! Sign: only about subjects that its own host has told it of, or that follow on its manifest. Nothing said here is secret.
 //!
 //! # State and restart
-//! All of an [`Agreement`] is a function of the changes of the session; it is sealed with it as it stands.
+//! All of an [`Agreement`] is a function of the enclave's changes; it is sealed with the rest as it stands.
 
 use crate::crypto::keys::Me;
 use crate::effects::Effects;

@@ -180,7 +180,7 @@ fn order(note: &Note) -> (Ballot, u64) {
 }
 
 impl Notes {
-    /// Of an enclave that begins: it acts when the DAO has named it ([`Session::footing`](crate::session)).
+    /// Of an enclave that begins: it acts when the DAO has named it ([`Dao::footing`](crate::dao)).
     pub(crate) fn begin(genesis: &Genesis, manifest: &Manifest) -> Self {
         let Genesis { member, machine, nonce, log, .. } = *genesis;
         let ballot = Ballot { machine, era: manifest.era(), incarnation: 0, nonce };

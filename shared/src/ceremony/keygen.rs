@@ -304,15 +304,15 @@ impl Protocol for KeygenTerms {
     }
 
     fn accusation_in(&self, statement: &Broadcast) -> Option<Fault> {
-        match (statement.slot.step, codec::decode(&statement.body)) {
-            (Step::Verdict, Ok(Verdict::Reject(fault))) => Some(fault),
-            _ => None,
+        match verdict_in(statement)? {
+            Verdict::Reject(fault) => Some(fault),
+            Verdict::Accept(_) => None,
         }
     }
 
     fn accepted_in(&self, statement: &Broadcast) -> Vec<SignedDigest> {
-        match (statement.slot.step, codec::decode(&statement.body)) {
-            (Step::Verdict, Ok(Verdict::Accept(deals))) => deals,
+        match verdict_in(statement) {
+            Some(Verdict::Accept(deals)) => deals,
             _ => Vec::new(),
         }
     }
@@ -359,6 +359,11 @@ impl Protocol for KeygenTerms {
             _ => false,
         })
     }
+}
+
+/// What is in a verdict, if a statement is one.
+fn verdict_in(statement: &Broadcast) -> Option<Verdict> {
+    (statement.slot.step == Step::Verdict).then(|| codec::decode(&statement.body).ok())?
 }
 
 impl KeygenProceedings {

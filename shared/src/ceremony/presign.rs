@@ -200,13 +200,12 @@ impl Protocol for PresignTerms {
     }
 
     fn accusation_in(&self, statement: &Broadcast) -> Option<Fault> {
-        match (statement.slot.step, codec::decode(&statement.body)) {
-            (Step::Acknowledge, Ok(Acknowledge::Bad { split, opening })) => {
-                let proof = Proof::BadShare { statement: split, recipient: statement.slot.from, opening };
-                Some(Fault { culprit: split.slot.from, proof })
-            }
-            _ => None,
+        if statement.slot.step != Step::Acknowledge {
+            return None;
         }
+        let Ok(Acknowledge::Bad { split, opening }) = codec::decode(&statement.body) else { return None };
+        let proof = Proof::BadShare { statement: split, recipient: statement.slot.from, opening };
+        Some(Fault { culprit: split.slot.from, proof })
     }
 
     fn share_is_bad(&self, dealt: &Broadcast, pair: &Pair<'_>, opening: &Opening) -> bool {
@@ -215,8 +214,7 @@ impl Protocol for PresignTerms {
             return false;
         };
         self.check_split(dealt.slot.from, &dealt.body).is_ok_and(|OpenSplit { polynomial, shares }| {
-            let message = self.exit_message();
-            let good = |plain: &[u8]| exit_share_is_good(plain, recipient, &polynomial, &message);
+            let good = |plain: &[u8]| exit_share_is_good(plain, recipient, &polynomial, &self.exit_message());
             shares.shows_bad(pair, position, opening, good)
         })
     }
