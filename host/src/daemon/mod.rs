@@ -160,6 +160,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let pools =
         NumberedPools { chain: config.first.network.chain_id, contract: config.first.contracts.pool_manager };
     let store = Arc::new(Store::open_of(&config.store, pools)?);
+    store.prune()?;
     let members: Vec<MemberId> = config.manifest.members.iter().map(|member| member.id).collect();
     store.set_members(config.member, &members)?;
     let starting = Starting::begin(&config);

@@ -95,8 +95,8 @@ impl Store {
     }
 
     fn read_all_pools(&self) -> Result<Vec<PoolStatus>, StoreError> {
-        let rows = self.query("SELECT status FROM pools", values![])?;
-        let pools = rows.iter().map(|row| from_json("pools", row.text(0)?));
+        let rows = self.query("SELECT pool, status FROM pools", values![])?;
+        let pools = rows.iter().map(|row| from_json("pools", row.text(0)?, row.text(1)?));
         let mut pools = pools.collect::<Result<Vec<PoolStatus>, _>>()?;
         // As text, pool 10 would come before pool 2.
         pools.sort_unstable_by_key(|status| status.pool_id);
@@ -105,8 +105,9 @@ impl Store {
 
     /// One pool.
     pub fn pool(&self, pool: PoolId) -> Result<Option<PoolStatus>, StoreError> {
-        let row = self.query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.text()])?;
-        row.map(|row| from_json("pools", row.text(0)?)).transpose()
+        let name = pool.text();
+        let row = self.query_one("SELECT status FROM pools WHERE pool = ?1", values![name.as_str()])?;
+        row.map(|row| from_json("pools", &name, row.text(0)?)).transpose()
     }
 
     /// Changes what is known of a pool.
@@ -131,10 +132,11 @@ fn change(
     pool: PoolId,
     change_to: impl FnOnce(&mut PoolStatus),
 ) -> Result<bool, StoreError> {
-    let before = database.query_one("SELECT status FROM pools WHERE pool = ?1", values![pool.text()])?;
+    let name = pool.text();
+    let before = database.query_one("SELECT status FROM pools WHERE pool = ?1", values![name.as_str()])?;
     let before = before.as_ref().map(|row| row.text(0)).transpose()?;
     let mut status = match before {
-        Some(text) => from_json("pools", text)?,
+        Some(text) => from_json("pools", &name, text)?,
         None => PoolStatus::new(pool),
     };
     let was_over = status.is_over();
@@ -144,7 +146,7 @@ fn change(
         return Ok(false);
     }
     let sql = "INSERT INTO pools VALUES (?1, ?2) ON CONFLICT (pool) DO UPDATE SET status = ?2";
-    database.execute(sql, values![pool.text(), after])?;
+    database.execute(sql, values![name, after])?;
     if status.is_over() && !was_over {
         prune::forget_statements(database, pool)?;
     }
@@ -153,8 +155,8 @@ fn change(
 
 impl TransactionStore for Store {
     fn load(&self) -> Result<Vec<TransactionRow>, RowError> {
-        let rows = self.query("SELECT body FROM transactions ORDER BY key", values![])?;
-        rows.iter().map(|row| Ok(from_json("transactions", row.text(0)?)?)).collect()
+        let rows = self.query("SELECT key, body FROM transactions ORDER BY key", values![])?;
+        rows.iter().map(|row| Ok(from_json("transactions", row.text(0)?, row.text(1)?)?)).collect()
     }
 
     fn save(&self, row: &TransactionRow) -> Result<(), RowError> {

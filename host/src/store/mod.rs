@@ -133,6 +133,14 @@ pub enum StoreError {
         /// Which table.
         table: &'static str,
     },
+    /// A row with a name that does not decode: the store is damaged, or not ours.
+    #[error("store: row `{key}` of `{table}` does not decode")]
+    DamagedRow {
+        /// Which table.
+        table: &'static str,
+        /// Which row: its primary key.
+        key: String,
+    },
 }
 
 /// See the module.
@@ -177,14 +185,12 @@ impl Store {
             Place::Postgres(place) => Database::Postgres(postgres::Server::open(place)?),
         };
         migration::upgrade(&mut database, pools)?;
-        let store = Self {
+        Ok(Self {
             database: Mutex::new(database),
             news: Mutex::new(News::default()),
             read_pools: Mutex::new(None),
             changed: Notify::new(),
-        };
-        store.prune()?;
-        Ok(store)
+        })
     }
 
     /// What the enclave said lately.
@@ -232,8 +238,13 @@ fn decode<T: serde::Serialize + serde::de::DeserializeOwned>(
     postern_shared::codec::decode(bytes).map_err(|_| StoreError::Damaged { table })
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|_| StoreError::Damaged { table })
+/// What a row holds as JSON; `key` is the row's primary key.
+fn from_json<T: serde::de::DeserializeOwned>(
+    table: &'static str,
+    key: &str,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::DamagedRow { table, key: key.to_owned() })
 }
 
 fn to_json<T: serde::Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {

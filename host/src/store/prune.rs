@@ -46,8 +46,9 @@ pub(super) fn forget_statements(database: &mut Database, pool: PoolId) -> Result
 }
 
 impl Store {
-    /// Forgets what is left of pools that are over: what came late, and transactions.
-    pub(super) fn prune(&self) -> Result<(), StoreError> {
+    /// Forgets what is left of pools that are over: what came late, and transactions. For a host that starts to serve: it can't go
+    /// on with a row that does not decode, while whoever opens a store to look at it or to copy it can.
+    pub(crate) fn prune(&self) -> Result<(), StoreError> {
         let over = self.pools()?.into_iter().filter(PoolStatus::is_over).map(|pool| pool.pool_id);
         let over: BTreeSet<PoolId> = over.collect();
         if over.is_empty() {
@@ -64,7 +65,7 @@ impl Store {
             for row in database.query("SELECT key, body FROM transactions", values![])? {
                 let key = row.text(0)?;
                 if pool_of(key).is_some_and(|pool| over.contains(&pool)) {
-                    let transaction: TransactionRow = from_json("transactions", row.text(1)?)?;
+                    let transaction: TransactionRow = from_json("transactions", key, row.text(1)?)?;
                     if transaction.is_long_over(now()) {
                         database.execute("DELETE FROM transactions WHERE key = ?1", values![key])?;
                     }

@@ -1,7 +1,7 @@
 //! From version 2 to 3: pools have full names.
 
 use super::super::database::{Database, values};
-use super::super::{StoreError, decode, from_json, to_json};
+use super::super::{StoreError, decode, to_json};
 use super::NumberedPools;
 use crate::chain::beacon::ValidatorStatus;
 use crate::status::PoolStatus;
@@ -103,7 +103,7 @@ fn name_pools(database: &mut Database, pools: NumberedPools) -> Result<(), Store
 
 fn name_pool(text: &str, pools: NumberedPools) -> Result<PoolStatus, StoreError> {
     let damaged = || StoreError::Damaged { table: "pools" };
-    let mut status: Json = from_json("pools", text)?;
+    let mut status: Json = serde_json::from_str(text).map_err(|_| damaged())?;
     let fields = status.as_object_mut().ok_or_else(damaged)?;
     let number = fields.get("pool_id").and_then(Json::as_u64).and_then(|number| u32::try_from(number).ok());
     let name = pools.name(number.ok_or_else(damaged)?).text();

@@ -60,6 +60,8 @@ fn statements_go_when_their_pool_is_over_and_no_sooner(home: &Home) {
     assert!(has(&store, 1, Step::Verdict));
     drop(store);
     let store = home.open().unwrap();
+    assert!(has(&store, 1, Step::Verdict), "who only looks at a store leaves it as it is");
+    store.prune().unwrap();
     assert!(!has(&store, 1, Step::Verdict));
     assert_eq!(there(&store), [false, true, true]);
     withdraw(&store, two);
@@ -119,14 +121,44 @@ fn transactions_go_when_they_count_for_nothing_any_more(home: &Home) {
         nonces
     };
     let store = home.open().unwrap();
+    store.prune().unwrap();
     assert_eq!(nonces(&store), [1, 2, 3, 4, 5, 6]);
     report(&store, over);
+    store.prune().unwrap();
+    assert_eq!(nonces(&store), [2, 3, 4, 5, 6]);
+}
+
+fn a_damaged_row_is_named_when_a_host_starts_and_keeps_nobody_from_looking(home: &Home) {
+    {
+        let store = store(home);
+        withdraw(&store, pool(1));
+        report(&store, pool(1));
+    }
+    let named = |refused: StoreError| match refused {
+        StoreError::DamagedRow { table, key } => (table, key),
+        other => panic!("{other}"),
+    };
+    let can_be_looked_at = |store: &Store| {
+        assert_eq!(store.check_log().unwrap().faults, [LogFault::NoSlot]);
+        store.export(&mut Vec::new()).unwrap();
+    };
+    let transaction = format!("exited-{}", pool(1).text());
+    let store = home.open().unwrap();
+    store.execute("INSERT INTO transactions VALUES (?1, '{')", values![transaction.as_str()]).unwrap();
     drop(store);
-    assert_eq!(nonces(&home.open().unwrap()), [2, 3, 4, 5, 6]);
+    let store = home.open().unwrap();
+    can_be_looked_at(&store);
+    assert_eq!(named(store.prune().unwrap_err()), ("transactions", transaction));
+    store.execute("UPDATE pools SET status = '{'", values![]).unwrap();
+    drop(store);
+    let store = home.open().unwrap();
+    can_be_looked_at(&store);
+    assert_eq!(named(store.prune().unwrap_err()), ("pools", pool(1).text()));
 }
 
 on_both!(
     statements_go_when_their_pool_is_over_and_no_sooner,
     a_result_that_is_done_with_leaves_nothing,
     transactions_go_when_they_count_for_nothing_any_more,
+    a_damaged_row_is_named_when_a_host_starts_and_keeps_nobody_from_looking,
 );
