@@ -9,10 +9,11 @@
 //! [`tidy`] removes such files when the host starts.
 
 use crate::blocking;
-use std::fs::{DirBuilder, File, Permissions};
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 /// What the name of a file that is being written ends with.
@@ -37,10 +38,14 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes a folder if it is not there, with those that it is in: each is on the disk when this returns. Others may read there, and not
 /// write.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    blocking::run(|| make_folders(folder))
+}
+
+fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    make_folder(folder_of(folder))?;
+    make_folders(folder_of(folder))?;
     match DirBuilder::new().mode(0o755).create(folder) {
         // Somebody else was faster; a file in the way is an error.
         Err(error) if error.kind() != ErrorKind::AlreadyExists || !folder.is_dir() => Err(error),
@@ -48,31 +53,55 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what writers that were killed have left in a folder, and in the folders in it. What somebody is writing stays.
-pub(crate) fn tidy(folder: &Path) -> io::Result<()> {
-    blocking::run(|| {
-        tidy_one(folder)?;
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                tidy_one(&entry.path())?;
-            }
-        }
-        Ok(())
-    })
+/// Removes what writers that were killed have left in a folder, and in the folders in it. What somebody is writing stays. What can't
+/// be removed stays too, is in nobody's way, and is logged.
+pub(crate) fn tidy(folder: &Path) {
+    blocking::run(|| tidy_with(folder, |path| std::fs::remove_file(path)));
 }
 
-fn tidy_one(folder: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_unfinished =
-            name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED));
-        if is_unfinished && entry.file_type()?.is_file() && File::open(entry.path())?.try_lock().is_ok() {
-            std::fs::remove_file(entry.path())?;
+/// `remove` is what the system does to remove a file.
+fn tidy_with(folder: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
+    for inner in tidy_one(folder, &remove) {
+        tidy_one(&inner, &remove);
+    }
+}
+
+/// The folders that are in it.
+fn tidy_one(folder: &Path, remove: &impl Fn(&Path) -> io::Result<()>) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(path = %folder.display(), %error, "unfinished files can't be looked for");
+            return folders;
+        }
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => folders.push(path),
+            Ok(kind) if kind.is_file() && is_unfinished(&path) => {
+                if let Err(error) = remove_unless_in_use(&path, remove) {
+                    tracing::warn!(path = %path.display(), %error, "an unfinished file can't be removed");
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
+    folders
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED))
+}
+
+fn remove_unless_in_use(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    match File::open(path)?.try_lock() {
+        Ok(()) => remove(path),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The file under a name of its own, on the disk. Whoever writes holds its lock, which ends with the process.
@@ -106,7 +135,6 @@ fn sync(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     fn names(folder: &Path) -> Vec<String> {
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
@@ -175,10 +203,31 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let being_written = unfinished(&folder.path().join("b"), b"b").unwrap();
-        tidy(folder.path()).unwrap();
+        tidy(folder.path());
         assert!(left.iter().all(|path| !path.exists()));
         assert!(others.iter().all(|path| path.exists()), "somebody else's");
         being_written.persist(folder.path().join("b")).unwrap();
+    }
+
+    #[test]
+    fn what_can_not_be_removed_keeps_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("transcripts");
+        make_folder(&inner).unwrap();
+        let left = |number: u8| {
+            [folder.path(), inner.as_path()][usize::from(number % 2)].join(format!(".{number}.new"))
+        };
+        (0..6).for_each(|number| std::fs::write(left(number), "half a fi").unwrap());
+        let stays = [left(2), left(3)];
+        tidy_with(folder.path(), |path| match stays.iter().any(|stays| stays == path) {
+            true => Err(ErrorKind::PermissionDenied.into()),
+            false => std::fs::remove_file(path),
+        });
+        assert_eq!(
+            (names(folder.path()), names(&inner)),
+            (vec![".2.new".to_owned(), "transcripts".to_owned()], vec![".3.new".to_owned()],)
+        );
+        tidy(&folder.path().join("none"));
     }
 
     #[test]

@@ -154,9 +154,7 @@ pub(crate) struct Shared {
 /// Runs until something fails for good, or the future is dropped.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let _presence = presence::take(&config.data_dir)?;
-    if let Err(error) = whole_file::tidy(&config.data_dir) {
-        tracing::warn!(%error, "unfinished files can't be removed");
-    }
+    whole_file::tidy(&config.data_dir);
     let pools =
         NumberedPools { chain: config.first.network.chain_id, contract: config.first.contracts.pool_manager };
     let store = Arc::new(Store::open_of(&config.store, pools)?);
