@@ -244,8 +244,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(exits::follow(Arc::clone(&shared)));
     tasks.spawn(strangers::follow(Arc::clone(&shared)));
     tasks.spawn(council::follow(Arc::clone(&shared)));
-    drop(starting);
-    tasks.spawn(report::write(Arc::clone(&shared)));
+    tasks.spawn(report::write(Arc::clone(&shared), starting));
     tasks.spawn(watch_epochs(Arc::clone(&shared)));
     if let Some(successor) = config.successor.filter(|successor| *successor != enclave) {
         tasks.spawn(succession::hand_over(Arc::clone(&shared), successor));

@@ -4,7 +4,7 @@ use super::{DaemonError, Shared, alerts};
 use crate::blocking;
 use crate::clock::now;
 use crate::config::Config;
-use crate::status::{HostStatus, Progress, Refused, STATUS_FILE, Subject, Trouble};
+use crate::status::{HostStatus, PoolStatus, Progress, Refused, STATUS_FILE, Subject, Trouble};
 use crate::store::StoreError;
 use crate::whole_file;
 use postern_shared::ids::PoolId;
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::futures::Notified;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 /// Shortest time between two versions of the file.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -38,8 +38,10 @@ const RATE: u64 = 1 << 20;
 /// An enclave that has not answered for so long does not: it may have much to do.
 const ENCLAVE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Writes whenever something has changed, for ever, and shows now and then that the host lives.
-pub(super) async fn write(shared: Arc<Shared>) -> DaemonError {
+/// Writes whenever something has changed, for ever, and shows now and then that the host lives. The file has one writer at a time:
+/// it waits until what a starting host says has come to its end.
+pub(super) async fn write(shared: Arc<Shared>, starting: Starting) -> DaemonError {
+    starting.end().await;
     let (answers, answered) = watch::channel(Answers { newest: None, failed: false, at: Instant::now() });
     tokio::select! {
         error = write_all(&shared, answered) => error,
@@ -55,6 +57,14 @@ struct Answers {
     failed: bool,
     /// When it last answered, or the host began.
     at: Instant,
+}
+
+impl Answers {
+    /// Whether it answers, as was known at that time.
+    fn are_fresh(&self, now: Instant) -> bool {
+        let silence = now.saturating_duration_since(self.at);
+        self.newest.is_some() && !self.failed && silence < ENCLAVE_PATIENCE
+    }
 }
 
 /// Asks the enclave for ever. Apart from the file: one that takes a question and never answers is a trouble of its own.
@@ -89,7 +99,8 @@ async fn write_all(shared: &Shared, mut answered: watch::Receiver<Answers>) -> D
         let mut changed = std::pin::pin!(shared.store.changed.notified());
         changed.as_mut().enable();
         let answers = answered.borrow_and_update().clone();
-        match status(shared, &answers, &mut progress) {
+        // Before the store is asked: how long that takes is not the enclave's silence.
+        match status(shared, &answers, &mut progress, Instant::now()) {
             // Thousands of pools are megabytes.
             Ok(status) => blocking::run(|| file.write(status)),
             Err(error) => return error.into(),
@@ -104,11 +115,13 @@ async fn write_all(shared: &Shared, mut answered: watch::Receiver<Answers>) -> D
 /// The file, and what is in it.
 struct StatusFile {
     path: PathBuf,
+    /// What is in it, if this process has written it, and nothing has gone wrong since.
     written: Option<HostStatus>,
-    /// When it was written.
+    /// When it was last written, or that was tried.
     replaced: Instant,
     /// When it was last written, or touched to show that the host lives.
     shown: Instant,
+    /// Of what was last written, or was to be.
     size: u64,
 }
 
@@ -119,14 +132,14 @@ impl StatusFile {
     }
 
     /// Writes what is new, a large file not as often as a small one: what it says is as old as it takes to write so much at
-    /// [`RATE`]. Between, the file's time says that the host lives.
+    /// [`RATE`]. Between, the file's time says that the host lives. What could not be written has taken its time of the disk too.
     fn write(&mut self, status: HostStatus) {
         let is_new = self.written.as_ref() != Some(&status);
-        let pause = Duration::from_secs(self.size / RATE);
-        let is_due = self.written.is_none() || self.replaced.elapsed() >= pause;
+        let is_due = self.replaced.elapsed() >= time_to_write(self.size);
         let outcome = match is_new && is_due {
             true => self.replace(status),
-            false if self.shown.elapsed() >= HEARTBEAT => self.touch(),
+            // A file that says what is no longer so shows by its time how old that is.
+            false if self.written.is_some() && self.shown.elapsed() >= HEARTBEAT => self.touch(),
             false => return,
         };
         if let Err(error) = outcome {
@@ -141,12 +154,14 @@ impl StatusFile {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..status.clone()
         };
-        let text = serde_json::to_vec_pretty(&stamped).unwrap_or_default();
-        whole_file::replace(&self.path, &text)?;
-        let now = Instant::now();
-        (self.written, self.size) = (Some(status), text.len() as u64);
-        (self.replaced, self.shown) = (now, now);
-        Ok(())
+        let text = serde_json::to_vec_pretty(&stamped)?;
+        let outcome = whole_file::replace(&self.path, &text);
+        (self.replaced, self.size) = (Instant::now(), text.len() as u64);
+        self.written = outcome.is_ok().then_some(status);
+        if outcome.is_ok() {
+            self.shown = self.replaced;
+        }
+        outcome
     }
 
     fn touch(&mut self) -> io::Result<()> {
@@ -164,10 +179,22 @@ impl StatusFile {
     }
 }
 
-/// The status of a host that does not serve yet: what it waits for, from its first moment on. Dropped when it serves.
+/// What the host last knew of pools and the enclave. Thousands of pools are megabytes to read.
+fn last_known(data_dir: &Path) -> HostStatus {
+    blocking::run(|| crate::status::read(data_dir)).unwrap_or_default()
+}
+
+/// How long it takes to write so many bytes at [`RATE`].
+fn time_to_write(size: u64) -> Duration {
+    Duration::from_millis(size.saturating_mul(1000) / RATE)
+}
+
+/// The status of a host that does not serve yet: what it waits for, from its first moment on. It ends when the host serves, or when
+/// it is dropped.
 pub(super) struct Starting {
     said: Arc<Mutex<HostStatus>>,
-    writing: AbortHandle,
+    /// One task.
+    writing: JoinSet<()>,
 }
 
 impl Starting {
@@ -180,18 +207,18 @@ impl Starting {
             standing: "starting".to_owned(),
             alerts: alerts::all(&config.data_dir),
             troubles: Vec::new(),
-            // Of pools and the enclave, what the host last knew.
-            ..crate::status::read(&config.data_dir).unwrap_or_default()
+            ..last_known(&config.data_dir)
         }));
         let (mut file, shown) = (StatusFile::new(&config.data_dir), Arc::clone(&said));
-        let writing = tokio::spawn(async move {
+        let mut writing = JoinSet::new();
+        writing.spawn(async move {
             loop {
                 let status = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 blocking::run(|| file.write(status));
                 tokio::time::sleep(PAUSE).await;
             }
         });
-        Self { said, writing: writing.abort_handle() }
+        Self { said, writing }
     }
 
     /// This is what it waits for, and nothing else.
@@ -201,11 +228,10 @@ impl Starting {
         let since = known.map_or_else(now, |known| known.since);
         said.troubles = vec![Trouble { subject, since, reason: reason.to_string() }];
     }
-}
 
-impl Drop for Starting {
-    fn drop(&mut self) {
-        self.writing.abort();
+    /// Says nothing more: when this returns, what was being written is written.
+    async fn end(mut self) {
+        self.writing.shutdown().await;
     }
 }
 
@@ -230,10 +256,23 @@ impl Stuck {
     }
 }
 
-fn status(shared: &Shared, answers: &Answers, stuck: &mut Stuck) -> Result<HostStatus, StoreError> {
+/// Why nothing goes on with a pool, if it is held up. What is begun for a pool that is over can't end, and need not: an enclave that was
+/// away may still ask for its presign.
+fn held_up(pool: &PoolStatus, stuck: &BTreeMap<PoolId, Progress>, patience: Duration) -> Option<String> {
+    let Progress { kind, step, have, of } = stuck.get(&pool.pool_id).filter(|_| !pool.is_over())?;
+    Some(format!("{have} of {of} at {kind} {step}, for more than {} s", patience.as_secs()))
+}
+
+/// What is known. `now` is when that of the enclave was.
+fn status(
+    shared: &Shared,
+    answers: &Answers,
+    stuck: &mut Stuck,
+    now: Instant,
+) -> Result<HostStatus, StoreError> {
     let mut pools = shared.store.pools()?;
     let news = shared.store.news();
-    let held_up = stuck.longer_than(shared.patience, &news.progress, Instant::now());
+    let stuck = stuck.longer_than(shared.patience, &news.progress, now);
     for pool in &mut pools {
         pool.progress = news.progress.get(&pool.pool_id).cloned();
         pool.faults.extend(news.faults.get(&pool.pool_id).into_iter().flatten());
@@ -241,13 +280,9 @@ fn status(shared: &Shared, answers: &Answers, stuck: &mut Stuck) -> Result<HostS
         pool.faults.dedup();
         pool.posts = shared.posts.of(pool.pool_id);
         let subject = Subject::Pool(pool.pool_id);
-        let reason = held_up.get(&pool.pool_id).map(|Progress { kind, step, have, of }| {
-            format!("{have} of {of} at {kind} {step}, for more than {} s", shared.patience.as_secs())
-        });
-        shared.troubles.show(subject, reason);
+        shared.troubles.show(subject, held_up(pool, &stuck, shared.patience));
     }
-    let Answers { newest: last, failed, at } = answers;
-    let enclave_answers = last.is_some() && !failed && at.elapsed() < ENCLAVE_PATIENCE;
+    let (last, enclave_answers) = (&answers.newest, answers.are_fresh(now));
     shared.troubles.show(Subject::Enclave, (!enclave_answers).then_some("does not answer"));
     let lost = shared.network.lost();
     for member in shared.manifest.members.iter().map(|member| member.id) {
@@ -291,10 +326,12 @@ fn status(shared: &Shared, answers: &Answers, stuck: &mut Stuck) -> Result<HostS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocking::tests::{GENEROUS, is_free, one_worker};
     use crate::chain::beacon::ValidatorStatus;
-    use crate::status::{PoolStatus, TranscriptFiles};
+    use crate::status::TranscriptFiles;
     use crate::store::Store;
     use postern_shared::ids::{Address, MemberId};
+    use postern_shared::record::LogHead;
 
     #[test]
     fn a_file_is_written_when_something_is_new_and_its_time_says_that_the_host_lives() {
@@ -312,6 +349,7 @@ mod tests {
         file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus::default());
         assert!(modified() > long_ago, "a host that has nothing new to say lives too");
+        file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus { member: 1, ..HostStatus::default() });
         assert_eq!(read().member, 1);
         // A file of thirty megabytes is not written again at once, and shows meanwhile that the host lives.
@@ -326,6 +364,132 @@ mod tests {
         file.replaced = file.replaced.checked_sub(HEARTBEAT).unwrap();
         file.write(HostStatus { member: 2, ..HostStatus::default() });
         assert_eq!(read().member, 2);
+    }
+
+    #[test]
+    fn a_disk_takes_a_megabyte_a_second_of_files_of_any_size() {
+        let milliseconds = |size| time_to_write(size).as_millis();
+        let sizes = [0, RATE / 4, RATE - 1, RATE, RATE * 3 / 2];
+        assert_eq!(sizes.map(milliseconds), [0, 250, 999, 1000, 1500]);
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_written_is_not_tried_more_often() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let mut file = StatusFile::new(&data_dir);
+        let before = file.replaced.checked_sub(HEARTBEAT).unwrap();
+        file.replaced = before;
+        file.write(HostStatus::default());
+        assert!(file.replaced > before && file.size > 0, "what was tried counts");
+        std::fs::create_dir(&data_dir).unwrap();
+        // As if it had been of thirty megabytes.
+        file.size = 30 * RATE;
+        file.write(HostStatus::default());
+        assert!(!data_dir.join(STATUS_FILE).exists());
+        file.replaced = file.replaced.checked_sub(HEARTBEAT * 3).unwrap();
+        file.write(HostStatus::default());
+        assert!(data_dir.join(STATUS_FILE).exists());
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_replaced_shows_its_age() {
+        let folder = tempfile::tempdir().unwrap();
+        // So long that there is no room for the name of an unfinished file.
+        let path = folder.path().join("s".repeat(250));
+        let mut file = StatusFile { path: path.clone(), ..StatusFile::new(folder.path()) };
+        let old = File::create(&path).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        old.set_modified(long_ago).unwrap();
+        file.written = Some(HostStatus::default());
+        file.write(HostStatus { member: 1, ..HostStatus::default() });
+        // As if it had been of thirty megabytes: it is not tried again yet.
+        file.size = 30 * RATE;
+        file.shown = file.shown.checked_sub(HEARTBEAT).unwrap();
+        file.write(HostStatus { member: 1, ..HostStatus::default() });
+        assert_eq!(old.metadata().unwrap().modified().unwrap(), long_ago);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_keeps_only_the_start_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(STATUS_FILE);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (runtime, data_dir) = (one_worker(), folder.path().to_owned());
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let reading = runtime.spawn(async move {
+            begun.send(()).unwrap();
+            last_known(&data_dir)
+        });
+        has_begun.recv_timeout(GENEROUS).unwrap();
+        let is_free = is_free(&runtime);
+        // Whoever reads a pipe waits for somebody to write: nothing is there to be read.
+        drop(File::options().write(true).open(&path).unwrap());
+        assert_eq!(runtime.block_on(reading).unwrap(), HostStatus::default());
+        assert!(is_free);
+    }
+
+    fn acting() -> Status {
+        Status {
+            identity: None,
+            manifest: None,
+            epoch: 0,
+            admitted: Vec::new(),
+            refused: Vec::new(),
+            newest_output: 0,
+            standing: Standing::Acting,
+            incarnation: 0,
+            head: LogHead::START,
+            waiting: None,
+            undecided: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_enclave_is_silent_for_as_long_as_it_was_when_it_was_looked_at() {
+        let at = Instant::now();
+        let none = Answers { newest: None, failed: false, at };
+        let answers = Answers { newest: Some(acting()), ..none.clone() };
+        assert!(answers.are_fresh(at) && !answers.are_fresh(at + ENCLAVE_PATIENCE));
+        assert!(!none.are_fresh(at) && !Answers { failed: true, ..answers }.are_fresh(at));
+    }
+
+    #[test]
+    fn what_is_begun_for_a_pool_that_is_over_holds_nothing_up() {
+        let mut pool = active(7);
+        let step = Progress { kind: "presign".to_owned(), step: "deal".to_owned(), have: 2, of: 5 };
+        let stuck = BTreeMap::from([(pool.pool_id, step)]);
+        let patience = Duration::from_secs(600);
+        let reason = held_up(&pool, &stuck, patience);
+        assert_eq!(reason.unwrap(), "2 of 5 at presign deal, for more than 600 s");
+        (pool.final_status, pool.exit_reported) = (Some(ValidatorStatus::WithdrawalDone), true);
+        assert_eq!(held_up(&pool, &stuck, patience), None);
+        assert_eq!(held_up(&active(8), &stuck, patience), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_starting_host_has_written_its_last_word_when_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = StatusFile::new(folder.path());
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+        let mut writing = JoinSet::new();
+        writing.spawn(async move {
+            blocking::run(|| {
+                begun.send(()).unwrap();
+                // A slow disk.
+                wait.recv_timeout(GENEROUS).unwrap();
+                file.write(HostStatus::default());
+            });
+        });
+        has_begun.recv().await.unwrap();
+        let starting = Starting { said: Arc::default(), writing };
+        let mut end = std::pin::pin!(starting.end());
+        let at_once = tokio::time::timeout(Duration::ZERO, end.as_mut()).await;
+        assert!(at_once.is_err(), "it is still being written");
+        go_on.send(()).unwrap();
+        end.await;
+        assert!(folder.path().join(STATUS_FILE).exists());
     }
 
     /// How many bytes this process has written, and what memory it has, in bytes.
