@@ -135,7 +135,8 @@ fn of_credentials(pool: PoolId) -> String {
 }
 
 fn is_named(data_dir: &Path, name: &str) -> bool {
-    data_dir.join(FOLDER).join(format!("{name}.json")).exists()
+    let path = data_dir.join(FOLDER).join(format!("{name}.json"));
+    blocking::run(|| path.exists())
 }
 
 /// Whether it was said.

@@ -268,7 +268,7 @@ async fn watch_epochs(shared: Arc<Shared>) -> DaemonError {
             Err(error) => tracing::warn!(%error, "the manifest's epochs can't be read"),
         }
         hand_in_next(&shared).await;
-        if awaits_cut(&shared.data_dir)
+        if blocking::run(|| awaits_cut(&shared.data_dir))
             && let Ok(Reply::Rejected(rejection)) = shared.enclave.ask(&Request::AwaitCut).await
         {
             tracing::warn!(%rejection, "the enclave does not wait for a cut");
