@@ -1,9 +1,10 @@
 //! Whether an enclave could be restored from the log that is stored, as far as that can be seen without its key.
 
 use super::database::Database;
+use super::log::newest_slot;
 use super::{Store, StoreError};
 use postern_shared::ids::{ManifestHash, MemberId};
-use postern_shared::record::{LogHead, LogId, RecordKind, SealedError, SealedRecord};
+use postern_shared::record::{LogHead, LogId, RECORD_VERSION, RecordKind, SealedError, SealedRecord};
 
 /// Bytes of records that are looked at together.
 const AT_A_TIME: usize = 1 << 20;
@@ -31,6 +32,24 @@ pub enum LogFault {
     /// There is no key to the log.
     #[error("there is no key slot: nothing opens the log")]
     NoSlot,
+    /// The newest key is of another version than this build's enclave reads.
+    #[error(
+        "the newest key slot is of version {found}; this build's enclave opens version {RECORD_VERSION} only"
+    )]
+    SlotVersion {
+        /// The slot's.
+        found: u16,
+    },
+    /// Records of another version than this build's enclave reads: said once for all that follow on each other.
+    #[error(
+        "from record {number} on the log is of version {found}; this build's enclave reads version {RECORD_VERSION} only"
+    )]
+    Version {
+        /// The first one's number.
+        number: u64,
+        /// Theirs.
+        found: u16,
+    },
     /// The first record that counts is none to begin with.
     #[error("the log begins in the middle, with record {number}")]
     Begin {
@@ -66,6 +85,8 @@ struct Reading {
     /// The log that the newest slot opens.
     counts: Option<LogId>,
     log: Option<LogId>,
+    /// Of the record before.
+    version: Option<u16>,
     head: Option<LogHead>,
     /// The first part of a snapshot that has not ended yet.
     open: Option<u64>,
@@ -76,11 +97,13 @@ impl Store {
     pub fn check_log(&self) -> Result<LogCheck, StoreError> {
         let mut check = LogCheck { records: 0, settled: 0, head: LogHead::START, faults: Vec::new() };
         check.faults.extend(self.with(Database::damage)?.map(LogFault::Database));
-        let counts = self.log_that_counts()?;
-        if counts.is_none() {
-            check.faults.push(LogFault::NoSlot);
+        let slot = self.with(newest_slot)?.map(|slot| slot.header);
+        match slot.map(|slot| slot.version) {
+            None => check.faults.push(LogFault::NoSlot),
+            Some(RECORD_VERSION) => {}
+            Some(found) => check.faults.push(LogFault::SlotVersion { found }),
         }
-        let mut reading = Reading { counts, ..Reading::default() };
+        let mut reading = Reading { counts: slot.map(|slot| slot.log), ..Reading::default() };
         let mut last = 0;
         loop {
             let records = match self.log(last, AT_A_TIME) {
@@ -95,6 +118,7 @@ impl Store {
                 }
                 check.records += 1;
                 check.settled += u64::from(record.header.kind == RecordKind::Vault);
+                check.faults.extend(reading.version(record));
                 check.faults.extend(reading.read(record));
                 check.head = record.head();
             }
@@ -117,6 +141,13 @@ impl Reading {
     fn is_unfinished(&self, record: &SealedRecord) -> bool {
         let log = Some(record.header.log);
         self.counts.is_some() && self.log == self.counts && log != self.counts
+    }
+
+    /// A version that this build's enclave does not read, where it begins.
+    fn version(&mut self, record: &SealedRecord) -> Option<LogFault> {
+        let (number, found) = (record.header.number, record.header.version);
+        let before = self.version.replace(found);
+        (found != RECORD_VERSION && before != Some(found)).then_some(LogFault::Version { number, found })
     }
 
     fn read(&mut self, record: &SealedRecord) -> Option<LogFault> {

@@ -74,11 +74,14 @@ fn newest(database: &mut Database) -> Result<Option<SealedRecord>, StoreError> {
     database.query_one(NEWEST, values![])?.map(|row| decode("log", row.bytes(0)?)).transpose()
 }
 
+pub(super) fn newest_slot(database: &mut Database) -> Result<Option<KeySlot>, StoreError> {
+    let slot = database.query_one("SELECT slot FROM slots ORDER BY id DESC LIMIT 1", values![])?;
+    slot.map(|row| decode("slots", row.bytes(0)?)).transpose()
+}
+
 /// The log that the newest slot opens.
 fn log_that_counts(database: &mut Database) -> Result<Option<LogId>, StoreError> {
-    let slot = database.query_one("SELECT slot FROM slots ORDER BY id DESC LIMIT 1", values![])?;
-    let slot: Option<KeySlot> = slot.map(|row| decode("slots", row.bytes(0)?)).transpose()?;
-    Ok(slot.map(|slot| slot.header.log))
+    Ok(newest_slot(database)?.map(|slot| slot.header.log))
 }
 
 /// Keeps a slot, and forgets those that two newer ones have replaced.

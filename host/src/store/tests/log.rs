@@ -156,6 +156,10 @@ fn a_log_is_checked_record_by_record(home: &Home) {
     assert_eq!(with(6, Some(vec![0])), [LogFault::Undecodable { after: 5 }]);
     let elsewhere = with(6, Some(codec::encode(&records[4])));
     assert_eq!(elsewhere, [LogFault::Undecodable { after: 5 }], "a record in another's place");
+    let mut earlier = records[5].clone();
+    earlier.header.version -= 1;
+    let version = LogFault::Version { number: 6, found: RECORD_VERSION - 1 };
+    assert_eq!(with(6, Some(codec::encode(&earlier))), [version]);
     assert_eq!(with(6, Some(codec::encode(&records[5]))), []);
     store.execute("DELETE FROM log WHERE number > 4", values![]).unwrap();
     assert_eq!(store.check_log().unwrap().faults, [LogFault::NoSlot, LogFault::Snapshot]);
