@@ -12,13 +12,19 @@ use std::path::{Path, PathBuf};
 /// Looks after what a host has stored. The host must not run.
 #[derive(Debug, clap::Subcommand)]
 pub enum StoreCommand {
-    /// Checks that the enclave could be restored from its log: every record is there and in its place.
+    /// Checks that the enclave could be restored from its log: every record is there, in its place, and of this build's version.
+    ///
+    /// Tables of an earlier version are upgraded first, for good: builds of that version do not open the store any more.
     Check {
         /// The host's configuration.
         #[arg(long)]
         config: PathBuf,
     },
-    /// Writes all of it to a file: for another kind of database, another machine, or a backup.
+    /// Writes all of it to a file: for another kind of database, another machine, or a backup. Only builds with tables of this
+    /// build's version import it.
+    ///
+    /// Tables of an earlier version are upgraded first, for good: builds of that version do not open the store any more. For a backup to
+    /// go back to, export it with such a build.
     Export {
         /// The host's configuration.
         #[arg(long)]
@@ -27,7 +33,7 @@ pub enum StoreCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Takes over what was exported, into a store that is empty.
+    /// Takes over what was exported by a build with tables of the same version, into a store that is empty.
     Import {
         /// The host's configuration.
         #[arg(long)]

@@ -61,8 +61,11 @@ pub enum TransferError {
     /// It has a right checksum, and is still nothing that was ever exported.
     #[error("the file holds {0}")]
     Content(&'static str),
-    /// Its tables are of another version.
-    #[error("the file has tables of version {found}, this build has version {expected}")]
+    /// Its tables are of another version: only a build that has these imports it, and a later one upgrades that store.
+    #[error(
+        "the file has tables of version {found}, this build has version {expected}: import it with a build of the file's version; \
+         a later build upgrades the store when it opens it"
+    )]
     Schema {
         /// This build's.
         expected: i64,
