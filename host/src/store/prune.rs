@@ -16,6 +16,13 @@
 //! | `cursors` | how far each pool manager was read | never; one for each |
 //! | `pools` | what is known of each | never: this is what says that a pool is over, and its exit is asked for by others. About 1.5 kB |
 //! | `transactions` | what the wallet has signed | when the host starts, those of pools that are over, if they ended more than a day before: the day's budget counts them, and what was signed is sent again should the chain break its word. Those of the council stay: one for each epoch |
+//!
+//! # What never goes
+//! - All that a pool has, if its exit never comes on record: such a pool is never over. So it is where too few enclaves are left to
+//!   prove the exit.
+//! - Statements of some ceremonies from before version 4, when `ceremonies` began. [The upgrade](super::migration) knows a ceremony's
+//!   pool from its transcript. One without a transcript here, such as a release that another member led, is of no pool, unless it
+//!   goes on after the upgrade.
 
 use super::database::{Database, values};
 use super::{Store, StoreError, from_json};
