@@ -143,6 +143,7 @@ impl Reading {
         self.counts.is_some() && self.log == self.counts && log != self.counts
     }
 
+    /// A version that this build's enclave does not read, where it begins.
     fn version(&mut self, record: &SealedRecord) -> Option<LogFault> {
         let (number, found) = (record.header.number, record.header.version);
         let before = self.version.replace(found);

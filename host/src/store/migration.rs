@@ -16,7 +16,8 @@
 //! does not take is refused, and nothing is changed: a result that still waits for something to be done, in a form that this build does not
 //! know ([`StoreError::Unfinished`]).
 //!
-//! What the enclave has sealed no host can convert. It stays as it is, and an enclave that does not read it says so.
+//! What the enclave has sealed no host can convert. It stays as it is; an enclave that does not read it says so, and the check of
+//! the log does ([`LogFault::Version`](super::LogFault::Version)).
 
 mod step_1;
 mod step_2;

@@ -2,8 +2,7 @@
 //!
 //! A pool is over ([`PoolStatus::is_over`]) when its validator is withdrawn in a finalised state and the pool manager has that on
 //! record. Then no enclave has anything to do for it any more: no key to make, no deposit to sign, no exit to split, to release
-//! or to prove. A host that most of its nodes have deceived about that forgets copies of statements, which other members' hosts have
-//! too; what its own enclave needs is in the enclave's log.
+//! or to prove.
 //!
 //! | table | rows | when they go |
 //! | --- | --- | --- |
@@ -18,12 +17,12 @@
 //! | `pools` | what is known of each | never: this is what says that a pool is over, and its exit is asked for by others. About 1.5 kB |
 //! | `transactions` | what the wallet has signed | when the host starts, those of pools that are over, if they ended more than a day before: the day's budget counts them, and what was signed is sent again should the chain break its word. Those of the council stay: one for each epoch |
 //!
-//! # What stays all the same
-//! - A pool whose exit its pool manager never gets on record is never over, and all that it has stays: so it is where too few enclaves are
-//!   left to prove the exit.
-//! - Of which pool a ceremony is, `ceremonies` says since version 4, and [the upgrade](super::migration) knows it from the transcripts
-//!   that the host had. Ceremonies from before that have no transcript here, like those that were given up and releases that
-//!   another member led, are of no pool: their statements stay. One that goes on after the upgrade is noted then.
+//! # What never goes
+//! - All that a pool has, if its exit never comes on record: such a pool is never over. So it is where too few enclaves are left to
+//!   prove the exit.
+//! - Statements of some ceremonies from before version 4, when `ceremonies` began. [The upgrade](super::migration) knows a ceremony's
+//!   pool from its transcript. One without a transcript here, such as a release that another member led, is of no pool, unless it
+//!   goes on after the upgrade.
 
 use super::database::{Database, values};
 use super::{Store, StoreError, from_json};
