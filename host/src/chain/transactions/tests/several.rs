@@ -150,8 +150,8 @@ async fn a_first_node_that_stands_still_is_not_asked() {
     let bench = Bench::start().await;
     let transactions = bench.open_of(&["second", "third"]);
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
-    bench.lie(&[ExecutionLie::Behind(1_000)]);
-    let outcomes = bench.drive(&transactions, 15 + FINAL).await;
+    bench.lie(&[ExecutionLie::Behind(1_000), ExecutionLie::NoReceipts]);
+    let outcomes = bench.drive(&transactions, 12 + FINAL).await;
     assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
 }
 
