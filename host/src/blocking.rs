@@ -3,7 +3,8 @@
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Does what may take long without being `async`. On a runtime of several threads the tasks of this thread go on in another one
-/// meanwhile, so that only the task that asked waits. On a runtime of one thread, and outside of any, there is nobody to hand them to.
+/// meanwhile, so that only the task that asked waits. If the runtime is taken down while it waits, it panics at its next timer: a
+/// process that serves ends without that. On a runtime of one thread, and outside of any, there is nobody to hand them to.
 pub(crate) fn run<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

@@ -14,6 +14,7 @@ use postern_host::vm::VmCommand;
 use postern_host::{daemon, presence, status, verify};
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -236,7 +237,9 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 /// Serves until the process is told to stop. Nothing needs to be tidied up: it may be killed at any moment.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit();
-    runtime()?.block_on(async {
+    // Not taken down before the process ends: a task that waits for its disk at that moment would go on without timers, and panic.
+    let runtime = ManuallyDrop::new(runtime()?);
+    runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             ended = daemon::run(config) => match ended {

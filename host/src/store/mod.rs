@@ -4,7 +4,7 @@
 //! `kill -9` at any moment it goes on where it was.
 //!
 //! Whoever asks waits for the answer, without `async`: for a disk, or for a server. On the daemon's runtime only the task that
-//! asks waits, and those that want the store too; every other task goes on ([`crate::blocking`]).
+//! asks waits, and those that want the store too; every other task goes on (`crate::blocking`).
 
 mod chain;
 mod check;

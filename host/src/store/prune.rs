@@ -2,7 +2,8 @@
 //!
 //! A pool is over ([`PoolStatus::is_over`]) when its validator is withdrawn in a finalised state and the pool manager has that on
 //! record. Then no enclave has anything to do for it any more: no key to make, no deposit to sign, no exit to split, to release
-//! or to prove.
+//! or to prove. A host that most of its nodes have deceived about that forgets copies of statements, which other members' hosts have
+//! too; what its own enclave needs is in the enclave's log.
 //!
 //! | table | rows | when they go |
 //! | --- | --- | --- |
