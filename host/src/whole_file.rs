@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// What the name of a file that is being written ends with.
@@ -53,33 +53,25 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what writers that were killed have left in a folder, and in all folders in it. What somebody is writing stays. What can't
-/// be removed stays too, is in nobody's way, and is logged.
+/// Removes what writers that were killed have left in a folder, and in all folders in it. What somebody is writing stays. What can't be
+/// removed stays too, is in nobody's way, and is logged.
 pub(crate) fn tidy(folder: &Path) {
-    blocking::run(|| tidy_with(folder, &|path: &Path| std::fs::remove_file(path)));
+    blocking::run(|| tidy_all(folder, &|path| std::fs::remove_file(path)));
 }
 
 /// `remove` is what the system does to remove a file.
-fn tidy_with(folder: &Path, remove: &impl Fn(&Path) -> io::Result<()>) {
-    for inner in tidy_one(folder, remove) {
-        tidy_with(&inner, remove);
-    }
-}
-
-/// The folders that are in it.
-fn tidy_one(folder: &Path, remove: &impl Fn(&Path) -> io::Result<()>) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
+fn tidy_all(folder: &Path, remove: &impl Fn(&Path) -> io::Result<()>) {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
             tracing::warn!(path = %folder.display(), %error, "unfinished files can't be looked for");
-            return folders;
+            return;
         }
     };
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => folders.push(path),
+            Ok(kind) if kind.is_dir() => tidy_all(&path, remove),
             Ok(kind) if kind.is_file() && is_unfinished(&path) => {
                 if let Err(error) = remove_unless_in_use(&path, remove) {
                     tracing::warn!(path = %path.display(), %error, "an unfinished file can't be removed");
@@ -88,7 +80,6 @@ fn tidy_one(folder: &Path, remove: &impl Fn(&Path) -> io::Result<()>) -> Vec<Pat
             _ => {}
         }
     }
-    folders
 }
 
 fn is_unfinished(path: &Path) -> bool {
@@ -135,6 +126,7 @@ fn sync(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn names(folder: &Path) -> Vec<String> {
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
@@ -219,7 +211,7 @@ mod tests {
         };
         (0..6).for_each(|number| std::fs::write(left(number), "half a fi").unwrap());
         let stays = [left(2), left(3)];
-        tidy_with(folder.path(), &|path: &Path| match stays.iter().any(|stays| stays == path) {
+        tidy_all(folder.path(), &|path: &Path| match stays.iter().any(|stays| stays == path) {
             true => Err(ErrorKind::PermissionDenied.into()),
             false => std::fs::remove_file(path),
         });
