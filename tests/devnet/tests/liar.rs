@@ -65,7 +65,7 @@ async fn an_execution_node_lies_in_every_way() {
     let whole: Seen = Value::clone;
     let length: Seen = |logs| json!(logs.as_array().map_or(usize::MAX, Vec::len));
     let first_block: Seen = |logs| logs[0]["blockHash"].clone();
-    let table: [(ExecutionLie, &str, Value, Seen, Value); 21] = [
+    let table: [(ExecutionLie, &str, Value, Seen, Value); 24] = [
         (ExecutionLie::NoLogs, "eth_getLogs", all_logs.clone(), length, json!(0)),
         (ExecutionLie::LogsWithout(topic), "eth_getLogs", all_logs.clone(), length, json!(others)),
         (
