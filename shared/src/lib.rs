@@ -29,6 +29,8 @@ pub mod proof;
 pub mod record;
 pub mod sealed_shares;
 pub mod snp;
+#[cfg(feature = "toml")]
+pub mod toml_fault;
 pub mod wire;
 pub mod witness;
 

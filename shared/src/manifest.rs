@@ -277,7 +277,8 @@ impl Manifest {
         if let Ok(Versioned { version }) = toml::from_str(text) {
             check_version(version)?;
         }
-        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Text(format!("{error}")))?;
+        let manifest: Self = toml::from_str(text)
+            .map_err(|error| ManifestError::Text(crate::toml_fault::describe_in(text, &error)))?;
         manifest.validate()?;
         Ok(manifest)
     }

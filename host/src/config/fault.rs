@@ -14,7 +14,7 @@ use crate::network::address::AddressError;
 use crate::store::PlaceError;
 use postern_shared::ids::{Address, MemberId};
 use std::fmt::{Display, Formatter, Result as Written};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,9 @@ pub enum FieldError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// There is no such file. What stands there instead of its path may be secret.
+    #[error("the file that it names: {0}")]
+    NoFile(std::io::Error),
     /// The file holds no text.
     #[error("{path}: not UTF-8 text", path = path.display())]
     NotText {
@@ -160,6 +163,13 @@ pub enum FieldError {
     /// The database can't be used.
     #[error(transparent)]
     Database(#[from] PlaceError),
+}
+
+impl FieldError {
+    /// A file that may hold something secret, and can't be read. Only the path of one that is there is sure to be a path.
+    pub(super) fn unread(path: &Path, source: std::io::Error) -> Self {
+        if path.exists() { Self::File { path: path.to_owned(), source } } else { Self::NoFile(source) }
+    }
 }
 
 /// Everything that is wrong with a configuration. Shown in one line; see [`Faults::iter`].

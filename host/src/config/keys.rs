@@ -3,7 +3,7 @@
 use super::fault::{Faults, FieldError, Reported};
 use super::section::Section;
 use crate::chain::transactions::{RemoteSigner, SigningError, Wallet};
-use crate::key_file;
+use crate::key_file::{self, KeyFileError};
 use alloy::signers::local::PrivateKeySigner;
 use libp2p::identity::{Keypair, ed25519};
 use postern_shared::ids::Address;
@@ -14,7 +14,11 @@ use zeroize::Zeroizing;
 /// Reads 32 secret bytes; a fault never shows what was read.
 fn secret(field: &str, path: &Path, faults: &mut Faults) -> Result<Zeroizing<[u8; 32]>, Reported> {
     let key = key_file::read(path);
-    faults.check(field, key.map_err(|source| FieldError::KeyFile { path: path.to_owned(), source }))
+    let key = key.map_err(|error| match error {
+        KeyFileError::Read(source) => FieldError::unread(path, source),
+        source => FieldError::KeyFile { path: path.to_owned(), source },
+    });
+    faults.check(field, key)
 }
 
 /// `host_key`: the host's Ed25519 seed, whose public key the manifest names.

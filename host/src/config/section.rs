@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use super::fault::{Faults, FieldError, Reported};
+use postern_shared::toml_fault::{describe, describe_in, line_and_column};
 use serde::de::DeserializeOwned;
 use serde::de::IntoDeserializer;
 use std::collections::BTreeMap;
@@ -31,8 +32,7 @@ impl<'t> Section<'t> {
         match DeTable::parse(text) {
             Ok(table) => Ok(Self::of(Source { text, folder }, String::new(), table.into_inner())),
             Err(error) => {
-                let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
-                let reason = format!("line {line}, column {column}: {}", describe(&error));
+                let reason = describe_in(text, &error);
                 Err(ConfigError::Text { path: path.to_owned(), reason })
             }
         }
@@ -145,23 +145,5 @@ impl<'t> Section<'t> {
             faults.report(&self.name(&key), FieldError::Unknown);
         }
         self.fields.clear();
-    }
-}
-
-/// Both from 1.
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or_default();
-    (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1)
-}
-
-/// An error without the text between quotes in it: the parser shows what it found.
-fn describe(error: &toml::de::Error) -> String {
-    let message = error.message();
-    match (message.find('"'), message.rfind('"')) {
-        (Some(first), Some(last)) if first < last => {
-            let (head, tail) = (message.get(..first), message.get(last..));
-            format!("{}\"…{}", head.unwrap_or_default(), tail.unwrap_or_default())
-        }
-        _ => message.to_owned(),
     }
 }

@@ -46,5 +46,5 @@ pub(super) fn read(
 
 fn read_file(field: &str, path: &Path, faults: &mut Faults) -> Result<Vec<u8>, Reported> {
     let file = std::fs::read(path);
-    faults.check(field, file.map_err(|source| FieldError::File { path: path.to_owned(), source }))
+    faults.check(field, file.map_err(|source| FieldError::unread(path, source)))
 }

@@ -17,7 +17,8 @@ use postern_shared::wire::{Rejection, Reply, Request};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify};
 
 /// Most steps of one contract in one look, so that a host far behind keeps no other contract waiting.
 const MAX_STEPS: usize = 20;
@@ -26,7 +27,21 @@ const LOOKS_AT_REST: u32 = 6;
 
 /// How this process follows each pool manager.
 #[derive(Default)]
-pub(super) struct Followed(Mutex<BTreeMap<Address, Following>>);
+pub(super) struct Followed {
+    managers: Mutex<BTreeMap<Address, Following>>,
+    /// A rescan begins at once.
+    rescan: Notify,
+}
+
+impl Followed {
+    /// Waits so long, or until a rescan is asked for, also one that was before.
+    pub(super) async fn rest(&self, pause: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.rescan.notified() => {}
+        }
+    }
+}
 
 #[derive(Default)]
 struct Following {
@@ -53,7 +68,7 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
             Ok(Look::Lacking) => shared.poll,
             Err(error) => return error.into(),
         };
-        tokio::time::sleep(pause).await;
+        shared.followed.rest(pause).await;
     }
 }
 
@@ -124,7 +139,7 @@ impl Follower<'_> {
     /// One step of a contract, with which no rescan interferes.
     async fn step(&self, manager: &PoolManager) -> Result<Step, StoreError> {
         let contract = manager.contract;
-        let mut followed = self.followed.0.lock().await;
+        let mut followed = self.followed.managers.lock().await;
         let following = followed.entry(contract).or_default();
         if following.is_stopped {
             return Ok(Step::Ended(Look::Complete));
@@ -146,7 +161,7 @@ impl Follower<'_> {
         let cursor: Cursor = match self.store.cursor(contract)? {
             Some(cursor) => cursor,
             // The cursor is the last block that was searched.
-            None => self.execution.cursor_at(manager.start_block.saturating_sub(1)).await?,
+            None => self.execution.cursor_before(manager.start_block).await?,
         };
         let (events, next) = self.execution.poll(contract, cursor).await?;
         if next != cursor {
@@ -186,7 +201,7 @@ impl Follower<'_> {
             Ok(cursor) => cursor,
             Err(error) => return Ok(Outcome::Later(error.to_string())),
         };
-        let mut followed = self.followed.0.lock().await;
+        let mut followed = self.followed.managers.lock().await;
         // When the host has just started, it is not known yet which those are.
         if managers.iter().any(|manager| !followed.contains_key(&manager.contract)) {
             return Ok(Outcome::Later("the pool managers have not been looked at yet".to_owned()));
@@ -201,6 +216,7 @@ impl Follower<'_> {
             *following = Following::default();
             self.troubles.clear(&Subject::Events(*contract));
         }
+        self.followed.rescan.notify_one();
         Ok(Outcome::Done)
     }
 }

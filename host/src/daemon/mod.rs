@@ -303,8 +303,9 @@ async fn meet_nodes(
     loop {
         let survey = Survey::make(execution, beacon, &contracts).await.or_give_up()?;
         if survey.may_begin() {
-            survey.faults().for_each(|fault| tracing::error!(%fault, "a node can't be used"));
+            survey.faults().for_each(|fault| tracing::warn!(%fault, "a node can't be used"));
             survey.unanswered().for_each(|fault| tracing::warn!(%fault, "a node can't be used yet"));
+            survey.remarks().for_each(|remark| tracing::warn!(%remark, "not as the manifests say"));
             return Ok(());
         }
         let reasons = survey.reasons();

@@ -106,21 +106,29 @@ impl Reconciler {
         let pools = store.pools()?.into_iter().filter(|pool| pool.pool_id.contract == contract);
         let known: BTreeMap<u32, PoolStatus> = pools.map(|pool| (pool.pool_id.number, pool)).collect();
         // Of many pools each has its turn, however often the host is started again.
-        self.turn = match self.compared_at {
+        let turn = match self.compared_at {
             Some(_) => self.turn.wrapping_add(1),
             None => usize::try_from(at.block).unwrap_or_default(),
         };
-        let count = execution.pool_count(contract, at, self.turn).await?;
-        let open = of_turn(open(&known, &self.refunded, count), &known, self.turn);
-        let statuses = execution.statuses(contract, at, &open, self.turn).await?;
-        self.missing.clear();
-        for (number, status) in open.into_iter().zip(statuses) {
+        let Turn { part, node } = Turn::of(turn, parts(&known));
+        let count = execution.pool_count(contract, at, node).await?;
+        let open = of_part(open(&known, &self.refunded, count), &known, part);
+        let statuses = execution.statuses(contract, at, &open, node).await?;
+        // A part that was not answered for has its turn again.
+        self.turn = turn;
+        self.take(&known, &open.into_iter().zip(statuses).collect());
+        Ok(())
+    }
+
+    /// Takes in what pools were found to be. What is missing of the others stays so until it is known.
+    fn take(&mut self, known: &BTreeMap<u32, PoolStatus>, found: &BTreeMap<u32, OnChain>) {
+        self.missing.retain(|missing| !found.contains_key(&missing.pool) && !missing.is_known(known));
+        for (&number, &status) in found {
             if status == OnChain::Refunded {
                 self.refunded.insert(number);
             }
             self.missing.extend(missing(number, known.get(&number), status));
         }
-        Ok(())
     }
 
     /// What to look for in this round. What can't be found, or fails, keeps nobody from looking for the rest in the next ones.
@@ -164,6 +172,14 @@ impl Reconciler {
 }
 
 impl Missing {
+    /// Whether it is missing no more.
+    fn is_known(self, known: &BTreeMap<u32, PoolStatus>) -> bool {
+        known.get(&self.pool).is_some_and(|pool| match self.event {
+            Wanted::Deposit => pool.deposit_requested,
+            Wanted::Exit => pool.exit_requested,
+        })
+    }
+
     /// The block in which it was. If that is none, or one that is not final, the node contradicts itself.
     fn block(self, blocks: PoolBlocks, at: Cursor) -> Option<u64> {
         let block = match self.event {
@@ -198,13 +214,39 @@ fn open(known: &BTreeMap<u32, PoolStatus>, refunded: &BTreeSet<u32>, count: u32)
         .collect()
 }
 
-/// Those of them to be compared in a turn: all that have yet to ask for a deposit, as far as is known, and of those at rest the next.
-fn of_turn(open: Vec<u32>, known: &BTreeMap<u32, PoolStatus>, turn: usize) -> Vec<u32> {
-    let is_at_rest = |number: &u32| known.get(number).is_some_and(|pool| pool.deposit_requested);
-    let (resting, mut of_turn): (Vec<u32>, Vec<u32>) = open.into_iter().partition(is_at_rest);
-    let parts = resting.len().div_ceil(MOST_AT_REST).max(1);
-    of_turn.extend(resting.chunks(MOST_AT_REST).nth(turn % parts).unwrap_or_default());
-    of_turn
+/// Whether a pool has asked for its deposit, as far as is known: nothing but an exit can be missing of it.
+fn is_at_rest(known: &BTreeMap<u32, PoolStatus>, number: u32) -> bool {
+    known.get(&number).is_some_and(|pool| pool.deposit_requested)
+}
+
+/// In how many parts those at rest are compared. What nodes say does not change it.
+fn parts(known: &BTreeMap<u32, PoolStatus>) -> usize {
+    known.keys().filter(|number| is_at_rest(known, **number)).count().div_ceil(MOST_AT_REST).max(1)
+}
+
+/// What is compared in a turn, and by whose word.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    /// Of the pools at rest.
+    part: usize,
+    /// The node that is asked first, counted from the first one and round again.
+    node: usize,
+}
+
+impl Turn {
+    /// All parts are asked of one node, and then of the next: so each part meets every node, whatever their numbers.
+    fn of(turn: usize, parts: usize) -> Self {
+        let parts = parts.max(1);
+        Self { part: turn % parts, node: turn / parts }
+    }
+}
+
+/// Those of them to be compared in a turn: all that have yet to ask for a deposit, as far as is known, and a part of those at rest.
+fn of_part(open: Vec<u32>, known: &BTreeMap<u32, PoolStatus>, part: usize) -> Vec<u32> {
+    let (resting, mut of_part): (Vec<u32>, Vec<u32>) =
+        open.into_iter().partition(|number| is_at_rest(known, *number));
+    of_part.extend(resting.chunks(MOST_AT_REST).nth(part).unwrap_or_default());
+    of_part
 }
 
 /// What a pool's status shows to be missing.
@@ -274,13 +316,45 @@ mod tests {
         let all: Vec<u32> = (1..=2_501).collect();
         let mut seen = BTreeSet::new();
         for turn in 9..12 {
-            let of_turn = of_turn(all.clone(), &known, turn);
-            assert!(of_turn.len() <= MOST_AT_REST + 2 && of_turn.starts_with(&[7, 2_501]), "{turn}");
-            seen.extend(of_turn);
+            let Turn { part, .. } = Turn::of(turn, parts(&known));
+            let of_part = of_part(all.clone(), &known, part);
+            assert!(of_part.len() <= MOST_AT_REST + 2 && of_part.starts_with(&[7, 2_501]), "{turn}");
+            seen.extend(of_part);
         }
         assert!(seen.into_iter().eq(all));
-        assert_eq!(of_turn(vec![1, 2], &known, 5), [1, 2], "few are compared in each");
-        assert_eq!(of_turn(Vec::new(), &known, 5), [0; 0]);
+        let few = BTreeMap::from([(1, pool(1, true, false)), (2, pool(2, true, false))]);
+        let Turn { part, .. } = Turn::of(5, parts(&few));
+        assert_eq!(of_part(vec![1, 2], &few, part), [1, 2], "few are compared in each");
+        assert_eq!(of_part(Vec::new(), &BTreeMap::new(), 0), [0; 0]);
+    }
+
+    #[test]
+    fn each_part_of_the_pools_meets_every_node() {
+        for parts in [1, 2, 3, 10] {
+            for nodes in [1, 2, 3] {
+                let turns = (7..7 + parts * nodes).map(|turn| Turn::of(turn, parts));
+                let met: BTreeSet<(usize, usize)> =
+                    turns.map(|Turn { part, node }| (part, node % nodes)).collect();
+                assert_eq!(met.len(), parts * nodes, "{parts} parts, {nodes} nodes: {met:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_of_one_part_stays_while_others_are_compared_until_it_is_known() {
+        let mut known: BTreeMap<u32, PoolStatus> =
+            (1..=3).map(|number| (number, pool(number, true, false))).collect();
+        let mut reconciler = Reconciler::default();
+        let exit = |pool| Missing { pool, event: Wanted::Exit };
+        reconciler.take(&known, &BTreeMap::from([(1, OnChain::ExitRequested), (2, OnChain::ExitRequested)]));
+        assert_eq!(reconciler.missing, [exit(1), exit(2)]);
+        reconciler.take(&known, &BTreeMap::from([(3, OnChain::Deposited)]));
+        assert_eq!(reconciler.missing, [exit(1), exit(2)], "they were not asked about");
+        known.insert(1, pool(1, true, true));
+        reconciler.take(&known, &BTreeMap::from([(3, OnChain::ExitRequested)]));
+        assert_eq!(reconciler.missing, [exit(2), exit(3)], "one was found");
+        reconciler.take(&known, &BTreeMap::from([(2, OnChain::Deposited)]));
+        assert_eq!(reconciler.missing, [exit(3)], "what another node does not say is not sought");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Two pool managers on the embedded chains, and a thief.
 
+use super::commands::Outcome;
 use super::deposits::other_credentials;
 use super::events::{Followed, Follower};
 use super::troubles::Troubles;
@@ -258,18 +259,36 @@ async fn an_epoch_that_changes_the_contract_adds_one_to_watch_and_drops_none() {
 }
 
 #[tokio::test]
-async fn each_pool_manager_is_followed_from_its_own_start_block() {
+async fn each_pool_manager_is_followed_from_its_own_start_block_and_none_is_waited_for() {
     let bench = Bench::start_with(Clock::Manual).await;
     bench.devnet.advance(FINAL);
     let final_now = bench.execution.finalised().await.unwrap().block;
-    let late = PoolManager { start_block: final_now + FINAL + 8, ..bench.named(1) };
-    let managers = [bench.named(0), late];
-    bench.seen(&managers).await;
-    let cursors = managers.map(|manager| bench.store.cursor(manager.contract).unwrap());
-    assert!(cursors[0].is_some() && cursors[1].is_none(), "{cursors:?}");
-    bench.seen(&managers).await;
-    let cursor = bench.store.cursor(late.contract).unwrap();
-    assert!(cursor.is_some_and(|cursor| cursor.block >= late.start_block), "{cursor:?}");
+    let own = bench.named(0).start_block;
+    assert_eq!(bench.execution.cursor_before(own).await.unwrap().block, own - 1);
+    assert_eq!(bench.execution.cursor_before(0).await.unwrap().block, 0);
+    for late in [final_now + 2, 1 << 40] {
+        assert_eq!(bench.execution.cursor_before(late).await.unwrap().block, final_now);
+    }
+    let late = PoolManager { start_block: 1 << 40, ..bench.named(1) };
+    bench.seen(&[bench.named(0), late]).await;
+    assert!(bench.store.cursor(late.contract).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_rescan_ends_the_rest() {
+    let bench = Bench::start().await;
+    bench.devnet.advance(FINAL);
+    let (troubles, followed) = (Troubles::default(), Followed::default());
+    let follower = Follower {
+        execution: &bench.execution,
+        store: &bench.store,
+        troubles: &troubles,
+        data_dir: bench.folder.path(),
+        followed: &followed,
+    };
+    assert_eq!(follower.rescan(&[bench.named(0)], 1).await.unwrap(), Outcome::Done);
+    let rest = followed.rest(Duration::from_hours(24));
+    tokio::time::timeout(Duration::from_secs(60), rest).await.expect("a rest that ends");
 }
 
 #[tokio::test]

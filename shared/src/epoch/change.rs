@@ -279,8 +279,8 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Result<Vec<Change>, EpochError
             "contracts.pool_code without the pool manager",
             *pool_code == old.contracts.pool_code || !same_manager,
         ),
-        // A wrong one needs no correction: too early a block costs hosts time only, and events before too late a one they find
-        // by the contract's state.
+        // A wrong one needs no correction: too early a block costs hosts time only; for too late a one they don't wait, and events before
+        // what they read they find by the contract's state.
         (
             "contracts.start_block without the pool manager",
             *start_block == old.contracts.start_block || !same_manager,

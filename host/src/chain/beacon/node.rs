@@ -29,6 +29,9 @@ const ALWAYS_THERE: u64 = 0;
 /// `FAR_FUTURE_EPOCH` of consensus-specs, which stands for a fork that is not planned.
 const FAR_FUTURE_EPOCH: u64 = u64::MAX;
 
+/// Mainnet's epoch.
+const LONGEST_EPOCH: Duration = Duration::from_secs(32 * 12);
+
 /// One configured node.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -290,9 +293,10 @@ impl Spec {
         }
     }
 
-    /// How long an epoch lasts.
+    /// How long an epoch lasts; never longer than mainnet's, so that no node can have the host wait for days before it looks again.
     pub(super) fn epoch(&self) -> Duration {
-        self.slot.saturating_mul(u32::try_from(self.slots_per_epoch).unwrap_or(u32::MAX))
+        let epoch = self.slot.saturating_mul(u32::try_from(self.slots_per_epoch).unwrap_or(u32::MAX));
+        epoch.min(LONGEST_EPOCH)
     }
 }
 
@@ -314,4 +318,24 @@ fn exit_json(exit: &SignedVoluntaryExit) -> serde_json::Value {
         },
         "signature": exit.signature.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_node_s_word_makes_an_epoch_longer_than_mainnet_s() {
+        let epoch = |slot: u64, slots: u64| {
+            let number = |name: &str| match name {
+                "SLOT_DURATION_MS" => Some(slot),
+                "SLOTS_PER_EPOCH" => Some(slots),
+                _ => None,
+            };
+            Spec::read(number).epoch().as_millis()
+        };
+        assert_eq!(epoch(600_000, 1024), 384_000);
+        assert_eq!(epoch(12_000, 32), 384_000);
+        assert_eq!(epoch(5_000, 16), 80_000);
+    }
 }

@@ -8,6 +8,7 @@ use alloy::eips::BlockNumberOrTag;
 use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::types::{SyncStatus, TransactionRequest};
 use alloy::sol_types::SolCall;
+use futures::future::join_all;
 use postern_shared::bls::PublicKey;
 use postern_shared::ids::{Address, Digest, ManifestHash, PoolId};
 use postern_shared::manifest::Contracts;
@@ -81,20 +82,34 @@ impl Node {
         Ok(blocks.collect())
     }
 
-    /// Everything that is wrong with this node: its chain, and what it says of these pool managers.
-    pub(super) async fn check(&self, managers: &[Contracts]) -> Vec<ChainError> {
-        if let Err(error) = self.check_chain().await {
-            return vec![error];
+    /// What is wrong with this node: its chain, and what it says of the newest manifest's pool manager.
+    pub(super) async fn check(&self, newest: Option<&Contracts>) -> Result<(), ChainError> {
+        self.check_chain().await?;
+        match newest {
+            Some(contracts) => self.check_manager(contracts).await,
+            None => Ok(()),
         }
-        let mut errors = Vec::new();
-        for contracts in managers {
-            errors.extend(self.check_manager(contracts).await.err());
-        }
-        errors
     }
 
-    /// Whether the pool manager is what the manifest says: in front of that deposit contract, with that code for pools, and without a
-    /// past before its first block.
+    /// What is not as the manifests say, and keeps nobody from beginning: of pool managers that an epoch has replaced, and of where
+    /// the newest one's events begin. All are asked about at the same time.
+    pub(super) async fn remarks(&self, newest: &Contracts, earlier: &[Contracts]) -> Vec<ChainError> {
+        let earlier = join_all(earlier.iter().map(|contracts| self.check_manager(contracts)));
+        let (start, earlier) = tokio::join!(self.check_start(newest), earlier);
+        earlier.into_iter().chain([start]).filter_map(Result::err).collect()
+    }
+
+    /// Whether a pool manager that is there has no past before its first block.
+    async fn check_start(&self, contracts: &Contracts) -> Result<(), ChainError> {
+        let Contracts { pool_manager: contract, start_block, .. } = *contracts;
+        let head = self.provider.get_block_number().await.map_err(|error| self.refused("head", error))?;
+        if head < start_block {
+            return Err(ChainError::StartBlock { contract, start_block, head });
+        }
+        Ok(())
+    }
+
+    /// Whether the pool manager is what the manifest says: in front of that deposit contract, with that code for pools.
     async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
         let Contracts { pool_manager: contract, pool_code, start_block, deposit } = *contracts;
         let manager = self.manager(contract);
@@ -108,9 +123,6 @@ impl Node {
             } else {
                 ChainError::NoContract(contract)
             });
-        }
-        if head < start_block {
-            return Err(ChainError::StartBlock { contract, start_block, head });
         }
         let found = manager.depositContract().call().await;
         let found = found.map_err(|error| self.unanswered(contract, "depositContract", error))?;

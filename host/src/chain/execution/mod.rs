@@ -19,7 +19,7 @@ mod votes;
 
 pub use error::ChainError;
 pub use managers::PoolBlocks;
-pub use nodes::{Connection, Execution, Shown};
+pub use nodes::{Checked, Connection, Execution, Shown};
 
 use crate::chain::profile::PoolEventKind;
 use alloy::providers::DynProvider;

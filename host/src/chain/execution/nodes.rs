@@ -29,7 +29,7 @@ const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where they have to search, with many requests.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a node may take for all that it is asked before anything is begun.
+/// How long a node may take for what it is asked before anything is begun; and for the remarks once more.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Two epochs: a node whose finalised block is so many blocks behind another's stands still, or finality does where it is.
@@ -112,6 +112,17 @@ struct Answers<T> {
     silent: Vec<Arc<Node>>,
 }
 
+/// What one node says before anything is begun.
+#[derive(Debug)]
+pub struct Checked {
+    /// Scheme, host and port.
+    pub name: String,
+    /// Why it can't be relied on, if it can't.
+    pub error: Option<ChainError>,
+    /// What is not as the manifests say, if it can, and keeps nobody from beginning.
+    pub remarks: Vec<ChainError>,
+}
+
 /// What one node shows of a block.
 pub type Shown = (String, HashSet<PoolEvent>);
 
@@ -126,8 +137,8 @@ impl Execution {
     pub async fn connect_all(urls: &[NodeUrl], chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
         let execution = Self::new(urls, chain_id, profile)?;
         let found = execution.check(&[]).await;
-        if found.iter().all(|(_, errors)| !errors.is_empty()) {
-            let mut errors: Vec<ChainError> = found.into_iter().flat_map(|(_, errors)| errors).collect();
+        if found.iter().all(|checked| checked.error.is_some()) {
+            let mut errors: Vec<ChainError> = found.into_iter().filter_map(|checked| checked.error).collect();
             // One that is down may be of the right chain.
             errors.sort_by_key(|error| !error.is_transient());
             return Err(errors.into_iter().next().unwrap_or(ChainError::NoNodes));
@@ -143,19 +154,26 @@ impl Execution {
         Ok(Self { first, nodes, idle: Arc::default(), look: LOOK, chain_id, profile })
     }
 
-    /// What is wrong with each node, by its name and in the order of the configuration: it does not answer, it is of another chain, or
-    /// the pool managers are not what the manifests say. Each is asked once, all at the same time.
-    pub async fn check(&self, managers: &[Contracts]) -> Vec<(String, Vec<ChainError>)> {
+    /// How each node is, in the order of the configuration: whether it answers, is of the right chain, and says of the pool managers
+    /// what the manifests do, the newest manifest's first. Each is asked once, all at the same time.
+    pub async fn check(&self, managers: &[Contracts]) -> Vec<Checked> {
+        let late = || ChainError::Node { request: "check", reason: "no answer in time".to_owned() };
+        let (newest, earlier) = (managers.first(), managers.get(1..).unwrap_or_default());
         let checks = self.nodes.iter().map(|node| async move {
-            let check = tokio::time::timeout(CHECK_TIMEOUT, node.check(managers));
-            let errors = check.await.unwrap_or_else(|_| {
-                vec![ChainError::Node { request: "check", reason: "no answer in time".to_owned() }]
-            });
-            match errors.first() {
+            let checked = tokio::time::timeout(CHECK_TIMEOUT, node.check(newest)).await;
+            let error = checked.unwrap_or_else(|_| Err(late())).err();
+            match &error {
                 Some(error) => node.failed(error),
                 None => node.health().worked(),
             }
-            (node.name().to_owned(), errors)
+            let remarks = match newest {
+                Some(newest) if error.is_none() => {
+                    let remarks = tokio::time::timeout(CHECK_TIMEOUT, node.remarks(newest, earlier)).await;
+                    remarks.unwrap_or_else(|_| vec![late()])
+                }
+                _ => Vec::new(),
+            };
+            Checked { name: node.name().to_owned(), error, remarks }
         });
         join_all(checks).await
     }
@@ -216,6 +234,13 @@ impl Execution {
             Ok(cursor)
         })
         .await
+    }
+
+    /// The block after which to begin with a contract whose events begin at `start_block`: the one before it, or the newest one that
+    /// most nodes have finalised, if that is earlier. So nobody waits for a block that may never come.
+    pub async fn cursor_before(&self, start_block: u64) -> Result<Cursor, ChainError> {
+        let finalised = self.finalised_as_most_say().await?;
+        self.cursor_at(start_block.saturating_sub(1).min(finalised)).await
     }
 
     /// A contract's events of some finalised blocks after the cursor, in the chain's order, and the cursor behind them. Some before

@@ -180,9 +180,6 @@ async fn what_the_manifests_say_of_contracts_is_held_against_the_chain() {
         (vec![Contracts { pool_manager: good().deposit, ..good() }], "`depositContract`"),
         (vec![Contracts { deposit: nobody, ..good() }], "deposits at"),
         (vec![Contracts { pool_code: Digest([7; 32]), ..good() }], "by code"),
-        (vec![Contracts { start_block: 1 << 40, ..good() }], "start_block"),
-        // An earlier pool manager counts too.
-        (vec![Contracts { pool_manager: nobody, ..good() }, good()], "there is no contract at 0x7777"),
     ];
     for (contracts, word) in cases {
         let survey = bench.survey(&[], &contracts).await;
@@ -191,4 +188,31 @@ async fn what_the_manifests_say_of_contracts_is_held_against_the_chain() {
         assert!(faults.iter().all(|fault| fault.contains(word)), "{word}: {faults:?}");
         assert!(survey.or_give_up().is_err());
     }
+}
+
+#[tokio::test]
+async fn a_start_block_that_is_too_late_and_earlier_pool_managers_keep_nobody_from_beginning() {
+    let bench = Bench::start().await;
+    let good = || bench.contracts.clone();
+    let nobody = || Contracts { pool_manager: Address([0x77; 20]), ..good() };
+    let cases = [
+        (vec![Contracts { start_block: 1 << 40, ..good() }], "start_block"),
+        (vec![good(), nobody()], "there is no contract at 0x7777"),
+    ];
+    for (contracts, word) in cases {
+        let survey = bench.survey(&[], &contracts).await.or_give_up().unwrap();
+        assert!(survey.is_good() && survey.may_begin(), "{word}: {survey}");
+        let remarks: Vec<String> = survey.remarks().map(ToString::to_string).collect();
+        assert_eq!(remarks.len(), NODES, "{word}: {remarks:?}");
+        assert!(remarks.iter().all(|remark| remark.contains(word)), "{word}: {remarks:?}");
+    }
+}
+
+#[tokio::test]
+async fn beacon_nodes_that_are_being_mended_are_waited_for() {
+    let bench = Bench::start().await;
+    let broken = || vec![("b0", Lie::HtmlNotFound), ("b1", Lie::Status(403)), ("b2", Lie::HtmlNotFound)];
+    let survey = bench.survey(&broken(), std::slice::from_ref(&bench.contracts)).await;
+    assert_eq!(survey.faults().count(), NODES, "{survey}");
+    assert!(survey.or_give_up().unwrap().may_begin());
 }

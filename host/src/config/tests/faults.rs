@@ -50,7 +50,7 @@ fn every_fault_is_told_in_a_line_by_its_field() {
         (
             &[("host.key", "nothing.key"), ("wallet.key", "manifest.toml")],
             &[
-                "`host_key`: DIR/nothing.key: No such file or directory (os error 2)",
+                "`host_key`: the file that it names: No such file or directory (os error 2)",
                 "`wallet_key`: DIR/manifest.toml: character 1 is no hexadecimal digit",
             ],
         ),
@@ -95,7 +95,7 @@ fn every_fault_is_told_in_a_line_by_its_field() {
                 "`peers.02`: not a member's number",
                 "`peers.1`: that is this member itself",
                 "`peers.2`: hosts are found by TCP, as in /dns4/host.example.org/tcp/9000 or /ip4/192.0.2.1/tcp/9000",
-                "`peers.3`: line 13, column 5: invalid type: integer `3`, expected a string",
+                "`peers.3`: line 13, column 5: invalid type: integer `…`, expected a string",
                 "`peers.7`: the manifest has no member 7",
                 "`peers.7`: not a multiaddr, which is like /ip4/192.0.2.1/tcp/9000",
                 "`peers.two`: not a member's number",
@@ -134,7 +134,7 @@ fn every_fault_is_told_in_a_line_by_its_field() {
                 "tick_ms = 0\npoll_ms = -1\nturn_s = 2592001\npatience_s = \"1\"\nreattest_s = 1",
             )],
             &[
-                "`poll_ms`: line 9, column 11: invalid value: integer `-1`, expected u64",
+                "`poll_ms`: line 9, column 11: invalid value: integer `…`, expected u64",
                 "`tick_ms`: must be from 1 to 2592000000",
                 "`patience_s`: line 11, column 14: invalid type: string \"…\", expected u64",
                 "`turn_s`: must be from 1 to 2592000",
@@ -159,7 +159,7 @@ fn every_fault_is_told_in_a_line_by_its_field() {
                 "`certificates.kds`: no address of a key distribution service: relative URL without a base",
                 "`postgres.url`: not a URL of PostgreSQL, or one with an option that is not known",
                 "`postgres.schema`: not a schema's name: 1 to 63 of a-z, 0-9 and _ wanted",
-                "`postgres.password`: DIR/p: No such file or directory (os error 2)",
+                "`postgres.password`: the file that it names: No such file or directory (os error 2)",
                 "`postgres.ca`: no certificate of an authority in it",
             ],
         ),
@@ -246,6 +246,31 @@ fn eight_faults_at_once_are_all_named_and_nothing_secret_is() {
         "tick_ms",
     ];
     assert_eq!(fields, expected);
+}
+
+#[test]
+fn a_secret_in_the_place_of_its_file_is_not_shown() {
+    let folder = folder();
+    let key = format!("\"{}\"", "hunter2".repeat(9));
+    let postgres = |password: &str| {
+        format!("[postgres]\nurl = \"postgres://a@localhost/a\"\npassword = {password}\n[beacon]")
+    };
+    edited(
+        &folder,
+        &[("\"host.key\"", &key), ("\"wallet.key\"", &key), ("[beacon]", &postgres("\"hunter2\""))],
+    );
+    let absent = "the file that it names: No such file or directory (os error 2)";
+    let expected = ["host_key", "wallet_key", "postgres.password"]
+        .map(|field| format!("config field `{field}`: {absent}"));
+    assert_eq!(faults(&folder), expected);
+    edited(&folder, &[("[beacon]", &postgres("123456"))]);
+    let [fault] = &faults(&folder)[..] else { panic!("{:?}", faults(&folder)) };
+    assert!(fault.ends_with("invalid type: integer `…`, expected a string"), "{fault}");
+    // Somebody's key where the manifest is meant.
+    edited(&folder, &[("\"manifest.toml\"", "\"host.key\"")]);
+    let [fault] = &faults(&folder)[..] else { panic!("{:?}", faults(&folder)) };
+    assert!(fault.starts_with("config field `manifest`: DIR/host.key: manifest: line 1, "), "{fault}");
+    assert!(!fault.contains(&hex::encode(HOST_SEED)), "{fault}");
 }
 
 #[test]
