@@ -20,7 +20,7 @@
 //!    statement has the newest choice adopted, with the q votes for it.
 //! 6. Who has voted in an earlier generation, or has come past its first attempt, quits the first one of the next.
 //! 7. *Who joins late.* An enclave that takes a lost machine's place does not know what that one has adopted. The members
-//!    that let it in ([`guard`](crate::guard)) show it up to which pools they know of adopted keys ([`Mark`]). About these it
+//!    that let it in ([`guard`](crate::witness::guard)) show it up to which pools they know of adopted keys ([`Mark`]). About these it
 //!    says nothing until it accepts a proposal that needed a quorum to quit: what matters of earlier attempts is in that.
 //!
 //! A member that has quit stays where it is until a quorum has, or until it hears a proposal that shows that.
@@ -49,8 +49,8 @@
 //! # State and restart
 //! All of an [`Agreement`] is a function of the changes of the session; it is sealed with it as it stands.
 
+use crate::crypto::keys::Me;
 use crate::effects::Effects;
-use crate::keys::Me;
 use postern_shared::agreement::{
     Adopted, Attempt, Choice, Content, Decision, Made, Proof, Proposal, Propose, Said, Signatures, Subject,
     Voters,

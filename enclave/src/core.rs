@@ -10,11 +10,11 @@
 //! first. What others may rely on is held back until enough of them remember the record (`witness`).
 
 use crate::ceremony::keygen::Keygen;
-#[cfg(doc)]
-use crate::change::Change;
 use crate::effects::{Outbox, OutputQueue, Turn};
 use crate::life::{Life, Started};
-use crate::platform::Platform;
+#[cfg(doc)]
+use crate::log::change::Change;
+use crate::machine::platform::Platform;
 #[cfg(doc)]
 use crate::state::State;
 use postern_shared::identity::Identity;

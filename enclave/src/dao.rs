@@ -2,12 +2,12 @@
 
 use crate::admission::{Admission, Amended, RefusedEvidence};
 use crate::agreement::Electorate;
-use crate::change::Genesis;
-use crate::coins::Coins;
+use crate::crypto::coins::Coins;
+use crate::crypto::keys::{IdentityKeys, Me};
+use crate::crypto::secret::SecretBytes;
 use crate::effects::Turn;
-use crate::keys::{IdentityKeys, Me};
-use crate::platform::Platform;
-use crate::secret::SecretBytes;
+use crate::log::change::Genesis;
+use crate::machine::platform::Platform;
 use postern_attestation::TrustAnchor;
 use postern_shared::agreement::Voters;
 use postern_shared::epoch::{self, PoolManager, SignedEpoch, check_returns};

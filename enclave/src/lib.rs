@@ -11,8 +11,8 @@
 //! - [`coins`]: the seed of all randomness; everything below derives from it.
 //! - [`keys`]: the identity's three secret keys.
 //! - [`sharing`]: polynomials and key shares while a ceremony needs them.
-//! - [`ceremony`]: each ceremony's own state: a key share, shares of exits; `vault`: the same, once settled.
-//! - `seal`: the key of the log, and what is sealed with it before it leaves.
+//! - [`ceremony`]: each ceremony's own state: a key share, shares of exits; `pools::vault`: the same, once settled.
+//! - `log::seal`: the key of the log, and what is sealed with it before it leaves.
 //!
 //! All are wiped on drop, none has a `Debug` or `Serialize` that shows it, and the only types that leave the core are
 //! those of `postern-shared`, which has no type for a secret in clear.
@@ -20,38 +20,22 @@
 
 mod admission;
 mod agreement;
-mod answers;
 pub mod ceremony;
-mod change;
-pub mod coins;
 pub mod core;
+mod crypto;
 mod dao;
-mod dealing;
 mod effects;
 mod epochs;
-mod guard;
-mod journal;
-pub mod keys;
 mod life;
-#[cfg(target_os = "linux")]
-pub mod pid1;
-pub mod platform;
+mod log;
+mod machine;
 mod pools;
 mod proofs;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod scale;
-mod seal;
-mod secret;
-pub mod sharing;
 pub mod shell;
-mod snapshot;
-#[cfg(target_os = "linux")]
-pub mod snp;
-#[cfg(target_os = "linux")]
-mod stack;
 mod state;
-mod statements;
-#[cfg(target_os = "linux")]
-pub mod vsock;
 mod witness;
+
+pub use crypto::{coins, keys, sharing};
+pub use machine::platform;
+#[cfg(target_os = "linux")]
+pub use machine::{pid1, snp, vsock};

@@ -6,7 +6,7 @@
 //! next host is handed all that this one has not acknowledged.
 
 use crate::core::Core;
-use crate::platform::Platform;
+use crate::machine::platform::Platform;
 use postern_shared::codec;
 use postern_shared::wire::{FrameDecoder, FrameError, Hello, HelloError, MAX_WRITE, encode_frame};
 use std::io::{self, Read, Write};

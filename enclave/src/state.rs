@@ -4,10 +4,10 @@
 //! state: that is how an enclave that starts again gets back what it had.
 
 use crate::admission::Amended;
-use crate::change::{Change, Genesis, Heard};
 use crate::dao::Dao;
 use crate::effects::Effects;
 use crate::epochs::Epochs;
+use crate::log::change::{Change, Genesis, Heard};
 use crate::pools::Pools;
 use crate::pools::vault::Settled;
 use crate::witness::{Notes, raise};

@@ -29,13 +29,13 @@
 //! [`SavedKeygen`] is what was heard and how far it went; the rest is computed anew. A
 //! member that is no operator runs the same machine as an observer: it learns the certificate, and says nothing.
 
+use super::dealing::seal_shares;
+use super::statements::Statements;
 use super::{Ceremony, Label, Scene, Taken, report_missing};
-use crate::dealing::seal_shares;
+use crate::crypto::keys::Me;
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sharing::{self, Polynomial};
 use crate::effects::Effects;
-use crate::keys::Me;
-use crate::secret::SecretBytes;
-use crate::sharing::{self, Polynomial};
-use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::court::{Conviction, Court, Judgement, Protocol as _, Statements as _};

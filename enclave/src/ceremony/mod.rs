@@ -5,19 +5,21 @@
 //! only statements whose signature it has verified under the ceremony's roster, MAY hand them in any order and any
 //! number of times, and MUST deliver the collected effects in their order.
 
+mod dealing;
 pub mod keygen;
 pub mod presign;
 pub mod release;
+mod statements;
 
+use crate::crypto::keys::Me;
 use crate::dao::Dao;
 use crate::effects::Effects;
-use crate::keys::Me;
-use crate::statements::Statements;
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::message::Step;
 use postern_shared::transcript::{Proceedings, Transcript};
 use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
+use statements::Statements;
 
 /// A run of a ceremony, as whoever keeps runs knows it.
 pub(crate) trait Ceremony {

@@ -19,15 +19,15 @@
 //! A split is a function of coins and terms, which name exit, guardians and roster: run again it is byte for byte the
 //! same, and other guardians never meet the same polynomial.
 
+use super::dealing::seal_shares;
+use super::keygen::ValidatorKey;
+use super::statements::Statements;
 use super::{Ceremony, Label, Scene, Taken, report_missing};
-use crate::ceremony::keygen::ValidatorKey;
-use crate::coins::Coins;
-use crate::dealing::seal_shares;
+use crate::crypto::coins::Coins;
+use crate::crypto::keys::Me;
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sharing::Polynomial;
 use crate::effects::Effects;
-use crate::keys::Me;
-use crate::secret::SecretBytes;
-use crate::sharing::Polynomial;
-use crate::statements::Statements;
 use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::court::{Conviction, Court, Statements as _};

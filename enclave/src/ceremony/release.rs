@@ -17,12 +17,12 @@
 //! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
 //! own wish are kept; a share that fails is dropped and its sender named. The leader forgets the shares when it has the exit.
 
+use super::presign::{ExitShare, Presign};
+use super::statements::Statements;
 use super::{Ceremony, Label, Scene, Taken, report_missing};
-use crate::ceremony::presign::{ExitShare, Presign};
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sharing;
 use crate::effects::Effects;
-use crate::secret::SecretBytes;
-use crate::sharing;
-use crate::statements::Statements;
 use postern_shared::bls::{self, Commitments, G2};
 use postern_shared::codec;
 use postern_shared::court::{Court, Statements as _};

@@ -9,13 +9,13 @@ mod succession;
 pub(crate) use started::Started;
 
 use crate::admission::fresh_nonce;
-use crate::change::{Change, Genesis};
+use crate::crypto::secret::SecretBytes;
 use crate::dao::Footing;
 use crate::effects::Turn;
-use crate::journal::{Journal, LogName};
-use crate::platform::Platform;
-use crate::seal::LogKeys;
-use crate::secret::SecretBytes;
+use crate::log::change::{Change, Genesis};
+use crate::log::journal::{Journal, LogName};
+use crate::log::seal::LogKeys;
+use crate::machine::platform::Platform;
 use crate::state::State;
 use crate::witness::Watch;
 use postern_attestation::ReportData;

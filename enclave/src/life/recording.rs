@@ -1,11 +1,11 @@
 //! How changes of an enclave's state become records of its log.
 
 use super::started::Started;
-use crate::change::Change;
 use crate::effects::{Effects, Turn};
-use crate::journal::{Journal, VaultContent, fresh_salt};
-use crate::platform::Platform;
-use crate::snapshot::Cutter;
+use crate::log::change::Change;
+use crate::log::journal::{Journal, VaultContent, fresh_salt};
+use crate::log::snapshot::Cutter;
+use crate::machine::platform::Platform;
 use postern_shared::record::LogId;
 use postern_shared::wire::{Output, Rejection};
 

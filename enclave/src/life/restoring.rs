@@ -3,12 +3,12 @@
 use super::check_trust;
 use super::started::Started;
 use super::succession::Heir;
-use crate::change::Change;
 use crate::effects::{Effects, Turn};
-use crate::journal::{Content, LogName, Reader, VaultContent};
-use crate::platform::Platform;
+use crate::log::change::Change;
+use crate::log::journal::{Content, LogName, Reader, VaultContent};
+use crate::log::seal::{LogKeys, OwnLaunch};
+use crate::machine::platform::Platform;
 use crate::pools::vault::Vault;
-use crate::seal::{LogKeys, OwnLaunch};
 use crate::state::State;
 use crate::witness::Watch;
 use postern_shared::message::{Certificates, Envelope};

@@ -3,12 +3,12 @@
 
 use super::succession::{self, Inheritance};
 use crate::admission::Judgement;
-use crate::change::{Change, Heard};
 use crate::dao::{Dao, Footing};
 use crate::effects::{Effects, Turn};
 use crate::epochs::decides_an_epoch;
-use crate::journal::{Journal, LogName};
-use crate::platform::Platform;
+use crate::log::change::{Change, Heard};
+use crate::log::journal::{Journal, LogName};
+use crate::machine::platform::Platform;
 use crate::state::State;
 
 use crate::witness::Watch;

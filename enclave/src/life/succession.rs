@@ -21,13 +21,13 @@
 //! [`Request::Meet`]: postern_shared::wire::Request::Meet
 
 use crate::admission::{Admission, RefusedEvidence, fresh_nonce};
-use crate::coins::Coins;
+use crate::crypto::coins::Coins;
+use crate::crypto::keys::IdentityKeys;
 use crate::dao::Dao;
 use crate::effects::Turn;
-use crate::journal::LogName;
-use crate::keys::IdentityKeys;
-use crate::platform::Platform;
-use crate::seal::SavedKeys;
+use crate::log::journal::LogName;
+use crate::log::seal::SavedKeys;
+use crate::machine::platform::Platform;
 use postern_shared::codec;
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::Identity;

@@ -14,12 +14,12 @@ use crate::ceremony::keygen::Keygen;
 use crate::ceremony::presign::Presign;
 use crate::ceremony::release::Release;
 use crate::ceremony::{Ceremony as _, Scene};
+use crate::crypto::keys::Me;
 use crate::dao::Dao;
 use crate::effects::Effects;
-use crate::keys::Me;
 use core::ops::Deref;
 use ledger::Ledger;
-use plan::Due;
+use plan::Touched;
 use postern_shared::agreement::Mark;
 use postern_shared::ethereum::DepositMessage;
 use postern_shared::events::{ChainEvent, EventSource};
@@ -55,7 +55,7 @@ pub(crate) struct Pools {
     /// Who has come late with a split that is none. Not part of the state: what they say is refused in any case.
     refused_late: BTreeSet<(CeremonyId, MemberId)>,
     /// Not part of the state.
-    due: Due,
+    touched: Touched,
 }
 
 impl Pools {

@@ -24,19 +24,19 @@ const MAX_CEREMONIES: usize = 100_000;
 
 /// Most presigns of one pool. Each is begun by another answer of this host, or another set of members that are there; beyond
 /// that a pool stands still. They bound what a settled pool takes: at most 8 · 80 KB with 40 members, below
-/// [`crate::journal::MAX_CONTENT`].
+/// [`crate::log::journal::MAX_CONTENT`].
 const MAX_PRESIGNS: usize = 8;
 
 /// Presigned exits are valid from the first epoch on, so that they are ripe whenever they are needed.
 const EXIT_EPOCH: u64 = 0;
 
 /// Pools that something has happened to since they were looked at.
-pub(super) enum Due {
+pub(super) enum Touched {
     All,
     These(BTreeSet<PoolId>),
 }
 
-impl Default for Due {
+impl Default for Touched {
     fn default() -> Self {
         Self::These(BTreeSet::new())
     }
@@ -45,21 +45,21 @@ impl Default for Due {
 impl Pools {
     /// Something has happened that is about this pool.
     pub(crate) fn touch(&mut self, pool: PoolId) {
-        if let Due::These(pools) = &mut self.due {
+        if let Touched::These(pools) = &mut self.touched {
             pools.insert(pool);
         }
     }
 
     /// Something has happened that is about all pools.
     pub(crate) fn touch_all(&mut self) {
-        self.due = Due::All;
+        self.touched = Touched::All;
     }
 
     /// Goes on with everything that is due: first with keys, then with presigns, then with releases.
     pub(crate) fn go_on(&mut self, dao: &Dao, effects: &mut Effects) {
-        let due = match core::mem::take(&mut self.due) {
-            Due::All => self.ledger.pools(),
-            Due::These(pools) => pools,
+        let due = match core::mem::take(&mut self.touched) {
+            Touched::All => self.ledger.pools(),
+            Touched::These(pools) => pools,
         };
         let mut still_due = BTreeSet::new();
         let mut look = |look_at: &mut dyn FnMut(PoolId, &mut Effects)| {
@@ -72,9 +72,7 @@ impl Pools {
         look(&mut |pool, effects| self.go_on_with_key(pool, dao, effects));
         look(&mut |pool, effects| self.begin_presign(pool, dao, effects));
         look(&mut |pool, effects| self.begin_releases(pool, dao, effects));
-        if !matches!(self.due, Due::All) {
-            still_due.into_iter().for_each(|pool| self.touch(pool));
-        }
+        still_due.into_iter().for_each(|pool| self.touch(pool));
     }
 
     fn begin_presign(&mut self, pool: PoolId, dao: &Dao, effects: &mut Effects) {

@@ -8,8 +8,8 @@
 
 use crate::ceremony::keygen::SettledKeygen;
 use crate::ceremony::presign::{Presign, SettledPresign};
-use crate::keys::Me;
-use crate::secret::SecretBytes;
+use crate::crypto::keys::Me;
+use crate::crypto::secret::SecretBytes;
 use postern_shared::codec;
 use postern_shared::ethereum::DepositMessage;
 use postern_shared::events::ChainEvent;

@@ -4,8 +4,8 @@
 //! `sev` makes the ioctls and does nothing else for us. In particular it never asks for an extended report, whose
 //! certificate table is written by the host and read without bounds; certificates come from the host as ordinary bytes.
 
-use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
-use crate::stack;
+use crate::machine::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+use crate::machine::stack;
 use postern_attestation::{REPORT_LEN, ReportData, ReportError, TrustAnchor, UnverifiedReport};
 use postern_shared::snp::RawTcb;
 use sev::error::{FirmwareError, SevError, UserApiError, VmmError};
@@ -173,7 +173,7 @@ fn refused(error: &UserApiError, status: impl FnOnce(u64) -> PlatformError) -> P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::KeyFields;
+    use crate::machine::platform::KeyFields;
 
     #[test]
     fn a_key_request_reaches_the_firmware_as_specified() {

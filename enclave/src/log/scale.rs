@@ -1,9 +1,9 @@
 //! How much an enclave can hold. Slow; `cargo test --release -p postern-enclave -- --ignored --nocapture`.
 
-use crate::journal::{Content, Journal, LogName, Reader, VaultContent};
-use crate::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
+use crate::log::journal::{Content, Journal, LogName, Reader, VaultContent};
+use crate::log::seal::LogKeys;
+use crate::machine::platform::{DerivedKey, KeyRequest, Platform, PlatformError};
 use crate::pools::vault::{Settled, Vault, VaultHead};
-use crate::seal::LogKeys;
 use postern_attestation::{ReportData, TrustAnchor};
 use postern_shared::ids::{Address, ManifestHash, MemberId, PoolId};
 use postern_shared::record::{LogHead, LogId, Salt};

@@ -15,11 +15,11 @@
 //! A successor's log goes on behind its predecessor's, numbers and digests too, with a snapshot under another name and key.
 //! Only vault records of the logs before it are still read.
 
-use crate::change::Change;
-use crate::platform::{Platform, PlatformError};
+use crate::log::change::Change;
+use crate::log::seal::{LogKeys, OwnLaunch};
+use crate::log::snapshot::{Item, Joiner};
+use crate::machine::platform::{Platform, PlatformError};
 use crate::pools::vault::{Settled, VaultHead};
-use crate::seal::{LogKeys, OwnLaunch};
-use crate::snapshot::{Item, Joiner};
 use postern_shared::codec;
 use postern_shared::ids::{ManifestHash, MemberId};
 use postern_shared::record::{

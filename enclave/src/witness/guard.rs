@@ -9,11 +9,11 @@
 //! made for this claim. It learns who was restored how often.
 
 use crate::admission::fresh_nonce;
-use crate::change::Change;
 use crate::dao::{Dao, Footing};
 use crate::effects::{Outbox, Turn};
 use crate::life::Started;
-use crate::platform::Platform;
+use crate::log::change::Change;
+use crate::machine::platform::Platform;
 use crate::state::State;
 use crate::witness::{Claimed, OwnState, Seen};
 use postern_shared::codec;

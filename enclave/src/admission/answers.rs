@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// What was answered last, to whom.
 #[derive(Default)]
-pub(crate) struct Answers(BTreeMap<(MemberId, Asker), Turn>);
+pub(crate) struct Answers(BTreeMap<(MemberId, Asker), Answered>);
 
 /// Which enclave of a member asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +24,8 @@ pub(crate) enum Asker {
 }
 
 #[derive(Default)]
-struct Turn {
-    /// Whether it was used since the last tick, be it in vain.
+struct Answered {
+    /// Whether anything was since the last tick, be it in vain.
     used: bool,
     last: Option<Attestation>,
 }
@@ -43,12 +43,12 @@ pub(crate) enum Due {
 impl Answers {
     /// What to answer now; refuses a question too many.
     pub(crate) fn due(&mut self, asker: Asker, challenge: &Challenge) -> Result<Due, Rejection> {
-        let turn = self.0.entry((challenge.from.member, asker)).or_default();
-        let repeated = turn
+        let answered = self.0.entry((challenge.from.member, asker)).or_default();
+        let repeated = answered
             .last
             .as_ref()
             .filter(|last| last.verifier == Some(challenge.from) && last.challenge == challenge.nonce);
-        match (repeated, core::mem::replace(&mut turn.used, true)) {
+        match (repeated, core::mem::replace(&mut answered.used, true)) {
             (Some(_), true) => Ok(Due::Nothing),
             (Some(last), false) => Ok(Due::Again(Box::new(last.clone()))),
             (None, true) => Err(Rejection::TooOften),
@@ -63,11 +63,11 @@ impl Answers {
 
     /// From now on everybody may ask again.
     pub(crate) fn on_tick(&mut self) {
-        self.0.values_mut().for_each(|turn| turn.used = false);
+        self.0.values_mut().for_each(|answered| answered.used = false);
     }
 
     /// Answers from now on are made with other certificates.
     pub(crate) fn forget(&mut self) {
-        self.0.values_mut().for_each(|turn| turn.last = None);
+        self.0.values_mut().for_each(|answered| answered.last = None);
     }
 }

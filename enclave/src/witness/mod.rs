@@ -5,7 +5,7 @@
 //! So nothing that others may rely on leaves an enclave before enough other members remember how far its log has come, and
 //! an enclave that was restored does nothing before enough of them have said that they know of nothing newer.
 //!
-//! Here is what is remembered, and the rules; [`guard`](crate::guard) says them to the others.
+//! Here is what is remembered, and the rules; [`guard`](crate::witness::guard) says them to the others.
 //!
 //! # The rules
 //! A [`Ballot`] is one running copy of an enclave: its machine, its incarnation, and a nonce that it drew when it was
@@ -66,7 +66,9 @@
 //! Notes are signed, not encrypted: there is nothing secret in them, and a signature proves to everybody what an envelope
 //! would prove to one.
 
-use crate::change::{Change, Genesis};
+mod guard;
+
+use crate::log::change::{Change, Genesis};
 use postern_shared::agreement::Mark;
 use postern_shared::ids::{Address, MemberId, Nonce};
 use postern_shared::manifest::{Manifest, Quorum, Resumed};

@@ -14,8 +14,8 @@
 //! The slot names, in clear and authenticated, the TCB that its key was derived at. Later firmware derives it too; once it
 //! is committed, the next slot is sealed at the new one.
 
-use crate::platform::{KeyFields, KeyRequest, Platform, PlatformError};
-use crate::secret::SecretBytes;
+use crate::crypto::secret::SecretBytes;
+use crate::machine::platform::{KeyFields, KeyRequest, Platform, PlatformError};
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Nonce, Payload};
 use hkdf::Hkdf;

@@ -1,6 +1,6 @@
 //! The identity's secret keys, and the things that are done with them.
 
-use crate::coins::Coins;
+use crate::crypto::coins::Coins;
 use ed25519_dalek::Signer;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;

@@ -1,7 +1,7 @@
 //! Everything that changes an enclave's state. The state is a function of its changes, in their order: what was judged
 //! with the machine's help (evidence, randomness) is in here as its result.
 
-use crate::secret::SecretBytes;
+use crate::crypto::secret::SecretBytes;
 use postern_shared::agreement::{Mark, Subject, Voters};
 use postern_shared::bytes::variable;
 use postern_shared::codec;

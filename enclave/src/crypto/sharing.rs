@@ -3,7 +3,7 @@
 //! `vsss-rs` evaluates and interpolates; it checks little. The checks around it are here: indices are never 0 and never
 //! double, the number of shares is exactly the threshold, polynomials are wiped.
 
-use crate::coins::CoinStream;
+use crate::crypto::coins::CoinStream;
 use core::ops::{Deref, DerefMut, Mul};
 use postern_shared::bls::{G1, G2, PublicKey, Scalar, Signature};
 use postern_shared::ids::MemberId;
@@ -276,7 +276,7 @@ impl Mul<&Element> for Point {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coins::Coins;
+    use crate::crypto::coins::Coins;
     use postern_shared::bls::Commitments;
     use postern_shared::lagrange;
 

@@ -1,6 +1,6 @@
 //! The dealer's side of sealed shares: one place for every ceremony that deals. See `postern_shared::sealed_shares`.
 
-use crate::coins::Coins;
+use crate::crypto::coins::Coins;
 use postern_shared::codec;
 use postern_shared::identity::Roster;
 use postern_shared::ids::MemberId;

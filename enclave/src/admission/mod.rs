@@ -13,11 +13,13 @@
 //! Who was admitted with which enclave, and who was cut off, is part of the state. Challenges are not: an enclave that was
 //! restored proves itself anew, and has all others do so.
 
-use crate::answers::{Answers, Asker, Due};
-use crate::change::{Admitted, Guest};
+mod answers;
+
+use crate::crypto::keys::IdentityKeys;
 use crate::effects::Turn;
-use crate::keys::IdentityKeys;
-use crate::platform::Platform;
+use crate::log::change::{Admitted, Guest};
+use crate::machine::platform::Platform;
+use answers::{Answers, Asker, Due};
 #[cfg(doc)]
 use postern_attestation::Refusal;
 use postern_attestation::{Binding, Launch, Time, TrustAnchor, UnverifiedReport, Verifier};
