@@ -225,3 +225,18 @@ impl Group {
         self.outputs.last().map_or(0, |last| last.sequence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_nothing_is_told_from_what_does() {
+        let mut effects = Effects::default();
+        assert!(!effects.changed_by(|effects| effects.notice(Notice::Returned(1))));
+        assert!(!effects.has_changed());
+        assert!(effects.changed_by(Effects::change));
+        assert!(!effects.changed_by(|_| {}), "only what it does itself counts");
+        assert!(effects.has_changed(), "what was changed before stays so");
+    }
+}

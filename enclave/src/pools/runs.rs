@@ -167,3 +167,45 @@ impl Keygens {
         self.runs.remove_of_pool(pool);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::ids::Address;
+
+    /// Of which pool, and which run.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Dummy(u32, u8);
+
+    impl Ceremony for Dummy {
+        fn id(&self) -> CeremonyId {
+            CeremonyId([self.1; 32])
+        }
+
+        fn pool(&self) -> PoolId {
+            PoolId::new(1, Address([0; 20]), self.0)
+        }
+    }
+
+    fn of_pool(runs: &Runs<Dummy>, pool: u32) -> Vec<u8> {
+        runs.of_pool(Dummy(pool, 0).pool()).map(|run| run.1).collect()
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_id_and_by_its_pool_until_it_is_gone() {
+        let mut runs = Runs::default();
+        for run in [Dummy(1, 3), Dummy(1, 1), Dummy(2, 2)] {
+            runs.insert(run);
+        }
+        assert_eq!((of_pool(&runs, 1), of_pool(&runs, 2)), (vec![1, 3], vec![2]));
+        assert_eq!(runs.iter().map(|run| run.1).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(runs.remove(Dummy(1, 3).id()), Some(Dummy(1, 3)));
+        assert_eq!((runs.get(Dummy(1, 3).id()), of_pool(&runs, 1)), (None, vec![1]));
+        assert_eq!(runs.remove(Dummy(1, 3).id()), None);
+        assert_eq!(runs.remove_of_pool(Dummy(1, 0).pool()), [Dummy(1, 1)]);
+        assert_eq!((runs.len(), of_pool(&runs, 1), of_pool(&runs, 2)), (1, vec![], vec![2]));
+        // A pool that comes again begins with nothing of what it had.
+        runs.insert(Dummy(1, 4));
+        assert_eq!(of_pool(&runs, 1), [4]);
+    }
+}

@@ -285,7 +285,10 @@ mod tests {
             serve_filtered(how == "and forbidden");
         }
         let run = |how| {
-            let name = "pid1::filter::tests::a_host_is_served_with_deadlines_and_nothing_but_what_is_listed";
+            // As the test runner knows it: without the crate.
+            let name =
+                concat!(module_path!(), "::a_host_is_served_with_deadlines_and_nothing_but_what_is_listed");
+            let (_, name) = name.split_once("::").unwrap();
             let mut copy = Command::new(std::env::current_exe().unwrap());
             copy.args(["--exact", name, "--nocapture"]).env(FILTERED, how);
             copy.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
