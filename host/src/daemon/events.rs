@@ -161,7 +161,7 @@ impl Follower<'_> {
         let cursor: Cursor = match self.store.cursor(contract)? {
             Some(cursor) => cursor,
             // The cursor is the last block that was searched.
-            None => self.execution.cursor_before(manager.start_block).await?,
+            None => self.begin(manager).await?,
         };
         let (events, next) = self.execution.poll(contract, cursor).await?;
         if next != cursor {
@@ -169,6 +169,15 @@ impl Follower<'_> {
             return Ok(Step::Moved);
         }
         Ok(Step::Ended(self.reconcile(contract, cursor, reconciler).await?))
+    }
+
+    /// Where to begin. If that is before the pool manager's first block, it is kept at once: what comes from now on is read.
+    async fn begin(&self, manager: &PoolManager) -> Result<Cursor, LookError> {
+        let cursor = self.execution.cursor_before(manager.start_block).await?;
+        if cursor.block < manager.start_block.saturating_sub(1) {
+            keep(self.store, &[], Some((manager.contract, cursor)))?;
+        }
+        Ok(cursor)
     }
 
     async fn reconcile(

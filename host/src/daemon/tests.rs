@@ -271,7 +271,12 @@ async fn each_pool_manager_is_followed_from_its_own_start_block_and_none_is_wait
     }
     let late = PoolManager { start_block: 1 << 40, ..bench.named(1) };
     bench.seen(&[bench.named(0), late]).await;
-    assert!(bench.store.cursor(late.contract).unwrap().is_some());
+    let begun = bench.store.cursor(late.contract).unwrap().expect("a cursor").block;
+    // What comes from then on is read.
+    mined(&bench.devnet, bench.managers[1].stake(1)).await.unwrap();
+    let events = bench.seen(&[bench.named(0), late]).await;
+    assert!(matches!(&events[..], [event] if is_deposit_request(event, bench.pool(1))), "{events:?}");
+    assert!(bench.store.cursor(late.contract).unwrap().is_some_and(|cursor| cursor.block > begun));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(super) struct Health {
     rests_until: Option<Instant>,
     /// What it last failed with, until it works again.
     trouble: Option<String>,
-    /// Whether it has shown which chain it is of since it last failed.
+    /// Whether it has shown what it must since it last failed.
     is_checked: bool,
     /// The newest block that it has finalised, as it said last.
     finalised: u64,
@@ -51,13 +51,18 @@ impl Health {
         (self.failures, self.rests_until, self.trouble) = (0, None, None);
     }
 
-    /// It has shown that it is of the right chain.
+    /// It has shown that it is of the right chain, and that the pool manager is there.
     pub(super) fn checked(&mut self) {
         self.is_checked = true;
     }
 
-    /// Whether it must show which chain it is of before it is believed: when it is new or has failed, another may have
-    /// taken its place.
+    /// It is to show more than it has.
+    pub(super) fn unchecked(&mut self) {
+        self.is_checked = false;
+    }
+
+    /// Whether it has shown what it must before it is believed. When it is new or has failed, it has not: another may have taken its
+    /// place.
     pub(super) fn is_checked(&self) -> bool {
         self.is_checked
     }

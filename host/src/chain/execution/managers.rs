@@ -82,13 +82,13 @@ impl Node {
         Ok(blocks.collect())
     }
 
-    /// What is wrong with this node: its chain, and what it says of the newest manifest's pool manager.
+    /// What is wrong with this node: its chain, or what it says of the newest manifest's pool manager, by which it is checked from now on
+    /// whenever it has failed.
     pub(super) async fn check(&self, newest: Option<&Contracts>) -> Result<(), ChainError> {
-        self.check_chain().await?;
-        match newest {
-            Some(contracts) => self.check_manager(contracts).await,
-            None => Ok(()),
+        if let Some(contracts) = newest {
+            self.expect_manager(contracts);
         }
+        self.check_chain().await
     }
 
     /// What is not as the manifests say, and keeps nobody from beginning: of pool managers that an epoch has replaced, and of where
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// Whether the pool manager is what the manifest says: in front of that deposit contract, with that code for pools.
-    async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
+    pub(super) async fn check_manager(&self, contracts: &Contracts) -> Result<(), ChainError> {
         let Contracts { pool_manager: contract, pool_code, start_block, deposit } = *contracts;
         let manager = self.manager(contract);
         let head = self.provider.get_block_number().await.map_err(|error| self.refused("head", error))?;

@@ -18,9 +18,10 @@ use alloy::sol_types::SolCall;
 use alloy::transports::TransportError;
 use postern_shared::events::EventSource;
 use postern_shared::ids::{Address, Digest, PoolId};
+use postern_shared::manifest::Contracts;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Most blocks that one request for logs spans: public nodes refuse wider ones.
@@ -52,6 +53,8 @@ pub(super) struct Node {
     /// How many calls it takes at a time.
     batch: Mutex<Span>,
     health: Mutex<Health>,
+    /// The pool manager that it must have, once it was asked about one.
+    manager: OnceLock<Contracts>,
 }
 
 /// What is read of a block.
@@ -95,7 +98,16 @@ impl Node {
         let provider = ProviderBuilder::new_with_network::<Ethereum>().connect_client(rpc).erased();
         let (span, batch) = (Mutex::new(Span::new(MAX_SPAN)), Mutex::new(Span::new(MAX_BATCH)));
         let health = Mutex::new(Health::default());
-        Ok(Self { url: url.clone(), provider, chain_id, profile, span, batch, health })
+        Ok(Self {
+            url: url.clone(),
+            provider,
+            chain_id,
+            profile,
+            span,
+            batch,
+            health,
+            manager: OnceLock::new(),
+        })
     }
 
     /// Where it is.
@@ -127,7 +139,15 @@ impl Node {
         ChainError::Node { request, reason: describe_node_error(&self.url, &error) }
     }
 
-    /// Refuses a node of another chain, if it has not shown its chain since it last failed.
+    /// From now on it must have this pool manager. The first one counts: it is a part of what the node was made for.
+    pub(super) fn expect_manager(&self, contracts: &Contracts) {
+        if self.manager.set(contracts.clone()).is_ok() {
+            self.health().unchecked();
+        }
+    }
+
+    /// Refuses a node of another chain, or with another pool manager than the manifest's if it was ever asked about that; if it has not
+    /// shown both since it last failed.
     pub(super) async fn check_chain(&self) -> Result<(), ChainError> {
         if self.health().is_checked() {
             return Ok(());
@@ -139,6 +159,9 @@ impl Node {
                 expected: self.chain_id,
                 found,
             });
+        }
+        if let Some(contracts) = self.manager.get() {
+            self.check_manager(contracts).await?;
         }
         self.health().checked();
         Ok(())

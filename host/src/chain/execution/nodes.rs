@@ -18,9 +18,7 @@ use postern_shared::ids::{Address, Digest, PoolId};
 use postern_shared::manifest::Contracts;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the other nodes may take to confirm what one has said: who takes longer has no vote.
@@ -38,9 +36,12 @@ const STANDSTILL: u64 = 64;
 /// How long a head may stay the same without that counting against its node: a slot of mainnet.
 const LOOK: Duration = Duration::from_secs(12);
 
-/// After so many polls without anything new, the other nodes are asked whether there is: the first one may stand still. At rest, that is
-/// a little more than an epoch.
+/// After so many polls without anything new, the other nodes are asked whether there is: the first one may stand still.
 const IDLE_POLLS: u32 = 7;
+
+/// After so long they are asked anyway. At rest a host looks a little less often, and so asks them at every look: six times in an epoch
+/// of mainnet, one request to each.
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 
 /// The configured execution nodes.
 #[derive(Debug, Clone)]
@@ -48,12 +49,32 @@ pub struct Execution {
     first: Arc<Node>,
     /// All of them, the first included, in the order of the configuration.
     nodes: Vec<Arc<Node>>,
-    /// Polls without anything new.
-    idle: Arc<AtomicU32>,
+    idle: Arc<Mutex<Idle>>,
     /// Between two looks at whether a node stands still.
     look: Duration,
     chain_id: u64,
     profile: Profile,
+}
+
+/// Since the other nodes were asked what is final.
+#[derive(Debug)]
+struct Idle {
+    /// Polls without anything new.
+    polls: u32,
+    since: Instant,
+}
+
+impl Idle {
+    /// Whether a poll is to ask them. That counts as asked.
+    fn ends(&mut self, is_new: bool, now: Instant) -> bool {
+        self.polls = self.polls.saturating_add(1);
+        let is_long = now.saturating_duration_since(self.since) >= LONGEST_IDLE;
+        let ends = is_new || self.polls >= IDLE_POLLS || is_long;
+        if ends {
+            (self.polls, self.since) = (0, now);
+        }
+        ends
+    }
 }
 
 /// One of the nodes, for [`crate::chain::transactions::Transactions`], which asks it other questions.
@@ -151,7 +172,8 @@ impl Execution {
         let nodes = urls.iter().map(|url| Node::new(url, chain_id, profile).map(Arc::new));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         let first = Arc::clone(nodes.first().ok_or(ChainError::NoNodes)?);
-        Ok(Self { first, nodes, idle: Arc::default(), look: LOOK, chain_id, profile })
+        let idle = Arc::new(Mutex::new(Idle { polls: 0, since: Instant::now() }));
+        Ok(Self { first, nodes, idle, look: LOOK, chain_id, profile })
     }
 
     /// How each node is, in the order of the configuration: whether it answers, is of the right chain, and says of the pool managers
@@ -295,8 +317,9 @@ impl Execution {
         cursor: Cursor,
     ) -> Result<Cursor, ChainError> {
         let is_new = own.block > cursor.block;
-        let idle = if is_new { self.idle.swap(0, Relaxed) } else { self.idle.fetch_add(1, Relaxed) };
-        if !is_new && idle % IDLE_POLLS != IDLE_POLLS - 1 && !node.health().is_lagging() {
+        // Nothing is done under the lock that could leave it half done.
+        let ends = self.idle.lock().unwrap_or_else(PoisonError::into_inner).ends(is_new, Instant::now());
+        if !ends && !node.health().is_lagging() {
             return Ok(own);
         }
         match self.finalised_by_most(node, own.block, cursor.block).await? {
@@ -708,4 +731,21 @@ async fn in_time<T>(
 ) -> Result<T, ChainError> {
     let late = |_| ChainError::Node { request: "confirmation", reason: "no answer in time".to_owned() };
     tokio::time::timeout(timeout, answer).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_nodes_are_asked_after_some_polls_and_at_every_look_at_rest() {
+        let start = Instant::now();
+        let mut idle = Idle { polls: 0, since: start };
+        let asked: Vec<bool> = (0..14).map(|_| idle.ends(false, start)).collect();
+        assert_eq!(asked, [[false; 6].as_slice(), &[true]].concat().repeat(2));
+        for look in 1..5 {
+            assert!(idle.ends(false, start + look * Duration::from_secs(64)), "{look}");
+        }
+        assert!(idle.ends(true, start), "what is new always is");
+    }
 }

@@ -216,3 +216,21 @@ async fn beacon_nodes_that_are_being_mended_are_waited_for() {
     assert_eq!(survey.faults().count(), NODES, "{survey}");
     assert!(survey.or_give_up().unwrap().may_begin());
 }
+
+#[tokio::test]
+async fn a_node_with_another_pool_manager_stays_named_until_it_has_the_right_one() {
+    let bench = Bench::start().await;
+    let code = Lie::Execution(ExecutionLie::CallSays(selector("poolCodeHash()"), vec![0xcc; 32]));
+    bench.liar.set("e0", vec![code]);
+    let url = NodeUrl::parse(&bench.liar.url("e0")).unwrap();
+    let execution = Execution::new(&[url], bench.network.chain_id, Profile::default()).unwrap();
+    let trouble = || execution.troubles().into_values().next().flatten();
+    execution.check(std::slice::from_ref(&bench.contracts)).await;
+    // One that rests is asked if there is no other.
+    let error = execution.finalised().await.unwrap_err();
+    assert!(matches!(error, ChainError::OtherManager { .. }), "{error}");
+    assert!(trouble().is_some_and(|trouble| trouble.contains("by code 0xcccc")));
+    bench.liar.set("e0", vec![]);
+    execution.finalised().await.unwrap();
+    assert_eq!(trouble(), None);
+}

@@ -481,7 +481,10 @@ async fn nodes_are_asked_little_when_nothing_is_new() {
         host.look().await;
     }
     let asked: Vec<usize> = before.iter().enumerate().map(|(node, before)| count(node) - before).collect();
-    assert_eq!(asked, [20, 3, 3], "one for each look, and of the others now and then");
+    let [first, others @ ..] = &asked[..] else { panic!("{asked:?}") };
+    // On a slow machine once more, for they are asked every minute.
+    let is_little = others.iter().all(|asked| (3..=4).contains(asked));
+    assert!(*first == 20 && is_little, "one for each look, and of the others now and then: {asked:?}");
     let before = [0, 1, 2].map(count);
     chain.bench.devnet.advance(FINAL);
     host.look().await;
