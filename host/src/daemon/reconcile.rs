@@ -45,8 +45,6 @@ pub(super) struct Reconciler {
     /// Counts how often they were.
     turn: usize,
     missing: Vec<Missing>,
-    /// Pools of which no more is to come.
-    refunded: BTreeSet<u32>,
 }
 
 /// Events that are missing and were not found either, for people.
@@ -112,7 +110,7 @@ impl Reconciler {
         };
         let Turn { part, node } = Turn::of(turn, parts(&known));
         let count = execution.pool_count(contract, at, node).await?;
-        let open = of_part(open(&known, &self.refunded, count), &known, part);
+        let open = of_part(open(&known, count), &known, part);
         let statuses = execution.statuses(contract, at, &open, node).await?;
         // A part that was not answered for has its turn again.
         self.turn = turn;
@@ -124,9 +122,6 @@ impl Reconciler {
     fn take(&mut self, known: &BTreeMap<u32, PoolStatus>, found: &BTreeMap<u32, OnChain>) {
         self.missing.retain(|missing| !found.contains_key(&missing.pool) && !missing.is_known(known));
         for (&number, &status) in found {
-            if status == OnChain::Refunded {
-                self.refunded.insert(number);
-            }
             self.missing.extend(missing(number, known.get(&number), status));
         }
     }
@@ -203,15 +198,13 @@ impl Missing {
     }
 }
 
-/// The pools of which events may be missing.
-fn open(known: &BTreeMap<u32, PoolStatus>, refunded: &BTreeSet<u32>, count: u32) -> Vec<u32> {
+/// The pools of which events may be missing. Those that were refunded too: that it was so is one node's word.
+fn open(known: &BTreeMap<u32, PoolStatus>, count: u32) -> Vec<u32> {
     let last_known = known.last_key_value().map_or(0, |(number, _)| *number);
     let last = count.min(last_known.saturating_add(MOST_NEW));
     // That its exit is on record says nothing of whether it was asked for.
     let is_complete = |pool: &PoolStatus| pool.deposit_requested && pool.exit_requested;
-    (1..=last)
-        .filter(|number| !refunded.contains(number) && !known.get(number).is_some_and(is_complete))
-        .collect()
+    (1..=last).filter(|number| !known.get(number).is_some_and(is_complete)).collect()
 }
 
 /// Whether a pool has asked for its deposit, as far as is known: nothing but an exit can be missing of it.
@@ -301,11 +294,11 @@ mod tests {
         let known = [pool(1, true, true), pool(2, true, false), pool(3, false, true), pool(4, true, false)];
         let mut known: BTreeMap<u32, PoolStatus> =
             known.into_iter().map(|pool| (pool.pool_id.number, pool)).collect();
-        assert_eq!(open(&known, &BTreeSet::from([2]), 6), [3, 4, 5, 6]);
+        assert_eq!(open(&known, 6), [2, 3, 4, 5, 6]);
         if let Some(pool) = known.get_mut(&4) {
             pool.exit_reported = true;
         }
-        assert_eq!(open(&known, &BTreeSet::new(), 6), [2, 3, 4, 5, 6], "it may be a lie that it has left");
+        assert_eq!(open(&known, 6), [2, 3, 4, 5, 6], "it may be a lie that it has left");
     }
 
     #[test]
@@ -355,13 +348,17 @@ mod tests {
         assert_eq!(reconciler.missing, [exit(2), exit(3)], "one was found");
         reconciler.take(&known, &BTreeMap::from([(2, OnChain::Deposited)]));
         assert_eq!(reconciler.missing, [exit(3)], "what another node does not say is not sought");
+        reconciler.take(&known, &BTreeMap::from([(2, OnChain::Refunded)]));
+        assert_eq!(open(&known, 3), [2, 3], "a node that says that no more is to come has no last word");
+        reconciler.take(&known, &BTreeMap::from([(2, OnChain::ExitRequested)]));
+        assert_eq!(reconciler.missing, [exit(3), exit(2)]);
     }
 
     #[test]
     fn a_node_can_have_only_so_many_pools_asked_about() {
         let known = BTreeMap::from([(5, pool(5, true, false))]);
-        assert_eq!(open(&known, &BTreeSet::new(), u32::MAX).len(), 10_005);
-        assert_eq!(open(&BTreeMap::new(), &BTreeSet::new(), u32::MAX).len(), 10_000);
+        assert_eq!(open(&known, u32::MAX).len(), 10_005);
+        assert_eq!(open(&BTreeMap::new(), u32::MAX).len(), 10_000);
     }
 
     #[test]
