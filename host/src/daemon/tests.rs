@@ -291,6 +291,7 @@ async fn a_rescan_ends_the_rest() {
         data_dir: bench.folder.path(),
         followed: &followed,
     };
+    follower.look(&[bench.named(0)]).await.unwrap();
     assert_eq!(follower.rescan(&[bench.named(0)], 1).await.unwrap(), Outcome::Done);
     let rest = followed.rest(Duration::from_hours(24));
     tokio::time::timeout(Duration::from_secs(60), rest).await.expect("a rest that ends");
