@@ -198,7 +198,7 @@ fn a_bad_configuration_is_refused_with_its_field() {
         ("2 = \"/ip4", "1 = \"/ip4", "peers.1"),
         ("[execution]\nurls = [\"http://127.0.0.1:1\"]", "[execution]\nurls = []", "execution.urls"),
         ("[beacon]\nurls = [\"http://127.0.0.1:1\"]", "[beacon]\nurls = []", "beacon.urls"),
-        ("host.key", "missing.key", "missing.key"),
+        ("host.key", "missing.key", "host_key"),
         ("wallet.key", "manifest.toml", "wallet_key"),
         ("folder = \"certificates\"", "folder = \"nowhere\"", "nowhere/vcek"),
         ("folder = \"certificates\"", "folder = \"certificates\"\nkds = \"x\"", "certificates.kds"),
