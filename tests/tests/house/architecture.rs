@@ -179,6 +179,7 @@ fn the_top_level_holds_what_the_design_says() {
         "README.md",
         "attestation",
         "clippy.toml",
+        "deny.toml",
         "enclave",
         "host",
         "rustfmt.toml",
