@@ -102,7 +102,6 @@ peers() {
 snpguest() { CARGO_PROFILE_DEV_DEBUG=none cargo install --quiet snpguest@0.11.0 --locked --debug --root target/tools; }
 
 compute() {
-    cargo build --release --locked
     cargo test "${release[@]}" --no-run --lib --test mutation --test attacks --test durability --test hostile_hosts
     run 'every bit of real evidence' cargo test "${release[@]}" --test mutation -- --ignored --nocapture
     run 'as much as an enclave must hold' cargo test "${release[@]}" --lib -- --ignored --nocapture
@@ -127,6 +126,9 @@ background snpguest 19 snpguest
 step 'nodes and tools that are not ours'
 postgres
 peers
+step 'build'
+# The programs that are driven are the release's.
+cargo build --release --locked
 # Suites that wait leave most of two processors to those that compute.
 background computing 10 compute
 drive
