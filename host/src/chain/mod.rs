@@ -8,7 +8,7 @@
 //! - [`survey`]: what all configured nodes say before anything is begun.
 
 pub mod beacon;
-mod body;
+pub(crate) mod body;
 pub mod execution;
 pub mod profile;
 pub mod survey;

@@ -9,6 +9,7 @@ mod address;
 pub use address::{EndorsementKey, VcekId, VcekIdError};
 
 use super::encoding::{self, Crl, EncodingError, MAX_CERTIFICATES, MAX_CRL, Names};
+use crate::chain::body::{self, BodyError};
 use crate::chain::describe_error;
 use postern_shared::snp::Product;
 use reqwest::header::{LOCATION, RETRY_AFTER};
@@ -259,7 +260,7 @@ impl Kds {
     async fn ask(&self, path: &str, limit: usize) -> Result<Vec<u8>, KdsFailure> {
         let unreachable = |error: reqwest::Error| KdsFailure::Unreachable(describe_error(&error));
         let url = self.base.join(path).map_err(|error| KdsFailure::Unreachable(error.to_string()))?;
-        let mut response = self.client.get(url).send().await.map_err(unreachable)?;
+        let response = self.client.get(url).send().await.map_err(unreachable)?;
         match response.status().as_u16() {
             200 => {}
             404 => return Err(KdsFailure::NotFound),
@@ -268,14 +269,10 @@ impl Kds {
             status @ 300..400 => return Err(redirected(status, &response)),
             status => return Err(KdsFailure::Status { status }),
         }
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + part.len() > limit {
-                return Err(KdsFailure::TooLarge { limit });
-            }
-            body.extend_from_slice(&part);
-        }
-        Ok(body)
+        body::read(response, limit).await.map_err(|error| match error {
+            BodyError::Broken(error) => unreachable(error),
+            BodyError::TooLong(limit) => KdsFailure::TooLarge { limit },
+        })
     }
 }
 
