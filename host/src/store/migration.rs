@@ -60,10 +60,7 @@ pub(super) const STEPS: [Step; 3] = [
 /// Does all steps from the store's version to this build's.
 pub(super) fn upgrade(database: &mut Database, pools: Option<NumberedPools>) -> Result<(), StoreError> {
     let found = database.version()?;
-    for Step { from, run } in STEPS.iter().filter(|step| step.from >= found) {
-        run_step(database, &Step { from: *from, run: *run }, pools)?;
-    }
-    Ok(())
+    STEPS.iter().filter(|step| step.from >= found).try_for_each(|step| run_step(database, step, pools))
 }
 
 /// Does one step: all of it, with the new version's number, or nothing.
