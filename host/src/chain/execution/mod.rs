@@ -19,7 +19,9 @@ mod votes;
 
 pub use error::ChainError;
 pub use managers::PoolBlocks;
+pub(crate) use nodes::VOTE_TIMEOUT;
 pub use nodes::{Checked, Connection, Execution, Shown};
+pub(crate) use votes::reached_by_most;
 
 use crate::chain::profile::PoolEventKind;
 use alloy::providers::DynProvider;

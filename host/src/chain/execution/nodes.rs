@@ -7,7 +7,7 @@
 use super::error::{ChainError, conclude};
 use super::managers::PoolBlocks;
 use super::node::Node;
-use super::votes::{self, Verdict, judge, majority};
+use super::votes::{Verdict, judge, majority, reached_by_most};
 use super::{Cursor, InForce, Pool, PoolEvent, PoolStatus};
 use crate::chain::profile::{PoolEventKind, Profile};
 use crate::chain::url::NodeUrl;
@@ -21,11 +21,14 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the other nodes may take to confirm what one has said: who takes longer has no vote.
-const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node may take to answer what others are asked too, such as whether one of them is right: who takes longer has no vote.
+pub(crate) const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same where they have to search, with many requests.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a node is asked for beside others, in words.
+const CONFIRMATION: &str = "confirmation";
 
 /// How long a node may take for what it is asked before anything is begun; and for the remarks once more.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -179,11 +182,9 @@ impl Execution {
     /// How each node is, in the order of the configuration: whether it answers, is of the right chain, and says of the pool managers
     /// what the manifests do, the newest manifest's first. Each is asked once, all at the same time.
     pub async fn check(&self, managers: &[Contracts]) -> Vec<Checked> {
-        let late = || ChainError::Node { request: "check", reason: "no answer in time".to_owned() };
         let (newest, earlier) = (managers.first(), managers.get(1..).unwrap_or_default());
         let checks = self.nodes.iter().map(|node| async move {
-            let checked = tokio::time::timeout(CHECK_TIMEOUT, node.check(newest)).await;
-            let error = checked.unwrap_or_else(|_| Err(late())).err();
+            let error = in_time("check", CHECK_TIMEOUT, node.check(newest)).await.err();
             match &error {
                 Some(error) => node.failed(error),
                 None => node.health().worked(),
@@ -191,7 +192,7 @@ impl Execution {
             let remarks = match newest {
                 Some(newest) if error.is_none() => {
                     let remarks = tokio::time::timeout(CHECK_TIMEOUT, node.remarks(newest, earlier)).await;
-                    remarks.unwrap_or_else(|_| vec![late()])
+                    remarks.unwrap_or_else(|_| vec![late("check")])
                 }
                 _ => Vec::new(),
             };
@@ -354,7 +355,7 @@ impl Execution {
         let counts = |node: &Arc<Node>, finalised| node.health().counts(finalised, already_final);
         let counted = shown.iter().filter(|(node, finalised)| counts(node, *finalised));
         let blocks = counted.map(|(_, finalised)| *finalised).collect();
-        let (block, agreed) = votes::finalised_by_most(blocks).unwrap_or_default();
+        let (block, agreed) = reached_by_most(blocks).unwrap_or_default();
         if 2 * agreed < self.nodes.len() {
             return Err(self.too_few("the newest final block", agreed));
         }
@@ -368,7 +369,7 @@ impl Execution {
             if furthest.saturating_sub(*finalised) <= STANDSTILL {
                 return node.health().keeps_up();
             }
-            match in_time(VOTE_TIMEOUT, node.reached(*finalised)).await {
+            match in_time(CONFIRMATION, VOTE_TIMEOUT, node.reached(*finalised)).await {
                 Ok(reached) => node.health().lags(reached, furthest, Instant::now(), self.look),
                 Err(error) => node.failed(&error),
             }
@@ -662,7 +663,7 @@ impl Execution {
                 node.check_chain().await?;
                 ask(Arc::clone(node)).await
             };
-            async move { (Arc::clone(node), in_time(timeout, asked).await) }
+            async move { (Arc::clone(node), in_time(CONFIRMATION, timeout, asked).await) }
         });
         let mut answers = Answers { given: Vec::new(), silent: Vec::new() };
         for (node, answer) in join_all(asked).await {
@@ -726,11 +727,15 @@ fn voices(silent: &[Arc<Node>], already_final: u64) -> usize {
 
 /// An answer that does not take long: who takes longer has no vote.
 async fn in_time<T>(
+    request: &'static str,
     timeout: Duration,
     answer: impl Future<Output = Result<T, ChainError>>,
 ) -> Result<T, ChainError> {
-    let late = |_| ChainError::Node { request: "confirmation", reason: "no answer in time".to_owned() };
-    tokio::time::timeout(timeout, answer).await.map_err(late)?
+    tokio::time::timeout(timeout, answer).await.map_err(|_| late(request))?
+}
+
+fn late(request: &'static str) -> ChainError {
+    ChainError::Node { request, reason: "no answer in time".to_owned() }
 }
 
 #[cfg(test)]

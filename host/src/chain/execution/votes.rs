@@ -64,11 +64,11 @@ fn count<T: Eq + Hash>(answers: &[HashSet<T>]) -> HashMap<&T, usize> {
     counted
 }
 
-/// The newest block that more than half of these nodes have finalised, and how many of them have.
-pub(super) fn finalised_by_most(mut blocks: Vec<u64>) -> Option<(u64, usize)> {
-    blocks.sort_unstable_by(|left, right| right.cmp(left));
-    let by_most = *blocks.get(blocks.len() / 2)?;
-    Some((by_most, blocks.iter().filter(|block| **block >= by_most).count()))
+/// How far more than half of these nodes have come, of two the one that is behind; and how many of them have.
+pub(crate) fn reached_by_most(mut reached: Vec<u64>) -> Option<(u64, usize)> {
+    reached.sort_unstable_by(|left, right| right.cmp(left));
+    let by_most = *reached.get(reached.len() / 2)?;
+    Some((by_most, reached.iter().filter(|number| **number >= by_most).count()))
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
             (vec![900, 900, 7, 7], Some((7, 4))),
             (vec![900, 8, 7, 7], Some((7, 4))),
         ] {
-            assert_eq!(finalised_by_most(blocks.clone()), expected, "{blocks:?}");
+            assert_eq!(reached_by_most(blocks.clone()), expected, "{blocks:?}");
         }
     }
 }

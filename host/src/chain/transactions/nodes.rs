@@ -5,16 +5,12 @@ use super::decision::Receipt;
 use super::fees::Market;
 use super::node::{Echo, Loss, Node, Sent};
 use super::{TransactionError, TransactionRow};
-use crate::chain::execution::Connection;
+use crate::chain::execution::{self, Connection, VOTE_TIMEOUT};
 use alloy::primitives::Address as AlloyAddress;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-/// How long a node may take to answer what others are asked too.
-const VOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node whose head is more than so many blocks behind is not the one that is asked: two minutes of mainnet.
 const MAX_BEHIND: u64 = 10;
@@ -114,9 +110,13 @@ impl Nodes {
     }
 
     /// From now on the next one is asked, unless that has happened meanwhile.
-    pub(super) fn turn_from(&self, Asked(turns): Asked) {
-        // That it has happened is as good.
-        let _ = self.turns.compare_exchange(turns, turns.wrapping_add(1), Relaxed, Relaxed);
+    pub(super) fn turn_from(&self, asked: Asked) {
+        self.turn_by(asked, 1);
+    }
+
+    /// Goes so many places on from the one whose turn it was, unless another's turn has come meanwhile: that is as good.
+    fn turn_by(&self, Asked(turns): Asked, places: usize) {
+        let _ = self.turns.compare_exchange(turns, turns.wrapping_add(places), Relaxed, Relaxed);
     }
 
     /// What it takes to be mined: the middle one of what nodes say, so that no single one of several makes it. Those that
@@ -175,11 +175,10 @@ impl Nodes {
 
     /// From now on the first one that will do is asked, from the current one on; the current one if none will.
     fn turn_to(&self, will_do: impl Fn(&Arc<Node>) -> bool) {
-        let turns = self.turns.load(Relaxed);
+        let asked = self.asked();
         let mut from_current = self.all().cycle().skip(self.place()).take(self.count());
-        if let Some(more) = from_current.position(will_do) {
-            // If another's turn has come meanwhile, that is as good.
-            let _ = self.turns.compare_exchange(turns, turns.wrapping_add(more), Relaxed, Relaxed);
+        if let Some(places) = from_current.position(will_do) {
+            self.turn_by(asked, places);
         }
     }
 
@@ -196,10 +195,11 @@ impl Nodes {
 
 /// How far more than half of the nodes are that answer; of two, the one that is behind.
 fn reached_by_most(answers: Vec<Result<u64, TransactionError>>) -> Result<u64, TransactionError> {
-    let mut reached: Vec<u64> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
-    reached.sort_unstable_by(|left, right| right.cmp(left));
-    let by_most = reached.get(reached.len() / 2).copied();
-    by_most.ok_or_else(|| answers.into_iter().find_map(Result::err).unwrap_or(TransactionError::NoNode))
+    let reached = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+    match execution::reached_by_most(reached) {
+        Some((by_most, _)) => Ok(by_most),
+        None => Err(answers.into_iter().find_map(Result::err).unwrap_or(TransactionError::NoNode)),
+    }
 }
 
 /// Asks nodes at once. One that does not answer in time rests: else each question would wait for it again.
