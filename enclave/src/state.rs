@@ -144,6 +144,7 @@ impl State {
             }
             Change::GivenUp(Subject::Key(pool)) => self.pools.give_up(*pool, &self.dao, effects)?,
             Change::Ticked => self.on_tick(effects),
+            Change::Collect(release) => self.pools.collect(*release, &self.dao, effects),
             Change::Heard(Heard::Broadcast(said)) if said.slot.step.is_of_an_agreement() => {
                 self.on_agreement(said, effects)?;
             }

@@ -41,7 +41,7 @@ pub struct Manifest {
     pub name: String,
     /// Counts changes of the manifest, from 0.
     pub epoch: u64,
-    /// The guardian whose host sends transactions and whose enclave combines releases.
+    /// The member whose host sends transactions before others' hosts do, and whose enclave proposes first.
     pub leader: MemberId,
     /// Where it comes from: nothing in epoch 0, and something in every other.
     #[serde(default)]
@@ -400,9 +400,8 @@ impl Manifest {
         )?;
         self.validate_proof()?;
         self.validate_agreement()?;
-        // Guardians seal their shares to the leader's enclave, which must be one whose keys a release knows.
-        if !self.guardians().contains(&self.leader) {
-            return field("leader", format!("{} is not a guardian", self.leader));
+        if self.member(self.leader).is_none() {
+            return field("leader", format!("{} is not a member", self.leader));
         }
         self.attestation
             .validate(self.epoch)

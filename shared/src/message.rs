@@ -105,8 +105,8 @@ pub enum Step {
     Split,
     /// Presign: a guardian's share of one operator's split is good, or is not.
     Acknowledge,
-    /// Release: the leader asks.
-    Request,
+    /// Release: a guardian collects shares.
+    Call,
     /// Release: a guardian agrees.
     Authorise,
     /// Upgrade: an enclave gives its successor the key to its log.
@@ -121,6 +121,10 @@ pub enum Step {
     Quit,
     /// Agreement: what a quorum has adopted.
     Decide,
+    /// Release: a guardian gives its shares, in an envelope.
+    Share,
+    /// Release: the exit.
+    Released,
 }
 
 /// Where a broadcast belongs. An honest enclave fills each slot once; two different fillings prove that it cheated.

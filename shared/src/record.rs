@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The only version of records and slots that this build writes and reads.
-pub const RECORD_VERSION: u16 = 6;
+pub const RECORD_VERSION: u16 = 7;
 
 byte_newtype!(
     /// One enclave's log, for all its life: drawn at random when the enclave first starts.

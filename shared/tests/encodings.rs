@@ -21,7 +21,7 @@ use postern_shared::manifest::{MAX_MEMBERS, Manifest};
 use postern_shared::message::{Broadcast, Challenge, MAX_BODY, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, EXIT_SHARE_SIZE, PresignTerms, Split};
 use postern_shared::record::{LogHead, LogId};
-use postern_shared::release::{Authorise, ReleaseRequest, ReleaseTerms};
+use postern_shared::release::{ReleaseTerms, Released};
 use postern_shared::sealed_shares::{EncryptedShare, Opening, Pair, SealedShares, TAG_SIZE};
 use postern_shared::transcript::Transcript;
 use postern_shared::wire::{Hello, Request, Response};
@@ -75,8 +75,7 @@ fn what_enclaves_say_to_each_other_has_one_encoding() {
     has_one_encoding::<PartialDeposit>();
     has_one_encoding::<Split>();
     has_one_encoding::<Acknowledge>();
-    has_one_encoding::<ReleaseRequest>();
-    has_one_encoding::<Authorise>();
+    has_one_encoding::<Released>();
 }
 
 #[test]
@@ -187,7 +186,7 @@ fn a_pools_name_is_one_text_that_people_and_scripts_read() {
 /// version, and think of every DAO that runs the old one.
 #[test]
 fn encodings_that_enclaves_rely_on_have_not_changed() {
-    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000600");
+    assert_eq!(hex::encode(Hello::OURS.encode()), "706f737465726e000700");
     assert_eq!(hex::encode(codec::encode(&Request::Acknowledge(300))), "08ac02");
     for (step, number) in fixed::STEPS.into_iter().zip(0u8..) {
         assert_eq!(codec::encode(&step), [number]);
@@ -243,7 +242,7 @@ fn hashes_that_transcripts_rely_on_have_not_changed() {
     );
     assert_eq!(
         found(fixed::release_terms().ceremony().0),
-        "f11bde89a3a07f4ee364768772dfeb34af66c437d4fa86122f9e620474bb422c"
+        "a8a0a623b7fe6e16a917d22b0a5482d540fee0ae0e1b50a404de2ab7f29bced8"
     );
     // What people compare before they sign.
     assert_eq!(
@@ -377,11 +376,11 @@ fn the_longest_honest_statements_are_heard() {
 mod fixed {
     use super::*;
 
-    pub const STEPS: [Step; 15] = {
+    pub const STEPS: [Step; 17] = {
         use Step::*;
-        let ceremonies = [Commit, Deal, Verdict, Confirm, Deposit, Split, Acknowledge, Request, Authorise];
+        let ceremonies = [Commit, Deal, Verdict, Confirm, Deposit, Split, Acknowledge, Call, Authorise];
         let [a, b, c, d, e, f, g, h, i] = ceremonies;
-        [a, b, c, d, e, f, g, h, i, HandOver, Propose, Vote, Adopt, Quit, Decide]
+        [a, b, c, d, e, f, g, h, i, HandOver, Propose, Vote, Adopt, Quit, Decide, Share, Released]
     };
     pub const SLOT: Slot =
         Slot { ceremony: CeremonyId([7; 32]), from: MemberId(300), step: Step::Acknowledge, item: 2 };
@@ -449,6 +448,6 @@ mod fixed {
             guardian_threshold: 2,
             exit: VoluntaryExit { epoch: 194_048, validator_index: 1_234_567 },
         };
-        ReleaseTerms { presign, source: SOURCE, leader: MemberId(2) }
+        ReleaseTerms { presign, source: SOURCE }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::cluster::{Cluster, Packet};
 use crate::corruption::Corrupt;
-use postern_shared::bls::{G1, PublicKey, Scalar};
+use postern_enclave::sharing::Polynomial;
+use postern_shared::bls::{G1, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::court::{Court, Exhibits, Unproved};
 use postern_shared::fault::{Fault, Proof};
@@ -10,6 +11,7 @@ use postern_shared::identity::{Identity, Roster};
 use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::keygen::{Deal, KeygenTerms, Verdict, possession_message};
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
+use postern_shared::presign::Split;
 use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
 use postern_shared::transcript::Claim;
 use postern_shared::wire::{Artifact, Notice, Reply};
@@ -18,7 +20,7 @@ use postern_shared::wire::{Artifact, Notice, Reply};
 const MAX_PACKETS: usize = 20_000;
 
 /// The steps of all ceremonies.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     Step::Commit,
     Step::Deal,
     Step::Verdict,
@@ -26,8 +28,9 @@ pub const STEPS: [Step; 9] = [
     Step::Deposit,
     Step::Split,
     Step::Acknowledge,
-    Step::Request,
+    Step::Call,
     Step::Authorise,
+    Step::Released,
 ];
 
 /// A statement as a message.
@@ -159,6 +162,41 @@ pub fn deal(cluster: &Cluster, terms: &KeygenTerms, dealer: &Corrupt, coefficien
     let sealed = proved(dealer, slot, &rest, &ephemeral, shares);
     let (commitments, possession) = rest;
     Deal { commitments, possession, sealed }
+}
+
+/// An operator's share of the key that this keygen has made, as all dealers' coins tell it.
+pub fn key_share(cluster: &Cluster, terms: &KeygenTerms, of: MemberId) -> Scalar {
+    terms.operators.iter().fold(Scalar::zero(), |sum, dealer| {
+        let (coins, ceremony) = (cluster.node(*dealer).coins(), terms.ceremony());
+        let dealt = Polynomial::sample(
+            coins.scalar("postern-keygen-secret-v1", &ceremony.0),
+            terms.threshold.into(),
+            coins.stream("postern-keygen-polynomial-v1", &ceremony.0),
+        );
+        sum + dealt.expect("a polynomial").evaluate(of).expect("a share")
+    })
+}
+
+/// A good split of a partial exit signature by the polynomial that these coefficients give, whatever the split that its
+/// operator has made before.
+pub fn split(
+    operator: &Corrupt,
+    slot: Slot,
+    roster: &Roster,
+    (key, message): (&Scalar, &G2),
+    coefficients: &[Scalar],
+) -> Split {
+    let commitments: Vec<PublicKey> =
+        coefficients.iter().map(|one| (G1::generator() * one).encode()).collect();
+    let ephemeral = operator.coins.scalar("attack-split", &codec::encode(&commitments));
+    let share = |recipient: &Identity| {
+        let index = Scalar::from_u64(recipient.member.0.into());
+        let blinding = coefficients.iter().rev().fold(Scalar::zero(), |sum, next| (sum + next) * &index);
+        encrypt(operator, slot, recipient, &ephemeral, &(message * &(key.clone() + blinding)).encode().0)
+    };
+    let shares = roster.identities().iter().map(share).collect();
+    let sealed = proved(operator, slot, &commitments, &ephemeral, shares);
+    Split { commitments, sealed }
 }
 
 /// Signed deposits that enclaves published.

@@ -716,15 +716,18 @@ impl Cluster {
         self.nodes.iter().flat_map(Node::transcripts).map(claim).collect()
     }
 
-    /// The exits that were released for a pool.
+    /// The different exits that were released for a pool. Whoever hears of one publishes it.
     pub fn exits(&self, wanted: PoolId) -> Vec<SignedVoluntaryExit> {
-        let artifacts = self.nodes.iter().flat_map(|node| &node.artifacts);
-        artifacts
-            .filter_map(|artifact| match artifact {
-                Artifact::Exit { pool, exit } if *pool == wanted => Some(*exit),
-                _ => None,
-            })
-            .collect()
+        let mut exits = Vec::new();
+        for artifact in self.nodes.iter().flat_map(|node| &node.artifacts) {
+            match artifact {
+                Artifact::Exit { pool, exit } if *pool == wanted && !exits.contains(exit) => {
+                    exits.push(*exit);
+                }
+                _ => {}
+            }
+        }
+        exits
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Admission {
     fresh: BTreeSet<MemberId>,
     /// Everybody's enclave, of those that have shown evidence: only a manifest brings another.
     enclaves: BTreeMap<MemberId, Admitted>,
+    /// Enclaves that an epoch has replaced, by member and machine: transcripts of what they took part in show their evidence.
+    former: BTreeMap<(MemberId, u32), Admitted>,
     /// Why those that are not admitted are not, as far as they have shown evidence.
     refused: BTreeMap<MemberId, RefusedMember>,
 }
@@ -96,6 +98,7 @@ impl Admission {
             kin: None,
             fresh: BTreeSet::new(),
             enclaves: BTreeMap::new(),
+            former: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -180,8 +183,9 @@ impl Admission {
             } else {
                 self.enclaves.get(&identity.member)
             };
-            let attestation = &known?.attestation;
-            (attestation.identity == *identity).then(|| attestation.clone())
+            let former = self.former.get(&(identity.member, identity.machine));
+            let mut attestations = known.into_iter().chain(former).map(|admitted| &admitted.attestation);
+            attestations.find(|attestation| attestation.identity == *identity).cloned()
         };
         roster.identities().iter().filter_map(attested).collect()
     }
@@ -422,9 +426,10 @@ impl Admission {
             manifest.identity(identity.member).as_ref() == Some(identity)
         };
         let mut died = Vec::new();
-        for (member, _) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
+        for (member, admitted) in self.enclaves.extract_if(.., |_, admitted| !lives(admitted)) {
             self.fresh.remove(&member);
             self.refused.remove(&member);
+            self.former.insert((member, admitted.attestation.identity.machine), admitted);
             died.push(member);
         }
         let held: Vec<Attestation> =
@@ -451,6 +456,17 @@ impl Admission {
     /// What snapshots keep of members.
     pub(crate) fn enclaves(&self) -> impl Iterator<Item = &Admitted> {
         self.enclaves.values()
+    }
+
+    /// What snapshots keep of enclaves that were replaced.
+    pub(crate) fn former(&self) -> impl Iterator<Item = &Admitted> {
+        self.former.values()
+    }
+
+    /// Takes back what a snapshot has kept of an enclave that was replaced.
+    pub(crate) fn remember(&mut self, former: Admitted) {
+        let Identity { member, machine, .. } = former.attestation.identity;
+        self.former.insert((member, machine), former);
     }
 
     /// Judges evidence; whoever it is from.

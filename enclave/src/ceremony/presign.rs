@@ -4,8 +4,8 @@
 //! There are no phases: a split is judged when it comes, by each guardian for itself. The ceremony is finished when as
 //! many operators as sign together have splits that all guardians acknowledge; at a tick a threshold of guardians is
 //! enough, so that a few that are down can't hold it up (those catch up later: shares stay good). Ticks decide only when
-//! the transcript is published and which operators a leader asks for, never what is safe. An operator that is convicted
-//! after it was chosen is left out, and others are chosen; unless a leader has asked already.
+//! the transcript is published and which operators a release goes by, never what is safe. An operator that is convicted
+//! after it was chosen is left out, and others are chosen.
 //!
 //! # What others can make this enclave do
 //! Keep: one split of each operator and one acknowledgement of each by each guardian, all of sizes that the terms give. A
@@ -28,18 +28,16 @@ use crate::crypto::keys::Me;
 use crate::crypto::secret::SecretBytes;
 use crate::crypto::sharing::Polynomial;
 use crate::effects::Effects;
-use postern_shared::bls::{Commitments, G2, PublicKey, Scalar};
+use postern_shared::bls::{self, Commitments, G2, PublicKey, Scalar};
 use postern_shared::codec;
 use postern_shared::court::{Conviction, Court, Statements as _};
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
-use postern_shared::lagrange;
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::{
-    Acknowledge, OpenSplit, PresignProceedings, PresignTerms, Split, combine_polynomials, exit_share_is_good,
+    Acknowledge, OpenSplit, PresignProceedings, PresignTerms, Split, exit_share_is_good,
 };
-use postern_shared::release::ReleaseRequest;
 use postern_shared::sealed_shares::Pair;
 use postern_shared::transcript::Proceedings;
 use postern_shared::wire::{CeremonyKind, Notice, Rejection};
@@ -48,6 +46,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A guardian's share of an exit: of one operator's part, or of the whole. Like the point in it, it is wiped on drop and
 /// never printed; and it stays where it is when what holds it moves.
+#[derive(Clone)]
 pub(crate) struct ExitShare(Box<G2>);
 
 impl ExitShare {
@@ -274,8 +273,8 @@ impl Presign {
         Some(presign)
     }
 
-    /// Takes the split of an operator that was silent until the run was settled, and acknowledges it: whoever leads a release
-    /// may count it. Says whether it is to be kept.
+    /// Takes the split of an operator that was silent until the run was settled, and acknowledges it: whoever collects for a
+    /// release may count it. Says whether it is to be kept.
     pub(crate) fn on_late_split(
         &mut self,
         statement: &Broadcast,
@@ -307,35 +306,28 @@ impl Presign {
         &self.roster
     }
 
-    /// The own share of the whole exit over the splits of these operators, if there is one of each.
-    pub(crate) fn exit_share(&self, request: &ReleaseRequest) -> Option<ExitShare> {
-        if !request.fits(&self.terms) {
-            return None;
-        }
-        let weights = lagrange::at_zero(&request.operators)?;
-        let mut total = ExitShare::new(G2::identity());
-        for (operator, weight) in request.operators.iter().zip(&weights) {
-            *total.0 += self.shares.get(operator)?.point() * weight;
-        }
-        Some(total)
+    /// The own shares, each of one operator's split.
+    pub(crate) fn shares(&self) -> &BTreeMap<MemberId, ExitShare> {
+        &self.shares
     }
 
-    /// The public keys of guardians' shares of the whole exit over the splits of these operators.
-    pub(crate) fn exit_polynomial(&self, request: &ReleaseRequest) -> Option<Commitments> {
-        let split = |operator: &MemberId| Some((*operator, self.splits.get(operator)?));
-        let splits: Vec<(MemberId, &Commitments)> =
-            request.operators.iter().map(split).collect::<Option<_>>()?;
-        combine_polynomials(&splits)
+    /// Operators whose splits have given this guardian no good share, and may yet.
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = MemberId> {
+        let lacks =
+            |operator: &MemberId| !self.shares.contains_key(operator) && !self.convicted.contains(operator);
+        self.terms.operators.iter().copied().filter(lacks)
     }
 
-    /// Whether a guardian has said that it holds good shares of these operators' splits, as this enclave knows them.
-    pub(crate) fn holds(&self, guardian: MemberId, request: &ReleaseRequest) -> bool {
-        request.operators.iter().all(|operator| self.acknowledged(*operator, guardian))
+    /// Whether an operator's split is here, so that shares of it can be judged.
+    pub(crate) fn knows(&self, operator: MemberId) -> bool {
+        self.splits.contains_key(&operator)
     }
 
-    /// `H(m)`.
-    pub(crate) fn message(&self) -> &G2 {
-        &self.message
+    /// Whether a share of an operator's split is good: of the split that is here, if its operator has made several.
+    pub(crate) fn is_good(&self, operator: MemberId, guardian: MemberId, share: &G2) -> bool {
+        self.splits.get(&operator).is_some_and(|polynomial| {
+            bls::verify_point(&polynomial.evaluate(guardian), &self.message, share).is_ok()
+        })
     }
 
     /// Takes an authentic statement.
@@ -479,8 +471,8 @@ impl Presign {
         }
     }
 
-    /// Whether a guardian holds a good share of this operator's split.
-    fn acknowledged(&self, operator: MemberId, guardian: MemberId) -> bool {
+    /// Whether a guardian has said that it holds a good share of this operator's split, as it is here.
+    pub(crate) fn acknowledged(&self, operator: MemberId, guardian: MemberId) -> bool {
         let Some(SignedDigest { digest, .. }) = self.statements.digest(Step::Split, operator, 0) else {
             return false;
         };

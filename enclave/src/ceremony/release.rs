@@ -1,57 +1,107 @@
-//! Release: guardians give their shares of an exit to one enclave, which puts it together and makes it public.
+//! Release: guardians authorise in public, then give their shares of an exit to whichever of them collects. See
+//! `postern_shared::release` for the statements, and why they are as they are.
 //!
-//! The leader names operators whose splits it has finished with ([`ReleaseRequest`]). Each guardian whose own host saw
-//! the DAO's wish on chain combines its shares over those operators, seals the result to the leader's enclave, and says
-//! so in public ([`Authorise`]). The leader checks every share under its public key, combines exactly a threshold, and
-//! verifies the exit under the validator's key before anything leaves.
+//! | what is said | by whom | when |
+//! | --- | --- | --- |
+//! | `Authorise` | a guardian | its own host saw the DAO's wish on chain |
+//! | `Call` | a guardian | a threshold has authorised, and it is its turn |
+//! | its shares, sealed to who calls | a guardian that has authorised | a threshold has authorised |
+//! | `Released` | who has enough good shares | at once; whoever hears it is done |
+//!
+//! # Whose turn it is
+//! Guardians stand in a circle, which begins at another one in each ceremony, so that many exits at a time are collected by
+//! all. The first that is there collects at once. The next one's turn comes when the exit has not appeared for some ticks
+//! ([`PATIENCE`]), and so on: nobody's loss holds up an exit while a threshold is left. Turns decide only when, never what is
+//! safe: any guardian's call is answered.
 //!
 //! # What others can make this enclave do
-//! Keep: one request, one authorisation of each guardian, and one share of each if it leads. Sign: one authorisation. Give:
-//! its share over the operators that the leader names, sealed to the leader, once; and only because its own host saw the
-//! DAO's wish. Whoever chooses the operators can take out what it has dealt itself, and is left with a share of the rest:
-//! still one share, of one guardian, of which a threshold is needed. Shares depend on the operators and not on the wish: those
-//! that guardians gave for different wishes add up. So the wish that a guardian has authorised for can't be corrected any more,
-//! and one that was corrected before is not authorised.
+//! Keep: one authorisation and one call of each guardian; and if it has called, one share of each operator's split by each
+//! guardian, all of sizes that the terms give. Sign: one authorisation, one call, the exit. Give: its shares, to each guardian
+//! that calls, and again when it has got more of them; and only after its own host saw the DAO's wish and a threshold of
+//! guardians said in public that theirs did. Nobody chooses anything about what is given. It is sealed to an enclave that the
+//! presign was among and that the DAO has not given up; words of those that it has given up don't count. Compute: a wrong
+//! exit costs a pairing, and its speaker its name; wrong shares cost one for each operator and guardian, and are dropped.
+//! The wish that a guardian has authorised for can't be corrected any more: a corrected one is another ceremony.
 //!
 //! # State and restart
-//! Nothing here is random but envelopes, which are functions of coins and content. Shares that came before the leader's
-//! own wish are kept; a share that fails is dropped and its sender named. The leader forgets the shares when it has the exit.
+//! Nothing here is random but envelopes, which are functions of coins and content. Ticks are counted in memory only: that a
+//! turn has come is a change of its own ([`Change::Collect`](crate::log::change::Change)). Shares are forgotten, and all that
+//! was said, when the exit is here.
 
 use super::presign::{ExitShare, Presign};
 use super::statements::Statements;
 use super::{Ceremony, Label, Scene, Taken, report_missing};
 use crate::crypto::secret::SecretBytes;
 use crate::crypto::sharing;
+use crate::dao::Dao;
 use crate::effects::Effects;
-use postern_shared::bls::{self, Commitments, G2};
+use postern_shared::bls::{G2, Signature};
 use postern_shared::codec;
 use postern_shared::court::{Court, Statements as _};
 use postern_shared::ethereum::SignedVoluntaryExit;
+use postern_shared::identity::IdentitySignature;
 use postern_shared::ids::{CeremonyId, MemberId, PoolId};
 use postern_shared::message::{Broadcast, Envelope, EnvelopeHeader, PeerMessage, Slot, Step};
-use postern_shared::presign::exit_share_is_good;
-use postern_shared::release::{Authorise, ReleaseProceedings, ReleaseRequest, ReleaseTerms};
+use postern_shared::presign::{EXIT_SHARE_SIZE, PresignTerms};
+use postern_shared::release::{Authorise, Call, ReleaseProceedings, ReleaseTerms, Released};
 use postern_shared::transcript::Proceedings;
-use postern_shared::wire::{Artifact, CeremonyKind, Rejection};
+use postern_shared::wire::{Artifact, CeremonyKind, Notice, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use zeroize::Zeroizing;
+
+/// So many ticks each guardian has for collecting, before the next one's turn comes.
+const PATIENCE: u32 = 4;
 
 /// A run as snapshots keep it, beside its statements.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SavedRelease {
     terms: ReleaseTerms,
-    shares: Vec<(MemberId, SecretBytes)>,
+    answered: BTreeMap<MemberId, usize>,
+    given: Vec<SavedGiven>,
     finished: bool,
 }
+
+#[derive(Serialize, Deserialize)]
+struct SavedGiven {
+    guardian: MemberId,
+    shares: Vec<(MemberId, SecretBytes)>,
+    count: usize,
+    verified: BTreeSet<MemberId>,
+}
+
+/// One guardian's shares, each of one operator's split.
+type Shares = BTreeMap<MemberId, ExitShare>;
+
+/// What one guardian has given to this enclave.
+struct Given {
+    /// Those that were not found bad.
+    shares: Shares,
+    /// How many it has given: next time it gives more, or nothing.
+    count: usize,
+    /// Of which operators' splits they were verified one by one. Others are by the exit that they make.
+    verified: BTreeSet<MemberId>,
+}
+
+/// A share in an envelope: whose split it is of, and the point.
+const GIVEN_SIZE: usize = size_of::<u16>() + EXIT_SHARE_SIZE;
 
 /// One run.
 pub struct Release {
     label: Label,
     terms: ReleaseTerms,
+    /// What was presigned.
+    presign: CeremonyId,
     statements: Statements,
-    /// Only the leader's: verified shares by guardian.
-    shares: BTreeMap<MemberId, ExitShare>,
+    /// How many shares this enclave has given to whom.
+    answered: BTreeMap<MemberId, usize>,
+    /// What guardians have given to this enclave.
+    given: BTreeMap<MemberId, Given>,
+    /// Whether the exit is public, as far as this enclave knows.
     finished: bool,
+    /// Ticks since a threshold has authorised, and whether it is this enclave's turn by them. Not part of the state.
+    waited: u32,
+    is_due: bool,
     /// Whose wrong statements people were told of. Not part of the state: nothing depends on it.
     named: BTreeSet<MemberId>,
 }
@@ -67,33 +117,42 @@ impl Ceremony for Release {
 }
 
 impl Release {
-    /// Begins; the leader asks at once.
+    /// Begins: a guardian authorises at once.
     pub(crate) fn start(terms: ReleaseTerms, presign: &Presign, scene: &mut Scene<'_>) -> Self {
+        let mut release = Self::new(terms, Statements::default());
+        let own = scene.me().id();
+        if release.is_guardian(own) && in_force(own, presign, scene.dao) {
+            let said = scene.me().state(release.label.ceremony, Step::Authorise, 0, &Authorise);
+            release.say(said, scene.effects);
+            release.progress(scene.effects);
+        }
+        release.go_on(presign, scene);
+        release
+    }
+
+    fn new(terms: ReleaseTerms, statements: Statements) -> Self {
         let label =
             Label { ceremony: terms.ceremony(), kind: CeremonyKind::Release, pool: terms.presign.pool };
-        let mut release = Self {
+        Self {
             label,
+            presign: terms.presign.ceremony(),
             terms,
-            statements: Statements::default(),
-            shares: BTreeMap::new(),
+            statements,
+            answered: BTreeMap::new(),
+            given: BTreeMap::new(),
             finished: false,
+            waited: 0,
+            is_due: false,
             named: BTreeSet::new(),
-        };
-        if release.terms.leader == scene.me().id()
-            && let Some(operators) = presign.finished()
-        {
-            let request = ReleaseRequest { operators: operators.to_vec() };
-            release.say(scene.me().state(label.ceremony, Step::Request, 0, &request), scene.effects);
-            release.authorise(presign, scene);
         }
-        release
     }
 
     /// What snapshots keep.
     pub(crate) fn save(&self) -> SavedRelease {
         SavedRelease {
             terms: self.terms.clone(),
-            shares: self.shares.iter().map(|(guardian, share)| (*guardian, share.save())).collect(),
+            answered: self.answered.clone(),
+            given: self.given.iter().map(|(guardian, given)| given.save(*guardian)).collect(),
             finished: self.finished,
         }
     }
@@ -105,21 +164,17 @@ impl Release {
 
     /// The run as it was saved, with what was said in it.
     pub(crate) fn restore(saved: SavedRelease, statements: Vec<Broadcast>) -> Option<Self> {
-        let SavedRelease { terms, shares, finished } = saved;
-        let label =
-            Label { ceremony: terms.ceremony(), kind: CeremonyKind::Release, pool: terms.presign.pool };
-        let shares = shares.iter().map(|(guardian, share)| Some((*guardian, ExitShare::restore(share)?)));
-        let shares = shares.collect::<Option<_>>()?;
-        let (statements, named) = (Statements::of(statements), BTreeSet::new());
-        Some(Self { label, terms, statements, shares, finished, named })
+        let SavedRelease { terms, answered, given, finished } = saved;
+        let given = given.iter().map(Given::restore).collect::<Option<_>>()?;
+        Some(Self { answered, given, finished, ..Self::new(terms, Statements::of(statements)) })
     }
 
-    /// What was agreed on.
-    pub fn terms(&self) -> &ReleaseTerms {
-        &self.terms
+    /// Of which presign it is.
+    pub(crate) fn presign(&self) -> CeremonyId {
+        self.presign
     }
 
-    /// Whether this enclave has put the exit together.
+    /// Whether the exit is public.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }
@@ -131,97 +186,145 @@ impl Release {
         presign: &Presign,
         scene: &mut Scene<'_>,
     ) -> Taken {
-        let slot = statement.slot;
-        let may_speak = match slot.step {
-            Step::Request => slot.from == self.terms.leader,
-            _ => self.terms.presign.guardians.contains(&slot.from),
-        };
-        let good = slot.item == 0 && may_speak && !self.court(presign).is_invalid(&statement);
-        if !good {
-            self.name(slot.from, scene.effects);
-            return Err(Rejection::Invalid);
+        if self.finished {
+            return Ok(());
         }
+        let slot = statement.slot;
         let said = statement.signed_digest();
         if self.statements.find(&said).is_some() {
             return Ok(());
         }
-        if self.statements.contradicting(&said).is_some() {
+        let contradicts = self.statements.contradicting(&said).is_some();
+        if contradicts || self.court(presign).is_invalid(&statement) {
             self.name(slot.from, scene.effects);
             return Err(Rejection::Invalid);
         }
         scene.effects.store(&statement);
-        self.statements.insert(statement);
-        if slot.step == Step::Request {
-            self.authorise(presign, scene);
+        if slot.step == Step::Released {
+            if let Ok(released) = codec::decode(&statement.body) {
+                self.finish(&released, presign, scene);
+            }
+            return Ok(());
         }
+        self.statements.insert(statement);
         self.progress(scene.effects);
-        self.combine(presign, scene);
+        self.go_on(presign, scene);
         Ok(())
     }
 
-    /// Takes a guardian's share, opened and authentic. Only the leader gets any.
-    pub(crate) fn on_share(
+    /// Takes what a guardian gives to this enclave, opened and authentic.
+    pub(crate) fn on_shares(
         &mut self,
         from: MemberId,
         plaintext: &[u8],
         presign: &Presign,
         scene: &mut Scene<'_>,
     ) -> Taken {
-        if self.terms.leader != scene.me().id() || !self.terms.presign.guardians.contains(&from) {
+        if !self.is_guardian(from) {
             return Err(Rejection::NotAMember(from));
         }
         if self.finished {
             return Ok(());
         }
-        let (request, polynomial) = self.request(presign).ok_or(Rejection::TooEarly)?;
-        let share = exit_share_is_good(plaintext, from, &polynomial, presign.message());
-        let Some(share) = share else {
-            // Of another split than ours, if its operator made two: then the guardian is not to blame.
-            if presign.holds(from, &request) {
-                self.name(from, scene.effects);
-            }
+        if !self.is_said(Step::Call, scene.me().id()) {
+            return Err(Rejection::TooEarly);
+        }
+        let operators = &self.terms.presign.operators;
+        let Some(shares) =
+            decode(plaintext).filter(|shares| shares.keys().all(|one| operators.contains(one)))
+        else {
+            self.name(from, scene.effects);
             return Err(Rejection::Invalid);
         };
-        self.shares.entry(from).or_insert_with(|| {
+        // Who has got more of them gives them again: at most as often as there are operators.
+        if self.given.get(&from).is_none_or(|known| known.count < shares.len()) {
             scene.effects.change();
-            ExitShare::new(share)
-        });
-        self.combine(presign, scene);
+            self.given.insert(from, Given { count: shares.len(), shares, verified: BTreeSet::new() });
+            self.combine(presign, scene);
+        }
         Ok(())
     }
 
-    /// Says what is missing. The leader asks when it had to wait for the presign.
+    /// Says what is missing, and counts how long the exit has not appeared.
     pub(crate) fn on_tick(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
         if self.finished {
             return;
         }
-        if self.terms.leader == scene.me().id()
-            && self.statements.get(Step::Request, scene.me().id(), 0).is_none()
-            && let Some(operators) = presign.finished()
-        {
-            let request = ReleaseRequest { operators: operators.to_vec() };
-            self.say(scene.me().state(self.label.ceremony, Step::Request, 0, &request), scene.effects);
+        self.go_on(presign, scene);
+        let guardians = &self.terms.presign.guardians;
+        report_missing(&self.label, &self.statements, Step::Authorise, guardians, scene.effects);
+        if !self.is_authorised(presign, scene.dao) {
+            return;
         }
-        // The own shares may have been incomplete when the request came.
-        self.authorise(presign, scene);
-        report_missing(&self.label, &self.statements, Step::Request, &[self.terms.leader], scene.effects);
-        report_missing(
-            &self.label,
-            &self.statements,
-            Step::Authorise,
-            &self.terms.presign.guardians,
-            scene.effects,
-        );
+        self.waited = self.waited.saturating_add(1);
+        let own = scene.me().id();
+        let turns = self.circle(presign, scene.dao);
+        let come = usize::try_from(self.waited / PATIENCE).unwrap_or(usize::MAX).saturating_add(1);
+        let come: Vec<MemberId> = turns.into_iter().take(come).collect();
+        self.is_due = come.contains(&own) && !self.is_said(Step::Call, own);
+        let others: Vec<MemberId> = come.into_iter().filter(|guardian| *guardian != own).collect();
+        report_missing(&self.label, &self.statements, Step::Call, &others, scene.effects);
+        // Whoever has released it may have left since, and others took note: asked for is one after the other.
+        let (waited, count) = (usize::try_from(self.waited).unwrap_or(0), guardians.len());
+        let next = waited.checked_rem(count).and_then(|turn| guardians.get(turn));
+        let next: Vec<MemberId> = next.copied().into_iter().filter(|guardian| *guardian != own).collect();
+        report_missing(&self.label, &self.statements, Step::Released, &next, scene.effects);
+        // Who is asked, and has not got all that it could give; or asks, and can't judge what it is given.
+        let is_asked = guardians.iter().any(|guardian| self.is_said(Step::Call, *guardian));
+        if is_asked && self.is_said(Step::Authorise, own) {
+            for member in presign.lacking() {
+                scene.effects.notice(Notice::Missing { ceremony: self.presign, step: Step::Split, member });
+            }
+        }
     }
 
-    /// Whether a statement is here already.
+    /// Whether it is this enclave's turn to collect, as of the last tick.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due && !self.finished
+    }
+
+    /// Collects: this enclave's turn has come.
+    pub(crate) fn collect(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
+        self.is_due = false;
+        if !self.finished && self.is_authorised(presign, scene.dao) {
+            self.call(presign, scene);
+            self.go_on(presign, scene);
+        }
+    }
+
+    /// Whether a statement is here already, or no more of use.
     pub(crate) fn has_heard(&self, statement: &Broadcast) -> bool {
-        self.statements.find(&statement.signed_digest()).is_some()
+        self.finished || self.statements.find(&statement.signed_digest()).is_some()
+    }
+
+    /// Whether a statement is by somebody who has said something wrong here: it is not looked at, which would cost a pairing.
+    /// An honest guardian never has, and what depends on it others say.
+    pub(crate) fn is_ignored(&self, statement: &Broadcast) -> bool {
+        statement.slot.step == Step::Released && self.named.contains(&statement.slot.from)
+    }
+
+    /// An envelope's place in this ceremony is right.
+    pub(crate) fn expects(&self, envelope: &Envelope) -> bool {
+        let slot = envelope.header.slot;
+        slot.step == Step::Share && slot.ceremony == self.label.ceremony
     }
 
     fn court<'a>(&'a self, presign: &'a Presign) -> Court<'a> {
         let (ceremony, roster) = (self.label.ceremony, presign.roster());
         Court { ceremony, terms: &self.terms, roster, statements: &self.statements }
+    }
+
+    fn is_guardian(&self, member: MemberId) -> bool {
+        self.terms.presign.position(member).is_some()
+    }
+
+    /// Guardians that can collect, in the order of their turns.
+    fn circle(&self, presign: &Presign, dao: &Dao) -> Vec<MemberId> {
+        let guardians = &self.terms.presign.guardians;
+        let [first, ..] = self.label.ceremony.0;
+        let start = usize::from(first).checked_rem(guardians.len()).unwrap_or(0);
+        let circle = guardians.iter().cycle().skip(start).take(guardians.len()).copied();
+        circle.filter(|guardian| in_force(*guardian, presign, dao) && !dao.is_away(*guardian)).collect()
     }
 
     /// Tells people, once, that a member has said something wrong.
@@ -238,91 +341,196 @@ impl Release {
 
     fn progress(&self, effects: &mut Effects) {
         let guardians = &self.terms.presign.guardians;
-        let have = guardians.len() - self.statements.missing(Step::Authorise, guardians).len();
+        let have = guardians.len().saturating_sub(self.statements.missing(Step::Authorise, guardians).len());
         effects.notice(self.label.progress(Step::Authorise, have, guardians.len()));
     }
 
-    /// The request, and the public keys of the shares that it asks for.
-    fn request(&self, presign: &Presign) -> Option<(ReleaseRequest, Commitments)> {
-        let statement = self.statements.get(Step::Request, self.terms.leader, 0)?;
-        let request: ReleaseRequest = codec::decode(&statement.body).ok()?;
-        let polynomial = presign.exit_polynomial(&request)?;
-        Some((request, polynomial))
+    /// Whether a threshold has said in public that the DAO wants the exit, by enclaves that the DAO has not given up.
+    fn is_authorised(&self, presign: &Presign, dao: &Dao) -> bool {
+        let guardians = self.terms.presign.guardians.iter();
+        let authorised = guardians
+            .filter(|guardian| self.is_said(Step::Authorise, **guardian))
+            .filter(|guardian| in_force(**guardian, presign, dao));
+        authorised.count() >= usize::from(self.terms.presign.guardian_threshold)
     }
 
-    /// Gives the own share, once, if this enclave is a guardian and has it.
-    fn authorise(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
-        let (leader, ceremony) = (self.terms.leader, self.label.ceremony);
-        if self.statements.get(Step::Authorise, scene.me().id(), 0).is_some() {
+    fn is_said(&self, step: Step, by: MemberId) -> bool {
+        self.statements.get(step, by, 0).is_some()
+    }
+
+    /// Does what the statements allow.
+    fn go_on(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
+        if self.finished || !self.is_authorised(presign, scene.dao) {
             return;
         }
-        let Some(asked) = self.statements.get(Step::Request, leader, 0) else { return };
-        let digest = Broadcast::digest_of(&asked.body);
-        let Some(share) =
-            codec::decode(&asked.body).ok().and_then(|request: ReleaseRequest| presign.exit_share(&request))
-        else {
-            return;
-        };
-        let statement = scene.me().state(ceremony, Step::Authorise, 0, &Authorise { request: digest });
-        if leader == scene.me().id() {
-            self.shares.insert(leader, share);
-        } else {
-            let slot = Slot { ceremony, from: scene.me().id(), step: Step::Authorise, item: 0 };
-            let plaintext = share.point().to_secret_bytes();
-            let Some(recipient) = presign.roster().get(leader) else { return };
-            let header = EnvelopeHeader { slot, to: leader };
-            let Some(envelope) = scene.me().keys.seal(scene.me().coins, header, recipient, &plaintext[..])
-            else {
-                return;
-            };
-            scene.effects.send_to(leader, &PeerMessage::Envelope(envelope));
+        if self.circle(presign, scene.dao).first() == Some(&scene.me().id()) {
+            self.call(presign, scene);
         }
-        self.say(statement, scene.effects);
-        self.progress(scene.effects);
+        self.answer(presign, scene);
+        self.combine(presign, scene);
     }
 
-    /// Whether a guardian has said in public that it answers this request.
-    fn authorised(&self, guardian: MemberId) -> bool {
-        let Some(request) = self.statements.get(Step::Request, self.terms.leader, 0) else { return false };
-        let wanted = Authorise { request: Broadcast::digest_of(&request.body) };
-        self.statements
-            .get(Step::Authorise, guardian, 0)
-            .is_some_and(|said| codec::decode(&said.body) == Ok(wanted))
+    /// Asks for shares, once.
+    fn call(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
+        let own = scene.me().id();
+        if self.is_guardian(own) && in_force(own, presign, scene.dao) && !self.is_said(Step::Call, own) {
+            self.say(scene.me().state(self.label.ceremony, Step::Call, 0, &Call), scene.effects);
+        }
     }
 
-    /// With a threshold of good shares and public words: the exit.
+    /// Gives the own shares to everybody who calls, if this enclave has authorised and a threshold has; once, and again when
+    /// it has got more.
+    fn answer(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
+        let (own, shares) = (scene.me().id(), presign.shares());
+        if !self.is_said(Step::Authorise, own) {
+            return;
+        }
+        for caller in self.terms.presign.guardians.clone() {
+            let given = self.answered.get(&caller).copied().unwrap_or(0);
+            if !self.is_said(Step::Call, caller)
+                || given >= shares.len()
+                || !in_force(caller, presign, scene.dao)
+            {
+                continue;
+            }
+            if caller == own {
+                let verified = shares.keys().copied().collect();
+                self.given.insert(own, Given { shares: shares.clone(), count: shares.len(), verified });
+            } else {
+                let slot = Slot::of(self.label.ceremony, own, Step::Share);
+                let Some(recipient) = presign.roster().get(caller) else { continue };
+                let (me, header) = (scene.me(), EnvelopeHeader { slot, to: caller });
+                let Some(envelope) = me.keys.seal(me.coins, header, recipient, &encode(shares)) else {
+                    continue;
+                };
+                scene.effects.send_to(caller, &PeerMessage::Envelope(envelope));
+            }
+            scene.effects.change();
+            self.answered.insert(caller, shares.len());
+        }
+    }
+
+    /// The exit, once there are shares enough.
     fn combine(&mut self, presign: &Presign, scene: &mut Scene<'_>) {
-        let threshold = usize::from(self.terms.presign.guardian_threshold);
-        if self.finished || self.terms.leader != scene.me().id() {
-            return;
+        while !self.finished
+            && let Some(signature) = self.signature(presign)
+        {
+            if let Some(exit) = self.terms.exit(signature) {
+                let released = Released { signature: exit.signature, authorised: self.authorised() };
+                let said = scene.me().state(self.label.ceremony, Step::Released, 0, &released);
+                scene.effects.broadcast(&said);
+                self.finish(&released, presign, scene);
+            } else if !self.verify(presign, scene) {
+                return;
+            }
         }
-        // Whole from the start: a vector that grew would leave shares behind.
-        let mut shares: Vec<(MemberId, G2)> = Vec::with_capacity(threshold);
-        let good = self.shares.iter().filter(|(guardian, _)| self.authorised(**guardian)).take(threshold);
-        shares.extend(good.map(|(guardian, share)| (*guardian, share.point().clone())));
-        let Ok(signature) = sharing::combine(&shares, threshold) else { return };
-        let pubkey = self.terms.presign.certificate.pubkey();
-        let good =
-            pubkey.decode().is_ok_and(|key| bls::verify_point(&key, presign.message(), &signature).is_ok());
-        if !good {
-            return;
-        }
-        let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: signature.encode() };
-        self.finished = true;
-        self.shares.clear();
-        let record = ReleaseProceedings {
-            terms: self.terms.clone(),
-            statements: self.statements.iter().cloned().collect(),
-            exit,
-        };
-        scene.publish(presign.terms().manifest, presign.roster(), Proceedings::Release(record));
-        scene.effects.publish(Artifact::Exit { pool: self.terms.presign.pool, exit });
-        scene.effects.notice(self.label.finished());
     }
 
-    /// An envelope's place in this ceremony is right.
-    pub(crate) fn expects(&self, envelope: &Envelope) -> bool {
-        let slot = envelope.header.slot;
-        slot.step == Step::Authorise && slot.item == 0 && slot.ceremony == self.label.ceremony
+    /// Who has authorised, with their signatures.
+    fn authorised(&self) -> Vec<(MemberId, IdentitySignature)> {
+        let guardians = self.terms.presign.guardians.iter();
+        let said = guardians.filter_map(|guardian| self.statements.get(Step::Authorise, *guardian, 0));
+        said.map(|said| (said.slot.from, said.signature)).collect()
+    }
+
+    /// The signature that the shares make, if there is a threshold of one split's for each of as many operators as sign
+    /// together.
+    fn signature(&self, presign: &Presign) -> Option<Signature> {
+        let PresignTerms { operators, guardian_threshold, .. } = &self.terms.presign;
+        let (guardians, count) = (usize::from(*guardian_threshold), self.terms.presign.operator_threshold());
+        // Whole from the start: vectors that grew would leave shares behind.
+        let mut partials: Vec<(MemberId, G2)> = Vec::with_capacity(count);
+        for operator in operators.iter().filter(|operator| presign.knows(**operator)) {
+            let mut shares: Vec<(MemberId, G2)> = Vec::with_capacity(guardians);
+            let given = self.given.iter();
+            let given = given.filter_map(|(guardian, given)| Some((*guardian, given.shares.get(operator)?)));
+            shares.extend(given.take(guardians).map(|(guardian, share)| (guardian, share.point().clone())));
+            if shares.len() == guardians && partials.len() < count {
+                partials.push((*operator, sharing::combine(&shares, guardians).ok()?));
+            }
+        }
+        Some(sharing::combine(&partials, count).ok()?.encode())
+    }
+
+    /// Verifies shares one by one, those that can be, and drops bad ones. Says whether there was anything to verify.
+    fn verify(&mut self, presign: &Presign, scene: &mut Scene<'_>) -> bool {
+        let (mut blamed, mut is_any) = (BTreeSet::new(), false);
+        for (guardian, Given { shares, verified, .. }) in &mut self.given {
+            shares.retain(|operator, share| {
+                if verified.contains(operator) || !presign.knows(*operator) {
+                    return true;
+                }
+                is_any = true;
+                let is_good = presign.is_good(*operator, *guardian, share.point());
+                if is_good {
+                    verified.insert(*operator);
+                } else if presign.acknowledged(*operator, *guardian) {
+                    // Of another split than ours, if its operator made several, the guardian would not be to blame.
+                    blamed.insert(*guardian);
+                }
+                is_good
+            });
+        }
+        blamed.into_iter().for_each(|guardian| self.name(guardian, scene.effects));
+        is_any
+    }
+
+    /// The exit is here, and was verified.
+    fn finish(&mut self, released: &Released, presign: &Presign, scene: &mut Scene<'_>) {
+        let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: released.signature };
+        let statements = self.terms.authorisations(&released.authorised);
+        let record = ReleaseProceedings { terms: self.terms.clone(), statements, exit };
+        scene.publish(presign.terms().manifest, presign.roster(), Proceedings::Release(record));
+        scene.effects.publish(Artifact::Exit { pool: self.label.pool, exit });
+        scene.effects.notice(self.label.finished());
+        self.finished = true;
+        self.given.clear();
+        self.answered.clear();
+        self.statements = Statements::default();
+    }
+}
+
+/// Whether a member's enclave of the presign is still the member's, and not cut off.
+fn in_force(member: MemberId, presign: &Presign, dao: &Dao) -> bool {
+    let of_presign = presign.roster().get(member);
+    of_presign.is_some() && dao.admission.identity(member) == of_presign
+}
+
+/// Shares as they are given: each as [`GIVEN_SIZE`] bytes, by operator.
+fn encode(shares: &Shares) -> Zeroizing<Vec<u8>> {
+    // Whole from the start: a vector that grew would leave shares behind.
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(shares.len().saturating_mul(GIVEN_SIZE)));
+    for (operator, share) in shares {
+        plaintext.extend_from_slice(&operator.0.to_be_bytes());
+        plaintext.extend_from_slice(&share.point().to_secret_bytes());
+    }
+    plaintext
+}
+
+/// What was given, if it is well formed: each operator once.
+fn decode(plaintext: &[u8]) -> Option<Shares> {
+    let (chunks, rest) = plaintext.as_chunks::<GIVEN_SIZE>();
+    let share = |chunk: &[u8; GIVEN_SIZE]| {
+        let (operator, point) = chunk.split_first_chunk()?;
+        let point = G2::from_bytes(point.try_into().ok()?).ok()?;
+        Some((MemberId(u16::from_be_bytes(*operator)), ExitShare::new(point)))
+    };
+    let shares: Shares = chunks.iter().map(share).collect::<Option<_>>()?;
+    (rest.is_empty() && shares.len() == chunks.len()).then_some(shares)
+}
+
+impl Given {
+    fn save(&self, guardian: MemberId) -> SavedGiven {
+        let Self { shares, count, verified } = self;
+        let shares = shares.iter().map(|(operator, share)| (*operator, share.save())).collect();
+        SavedGiven { guardian, shares, count: *count, verified: verified.clone() }
+    }
+
+    fn restore(saved: &SavedGiven) -> Option<(MemberId, Self)> {
+        let SavedGiven { guardian, shares, count, verified } = saved;
+        let share =
+            |(operator, share): &(MemberId, SecretBytes)| Some((*operator, ExitShare::restore(share)?));
+        let shares = shares.iter().map(share).collect::<Option<_>>()?;
+        Some((*guardian, Self { shares, count: *count, verified: verified.clone() }))
     }
 }

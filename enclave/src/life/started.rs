@@ -189,6 +189,9 @@ impl Started {
         turn.outbox.outputs(effects.into_parts().1);
         if self.must_act().is_ok() {
             self.act(Change::Ticked, turn)?;
+            for release in self.state.pools.due() {
+                self.act(Change::Collect(release), turn)?;
+            }
         }
         Ok(())
     }

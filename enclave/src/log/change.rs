@@ -8,7 +8,7 @@ use postern_shared::codec;
 use postern_shared::epoch::{PoolManager, SignedEpoch};
 use postern_shared::events::ChainEvent;
 use postern_shared::identity::Identity;
-use postern_shared::ids::{ChipId, MemberId, Nonce};
+use postern_shared::ids::{CeremonyId, ChipId, MemberId, Nonce};
 use postern_shared::message::{Attestation, Broadcast, Envelope, PeerMessage};
 use postern_shared::record::LogId;
 use postern_shared::wire::RefusedMember;
@@ -29,6 +29,8 @@ pub(crate) enum Change {
     GivenUp(Subject),
     /// Time has passed, and ceremonies went on because of it.
     Ticked,
+    /// It is this enclave's turn to collect shares for a release.
+    Collect(CeremonyId),
     /// A peer said something in a ceremony or an agreement.
     Heard(Heard),
     /// A peer's evidence was accepted.

@@ -53,6 +53,8 @@ pub(crate) enum Item {
     Convicted(PoolId, Vec<MemberId>),
     Event(ChainEvent),
     Admitted(Box<Admitted>),
+    /// An enclave that was replaced.
+    Former(Box<Admitted>),
     Refused(RefusedMember),
     Roster(Roster),
     /// Of the ceremony that follows.
@@ -179,6 +181,7 @@ impl State {
         )
         .chain(self.pools.ledger.events().map(Item::Event))
         .chain(self.dao.admission.enclaves().map(|admitted| Item::Admitted(Box::new(admitted.clone()))))
+        .chain(self.dao.admission.former().map(|admitted| Item::Former(Box::new(admitted.clone()))))
         .chain(self.dao.admission.refused().filter(|refused| refused.cut_off).cloned().map(Item::Refused))
         .chain(self.pools.vault.rosters().cloned().map(Item::Roster))
         .chain(self.pools.keygens.all_current().flat_map(|keygen| {
@@ -246,6 +249,7 @@ impl State {
                 self.pools.ledger.observe(event, 0, false).ok()?;
             }
             Item::Admitted(admitted) => self.dao.admission.admit(*admitted),
+            Item::Former(admitted) => self.dao.admission.remember(*admitted),
             Item::Refused(refused) => self.dao.admission.cut_off(refused),
             Item::Roster(roster) => self.pools.vault.keep_roster(&roster),
             Item::Keygen(saved) => {

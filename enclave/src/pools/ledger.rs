@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most pools that an enclave serves.
 const MAX_POOLS: usize = 100_000;
 
-/// Most wishes to have one pool out. The DAO may ask again, and any of them is enough.
-const MAX_WISHES: usize = 4;
+/// Most wishes to have one pool out. The DAO may ask again, and any of them is enough. Wrong ones that this host was told of
+/// stay, so there is room for many more than a DAO will have.
+const MAX_WISHES: usize = 64;
 
 /// What has happened on the chains, by pool.
 #[derive(Default)]
@@ -88,11 +89,6 @@ impl Ledger {
     /// Whether the DAO wants a pool out.
     pub(crate) fn wants_out(&self, pool: PoolId) -> bool {
         self.exits.contains_key(&pool)
-    }
-
-    /// Whether this is one of the DAO's wishes to have a pool out.
-    pub(crate) fn is_wish(&self, pool: PoolId, source: EventSource) -> bool {
-        self.wishes(pool).contains(&source)
     }
 
     /// The DAO's wishes to have a pool out.

@@ -22,11 +22,10 @@ use ledger::Ledger;
 use plan::Touched;
 use postern_shared::agreement::Mark;
 use postern_shared::ethereum::DepositMessage;
-use postern_shared::events::{ChainEvent, EventSource};
+use postern_shared::events::ChainEvent;
 use postern_shared::identity::Roster;
 use postern_shared::ids::{Address, CeremonyId, MemberId, PoolId};
-use postern_shared::message::{Broadcast, Envelope, Slot};
-use postern_shared::release::ReleaseTerms;
+use postern_shared::message::{Broadcast, Envelope, Slot, Step};
 use postern_shared::wire::Rejection;
 use runs::{Keygens, Runs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,8 +46,6 @@ pub(crate) struct Pools {
     pub(crate) convicted: BTreeMap<PoolId, BTreeSet<MemberId>>,
     pub(crate) presigns: Runs<Presign>,
     pub(crate) releases: Runs<Release>,
-    /// Which releases there are: of which presign, for which wish, led by whom.
-    released: BTreeSet<(CeremonyId, EventSource, MemberId)>,
     pub(crate) vault: Vault,
     /// Splits that came after their presigns were settled, until these are packed again.
     pub(crate) late: BTreeMap<CeremonyId, Vec<Broadcast>>,
@@ -91,17 +88,22 @@ impl Pools {
         let scene = &mut Scene { dao, effects };
         self.presigns.iter_mut().for_each(|presign| presign.on_tick(scene));
         for release in self.releases.iter_mut().filter(|release| !release.is_finished()) {
-            let ReleaseTerms { presign, leader, source } = release.terms();
-            let wanted = self.ledger.is_wish(presign.pool, *source);
-            if !wanted || dao.admission.not_cut_off(*leader).is_err() {
-                continue;
-            }
-            let presign = find(&self.presigns, &self.vault, &self.late, &dao.me(), presign.ceremony());
-            if let Some(presign) = presign
-                && dao.admission.enclave(*leader) == presign.roster().get(*leader)
-            {
+            if let Some(presign) = presign_of(release, &self.presigns, &self.vault, &self.late, &dao.me()) {
                 release.on_tick(&presign, scene);
             }
+        }
+    }
+
+    /// Releases for which it is this enclave's turn to collect.
+    pub(crate) fn due(&self) -> Vec<CeremonyId> {
+        self.releases.iter().filter(|release| release.is_due()).map(Release::id).collect()
+    }
+
+    /// Collects for a release: this enclave's turn has come.
+    pub(crate) fn collect(&mut self, ceremony: CeremonyId, dao: &Dao, effects: &mut Effects) {
+        let Some(release) = self.releases.get_mut(ceremony) else { return };
+        if let Some(presign) = presign_of(release, &self.presigns, &self.vault, &self.late, &dao.me()) {
+            release.collect(&presign, &mut Scene { dao, effects });
         }
     }
 
@@ -119,7 +121,10 @@ impl Pools {
             Some(speaker) if statement.signed_digest().verify(speaker) => Ok(()),
             Some(_) => Err(Rejection::NotAuthentic),
         };
-        dao.admission.not_cut_off(from)?;
+        // An exit that was released proves itself, whoever has said it.
+        if statement.slot.step != Step::Released {
+            dao.admission.not_cut_off(from)?;
+        }
         if self.vault.is_settled(ceremony) {
             return self.on_late(statement, dao, effects);
         }
@@ -141,24 +146,17 @@ impl Pools {
             return taken;
         }
         let release = self.releases.get_mut(ceremony).ok_or(Rejection::UnknownCeremony)?;
-        let ReleaseTerms { presign, leader, source } = release.terms();
-        // Of a wish that the own host knows nothing of, nothing is authorised.
-        if !self.ledger.is_wish(presign.pool, *source) {
-            return Err(Rejection::UnknownCeremony);
-        }
         // All that is cheap comes before a settled pool is unpacked.
-        let presign = presign.ceremony();
+        let presign = release.presign();
         let roster = roster_of(&self.presigns, &self.vault, presign).ok_or(Rejection::UnknownCeremony)?;
         authentic(roster)?;
-        dao.admission.not_cut_off(*leader)?;
-        // A share is sealed to the enclave that the presign was among: the manifest must not have declared it dead.
-        if dao.admission.enclave(*leader) != roster.get(*leader) {
-            return Err(Rejection::OtherEnclave(*leader));
-        }
         if release.has_heard(statement) {
             return Ok(());
         }
-        let presign = find(&self.presigns, &self.vault, &self.late, &dao.me(), presign)
+        if release.is_ignored(statement) {
+            return Err(Rejection::Invalid);
+        }
+        let presign = presign_of(release, &self.presigns, &self.vault, &self.late, &dao.me())
             .ok_or(Rejection::UnknownCeremony)?;
         release.on_statement(statement.clone(), &presign, scene)
     }
@@ -204,16 +202,16 @@ impl Pools {
             return Err(Rejection::Invalid);
         }
         // All that is cheap comes before a settled pool is unpacked.
-        let presign = release.terms().presign.ceremony();
+        let presign = release.presign();
         let roster = roster_of(&self.presigns, &self.vault, presign).ok_or(Rejection::UnknownCeremony)?;
         let sender = roster.get(slot.from).ok_or(Rejection::NotAMember(slot.from))?;
         let plaintext = dao.keys.open(sender, envelope).ok_or(Rejection::NotAuthentic)?;
         if release.is_finished() {
             return Ok(());
         }
-        let presign = find(&self.presigns, &self.vault, &self.late, &dao.me(), presign)
+        let presign = presign_of(release, &self.presigns, &self.vault, &self.late, &dao.me())
             .ok_or(Rejection::UnknownCeremony)?;
-        release.on_share(slot.from, &plaintext, &presign, &mut Scene { dao, effects })
+        release.on_shares(slot.from, &plaintext, &presign, &mut Scene { dao, effects })
     }
 
     /// What the pool's key has to sign, once the members have agreed on the key.
@@ -268,17 +266,7 @@ impl Pools {
 
     /// Rebuilds what is not part of the state, after that was restored.
     pub(crate) fn restored(&mut self) {
-        let of = |release: &Release| {
-            let ReleaseTerms { presign, source, leader } = release.terms();
-            (presign.ceremony(), *source, *leader)
-        };
-        self.released = self.releases.iter().map(of).collect();
         self.touch_all();
-    }
-
-    /// The participants of a presign, without unpacking it.
-    fn presign_roster(&self, ceremony: CeremonyId) -> Option<&Roster> {
-        roster_of(&self.presigns, &self.vault, ceremony)
     }
 
     fn presign(&self, ceremony: CeremonyId, me: &Me<'_>) -> Option<Found<'_>> {
@@ -305,6 +293,17 @@ impl Deref for Found<'_> {
             Self::Settled(presign) => presign,
         }
     }
+}
+
+/// What a release is of.
+fn presign_of<'a>(
+    release: &Release,
+    presigns: &'a Runs<Presign>,
+    vault: &Vault,
+    late: &BTreeMap<CeremonyId, Vec<Broadcast>>,
+    me: &Me<'_>,
+) -> Option<Found<'a>> {
+    find(presigns, vault, late, me, release.presign())
 }
 
 fn find<'a>(

@@ -8,9 +8,9 @@
 //! part of the state, and an enclave that was restored begins with all.
 
 use super::Pools;
-use crate::ceremony::Scene;
 use crate::ceremony::presign::Presign;
 use crate::ceremony::release::Release;
+use crate::ceremony::{Ceremony as _, Scene};
 use crate::dao::Dao;
 use crate::effects::Effects;
 use postern_shared::ethereum::VoluntaryExit;
@@ -118,33 +118,17 @@ impl Pools {
 
     fn begin_releases(&mut self, pool: PoolId, dao: &Dao, effects: &mut Effects) {
         for source in self.ledger.wishes(pool).to_vec() {
-            let live = self.presigns.of_pool(pool).map(|presign| presign.terms().ceremony());
+            let live = self.presigns.of_pool(pool).map(Presign::id);
             let ceremonies: Vec<CeremonyId> = live.chain(self.vault.presigns_of(pool)).collect();
             for ceremony in ceremonies {
-                let Some(roster) = self.presign_roster(ceremony) else { continue };
-                // A guardian that agrees seals its share to the enclave that the presign was among, not to another one of
-                // its member, and never to one that the manifest has declared dead.
-                let lives = |leader: &MemberId| {
-                    let enclave = dao.admission.enclave(*leader);
-                    enclave.is_some() && enclave == roster.get(*leader)
-                };
-                let of_wish = (ceremony, source, MemberId(0))..=(ceremony, source, MemberId(u16::MAX));
-                if self.released.range(of_wish).any(|(.., leader)| lives(leader)) {
+                if self.releases.contains(ReleaseTerms::ceremony_of(ceremony, source)) {
                     continue;
                 }
                 let Some(presign) = self.presign(ceremony, &dao.me()) else { continue };
-                // The leader when the presign began; if that enclave is dead, the leader now.
-                let first = dao.manifest_of(presign.terms().manifest).map(|manifest| manifest.leader);
-                let mut leaders = first.into_iter().chain([dao.manifest.leader]);
-                let Some(leader) = leaders.find(lives) else { continue };
-                if dao.admission.not_cut_off(leader).is_err() {
-                    continue;
-                }
-                let terms = ReleaseTerms { presign: presign.terms().clone(), source, leader };
+                let terms = ReleaseTerms { presign: presign.terms().clone(), source };
                 effects.change();
                 let release = Release::start(terms, &presign, &mut Scene { dao, effects });
                 drop(presign);
-                self.released.insert((ceremony, source, leader));
                 self.releases.insert(release);
             }
         }

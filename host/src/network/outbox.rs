@@ -5,6 +5,7 @@ use crate::backoff::doubled;
 use crate::store::{LONGEST_DELAY, Outgoing, Store, StoreError};
 use futures::StreamExt;
 use postern_shared::ids::MemberId;
+use postern_shared::wire::Rejection;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -103,6 +104,8 @@ fn verdict(answer: &Answer, attempts: u32, expired: bool) -> Verdict {
         Answer::Accepted => Verdict::Settled,
         // The peer's enclave is away, which says nothing of the message.
         Answer::Unavailable => Verdict::Postponed(delay(attempts)),
+        // A successor is taking its place, and may need the message: a share is given once.
+        Answer::Rejected(Rejection::HandedOver) if !expired => Verdict::Postponed(delay(attempts)),
         Answer::Rejected(rejection) if rejection.is_transient() && !expired => {
             Verdict::Postponed(delay(attempts))
         }
@@ -142,7 +145,6 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_shared::wire::Rejection;
 
     #[test]
     fn waits_grow_and_end() {
@@ -161,5 +163,8 @@ mod tests {
         assert_eq!(verdict(&early, MAX_ATTEMPTS, true), Verdict::Dropped);
         assert_eq!(verdict(&Answer::Unavailable, MAX_ATTEMPTS, true), Verdict::Postponed(PATIENT_DELAY));
         assert_eq!(verdict(&Answer::Rejected(Rejection::NotAuthentic), 0, false), Verdict::Dropped);
+        let between = Answer::Rejected(Rejection::HandedOver);
+        assert_eq!(verdict(&between, 0, false), Verdict::Postponed(FIRST_DELAY));
+        assert_eq!(verdict(&between, 0, true), Verdict::Dropped);
     }
 }

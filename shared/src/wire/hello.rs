@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 /// The protocol version of this build.
-pub const PROTOCOL_VERSION: u16 = 6;
+pub const PROTOCOL_VERSION: u16 = 7;
 
 const MAGIC: &[u8; 8] = b"postern\0";
 

@@ -15,13 +15,13 @@ use complaints::{complaint, complaint_about_split};
 use fastrand::Rng;
 use postern_enclave::coins::Coins;
 use postern_enclave::keys::IdentityKeys;
-use postern_shared::bls::Scalar;
+use postern_shared::bls::{G2, Scalar};
 use postern_shared::codec;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
 use postern_shared::keygen::{Commit, Confirm, KeygenTerms, PartialDeposit, Verdict};
 use postern_shared::message::{Broadcast, Envelope, MAX_BODY, PeerMessage, Slot, Step};
 use postern_shared::presign::{Acknowledge, Split};
-use postern_shared::release::{Authorise, ReleaseRequest};
+use postern_shared::release::Released;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ impl Liar {
             }
             (Ok(PeerMessage::Envelope(envelope)), Some(rng)) => {
                 let lies = self.aim.is_none() && rng.u8(..4) == 0;
-                let said = if lies { distort_envelope(envelope, rng) } else { envelope };
+                let said = if lies { self.distort_envelope(envelope, scene, rng) } else { envelope };
                 vec![codec::encode(&PeerMessage::Envelope(said))]
             }
             _ => vec![message.to_vec()],
@@ -218,21 +218,23 @@ impl Liar {
                 };
                 liar.restate(honest, &wrong)
             }
-            Step::Request => {
-                let mut request: ReleaseRequest = codec::decode(body).ok()?;
-                match rng.u8(..3) {
-                    0 => request.operators.reverse(),
-                    1 => drop(request.operators.pop()),
-                    _ => request.operators.push(MemberId(rng.u16(..9))),
+            // Nothing can be said in these but that they are said.
+            Step::Call | Step::Authorise => liar.keys.sign(honest.slot, vec![rng.u8(..)]),
+            Step::Released => {
+                let mut released: Released = codec::decode(body).ok()?;
+                match rng.u8(..4) {
+                    0 => released.signature = signature(rng),
+                    1 => drop(released.authorised.pop()),
+                    2 => released.authorised.reverse(),
+                    _ => released.authorised.extend(released.authorised.clone()),
                 }
-                liar.restate(honest, &request)
+                liar.restate(honest, &released)
             }
-            Step::Authorise => liar.restate(honest, &Authorise { request: digest(rng) }),
             Step::Propose | Step::Vote | Step::Adopt | Step::Quit | Step::Decide => {
                 liar.restate(honest, &distort_said(codec::decode(body).ok()?, scene, rng)?)
             }
-            // Not a statement of any ceremony.
-            Step::HandOver => return None,
+            // Not statements of any ceremony.
+            Step::HandOver | Step::Share => return None,
         })
     }
 
@@ -267,13 +269,26 @@ impl Liar {
         }
         Some(Verdict::Accept(deals))
     }
-}
 
-fn distort_envelope(mut envelope: Envelope, rng: &mut Rng) -> Envelope {
-    if envelope.ciphertext.is_empty() {
-        return envelope;
+    /// Bytes that do not open, or shares that do and are not good.
+    fn distort_envelope(&self, mut envelope: Envelope, scene: &Scene<'_>, rng: &mut Rng) -> Envelope {
+        let header = envelope.header;
+        if header.slot.step == Step::Share && rng.bool() {
+            let members = scene.cluster.manifest.members.len() as u16;
+            let mut given = Vec::new();
+            for operator in 1..=rng.u16(1..=members + 1) {
+                given.extend(operator.to_be_bytes());
+                given.extend((G2::generator() * &Scalar::from_u64(rng.u64(1..))).encode().0);
+            }
+            given.truncate(given.len() - usize::from(rng.u8(..8) == 0));
+            let to = scene.cluster.node(header.to).keys();
+            let Corrupt { keys, coins } = &self.corrupt;
+            return keys.seal(coins, header, to.identity(), &given).unwrap_or(envelope);
+        }
+        if !envelope.ciphertext.is_empty() {
+            let position = rng.usize(..envelope.ciphertext.len());
+            envelope.ciphertext[position] ^= 1 << rng.u8(..8);
+        }
+        envelope
     }
-    let position = rng.usize(..envelope.ciphertext.len());
-    envelope.ciphertext[position] ^= 1 << rng.u8(..8);
-    envelope
 }

@@ -5,16 +5,15 @@ use postern_shared::bls::{DleqProof, G1, G2, Scalar};
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
 use postern_shared::fault::{Fault, Proof};
-use postern_shared::identity::{Identity, IdentitySignature};
+use postern_shared::identity::IdentitySignature;
 use postern_shared::ids::{Digest, MemberId, PoolId};
 use postern_shared::keygen::{Commit, Confirm, Verdict};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
-use postern_shared::presign::Split;
 use postern_shared::sealed_shares::Pair;
 use postern_shared::wire::Request;
 use postern_tests::attack::{
-    counter_accusation, culprits, deliver_through, deposits, encrypt, judge, keygen_terms, message, named,
-    proved, roster, say, statement,
+    counter_accusation, culprits, deliver_through, deposits, judge, key_share, keygen_terms, message, named,
+    roster, say, split, statement,
 };
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
@@ -324,42 +323,20 @@ fn an_operator_that_splits_in_two_ways_makes_no_guardian_look_like_a_cheat() {
     cluster.observe(ChainEvent::ValidatorIndexed { pool: POOL, pubkey, validator_index: 9 });
     // Both splits are good. The victim alone hears the second; an honest relay may bring the first never.
     let (terms, roster) = (keygen_terms(&cluster, POOL), roster(&cluster));
-    let key = {
-        let share = |id: MemberId| {
-            terms.operators.iter().fold(Scalar::zero(), |sum, dealer| {
-                let (coins, ceremony) = (cluster.node(*dealer).coins(), terms.ceremony());
-                let dealt = postern_enclave::sharing::Polynomial::sample(
-                    coins.scalar("postern-keygen-secret-v1", &ceremony.0),
-                    terms.threshold.into(),
-                    coins.stream("postern-keygen-polynomial-v1", &ceremony.0),
-                );
-                sum + dealt.unwrap().evaluate(id).unwrap()
-            })
-        };
-        share(CULPRIT)
-    };
+    let key = key_share(&cluster, &terms, CULPRIT);
     let network = cluster.manifest.network;
     let exit = postern_shared::ethereum::VoluntaryExit { epoch: 0, validator_index: 9 };
     let root = exit.signing_root(network.capella_fork_version, network.genesis_validators_root);
     let hashed = G2::hash(&root.0, postern_shared::bls::ETHEREUM_DST);
-    // Relays are slow with two others' splits, so that the culprit's is among those that the leader ends with.
+    // Relays are slow with two others' splits, so that the culprit's is among those that others end with.
     deliver_through(&mut cluster, &[CULPRIT, VICTIM, MemberId(5)], |corrupt, said, to| {
         match said.slot.step {
             Step::Split if said.slot.from != CULPRIT => return vec![],
             Step::Split if to == VICTIM => {}
             _ => return vec![said.clone()],
         }
-        let mut split: Split = codec::decode(&said.body).unwrap();
         let blinding = [Scalar::from_u64(11), Scalar::from_u64(12)];
-        split.commitments = blinding.iter().map(|one| (G1::generator() * one).encode()).collect();
-        let ephemeral = Scalar::from_u64(13);
-        let share = |recipient: &Identity| {
-            let index = Scalar::from_u64(recipient.member.0.into());
-            let exponent = key.clone() + (blinding[0].clone() + blinding[1].clone() * &index) * &index;
-            encrypt(corrupt, said.slot, recipient, &ephemeral, &(&hashed * &exponent).encode().0)
-        };
-        let shares = roster.identities().iter().map(share).collect();
-        split.sealed = proved(corrupt, said.slot, &split.commitments, &ephemeral, shares);
+        let split = split(corrupt, said.slot, &roster, (&key, &hashed), &blinding);
         vec![corrupt.restate(said, &split)]
     });
     assert!(named(&cluster, VICTIM).is_empty(), "the second split is good by itself");

@@ -1,18 +1,17 @@
-//! The known attacks on presign and release.
+//! The known attacks on presigns.
 
 use postern_enclave::sharing::{self, SharingError};
 use postern_shared::bls::{DleqProof, G1, G2, Scalar, verify_point};
 use postern_shared::codec;
 use postern_shared::events::ChainEvent;
-use postern_shared::ids::{Digest, MemberId, PoolId};
+use postern_shared::ids::{MemberId, PoolId};
 use postern_shared::message::{Broadcast, EnvelopeHeader, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, PresignTerms, Split};
-use postern_shared::release::{Authorise, ReleaseRequest};
 use postern_shared::sealed_shares::Opening;
 use postern_shared::transcript::{Claim, Proceedings};
-use postern_shared::wire::{Notice, Rejection, Reply, Request};
+use postern_shared::wire::Request;
 use postern_tests::attack::{encrypt, proved, roster};
-use postern_tests::cluster::{Cluster, Packet, deposit_requested, exit_requested, manifest, pool};
+use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};
 use postern_tests::corruption::Corrupt;
 
 const LEADER: MemberId = MemberId(1);
@@ -197,162 +196,6 @@ fn silent_guardians_hold_up_nothing_once_a_threshold_has_acknowledged() {
 }
 
 #[test]
-fn one_guardian_fewer_than_the_threshold_releases_nothing() {
-    let mut cluster = presigned();
-    // The leader and one other: two of three.
-    for id in [LEADER, MemberId(3)] {
-        cluster.ask(id, Request::Observe(exit_requested(POOL.number)));
-    }
-    cluster.run(3);
-    // Whatever hosts repeat and send to whom.
-    let packets: Vec<Packet> = cluster.packets.drain(..).collect();
-    for packet in packets {
-        for to in cluster.ids() {
-            cluster.deliver(Packet { to, ..packet.clone() });
-        }
-    }
-    cluster.run(1);
-    assert!(cluster.exits(POOL).is_empty());
-    cluster.ask(MemberId(5), Request::Observe(exit_requested(POOL.number)));
-    cluster.run(1);
-    assert_eq!(cluster.exits(POOL).len(), 1, "the third makes it");
-}
-
-#[test]
-fn a_wrong_share_is_dropped_and_named_and_others_release() {
-    let mut cluster = presigned();
-    let corrupt = Corrupt::of(cluster.node(CULPRIT));
-    cluster.observe(exit_requested(POOL.number));
-    for _ in 0..10_000 {
-        let Some(mut packet) = cluster.packets.pop_front() else { break };
-        if packet.from == CULPRIT
-            && let Ok(PeerMessage::Envelope(sealed)) = codec::decode(&packet.bytes)
-        {
-            let header = sealed.header;
-            let recipient = *cluster.node(LEADER).keys().identity();
-            let wrong = G2::generator().encode().0;
-            let other = corrupt.keys.seal(&corrupt.coins, header, &recipient, &wrong).unwrap();
-            packet.bytes = codec::encode(&PeerMessage::Envelope(other));
-            assert_eq!(cluster.deliver(packet), Reply::Rejected(Rejection::Invalid));
-            continue;
-        }
-        cluster.deliver(packet);
-    }
-    let named =
-        cluster.node(LEADER).notices.iter().any(
-            |notice| matches!(notice, Notice::Fault { culprit, aborted: false, .. } if *culprit == CULPRIT),
-        );
-    assert!(named);
-    assert_eq!(cluster.exits(POOL).len(), 1);
-}
-
-#[test]
-fn envelopes_open_for_nobody_else_and_in_no_other_place() {
-    let mut cluster = presigned();
-    cluster.observe(exit_requested(POOL.number));
-    let mut sealed = Vec::new();
-    while let Some(packet) = cluster.packets.pop_front() {
-        if let Ok(PeerMessage::Envelope(envelope)) = codec::decode(&packet.bytes) {
-            sealed.push(envelope);
-        } else {
-            cluster.deliver(packet);
-        }
-    }
-    let envelope = sealed.first().expect("shares are sent").clone();
-    let ask = |cluster: &mut Cluster, to, envelope| {
-        cluster.ask(to, Request::Deliver(codec::encode(&PeerMessage::Envelope(envelope))))
-    };
-    assert_eq!(ask(&mut cluster, CULPRIT, envelope.clone()), Reply::Rejected(Rejection::Misdirected));
-    let mut redirected = envelope.clone();
-    redirected.header.to = CULPRIT;
-    assert_eq!(ask(&mut cluster, CULPRIT, redirected), Reply::Rejected(Rejection::NotAuthentic));
-    let mut another_sender = envelope.clone();
-    another_sender.header.slot.from =
-        cluster.ids().into_iter().find(|id| *id != envelope.header.slot.from && *id != LEADER).unwrap();
-    assert_eq!(ask(&mut cluster, LEADER, another_sender), Reply::Rejected(Rejection::NotAuthentic));
-    let mut altered = envelope.clone();
-    altered.ciphertext[3] ^= 4;
-    assert_eq!(ask(&mut cluster, LEADER, altered), Reply::Rejected(Rejection::NotAuthentic));
-    for envelope in sealed {
-        assert_eq!(ask(&mut cluster, LEADER, envelope), Reply::Done);
-    }
-    cluster.remember();
-    assert_eq!(cluster.exits(POOL).len(), 1);
-}
-
-#[test]
-fn a_request_by_another_or_for_other_operators_is_refused() {
-    let mut cluster = presigned();
-    for id in cluster.ids() {
-        cluster.ask(id, Request::Observe(exit_requested(POOL.number)));
-    }
-    cluster.remember();
-    let request = cluster.packets.iter().find_map(|packet| match codec::decode(&packet.bytes) {
-        Ok(PeerMessage::Broadcast(said)) if said.slot.step == Step::Request => Some(said),
-        _ => None,
-    });
-    let request = request.expect("the leader asks");
-    cluster.packets.clear();
-    let leader = Corrupt::of(cluster.node(LEADER));
-    let deliver = |cluster: &mut Cluster, said| {
-        cluster.ask(MemberId(4), Request::Deliver(codec::encode(&PeerMessage::Broadcast(said))))
-    };
-    let operators: ReleaseRequest = codec::decode(&request.body).unwrap();
-    let mut backwards = operators.operators.clone();
-    backwards.reverse();
-    for operators in [vec![], vec![MemberId(1), MemberId(2)], backwards, [1, 2, 9].map(MemberId).to_vec()] {
-        let wrong = leader.restate(&request, &ReleaseRequest { operators });
-        assert_eq!(deliver(&mut cluster, wrong), Reply::Rejected(Rejection::Invalid));
-    }
-    let usurper = Corrupt::of(cluster.node(CULPRIT));
-    let slot = Slot { from: CULPRIT, ..request.slot };
-    let usurped = usurper.keys.sign(slot, request.body.clone());
-    assert_eq!(deliver(&mut cluster, usurped), Reply::Rejected(Rejection::Invalid));
-    assert!(cluster.packets.is_empty(), "member 4 gives nothing for any of these");
-    assert_eq!(deliver(&mut cluster, request), Reply::Done);
-    cluster.remember();
-    assert!(!cluster.packets.is_empty());
-}
-
-#[test]
-fn a_guardian_answers_one_request_only() {
-    let mut cluster = presigned();
-    cluster.observe(exit_requested(POOL.number));
-    cluster.run(0);
-    let leader = Corrupt::of(cluster.node(LEADER));
-    let release = cluster.node(LEADER).transcripts().find_map(|transcript| match &transcript.record {
-        Proceedings::Release(record) => {
-            record.statements.iter().find(|said| said.slot.step == Step::Request).cloned()
-        }
-        _ => None,
-    });
-    let other =
-        leader.restate(&release.unwrap(), &ReleaseRequest { operators: [2, 3, 4].map(MemberId).to_vec() });
-    let reply = cluster.ask(MemberId(4), Request::Deliver(codec::encode(&PeerMessage::Broadcast(other))));
-    assert_eq!(reply, Reply::Rejected(Rejection::Invalid));
-    assert!(cluster.packets.is_empty());
-}
-
-#[test]
-fn a_replayed_authorisation_counts_for_its_own_request_only() {
-    let mut cluster = presigned();
-    cluster.observe(exit_requested(POOL.number));
-    let mut authorised = None;
-    while let Some(packet) = cluster.packets.pop_front() {
-        if let Ok(PeerMessage::Broadcast(said)) = codec::decode(&packet.bytes)
-            && said.slot.step == Step::Authorise
-        {
-            authorised = Some(said);
-        }
-        cluster.deliver(packet);
-    }
-    let mut said: Broadcast = authorised.expect("guardians authorise");
-    said.body = codec::encode(&Authorise { request: Digest([1; 32]) });
-    let reply = cluster.ask(LEADER, Request::Deliver(codec::encode(&PeerMessage::Broadcast(said))));
-    assert_eq!(reply, Reply::Rejected(Rejection::NotAuthentic));
-}
-
-#[test]
 fn shares_of_two_splits_or_too_few_do_not_combine() {
     // The mathematics alone: two splits of one signature with the same key and message.
     let cluster = presigned();
@@ -404,7 +247,7 @@ fn headers_are_part_of_what_is_sealed() {
     let cluster = presigned();
     let (one, two) = (Corrupt::of(cluster.node(LEADER)), cluster.node(CULPRIT).keys());
     let ceremony = terms(&cluster).ceremony();
-    let slot = Slot { ceremony, from: LEADER, step: Step::Authorise, item: 0 };
+    let slot = Slot { ceremony, from: LEADER, step: Step::Share, item: 0 };
     let header = EnvelopeHeader { slot, to: CULPRIT };
     let first = one.keys.seal(&one.coins, header, two.identity(), b"one").unwrap();
     let again = one.keys.seal(&one.coins, header, two.identity(), b"one").unwrap();
