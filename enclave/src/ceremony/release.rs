@@ -310,9 +310,11 @@ impl Release {
         let exit = SignedVoluntaryExit { message: self.terms.presign.exit, signature: signature.encode() };
         self.finished = true;
         self.shares.clear();
+        // Words about another request prove nothing.
+        let counts = |said: &&Broadcast| said.slot.step == Step::Request || self.authorised(said.slot.from);
         let record = ReleaseProceedings {
             terms: self.terms.clone(),
-            statements: self.statements.iter().cloned().collect(),
+            statements: self.statements.iter().filter(counts).cloned().collect(),
             exit,
         };
         scene.publish(presign.terms().manifest, presign.roster(), Proceedings::Release(record));

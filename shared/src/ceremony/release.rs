@@ -3,6 +3,7 @@
 use super::basis::{Basis, TranscriptError, at_least};
 use super::court::{Court, Protocol};
 use super::presign::PresignTerms;
+use super::reader::{Reader, says};
 use crate::codec;
 use crate::ethereum::SignedVoluntaryExit;
 use crate::events::EventSource;
@@ -96,19 +97,19 @@ impl ReleaseProceedings {
     pub(super) fn verify(&self, basis: &Basis<'_>) -> Result<Vec<MemberId>, TranscriptError> {
         let Self { terms, statements, exit } = self;
         terms.check(basis)?;
-        let (ceremony, presign) = (terms.ceremony(), &terms.presign);
-        let request = basis.statement(statements, ceremony, terms.leader, Step::Request, 0)?;
-        let fits = codec::decode::<ReleaseRequest>(&request.body).is_ok_and(|said| said.fits(presign));
-        if !fits {
-            return Err(TranscriptError::Invalid { step: Step::Request, member: terms.leader });
+        let presign = &terms.presign;
+        let mut reader = Reader::new(basis, terms.ceremony(), statements)?;
+        let request = reader.need(terms.leader, Step::Request, |request| {
+            says(request, |said: ReleaseRequest| said.fits(presign))?;
+            Some(request.signed_digest().digest)
+        })?;
+        let mut guardians = Vec::new();
+        for guardian in presign.guardians.iter().copied() {
+            let authorises = |said: Authorise| said.request == request;
+            let said = reader.read(guardian, Step::Authorise, 0, |said| says(said, authorises))?;
+            guardians.extend(said.map(|()| guardian));
         }
-        let authorised = Authorise { request: request.signed_digest().digest };
-        let mut guardians = presign.guardians.clone();
-        guardians.retain(|guardian| {
-            basis
-                .statement(statements, ceremony, *guardian, Step::Authorise, 0)
-                .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Authorise| said == authorised))
-        });
+        reader.finish()?;
         at_least(presign.guardian_threshold.into(), guardians.len())?;
         let network = &presign.network;
         let root = exit.message.signing_root(network.capella_fork_version, network.genesis_validators_root);
