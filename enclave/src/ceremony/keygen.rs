@@ -662,6 +662,8 @@ impl Keygen {
         }
         let Phase::Signing(key) = std::mem::replace(&mut self.phase, Phase::Aborted) else { return false };
         self.phase = Phase::Done(key);
+        // All statements count: each operator's commit, deal, acceptance and confirmation made the key, and of the partial
+        // deposits those that do not hold were just dropped.
         let record = KeygenProceedings {
             terms: self.terms.clone(),
             statements: self.statements.iter().cloned().collect(),
@@ -734,8 +736,7 @@ impl Keygen {
             scene.effects.store(refused);
         }
         if self.fault.is_none() {
-            let statements = self.court().evidence(&fault).into_iter().chain(refused.cloned()).collect();
-            let record = Conviction { terms: self.terms.clone(), fault, statements };
+            let record = Conviction::new(&self.terms, fault, &self.court(), refused);
             self.publish(Proceedings::KeygenFault(record), scene);
             self.fault = Some(fault);
         }

@@ -487,12 +487,14 @@ impl Presign {
             return;
         }
         let Some(operators) = self.choose(wanted) else { return };
-        // Complaints stay out: they prove nothing here, and their length is the complainer's choice.
+        // Who has complained, or not spoken yet, of one of these splits holds no share of the exit: what it says of the others
+        // proves nothing.
+        let holds = |guardian| operators.iter().all(|operator| self.acknowledged(*operator, guardian));
         let counts = |statement: &&Broadcast| {
             let (slot, about) = (statement.slot, MemberId(statement.slot.item));
             match slot.step {
                 Step::Split => operators.contains(&slot.from),
-                _ => operators.contains(&about) && self.acknowledged(about, slot.from),
+                _ => operators.contains(&about) && holds(slot.from),
             }
         };
         let record = PresignProceedings {
@@ -542,9 +544,7 @@ impl Presign {
             scene.effects.store(refused);
         }
         if first {
-            let mut statements = self.court().evidence(&fault);
-            statements.extend(refused.filter(|refused| !statements.contains(refused)).cloned());
-            let record = Conviction { terms: self.terms.clone(), fault, statements };
+            let record = Conviction::new(&self.terms, fault, &self.court(), refused);
             self.publish(Proceedings::PresignFault(record), scene);
         }
     }

@@ -36,12 +36,58 @@ pub enum TranscriptError {
         /// Whose.
         member: MemberId,
     },
-    /// A statement that its speaker did not sign, or that is wrong.
+    /// A statement that is wrong, or about something else than what the transcript proves.
     #[error("{step:?} of {member} is invalid")]
     Invalid {
         /// Which step.
         step: Step,
         /// Whose.
+        member: MemberId,
+    },
+    /// A statement of another ceremony.
+    #[error("{step:?} of {member} is of another ceremony")]
+    OtherCeremony {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A statement of somebody who is not in the roster.
+    #[error("{step:?} of {member}, which does not take part")]
+    NotAParticipant {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A statement that its speaker did not sign.
+    #[error("{step:?} of {member} is not signed by it")]
+    NotAuthentic {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A second statement in one slot.
+    #[error("{step:?} of {member} is there twice")]
+    Twice {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A statement that the proof does not use.
+    #[error("{step:?} of {member} proves nothing here")]
+    Unused {
+        /// Which step.
+        step: Step,
+        /// Whose.
+        member: MemberId,
+    },
+    /// A participant with more than one attestation.
+    #[error("{member} is attested twice")]
+    AttestedTwice {
+        /// Who.
         member: MemberId,
     },
     /// Fewer than the threshold.
@@ -58,6 +104,13 @@ pub enum TranscriptError {
     /// The accusation does not hold.
     #[error(transparent)]
     Unproved(#[from] Unproved),
+}
+
+impl TranscriptError {
+    /// What is in this slot is of no use.
+    pub(super) fn unused(slot: &Slot) -> Self {
+        Self::Unused { step: slot.step, member: slot.from }
+    }
 }
 
 /// A proof that proves nothing.
@@ -91,22 +144,21 @@ impl Basis<'_> {
         require(roster == self.roster.digest(), "roster")
     }
 
-    /// The authentic statement of a member at a step.
-    pub(super) fn statement<'a>(
+    /// Refuses a statement that no participant has made in this ceremony.
+    pub(super) fn authenticate(
         &self,
-        statements: &'a [Broadcast],
         ceremony: CeremonyId,
-        member: MemberId,
-        step: Step,
-        item: u16,
-    ) -> Result<&'a Broadcast, TranscriptError> {
-        let slot = Slot { ceremony, from: member, step, item };
-        let statement = statements
-            .iter()
-            .find(|statement| statement.slot == slot)
-            .ok_or(TranscriptError::Missing { step, member })?;
-        let authentic =
-            self.roster.get(member).is_some_and(|speaker| statement.signed_digest().verify(speaker));
-        if authentic { Ok(statement) } else { Err(TranscriptError::Invalid { step, member }) }
+        statement: &Broadcast,
+    ) -> Result<(), TranscriptError> {
+        let Slot { from: member, step, .. } = statement.slot;
+        if statement.slot.ceremony != ceremony {
+            return Err(TranscriptError::OtherCeremony { step, member });
+        }
+        let speaker = self.roster.get(member).ok_or(TranscriptError::NotAParticipant { step, member })?;
+        if statement.signed_digest().verify(speaker) {
+            Ok(())
+        } else {
+            Err(TranscriptError::NotAuthentic { step, member })
+        }
     }
 }

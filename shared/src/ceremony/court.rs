@@ -86,8 +86,41 @@ pub struct Exhibits<'a>(BTreeMap<(Slot, Digest), &'a Broadcast>);
 impl<'a> Exhibits<'a> {
     /// Hashes each once.
     pub fn new(statements: &'a [Broadcast]) -> Self {
-        let key = |said: &Broadcast| (said.slot, Broadcast::digest_of(&said.body));
-        Self(statements.iter().map(|said| (key(said), said)).collect())
+        let mut exhibits = Self::default();
+        statements.iter().for_each(|said| _ = exhibits.add(said));
+        exhibits
+    }
+
+    /// Adds a statement. Says whether it was not there yet.
+    pub fn add(&mut self, said: &'a Broadcast) -> bool {
+        self.0.insert((said.slot, Broadcast::digest_of(&said.body)), said).is_none()
+    }
+
+    /// The statements, as they are published.
+    pub fn to_statements(&self) -> Vec<Broadcast> {
+        self.0.values().copied().cloned().collect()
+    }
+
+    /// Those of a published fault, if all are authentic and none is there twice.
+    fn read(
+        statements: &'a [Broadcast],
+        ceremony: CeremonyId,
+        basis: &Basis<'_>,
+    ) -> Result<Self, TranscriptError> {
+        let mut exhibits = Self::default();
+        for statement in statements {
+            basis.authenticate(ceremony, statement)?;
+            if !exhibits.add(statement) {
+                let Slot { from: member, step, .. } = statement.slot;
+                return Err(TranscriptError::Twice { step, member });
+            }
+        }
+        Ok(exhibits)
+    }
+
+    /// A statement that is not among others.
+    fn outside(&self, others: &Self) -> Option<&Slot> {
+        self.0.keys().find(|said| !others.0.contains_key(said)).map(|(slot, _)| slot)
     }
 }
 
@@ -117,18 +150,33 @@ pub struct Conviction<T> {
     pub terms: T,
     /// Who, and the proof.
     pub fault: Fault,
-    /// The statements that the proof names, and those that these name.
+    /// What [`Court::evidence`] says.
     pub statements: Vec<Broadcast>,
 }
 
+impl<T: Protocol + Clone> Conviction<T> {
+    /// A fault with its evidence: what the court has heard, and a statement that the proof names and that the court was not
+    /// given.
+    pub fn new(terms: &T, fault: Fault, court: &Court<'_>, refused: Option<&Broadcast>) -> Self {
+        let mut evidence = court.evidence(&fault);
+        if let Some(refused) = refused {
+            evidence.add(refused);
+        }
+        Self { terms: terms.clone(), fault, statements: evidence.to_statements() }
+    }
+}
+
 impl<T: Protocol> Conviction<T> {
-    /// Checks terms and proof.
+    /// Checks terms and proof, and that it comes with no other statements than it takes.
     pub(super) fn verify(&self, basis: &Basis<'_>) -> Result<(), TranscriptError> {
         let Self { terms, fault, statements } = self;
         terms.check(basis)?;
-        let (ceremony, statements) = (terms.ceremony(), &Exhibits::new(statements));
-        fault.verify(&Court { ceremony, terms, roster: basis.roster, statements })?;
-        Ok(())
+        let ceremony = terms.ceremony();
+        let exhibits = &Exhibits::read(statements, ceremony, basis)?;
+        let court = Court { ceremony, terms, roster: basis.roster, statements: exhibits };
+        fault.verify(&court)?;
+        let unused = exhibits.outside(&court.evidence(fault)).map(TranscriptError::unused);
+        unused.map_or(Ok(()), Err)
     }
 }
 
@@ -156,7 +204,7 @@ impl Judgement {
     }
 }
 
-impl Court<'_> {
+impl<'a> Court<'a> {
     /// Judges an accusation.
     ///
     /// Accusations of accusations are followed to their end, in a loop: each turns the judgement round. A limit would make
@@ -188,21 +236,28 @@ impl Court<'_> {
         fault.proof.fits() && self.roster.get(fault.culprit).is_some_and(said)
     }
 
-    /// All statements that it takes to judge a fault, as far as they are here: what publishes it brings them along.
-    pub fn evidence(&self, fault: &Fault) -> Vec<Broadcast> {
-        let mut found = Vec::new();
-        let mut wanted: Vec<SignedDigest> = fault.proof.named().copied().collect();
-        let partial = matches!(fault.proof, Proof::InvalidPartial { .. });
-        while let Some(next) = wanted.pop() {
-            let Some(said) = self.statements.find(&next) else { continue };
-            match self.terms.accusation_in(said) {
-                Some(accused) => wanted.extend(accused.proof.named()),
-                None if partial => wanted.extend(self.terms.accepted_in(said)),
-                None => {}
+    /// The statements that a fault is judged by, as far as they are here; what publishes it brings them along. They are those
+    /// that the proof names. What is more, it takes for an accusation that does not hold what that one is judged by, and for a
+    /// partial signature the deals that its speaker has accepted.
+    pub fn evidence(&self, fault: &Fault) -> Exhibits<'a> {
+        let mut evidence = Exhibits::default();
+        let mut judged = Some(*fault);
+        // What an accusation names that is not even well-formed, nobody looks at: it may be anything.
+        while let Some(Fault { proof, .. }) = judged.take().filter(|fault| self.is_well_formed(fault)) {
+            for said in proof.named().filter_map(|said| self.statements.find(said)) {
+                evidence.add(said);
+                match proof {
+                    Proof::FalseAccusation(_) => judged = self.terms.accusation_in(said),
+                    Proof::InvalidPartial { .. } => {
+                        let deals = self.terms.accepted_in(said);
+                        let deals = deals.iter().filter_map(|deal| self.statements.find(deal));
+                        deals.for_each(|deal| _ = evidence.add(deal));
+                    }
+                    _ => {}
+                }
             }
-            found.push(said.clone());
         }
-        found
+        evidence
     }
 
     /// Judges a proof of any kind but accusations of accusations.

@@ -11,6 +11,7 @@
 use super::basis::{Basis, TranscriptError, at_least, require};
 use super::court::{Court, Protocol};
 use super::fault::Fault;
+use super::reader::{Reader, says};
 use super::signing::Signing;
 use crate::agreement::Attempt;
 use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G1, G2, PublicKey, Scalar, Signature};
@@ -371,45 +372,36 @@ impl KeygenProceedings {
     pub(super) fn verify(&self, basis: &Basis<'_>) -> Result<KeygenCertificate, TranscriptError> {
         let Self { terms, statements, deposit } = self;
         terms.check(basis)?;
-        let ceremony = terms.ceremony();
-        let find = |member, step| basis.statement(statements, ceremony, member, step, 0);
-        let invalid = |member, step| TranscriptError::Invalid { step, member };
+        let mut reader = Reader::new(basis, terms.ceremony(), statements)?;
         let mut deals = Vec::new();
         for member in terms.operators.iter().copied() {
-            let deal = find(member, Step::Deal)?;
-            let open = terms.check_deal(member, &deal.body).map_err(|_| invalid(member, Step::Deal))?;
-            let commit = codec::decode::<Commit>(&find(member, Step::Commit)?.body);
-            let commit = commit.map_err(|_| invalid(member, Step::Commit))?;
-            if commit.deal != deal.signed_digest().digest {
-                return Err(invalid(member, Step::Commit));
-            }
-            deals.push((deal.signed_digest(), open));
+            let (deal, open) = reader.need(member, Step::Deal, |deal| {
+                Some((deal.signed_digest(), terms.check_deal(member, &deal.body).ok()?))
+            })?;
+            let promised = |commit: Commit| commit.deal == deal.digest;
+            reader.need(member, Step::Commit, |commit| says(commit, promised))?;
+            deals.push((deal, open));
         }
         let digests: Vec<_> = deals.iter().map(|(signed, open)| (signed.digest, &open.commitments)).collect();
         let key = terms.add_up(&digests);
         let signed: Vec<SignedDigest> = deals.iter().map(|(signed, _)| *signed).collect();
         // Hashed once.
         let (confirming, digest) = (key.confirming(), key.certificate.digest());
-        for member in terms.operators.iter().copied() {
-            let verdict = codec::decode::<Verdict>(&find(member, Step::Verdict)?.body);
-            if !verdict.is_ok_and(|verdict| verdict.accepts(&signed)) {
-                return Err(invalid(member, Step::Verdict));
-            }
-            let confirm = codec::decode::<Confirm>(&find(member, Step::Confirm)?.body);
-            let confirm = confirm.map_err(|_| invalid(member, Step::Confirm))?;
-            if confirm.certificate != digest || !confirming.is_partial(member, &confirm.partial) {
-                return Err(invalid(member, Step::Confirm));
-            }
-        }
-        // The deposit is the one of the terms, signed by the new key and by at least a threshold of operators.
         let depositing = key.depositing(terms);
-        let has_signed = |member: &&MemberId| {
-            find(**member, Step::Deposit)
-                .ok()
-                .and_then(|statement| codec::decode::<PartialDeposit>(&statement.body).ok())
-                .is_some_and(|said| depositing.is_partial(**member, &said.partial))
-        };
-        at_least(terms.threshold.into(), terms.operators.iter().filter(has_signed).count())?;
+        let mut depositors = Vec::new();
+        for member in terms.operators.iter().copied() {
+            let accepts = |verdict: Verdict| verdict.accepts(&signed);
+            reader.need(member, Step::Verdict, |verdict| says(verdict, accepts))?;
+            let confirms = |confirm: Confirm| {
+                confirm.certificate == digest && confirming.is_partial(member, &confirm.partial)
+            };
+            reader.need(member, Step::Confirm, |confirm| says(confirm, confirms))?;
+            let signs = |deposit: PartialDeposit| depositing.is_partial(member, &deposit.partial);
+            depositors.extend(reader.read(member, Step::Deposit, 0, |deposit| says(deposit, signs))?);
+        }
+        reader.finish()?;
+        // The deposit is the one of the terms, signed by the new key and by at least a threshold of operators.
+        at_least(terms.threshold.into(), depositors.len())?;
         let asked = deposit.message == terms.deposit_message(key.certificate.pubkey());
         if !asked || !depositing.is_whole(&deposit.signature) {
             return Err(TranscriptError::Result);

@@ -11,6 +11,7 @@ pub mod court;
 pub mod fault;
 pub mod keygen;
 pub mod presign;
+mod reader;
 pub mod release;
 pub mod signing;
 pub mod transcript;

@@ -10,6 +10,7 @@ use super::basis::{Basis, TranscriptError, at_least, require};
 use super::court::{Court, Protocol};
 use super::fault::{Fault, Proof};
 use super::keygen::KeygenCertificate;
+use super::reader::{Reader, says};
 use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G2, PublicKey, Scalar};
 use crate::codec;
 use crate::ethereum::{Network, VoluntaryExit};
@@ -18,6 +19,7 @@ use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
 use crate::lagrange;
 use crate::message::{Broadcast, SignedDigest, Slot, Step};
 use crate::sealed_shares::{CheckedShares, Opening, Pair, SealedShares, SealedSharesError};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -178,7 +180,10 @@ impl Protocol for PresignTerms {
         // A key's own holders and threshold judge it: roles may have changed since it was made.
         require(self.operators_can_sign(), "operators")?;
         require(basis.manifest.is_guardian_committee(&self.guardians), "guardians")?;
-        require(self.guardian_threshold == basis.manifest.thresholds.guardian, "guardian threshold")
+        require(self.guardian_threshold == basis.manifest.thresholds.guardian, "guardian threshold")?;
+        let participants: BTreeSet<MemberId> =
+            self.operators.iter().chain(&self.guardians).copied().collect();
+        require(basis.roster.members().eq(participants), "participants")
     }
 
     fn is_invalid(&self, statement: &Broadcast, court: &Court<'_>) -> bool {
@@ -225,21 +230,32 @@ impl PresignProceedings {
     pub(super) fn verify(&self, basis: &Basis<'_>) -> Result<Vec<MemberId>, TranscriptError> {
         let Self { terms, operators, statements } = self;
         terms.check(basis)?;
-        let ceremony = terms.ceremony();
         require(terms.sign_together(operators), "operators of the splits")?;
+        let mut reader = Reader::new(basis, terms.ceremony(), statements)?;
         let mut splits = Vec::new();
-        let mut guardians = terms.guardians.clone();
-        for operator in operators {
-            let split = basis.statement(statements, ceremony, *operator, Step::Split, 0)?;
-            let invalid = TranscriptError::Invalid { step: Step::Split, member: *operator };
-            splits.push((*operator, terms.check_split(*operator, &split.body).map_err(|_| invalid)?));
-            let good = Acknowledge::Good(split.signed_digest().digest);
-            guardians.retain(|guardian| {
-                basis
-                    .statement(statements, ceremony, *guardian, Step::Acknowledge, operator.0)
-                    .is_ok_and(|said| codec::decode(&said.body).is_ok_and(|said: Acknowledge| said == good))
-            });
+        let mut digests = Vec::new();
+        for operator in operators.iter().copied() {
+            let (digest, open) = reader.need(operator, Step::Split, |split| {
+                Some((split.signed_digest().digest, terms.check_split(operator, &split.body).ok()?))
+            })?;
+            splits.push((operator, open));
+            digests.push((operator, digest));
         }
+        let mut guardians = Vec::new();
+        for guardian in terms.guardians.iter().copied() {
+            let held = digests.iter().map(|(operator, digest)| {
+                let good = |said: Acknowledge| said == Acknowledge::Good(*digest);
+                reader.read(guardian, Step::Acknowledge, operator.0, |said| says(said, good))
+            });
+            let held = held.collect::<Result<Vec<Option<()>>, TranscriptError>>()?;
+            if held.iter().all(Option::is_some) {
+                guardians.push(guardian);
+            } else if held.iter().any(Option::is_some) {
+                // Shares of some splits are no share of the exit.
+                return Err(TranscriptError::Unused { step: Step::Acknowledge, member: guardian });
+            }
+        }
+        reader.finish()?;
         // The operators' keys must combine to the validator's: what the guardians hold is a split of its exit.
         let polynomials: Vec<_> = splits.iter().map(|(member, split)| (*member, &split.polynomial)).collect();
         let key = combine_polynomials(&polynomials).map(|combined| combined.constant().encode());

@@ -28,6 +28,7 @@
 use super::basis::{Basis, TranscriptError, at_least};
 use super::court::{Court, Protocol};
 use super::presign::PresignTerms;
+use super::reader::{Reader, says};
 use crate::bls::Signature;
 use crate::codec;
 use crate::ethereum::SignedVoluntaryExit;
@@ -155,13 +156,14 @@ impl ReleaseProceedings {
     pub(super) fn verify(&self, basis: &Basis<'_>) -> Result<Vec<MemberId>, TranscriptError> {
         let Self { terms, statements, exit } = self;
         terms.check(basis)?;
-        let (ceremony, presign) = (terms.ceremony(), &terms.presign);
-        let mut guardians = presign.guardians.clone();
-        guardians.retain(|guardian| {
-            basis
-                .statement(statements, ceremony, *guardian, Step::Authorise, 0)
-                .is_ok_and(|said| codec::decode::<Authorise>(&said.body).is_ok())
-        });
+        let presign = &terms.presign;
+        let mut reader = Reader::new(basis, terms.ceremony(), statements)?;
+        let mut guardians = Vec::new();
+        for guardian in presign.guardians.iter().copied() {
+            let said = reader.read(guardian, Step::Authorise, 0, |said| says(said, |Authorise| true))?;
+            guardians.extend(said.map(|()| guardian));
+        }
+        reader.finish()?;
         at_least(presign.guardian_threshold.into(), guardians.len())?;
         if terms.exit(exit.signature) != Some(*exit) {
             return Err(TranscriptError::Result);

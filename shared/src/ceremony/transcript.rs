@@ -18,6 +18,7 @@ use crate::identity::{Identity, Roster};
 use crate::ids::{MemberId, PoolId};
 use crate::manifest::Manifest;
 use crate::message::Attestation;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -110,10 +111,18 @@ impl Transcript {
         &self.roster
     }
 
-    /// Checks everything but attestation evidence, and whether the manifest is the DAO's.
+    /// Checks everything but attestation evidence, and whether the manifest is the DAO's. A statement that is not authentic, or
+    /// that the proof does not use, is refused: a transcript says what it says, or nothing.
     pub fn verify(&self) -> Result<Claim, TranscriptError> {
         let manifest = self.manifest()?;
         let roster = Roster::new(self.roster.iter().map(|attested| attested.identity).collect());
+        // Of two of one member a roster has the first, and nothing would be said of the other.
+        let mut attested = BTreeSet::new();
+        for member in self.roster.iter().map(|attested| attested.identity.member) {
+            if !attested.insert(member) {
+                return Err(TranscriptError::AttestedTwice { member });
+            }
+        }
         let named = |identity: &Identity| manifest.identity(identity.member) == Some(*identity);
         require(roster.identities().iter().all(named), "enclaves")?;
         self.record.verify(&Basis { manifest: &manifest, roster: &roster })

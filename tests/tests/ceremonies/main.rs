@@ -4,6 +4,7 @@ mod committees;
 mod consensus_vectors;
 mod contracts;
 mod round_trip;
+mod statements;
 mod transcripts;
 #[cfg(feature = "oracles")]
 mod typed_data;

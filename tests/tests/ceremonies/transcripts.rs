@@ -9,10 +9,10 @@ use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, kind, m
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Keygen, presign and release of a DAO in which every member is needed, so that nothing in them is superfluous.
-fn transcripts(seed: u64) -> Vec<Transcript> {
+/// Keygen, presign and release of a DAO of this many members, of which three are needed.
+fn transcripts(members: u16, seed: u64) -> Vec<Transcript> {
     let pool = pool(1);
-    let mut cluster = Cluster::launch(manifest(3, 3, 3), seed);
+    let mut cluster = Cluster::launch(manifest(members, 3, 3), seed);
     cluster.run(0);
     cluster.observe(deposit_requested(1));
     cluster.run(0);
@@ -35,7 +35,7 @@ fn write(folder: &Path, name: &str, transcript: &impl serde::Serialize) -> PathB
 #[test]
 fn the_life_of_a_pool_verifies_from_its_files() {
     let folder = tempfile::tempdir().unwrap();
-    let transcripts = transcripts(1);
+    let transcripts = transcripts(3, 1);
     let paths: Vec<PathBuf> =
         transcripts.iter().map(|transcript| write(folder.path(), kind(transcript), transcript)).collect();
     let hash = transcripts[0].manifest().unwrap().hash();
@@ -56,7 +56,7 @@ fn the_life_of_a_pool_verifies_from_its_files() {
 #[test]
 fn transcripts_of_two_keys_contradict_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let (one, other) = (transcripts(1), transcripts(2));
+    let (one, other) = (transcripts(3, 1), transcripts(3, 2));
     let keygen = write(folder.path(), "keygen", &one[0]);
     let presign = write(folder.path(), "presign", &other[1]);
     let release = write(folder.path(), "release", &other[2]);
@@ -113,7 +113,7 @@ fn files_that_are_no_transcripts_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.json");
     assert!(verify_files(&[missing], &[]).unwrap_err().to_string().contains("missing.json"));
-    let good = std::fs::read(write(folder.path(), "good", &transcripts(1)[0])).unwrap();
+    let good = std::fs::read(write(folder.path(), "good", &transcripts(3, 1)[0])).unwrap();
     for content in [b"".to_vec(), b"{}".to_vec(), b"not json".to_vec(), good[..good.len() / 2].to_vec()] {
         let path = folder.path().join("bad.json");
         std::fs::write(&path, content).unwrap();
@@ -153,7 +153,8 @@ fn other(value: &Value, position: usize) -> Value {
 #[test]
 fn no_part_of_a_transcript_can_be_changed() {
     let folder = tempfile::tempdir().unwrap();
-    for transcript in transcripts(1) {
+    // What one member more has said could be spared, and can't be changed either.
+    for transcript in transcripts(4, 1) {
         let good = serde_json::to_value(&transcript).unwrap();
         let mut paths = Vec::new();
         leaves(&good, String::new(), &mut paths);
