@@ -1,6 +1,6 @@
-//! Lagrange coefficients at 0, for public identifiers.
+//! Lagrange interpolation at 0, for public identifiers.
 
-use crate::bls::Scalar;
+use crate::bls::{Commitments, Scalar};
 use crate::ids::MemberId;
 use alloc::vec::Vec;
 
@@ -19,4 +19,14 @@ pub fn at_zero(members: &[MemberId]) -> Option<Vec<Scalar>> {
         Some(numerator * denominator.invert()?)
     };
     members.iter().map(coefficient).collect()
+}
+
+/// Members' polynomials, in the exponent, weighted by Lagrange. At 0 it is what their constant terms interpolate to at 0: the
+/// key, if these are the public keys of as many shares of it as its threshold. `None` as for [`at_zero`].
+pub fn combine(polynomials: &[(MemberId, &Commitments)]) -> Option<Commitments> {
+    let members: Vec<MemberId> = polynomials.iter().map(|(member, _)| *member).collect();
+    let weights = at_zero(&members)?;
+    let scaled: Vec<Commitments> =
+        polynomials.iter().zip(&weights).map(|((_, polynomial), weight)| polynomial.scale(weight)).collect();
+    Some(Commitments::sum(&scaled))
 }

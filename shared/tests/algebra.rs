@@ -6,12 +6,12 @@ use postern_shared::bls::{
 };
 use postern_shared::bytes::from_hex;
 use postern_shared::codec;
+use postern_shared::dealing::share_is_good;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
 use postern_shared::ids::{Address, CeremonyId, MemberId};
-use postern_shared::keygen::share_is_good;
 use postern_shared::lagrange;
 use postern_shared::message::{Slot, Step};
-use postern_shared::presign::{combine_polynomials, exit_share_is_good};
+use postern_shared::presign::exit_share_is_good;
 use postern_shared::sealed_shares::{
     CheckedShares, EncryptedShare, Opening, Pair, SealedShares, SealedSharesError, TAG_SIZE,
 };
@@ -298,7 +298,7 @@ proptest! {
             Commitments::with_constant(public.evaluate(*operator), &commit(&split[1..]))
         }).collect();
         let whole =
-            combine_polynomials(&operators.iter().copied().zip(&committed).collect::<Vec<_>>()).unwrap();
+            lagrange::combine(&operators.iter().copied().zip(&committed).collect::<Vec<_>>()).unwrap();
         prop_assert_eq!(whole.constant(), public.constant());
 
         let weights = lagrange::at_zero(operators).unwrap();

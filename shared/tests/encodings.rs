@@ -7,6 +7,7 @@ use postern_shared::agreement::{Attempt, Choice, Content, Said, Subject};
 use postern_shared::bls::{DleqProof, G1, PublicKey, Scalar, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
+use postern_shared::dealing::{Commit, Confirm, Deal, SHARE_SIZE, Verdict};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit};
 use postern_shared::events::{DepositRequest, EventSource};
@@ -14,9 +15,7 @@ use postern_shared::fault::{Fault, Proof};
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, Roster, SigningKey};
 use postern_shared::ids::*;
-use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, SHARE_SIZE, Verdict,
-};
+use postern_shared::keygen::{KeygenCertificate, KeygenTerms, PartialDeposit};
 use postern_shared::manifest::{MAX_MEMBERS, Manifest};
 use postern_shared::message::{Broadcast, Challenge, MAX_BODY, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, EXIT_SHARE_SIZE, PresignTerms, Split};

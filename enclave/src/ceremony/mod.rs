@@ -5,10 +5,11 @@
 //! only statements whose signature it has verified under the ceremony's roster, MAY hand them in any order and any
 //! number of times, and MUST deliver the collected effects in their order.
 
-mod dealing;
+pub mod dealing;
 pub mod keygen;
 pub mod presign;
 pub mod release;
+mod sealing;
 mod statements;
 
 use crate::crypto::keys::Me;

@@ -19,8 +19,8 @@
 //! A split is a function of coins and terms, which name exit, guardians and roster: run again it is byte for byte the
 //! same, and other guardians never meet the same polynomial.
 
-use super::dealing::seal_shares;
 use super::keygen::ValidatorKey;
+use super::sealing::seal_shares;
 use super::statements::Statements;
 use super::{Ceremony, Label, Scene, Taken, report_missing};
 use crate::crypto::coins::Coins;
@@ -37,7 +37,7 @@ use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
 use postern_shared::lagrange;
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::presign::{
-    Acknowledge, OpenSplit, PresignProceedings, PresignTerms, Split, combine_polynomials, exit_share_is_good,
+    Acknowledge, OpenSplit, PresignProceedings, PresignTerms, Split, exit_share_is_good,
 };
 use postern_shared::release::ReleaseRequest;
 use postern_shared::sealed_shares::Pair;
@@ -325,7 +325,7 @@ impl Presign {
         let split = |operator: &MemberId| Some((*operator, self.splits.get(operator)?));
         let splits: Vec<(MemberId, &Commitments)> =
             request.operators.iter().map(split).collect::<Option<_>>()?;
-        combine_polynomials(&splits)
+        lagrange::combine(&splits)
     }
 
     /// Whether a guardian has said that it holds good shares of these operators' splits, as this enclave knows them.

@@ -2,12 +2,13 @@
 //! ceremony goes on, and anybody can afterwards.
 //!
 //! [`keygen`], [`presign`] and [`release`] are the ceremonies: each a file with its terms, its statements, and its
-//! [`Protocol`](court::Protocol). They are made of parts: sealed shares ([`sealed_shares`](crate::sealed_shares)) and
-//! partial signatures ([`signing`]). [`fault`], [`court`] and [`transcript`] know none of them by name, but for the list in
+//! [`Protocol`](court::Protocol). They are made of parts: joint dealing ([`dealing`]), sealed shares
+//! ([`sealed_shares`](crate::sealed_shares)) and partial signatures ([`signing`]). [`fault`], [`court`] and [`transcript`] know none of them by name, but for the list in
 //! `transcript`.
 
 pub mod basis;
 pub mod court;
+pub mod dealing;
 pub mod fault;
 pub mod keygen;
 pub mod presign;
