@@ -35,4 +35,4 @@ pub mod toml_fault;
 pub mod wire;
 pub mod witness;
 
-pub use ceremony::{court, dealing, fault, keygen, presign, release, transcript};
+pub use ceremony::{court, dealing, fault, keygen, presign, release, reshare, transcript};

@@ -34,6 +34,7 @@
 use super::sealing::seal_shares;
 use super::statements::Statements;
 use super::{Label, Scene, report_missing};
+use crate::crypto::coins::Coins;
 use crate::crypto::keys::Me;
 use crate::crypto::sharing::Polynomial;
 use crate::effects::Effects;
@@ -138,33 +139,31 @@ struct Judged<C> {
 }
 
 impl<T: Deals> JointDealing<T> {
-    /// Begins with the own commit, if this enclave deals. `constant` is what it deals shares of. `None` if the terms name no
-    /// usable key to deal again.
+    /// Begins with the own commit, if this enclave deals. `constant` is what it deals shares of, `previous` the polynomial of
+    /// the key that is dealt again.
     pub(crate) fn start(
         terms: T,
         roster: Roster,
+        previous: Option<Commitments>,
         constant: Option<Scalar>,
         scene: &mut Scene<'_>,
-    ) -> Option<Self> {
-        let mut run = Self::empty(terms, roster)?;
+    ) -> Self {
+        let mut run = Self::empty(terms, roster, previous);
         run.own_deal = run.make_deal(constant, &scene.me());
         if let Some(deal) = &run.own_deal {
             let commit = Commit { deal: deal.signed_digest().digest };
             run.say(scene.me().state(run.label.ceremony, Step::Commit, 0, &commit), scene.effects);
         }
-        Some(run)
+        run
     }
 
-    fn empty(terms: T, roster: Roster) -> Option<Self> {
-        Some(Self {
-            label: Label {
-                ceremony: DealingTerms::ceremony(&terms),
-                kind: T::KIND,
-                pool: DealingTerms::pool(&terms),
-            },
-            previous: terms.dealing().decode_previous().ok()?,
+    fn empty(terms: T, roster: Roster, previous: Option<Commitments>) -> Self {
+        let (ceremony, pool) = (DealingTerms::ceremony(&terms), DealingTerms::pool(&terms));
+        Self {
+            label: Label { ceremony, kind: T::KIND, pool },
             terms,
             roster,
+            previous,
             own_deal: None,
             statements: Statements::default(),
             open_deals: BTreeMap::new(),
@@ -172,7 +171,7 @@ impl<T: Deals> JointDealing<T> {
             phase: Phase::Committing,
             fault: None,
             convicted: BTreeSet::new(),
-        })
+        }
     }
 
     /// What snapshots keep.
@@ -196,16 +195,18 @@ impl<T: Deals> JointDealing<T> {
         }
     }
 
-    /// The run as it was saved, with what was said in it. `constant` as at the start: it is asked for only if the own deal
-    /// was not shown yet.
+    /// The run as it was saved, with what was said in it. `previous` and `constant` as at the start; `constant` is of use only
+    /// if the own deal was not shown yet.
     pub(crate) fn restore(
         saved: SavedDealing<T>,
         statements: Vec<Broadcast>,
-        constant: impl FnOnce() -> Option<Scalar>,
+        previous: Option<Commitments>,
+        constant: Option<Scalar>,
         me: &Me<'_>,
     ) -> Option<Self> {
         let SavedDealing { terms, roster, phase, fault, convicted } = saved;
-        let mut run = Self { fault, convicted, phase: Phase::Aborted, ..Self::empty(terms, roster)? };
+        let mut run =
+            Self { fault, convicted, phase: Phase::Aborted, ..Self::empty(terms, roster, previous) };
         for deal in statements.iter().filter(|statement| statement.slot.step == Step::Deal) {
             let open = run.check_deal(deal)?;
             run.open_deals.insert(deal.slot.from, open);
@@ -225,7 +226,7 @@ impl<T: Deals> JointDealing<T> {
             SavedPhase::Aborted => Phase::Aborted,
         };
         if matches!(run.phase, Phase::Committing) {
-            run.own_deal = run.make_deal(constant(), me);
+            run.own_deal = run.make_deal(constant, me);
         }
         Some(run)
     }
@@ -293,7 +294,7 @@ impl<T: Deals> JointDealing<T> {
 
     /// Whether this enclave has said its confirmation, or an observer could: then others may decide on the key of this run.
     pub(crate) fn has_confirmed(&self) -> bool {
-        matches!(self.phase, Phase::Confirming(_)) || self.made().is_some()
+        self.judged().is_some()
     }
 
     /// Made → InForce, when the members have agreed on it. Says whether that is new.
@@ -423,7 +424,7 @@ impl<T: Deals> JointDealing<T> {
     pub(crate) fn drop_bad(&mut self, step: Step, scene: &mut Scene<'_>) -> bool {
         let of_step = self.statements.iter().filter(|statement| statement.slot.step == step);
         let speakers: Vec<MemberId> = of_step.map(|statement| statement.slot.from).collect();
-        speakers.into_iter().fold(false, |found, member| self.drop_if_bad(step, member, scene) || found)
+        speakers.into_iter().filter(|member| self.drop_if_bad(step, *member, scene)).count() > 0
     }
 
     fn drop_if_bad(&mut self, step: Step, member: MemberId, scene: &mut Scene<'_>) -> bool {
@@ -440,9 +441,7 @@ impl<T: Deals> JointDealing<T> {
 
     /// Recipients that have accepted the deals and confirmed the key that was made of them.
     pub(crate) fn confirmed(&self) -> Vec<MemberId> {
-        let (Phase::Confirming(judged) | Phase::Made(judged) | Phase::InForce(judged)) = &self.phase else {
-            return Vec::new();
-        };
+        let Some(judged) = self.judged() else { return Vec::new() };
         let accepts = |member: &MemberId| {
             let verdict = self.statements.get(Step::Verdict, *member, 0);
             verdict
@@ -452,6 +451,17 @@ impl<T: Deals> JointDealing<T> {
         let recipients = self.terms.dealing().recipients.iter().copied();
         let confirmed = |member: &MemberId| self.statements.get(Step::Confirm, *member, 0).is_some();
         recipients.filter(|member| confirmed(member) && accepts(member)).collect()
+    }
+
+    /// What the deals make together, once enough have accepted them.
+    fn judged(&self) -> Option<&Judged<T::Certificate>> {
+        match &self.phase {
+            Phase::Confirming(judged)
+            | Phase::Made(judged)
+            | Phase::InForce(judged)
+            | Phase::Finished(judged) => Some(judged),
+            _ => None,
+        }
     }
 
     fn court(&self) -> Court<'_> {
@@ -468,25 +478,10 @@ impl<T: Deals> JointDealing<T> {
         effects.notice(self.label.progress(step, self.heard(step), all));
     }
 
-    /// The own deal: the same bytes whenever it is made. None if this enclave does not deal.
+    /// The own deal. None if this enclave does not deal.
     fn make_deal(&self, constant: Option<Scalar>, me: &Me<'_>) -> Option<Broadcast> {
-        let (ceremony, dealing) = (self.label.ceremony, self.terms.dealing());
-        let secret = constant.filter(|_| dealing.dealers.contains(&me.id()))?;
-        let coins = me.coins.stream(T::COINS, &ceremony.0);
-        let polynomial = Polynomial::sample(secret, dealing.threshold.into(), coins).ok()?;
-        let commitments = polynomial.commitments();
-        let slot = Slot::of(ceremony, me.id(), Step::Deal);
-        let share = |recipient| Some(polynomial.evaluate(recipient).ok()?.to_secret_bytes());
-        if self.previous.is_some() {
-            let sealed = seal_shares(me.coins, slot, &self.roster, dealing.recipients, &commitments, share)?;
-            return Some(me.state(ceremony, Step::Deal, 0, &PinnedDeal { commitments, sealed }));
-        }
-        let secret = polynomial.constant();
-        let possession = possession_message(ceremony, me.id(), &(G1::generator() * &secret)) * &secret;
-        let rest = (commitments, possession.encode());
-        let sealed = seal_shares(me.coins, slot, &self.roster, dealing.recipients, &rest, share)?;
-        let (commitments, possession) = rest;
-        Some(me.state(ceremony, Step::Deal, 0, &Deal { commitments, possession, sealed }))
+        let body = deal(&self.terms, &self.roster, me.id(), constant?, me.coins)?;
+        Some(me.keys.sign(Slot::of(self.label.ceremony, me.id(), Step::Deal), body))
     }
 
     /// Runs through all phases whose conditions hold.
@@ -611,11 +606,7 @@ impl<T: Deals> JointDealing<T> {
 
     /// Whether what is signed with a new share is good. None if this enclave can't tell yet.
     fn partial_holds(&self, statement: &Broadcast) -> Option<bool> {
-        let key = match &self.phase {
-            Phase::Confirming(judged) => &judged.key,
-            _ => self.made()?,
-        };
-        self.terms.partial_holds(&key.public, statement)
+        self.terms.partial_holds(&self.judged()?.key.public, statement)
     }
 
     /// Judging → Confirming, when enough accept the same deals.
@@ -723,4 +714,34 @@ impl<T: Deals> JointDealing<T> {
     fn publish(&self, record: Proceedings, scene: &mut Scene<'_>) {
         scene.publish(self.terms.manifest(), &self.roster, record);
     }
+}
+
+/// The body of a dealer's deal, whose shares are shares of `constant`: the same bytes whenever it is made. None if the terms
+/// name another dealer, or recipients that are not in the roster.
+pub fn deal<T: Deals>(
+    terms: &T,
+    roster: &Roster,
+    dealer: MemberId,
+    constant: Scalar,
+    coins: &Coins,
+) -> Option<Vec<u8>> {
+    let (ceremony, dealing) = (DealingTerms::ceremony(terms), terms.dealing());
+    if !dealing.dealers.contains(&dealer) {
+        return None;
+    }
+    let stream = coins.stream(T::COINS, &ceremony.0);
+    let polynomial = Polynomial::sample(constant, dealing.threshold.into(), stream).ok()?;
+    let commitments = polynomial.commitments();
+    let slot = Slot::of(ceremony, dealer, Step::Deal);
+    let share = |recipient| Some(polynomial.evaluate(recipient).ok()?.to_secret_bytes());
+    if dealing.previous.is_some() {
+        let sealed = seal_shares(coins, slot, roster, dealing.recipients, &commitments, share)?;
+        return Some(codec::encode(&PinnedDeal { commitments, sealed }));
+    }
+    let secret = polynomial.constant();
+    let possession = possession_message(ceremony, dealer, &(G1::generator() * &secret)) * &secret;
+    let rest = (commitments, possession.encode());
+    let sealed = seal_shares(coins, slot, roster, dealing.recipients, &rest, share)?;
+    let (commitments, possession) = rest;
+    Some(codec::encode(&Deal { commitments, possession, sealed }))
 }

@@ -112,9 +112,9 @@ fn secret(terms: &KeygenTerms, me: &Me<'_>) -> Scalar {
 
 impl Keygen {
     /// Begins with the own commit.
-    pub(crate) fn start(terms: KeygenTerms, roster: Roster, scene: &mut Scene<'_>) -> Option<Self> {
+    pub(crate) fn start(terms: KeygenTerms, roster: Roster, scene: &mut Scene<'_>) -> Self {
         let secret = secret(&terms, &scene.me());
-        JointDealing::start(terms, roster, Some(secret), scene).map(Self)
+        Self(JointDealing::start(terms, roster, None, Some(secret), scene))
     }
 
     /// What snapshots keep.
@@ -130,7 +130,7 @@ impl Keygen {
     /// The run as it was saved, with what was said in it.
     pub(crate) fn restore(saved: SavedKeygen, statements: Vec<Broadcast>, me: &Me<'_>) -> Option<Self> {
         let secret = secret(&saved.terms, me);
-        JointDealing::restore(saved, statements, || Some(secret), me).map(Self)
+        JointDealing::restore(saved, statements, None, Some(secret), me).map(Self)
     }
 
     /// What the vault keeps, once the key is made and its deposit signed.

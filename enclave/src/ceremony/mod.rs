@@ -9,6 +9,7 @@ pub mod dealing;
 pub mod keygen;
 pub mod presign;
 pub mod release;
+pub mod reshare;
 mod sealing;
 mod statements;
 
@@ -30,7 +31,7 @@ pub(crate) trait Ceremony {
 }
 
 /// One change, as a ceremony sees it: what everything goes by, and what comes of it.
-pub(crate) struct Scene<'a> {
+pub struct Scene<'a> {
     pub(crate) dao: &'a Dao,
     pub(crate) effects: &'a mut Effects,
 }

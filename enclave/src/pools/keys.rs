@@ -207,9 +207,7 @@ impl Pools {
 
     fn begin_keygen(&mut self, terms: KeygenTerms, roster: Roster, dao: &Dao, effects: &mut Effects) {
         effects.change();
-        if let Some(run) = Keygen::start(terms, roster, &mut Scene { dao, effects }) {
-            self.keygens.begin(run);
-        }
+        self.keygens.begin(Keygen::start(terms, roster, &mut Scene { dao, effects }));
     }
 
     /// Looks on at the run that has made the key that was decided on. Its operators have all confirmed it, so this enclave can
