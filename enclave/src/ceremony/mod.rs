@@ -8,6 +8,8 @@
 pub mod dealing;
 pub mod keygen;
 pub mod presign;
+#[cfg(test)]
+mod rehearsal;
 pub mod release;
 pub mod reshare;
 mod sealing;

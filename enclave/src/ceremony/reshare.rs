@@ -210,3 +210,6 @@ impl Reshare {
         scene.effects.notice(self.0.label().finished());
     }
 }
+
+#[cfg(test)]
+mod tests;
