@@ -325,3 +325,28 @@ proptest! {
         prop_assert_eq!(pubkey.verify(b"exit", &combined(threshold).encode()), Ok(()));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However long the coefficients are as fractions: near 0 they are short, far from it they are not.
+    #[test]
+    fn combined_polynomials_are_the_sum_of_those_that_lagrange_weights(
+        ids in proptest::sample::subsequence((1..40).collect::<Vec<u16>>(), 2..20),
+        spread in prop_oneof![Just(1u16), Just(7), Just(1601)],
+        constants in vec(scalar(), 40),
+    ) {
+        let members: Vec<MemberId> = ids.iter().map(|id| MemberId(id * spread)).collect();
+        let committed: Vec<Commitments> =
+            members.iter().zip(constants.windows(2)).map(|(_, polynomial)| commit(polynomial)).collect();
+        let dealt: Vec<(MemberId, &Commitments)> = members.iter().copied().zip(&committed).collect();
+        let weights = lagrange::at_zero(&members).unwrap();
+        let scaled: Vec<Commitments> =
+            committed.iter().zip(&weights).map(|(polynomial, weight)| polynomial.scale(weight)).collect();
+        prop_assert_eq!(lagrange::combine(&dealt), Some(Commitments::sum(&scaled)));
+        let twice = [dealt.clone(), dealt[..1].to_vec()].concat();
+        prop_assert_eq!(lagrange::combine(&twice), None);
+        let zero = [dealt, std::vec![(MemberId(0), &committed[0])]].concat();
+        prop_assert_eq!(lagrange::combine(&zero), None);
+    }
+}
