@@ -7,6 +7,7 @@ use postern_shared::manifest::Manifest;
 use postern_shared::message::Attestation;
 use postern_shared::policy::Trust;
 use postern_shared::proof::{ProvenDeposit, ProvenDepositError};
+use postern_shared::reshare::KeyCertificate;
 use postern_shared::transcript::{Claim, Transcript, TranscriptError};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -262,6 +263,7 @@ fn contradiction(earlier: &Verified, later: &Verified) -> Option<&'static str> {
                     (pool, certificate.pubkey())
                 }
                 Claim::Released { pool, pubkey, .. } => (pool, *pubkey),
+                Claim::Reshared { pool, certificate, .. } => (pool, certificate.pubkey()),
                 Claim::Cheated { .. } => return None,
             };
             (pool == of && pubkey != data.message.pubkey)
@@ -283,6 +285,21 @@ fn contradicting_claims(earlier: &Claim, later: &Claim) -> Option<&'static str> 
         (Claim::Key { pool, certificate, .. }, Claim::Released { pool: of, pubkey, .. }) => (pool == of
             && certificate.pubkey() != *pubkey)
             .then_some("released for another key than keygen certified"),
+        (Claim::Key { pool, certificate, .. }, Claim::Reshared { pool: of, before, .. }) => {
+            let other = match before {
+                KeyCertificate::Keygen(before) => before != certificate,
+                KeyCertificate::Reshare(_) => before.pubkey() != Some(certificate.pubkey()),
+            };
+            (pool == of && other).then_some("another key was dealt again than keygen certified")
+        }
+        (Claim::Reshared { pool, certificate, .. }, Claim::Reshared { pool: of, before, .. }) => {
+            let follows = before.generation() == certificate.generation;
+            let other = match before {
+                KeyCertificate::Reshare(before) if follows => before != certificate,
+                _ => before.pubkey() != Some(certificate.pubkey()),
+            };
+            (pool == of && other).then_some("other shares were dealt again than the reshare before has made")
+        }
         (Claim::Presigned { pool, exit, .. }, Claim::Released { pool: of, exit: released, .. }) => {
             (pool == of && *exit != released.message).then_some("released another exit than was presigned")
         }
@@ -324,6 +341,14 @@ pub fn describe(claim: &Proved) -> String {
             "{pool}: the exit of validator {} was released by members {} and is valid",
             exit.message.validator_index,
             names(guardians)
+        ),
+        Claim::Reshared { pool, certificate, confirmed, threshold, operators, .. } => format!(
+            "{pool}: validator key {} was dealt again, for the {}th time, to members {}; members {} have confirmed their \
+             shares, and {threshold} of them are needed to use it",
+            certificate.pubkey(),
+            certificate.generation,
+            names(operators),
+            names(confirmed)
         ),
         Claim::Cheated { pool, culprit } => format!("{pool}: {culprit} cheated, and this proves it"),
     }

@@ -13,6 +13,7 @@ pub mod bytes;
 pub mod ceremony;
 pub mod check;
 pub mod codec;
+pub mod committee;
 pub mod ecdsa;
 pub mod eip712;
 pub mod epoch;
@@ -34,4 +35,4 @@ pub mod toml_fault;
 pub mod wire;
 pub mod witness;
 
-pub use ceremony::{court, fault, keygen, presign, release, transcript};
+pub use ceremony::{court, dealing, fault, keygen, presign, release, reshare, transcript};

@@ -5,6 +5,7 @@
 
 use crate::bytes::byte_newtype;
 use crate::codec::{self, DecodeError};
+use crate::committee;
 use crate::eip712::Domain;
 use crate::ethereum::Network;
 use crate::hash::Transcriber;
@@ -363,12 +364,10 @@ impl Manifest {
         self.members.len().saturating_add(threshold.into()).div_ceil(2)
     }
 
-    /// Whether these operators, ascending, may make a key without the others: at least ⌈(n+t)/2⌉ of n. Then any two
-    /// committees share t operators, of whom one is honest whatever t-1 others are. One fewer, and two that share only
-    /// broken ones could each make a key for the same pool.
+    /// Whether these operators, ascending, may make a key without the others: see [`committee::least`].
     pub fn is_operator_committee(&self, members: &[MemberId]) -> bool {
         let all = self.operators();
-        let least = all.len().saturating_add(self.thresholds.operator.into()).div_ceil(2);
+        let least = committee::least(all.len(), self.thresholds.operator.into());
         are_some(members, &all) && members.len() >= least
     }
 

@@ -91,13 +91,13 @@ pub struct Certificates {
 /// The kinds of statement that ceremonies make. The number is part of what is signed: never renumber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Step {
-    /// Keygen: hash of the deal to come.
+    /// Dealing: hash of the deal to come.
     Commit,
-    /// Keygen: commitments and encrypted shares.
+    /// Dealing: commitments and encrypted shares.
     Deal,
-    /// Keygen: all deals are good, or which is not.
+    /// Dealing: all deals are good, or which is not.
     Verdict,
-    /// Keygen: the new share works, and everybody has the same transcript.
+    /// Dealing: the new share works, and everybody has the same transcript.
     Confirm,
     /// Keygen: partial signature over the deposit.
     Deposit,

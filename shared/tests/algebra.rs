@@ -6,12 +6,12 @@ use postern_shared::bls::{
 };
 use postern_shared::bytes::from_hex;
 use postern_shared::codec;
+use postern_shared::dealing::share_is_good;
 use postern_shared::identity::{AgreementKey, Identity, SigningKey};
 use postern_shared::ids::{Address, CeremonyId, MemberId};
-use postern_shared::keygen::share_is_good;
 use postern_shared::lagrange;
 use postern_shared::message::{Slot, Step};
-use postern_shared::presign::{combine_polynomials, exit_share_is_good};
+use postern_shared::presign::exit_share_is_good;
 use postern_shared::sealed_shares::{
     CheckedShares, EncryptedShare, Opening, Pair, SealedShares, SealedSharesError, TAG_SIZE,
 };
@@ -298,7 +298,7 @@ proptest! {
             Commitments::with_constant(public.evaluate(*operator), &commit(&split[1..]))
         }).collect();
         let whole =
-            combine_polynomials(&operators.iter().copied().zip(&committed).collect::<Vec<_>>()).unwrap();
+            lagrange::combine(&operators.iter().copied().zip(&committed).collect::<Vec<_>>()).unwrap();
         prop_assert_eq!(whole.constant(), public.constant());
 
         let weights = lagrange::at_zero(operators).unwrap();
@@ -323,5 +323,30 @@ proptest! {
         prop_assert_ne!(combined(threshold - 1), &message * &key[0]);
         let pubkey = public.constant().encode();
         prop_assert_eq!(pubkey.verify(b"exit", &combined(threshold).encode()), Ok(()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However long the coefficients are as fractions: near 0 they are short, far from it they are not.
+    #[test]
+    fn combined_polynomials_are_the_sum_of_those_that_lagrange_weights(
+        ids in proptest::sample::subsequence((1..40).collect::<Vec<u16>>(), 2..20),
+        spread in prop_oneof![Just(1u16), Just(7), Just(1601)],
+        constants in vec(scalar(), 40),
+    ) {
+        let members: Vec<MemberId> = ids.iter().map(|id| MemberId(id * spread)).collect();
+        let committed: Vec<Commitments> =
+            members.iter().zip(constants.windows(2)).map(|(_, polynomial)| commit(polynomial)).collect();
+        let dealt: Vec<(MemberId, &Commitments)> = members.iter().copied().zip(&committed).collect();
+        let weights = lagrange::at_zero(&members).unwrap();
+        let scaled: Vec<Commitments> =
+            committed.iter().zip(&weights).map(|(polynomial, weight)| polynomial.scale(weight)).collect();
+        prop_assert_eq!(lagrange::combine(&dealt), Some(Commitments::sum(&scaled)));
+        let twice = [dealt.clone(), dealt[..1].to_vec()].concat();
+        prop_assert_eq!(lagrange::combine(&twice), None);
+        let zero = [dealt, std::vec![(MemberId(0), &committed[0])]].concat();
+        prop_assert_eq!(lagrange::combine(&zero), None);
     }
 }

@@ -7,6 +7,7 @@ use postern_shared::agreement::{Attempt, Choice, Content, Said, Subject};
 use postern_shared::bls::{DleqProof, G1, PublicKey, Scalar, Signature};
 use postern_shared::bytes::{HexError, from_hex, to_hex};
 use postern_shared::codec::{self, DecodeError};
+use postern_shared::dealing::{Commit, Confirm, Deal, PinnedDeal, SHARE_SIZE, Verdict};
 use postern_shared::epoch::SignedEpoch;
 use postern_shared::ethereum::{ForkVersion, Network, Root, VoluntaryExit};
 use postern_shared::events::{DepositRequest, EventSource};
@@ -14,14 +15,13 @@ use postern_shared::fault::{Fault, Proof};
 use postern_shared::hash::Transcriber;
 use postern_shared::identity::{AgreementKey, Identity, IdentitySignature, Roster, SigningKey};
 use postern_shared::ids::*;
-use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenCertificate, KeygenTerms, PartialDeposit, SHARE_SIZE, Verdict,
-};
+use postern_shared::keygen::{KeygenCertificate, KeygenTerms, PartialDeposit};
 use postern_shared::manifest::{MAX_MEMBERS, Manifest};
 use postern_shared::message::{Broadcast, Challenge, MAX_BODY, PeerMessage, SignedDigest, Slot, Step};
 use postern_shared::presign::{Acknowledge, EXIT_SHARE_SIZE, PresignTerms, Split};
 use postern_shared::record::{LogHead, LogId};
 use postern_shared::release::{ReleaseTerms, Released};
+use postern_shared::reshare::{KeyCertificate, ReshareTerms};
 use postern_shared::sealed_shares::{EncryptedShare, Opening, Pair, SealedShares, TAG_SIZE};
 use postern_shared::transcript::Transcript;
 use postern_shared::wire::{Hello, Request, Response};
@@ -70,6 +70,7 @@ fn what_enclaves_say_to_each_other_has_one_encoding() {
     has_one_encoding::<PeerMessage>();
     has_one_encoding::<Commit>();
     has_one_encoding::<Deal>();
+    has_one_encoding::<PinnedDeal>();
     has_one_encoding::<Verdict>();
     has_one_encoding::<Confirm>();
     has_one_encoding::<PartialDeposit>();
@@ -85,6 +86,8 @@ fn what_is_hashed_or_kept_has_one_encoding() {
     has_one_encoding::<Roster>();
     has_one_encoding::<KeygenTerms>();
     has_one_encoding::<KeygenCertificate>();
+    has_one_encoding::<ReshareTerms>();
+    has_one_encoding::<KeyCertificate>();
     has_one_encoding::<PresignTerms>();
     has_one_encoding::<ReleaseTerms>();
     has_one_encoding::<Transcript>();

@@ -3,8 +3,8 @@
 //! `cargo bench -p postern-tests --bench open_pools` prints medians. Half a minute, most of it for the pools' own deals.
 
 use postern_shared::codec;
+use postern_shared::dealing::Commit;
 use postern_shared::ids::{Digest, MemberId};
-use postern_shared::keygen::Commit;
 use postern_shared::message::{PeerMessage, Slot, Step};
 use postern_shared::wire::{Reply, Request};
 use postern_tests::cluster::{Cluster, deposit_requested, exit_requested, manifest, pool};

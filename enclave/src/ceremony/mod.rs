@@ -5,10 +5,14 @@
 //! only statements whose signature it has verified under the ceremony's roster, MAY hand them in any order and any
 //! number of times, and MUST deliver the collected effects in their order.
 
-mod dealing;
+pub mod dealing;
 pub mod keygen;
 pub mod presign;
+#[cfg(test)]
+mod rehearsal;
 pub mod release;
+pub mod reshare;
+mod sealing;
 mod statements;
 
 use crate::crypto::keys::Me;
@@ -29,7 +33,7 @@ pub(crate) trait Ceremony {
 }
 
 /// One change, as a ceremony sees it: what everything goes by, and what comes of it.
-pub(crate) struct Scene<'a> {
+pub struct Scene<'a> {
     pub(crate) dao: &'a Dao,
     pub(crate) effects: &'a mut Effects,
 }

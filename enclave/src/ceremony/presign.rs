@@ -19,8 +19,8 @@
 //! A split is a function of coins and terms, which name exit, guardians and roster: run again it is byte for byte the
 //! same, and other guardians never meet the same polynomial.
 
-use super::dealing::seal_shares;
 use super::keygen::ValidatorKey;
+use super::sealing::seal_shares;
 use super::statements::Statements;
 use super::{Ceremony, Label, Scene, Taken, report_missing};
 use crate::crypto::coins::Coins;

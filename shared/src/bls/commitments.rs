@@ -74,6 +74,16 @@ impl Commitments {
         Self(total)
     }
 
+    /// Every coefficient times a short public number.
+    pub fn times(&self, number: u128) -> Self {
+        Self(self.0.iter().map(|point| point.times(number)).collect())
+    }
+
+    /// Every coefficient with the other sign.
+    pub fn negate(&self) -> Self {
+        Self(self.0.iter().map(|point| -point).collect())
+    }
+
     /// Every coefficient times a public scalar.
     pub fn scale(&self, factor: &super::Scalar) -> Self {
         Self(self.0.iter().map(|point| point * factor).collect())

@@ -268,11 +268,11 @@ macro_rules! group {
                 $encoded(bytes)
             }
 
-            /// This point times a small public number, in time that depends only on the number's length.
-            pub fn times(&self, number: u16) -> Self {
-                let mut product = $raw::default();
-                let bits = (u16::BITS - number.leading_zeros()) as usize;
-                // SAFETY: at most two bytes are read from an array of two.
+            /// This point times a short public number, in time that depends only on the number's length.
+            pub fn times(&self, number: impl Into<u128>) -> Self {
+                let (mut product, number) = ($raw::default(), number.into());
+                let bits = (u128::BITS - number.leading_zeros()) as usize;
+                // SAFETY: no more bytes are read than so many bits have, from an array of all.
                 unsafe { $mult(&mut product, &self.0, number.to_le_bytes().as_ptr(), bits.max(1)) };
                 Self(product)
             }

@@ -1,5 +1,6 @@
 //! What transcripts are checked against, and why one proves nothing.
 
+use super::reshare::ReshareError;
 use crate::ethereum::Network;
 use crate::identity::Roster;
 use crate::ids::{CeremonyId, Digest, ManifestHash, MemberId, PoolId};
@@ -28,6 +29,9 @@ pub enum TranscriptError {
         /// Which part.
         what: &'static str,
     },
+    /// Terms by which no key is dealt again.
+    #[error(transparent)]
+    Reshare(#[from] ReshareError),
     /// A statement that is not there.
     #[error("{step:?} of {member} is missing")]
     Missing {

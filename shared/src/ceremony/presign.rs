@@ -11,7 +11,7 @@ use super::court::{Court, Protocol};
 use super::fault::{Fault, Proof};
 use super::keygen::KeygenCertificate;
 use super::reader::{Reader, says};
-use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G2, PublicKey, Scalar};
+use crate::bls::{self, Commitments, CommitmentsError, ETHEREUM_DST, G2, PublicKey};
 use crate::codec;
 use crate::ethereum::{Network, VoluntaryExit};
 use crate::hash::Transcriber;
@@ -258,7 +258,7 @@ impl PresignProceedings {
         reader.finish()?;
         // The operators' keys must combine to the validator's: what the guardians hold is a split of its exit.
         let polynomials: Vec<_> = splits.iter().map(|(member, split)| (*member, &split.polynomial)).collect();
-        let key = combine_polynomials(&polynomials).map(|combined| combined.constant().encode());
+        let key = lagrange::combine(&polynomials).map(|combined| combined.constant().encode());
         require(key == Some(terms.certificate.pubkey()), "validator's key")?;
         at_least(terms.guardian_threshold.into(), guardians.len())?;
         Ok(guardians)
@@ -274,14 +274,4 @@ pub fn exit_share_is_good(
 ) -> Option<G2> {
     let share = G2::from_bytes(plaintext.try_into().ok()?).ok()?;
     bls::verify_point(&polynomial.evaluate(recipient), message, &share).is_ok().then_some(share)
-}
-
-/// The public keys of the guardians' shares of the whole exit, over the splits of a set of operators: their
-/// polynomials weighted by Lagrange. The constant is the validator's public key, if there are enough operators.
-pub fn combine_polynomials(splits: &[(MemberId, &Commitments)]) -> Option<Commitments> {
-    let members: Vec<MemberId> = splits.iter().map(|(member, _)| *member).collect();
-    let weights: Vec<Scalar> = lagrange::at_zero(&members)?;
-    let scaled: Vec<Commitments> =
-        splits.iter().zip(&weights).map(|((_, polynomial), weight)| polynomial.scale(weight)).collect();
-    Some(Commitments::sum(&scaled))
 }

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::keygen::{KeygenCertificate, KeygenProceedings, KeygenTerms};
 use super::presign::{PresignProceedings, PresignTerms};
 use super::release::ReleaseProceedings;
+use super::reshare::{KeyCertificate, ReshareCertificate, ReshareProceedings, ReshareTerms};
 use crate::bls::PublicKey;
 use crate::bytes::variable;
 use crate::ethereum::{DepositData, SignedVoluntaryExit, VoluntaryExit};
@@ -48,6 +49,10 @@ pub enum Proceedings {
     KeygenFault(Conviction<KeygenTerms>),
     /// Somebody cheated in a presign.
     PresignFault(Conviction<PresignTerms>),
+    /// The shares of a key were dealt again.
+    Reshare(ReshareProceedings),
+    /// Somebody cheated in a reshare.
+    ReshareFault(Conviction<ReshareTerms>),
 }
 
 /// What a transcript proves.
@@ -90,6 +95,21 @@ pub enum Claim {
         exit: SignedVoluntaryExit,
         /// Who authorised it.
         guardians: Vec<MemberId>,
+    },
+    /// These operators have new shares of a key; t of them are needed to use it.
+    Reshared {
+        /// The pool.
+        pool: PoolId,
+        /// The key, with the shares that it had before. That they were in force, another transcript proves.
+        before: KeyCertificate,
+        /// The key, with its new shares.
+        certificate: ReshareCertificate,
+        /// Who has shares.
+        operators: Vec<MemberId>,
+        /// Who of them has confirmed.
+        confirmed: Vec<MemberId>,
+        /// How many sign.
+        threshold: u16,
     },
     /// This member cheated.
     Cheated {
@@ -139,6 +159,8 @@ impl Proceedings {
             Self::Presign(PresignProceedings { terms, .. })
             | Self::PresignFault(Conviction { terms, .. }) => terms,
             Self::Release(ReleaseProceedings { terms, .. }) => terms,
+            Self::Reshare(ReshareProceedings { terms, .. })
+            | Self::ReshareFault(Conviction { terms, .. }) => terms,
         }
     }
 
@@ -150,16 +172,18 @@ impl Proceedings {
             Self::Release(_) => "release",
             Self::KeygenFault(_) => "keygen-fault",
             Self::PresignFault(_) => "presign-fault",
+            Self::Reshare(_) => "reshare",
+            Self::ReshareFault(_) => "reshare-fault",
         }
     }
 
     /// The proof that somebody cheated, if that is what came of it.
     pub fn fault(&self) -> Option<&Fault> {
         match self {
-            Self::KeygenFault(Conviction { fault, .. }) | Self::PresignFault(Conviction { fault, .. }) => {
-                Some(fault)
-            }
-            Self::Keygen(_) | Self::Presign(_) | Self::Release(_) => None,
+            Self::KeygenFault(Conviction { fault, .. })
+            | Self::PresignFault(Conviction { fault, .. })
+            | Self::ReshareFault(Conviction { fault, .. }) => Some(fault),
+            Self::Keygen(_) | Self::Presign(_) | Self::Release(_) | Self::Reshare(_) => None,
         }
     }
 
@@ -188,8 +212,17 @@ impl Proceedings {
                 exit: record.exit,
                 guardians,
             }),
+            Self::Reshare(record) => record.verify(basis).map(|certificate| Claim::Reshared {
+                pool,
+                before: record.terms.before.clone(),
+                certificate,
+                operators: record.terms.operators.clone(),
+                confirmed: record.confirmed.clone(),
+                threshold: record.terms.threshold,
+            }),
             Self::KeygenFault(record) => record.verify(basis).map(|()| cheated(&record.fault)),
             Self::PresignFault(record) => record.verify(basis).map(|()| cheated(&record.fault)),
+            Self::ReshareFault(record) => record.verify(basis).map(|()| cheated(&record.fault)),
         }
     }
 }

@@ -370,6 +370,8 @@ pub enum CeremonyKind {
     Presign,
     /// Puts it together again.
     Release,
+    /// Deals the shares of a validator's key again.
+    Reshare,
 }
 
 /// News for people and dashboards. A closed list without free text, so that nothing can hide in it.

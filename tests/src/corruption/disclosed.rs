@@ -6,10 +6,10 @@
 use crate::cluster::Cluster;
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
+use postern_shared::dealing::{Deal, Verdict};
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Identity;
 use postern_shared::ids::MemberId;
-use postern_shared::keygen::{Deal, Verdict};
 use postern_shared::message::{Broadcast, Slot, Step};
 use postern_shared::presign::{Acknowledge, Split};
 use postern_shared::sealed_shares::{CheckedShares, Opening, Pair, TAG_SIZE};

@@ -3,9 +3,9 @@
 
 use postern_shared::bls::PublicKey;
 use postern_shared::codec;
+use postern_shared::dealing::Commit;
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
 use postern_shared::ids::{Digest, MemberId, PoolId};
-use postern_shared::keygen::Commit;
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::wire::{Notice, Rejection, Reply, Request};
 use postern_tests::attack::{deliver_through, deposits, named};

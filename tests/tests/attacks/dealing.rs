@@ -6,9 +6,9 @@
 
 use postern_shared::bls::{G1, KnowledgeProof, PublicKey};
 use postern_shared::codec;
+use postern_shared::dealing::{Commit, Deal, Verdict};
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::MemberId;
-use postern_shared::keygen::{Commit, Deal, Verdict};
 use postern_shared::message::{Broadcast, Step};
 use postern_shared::presign::{Acknowledge, Split};
 use postern_shared::sealed_shares::{EncryptedShare, SealedShares};

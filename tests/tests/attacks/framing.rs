@@ -3,11 +3,11 @@
 use ed25519_dalek::SigningKey;
 use postern_shared::bls::{DleqProof, G1, G2, Scalar};
 use postern_shared::codec;
+use postern_shared::dealing::{Commit, Confirm, DealingTerms as _, Verdict};
 use postern_shared::events::ChainEvent;
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::IdentitySignature;
 use postern_shared::ids::{Digest, MemberId, PoolId};
-use postern_shared::keygen::{Commit, Confirm, Verdict};
 use postern_shared::message::{Broadcast, SignedDigest, Slot, Step};
 use postern_shared::sealed_shares::Pair;
 use postern_shared::wire::Request;

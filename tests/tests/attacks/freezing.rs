@@ -2,9 +2,9 @@
 
 use postern_shared::agreement::Subject;
 use postern_shared::codec;
+use postern_shared::dealing::{Commit, Verdict};
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::ids::{Digest, MemberId, PoolId};
-use postern_shared::keygen::{Commit, Verdict};
 use postern_shared::message::{MAX_BODY, Slot, Step};
 use postern_shared::wire::{MAX_FRAME, Notice, Rejection, Reply, Request, Response};
 use postern_tests::attack::{

@@ -8,12 +8,13 @@ use postern_enclave::keys::IdentityKeys;
 use postern_shared::agreement::{Said, Subject};
 use postern_shared::bls::{G1, G2, PublicKey, Scalar, Signature, verify_point};
 use postern_shared::codec;
+use postern_shared::dealing::{
+    Certificate as _, Commit, Confirm, Deal, DealingTerms as _, OpenDeal, Verdict, possession_message,
+};
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId, PoolId};
-use postern_shared::keygen::{
-    Commit, Confirm, Deal, KeygenTerms, OpenDeal, PartialDeposit, Verdict, possession_message,
-};
+use postern_shared::keygen::{KeygenTerms, PartialDeposit};
 use postern_shared::message::{Broadcast, PeerMessage, Slot, Step};
 use postern_shared::sealed_shares::{EncryptedShare, Pair, SealedShares};
 use postern_shared::transcript::{Claim, Proceedings};

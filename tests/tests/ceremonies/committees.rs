@@ -65,6 +65,7 @@ fn four_of_five_go_the_whole_way() {
             Claim::Key { operators, .. } => assert_eq!(operators, ids(&[1, 2, 3, 4])),
             Claim::Presigned { guardians, .. } => assert!(!guardians.contains(&MemberId(5))),
             Claim::Released { .. } => {}
+            Claim::Reshared { .. } => panic!("nothing begins a reshare"),
             Claim::Cheated { culprit, .. } => panic!("{culprit} did nothing wrong"),
         }
     }

@@ -121,7 +121,9 @@ fn an_epoch_that_changes_the_contract_leaves_the_old_ones_pools_served() {
             assert!(known.contains(&transcript.manifest().unwrap().hash()));
             match transcript.verify().expect("published transcripts verify") {
                 Claim::Key { pool, .. } | Claim::Presigned { pool, .. } => pool,
-                Claim::Released { pool, .. } | Claim::Cheated { pool, .. } => pool,
+                Claim::Released { pool, .. } | Claim::Cheated { pool, .. } | Claim::Reshared { pool, .. } => {
+                    pool
+                }
             }
         })
         .collect();
@@ -225,6 +227,8 @@ fn a_transcript_of_a_pool_on_another_chain_than_its_manifests_proves_nothing() {
             Proceedings::Release(record) => record.terms.presign.pool.chain = 1,
             Proceedings::KeygenFault(record) => record.terms.request.pool.chain = 1,
             Proceedings::PresignFault(record) => record.terms.pool.chain = 1,
+            Proceedings::Reshare(record) => record.terms.pool.chain = 1,
+            Proceedings::ReshareFault(record) => record.terms.pool.chain = 1,
         }
         let expected = TranscriptError::Terms { what: "chain of the pool" };
         assert_eq!(transcript.verify(), Err(expected));

@@ -112,5 +112,7 @@ fn ceremony(transcript: &Transcript) -> (CeremonyId, PoolId) {
         Proceedings::Presign(of) => (of.terms.ceremony(), of.terms.pool),
         Proceedings::PresignFault(of) => (of.terms.ceremony(), of.terms.pool),
         Proceedings::Release(of) => (of.terms.ceremony(), of.terms.presign.pool),
+        Proceedings::Reshare(of) => (of.terms.ceremony(), of.terms.pool),
+        Proceedings::ReshareFault(of) => (of.terms.ceremony(), of.terms.pool),
     }
 }
