@@ -179,6 +179,14 @@ async fn whatever_nodes_say_no_event_is_lost_and_none_is_made_up() {
         (vec![], [Some(1), Some(1), Some(1)]),
         (execution(ExecutionLie::NoLogs), [None, None, Some(1)]),
         (execution(ExecutionLie::LogsWithout(exits())), [None, None, Some(1)]),
+        // It does not say in which block it was either.
+        (
+            vec![
+                Lie::Execution(ExecutionLie::LogsWithout(exits())),
+                Lie::Execution(ExecutionLie::CallSays(PoolManager::blocksOfCall::SELECTOR, vec![0; 64])),
+            ],
+            [None, None, Some(3)],
+        ),
         (execution(ExecutionLie::LogsOfFork), [None, Some(1), Some(1)]),
         (execution(ExecutionLie::ForgedLog(forged)), [None, Some(1), Some(1)]),
         (execution(ExecutionLie::RangeLimit(1)), [Some(10), Some(10), Some(10)]),
