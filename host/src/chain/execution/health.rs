@@ -34,6 +34,8 @@ pub(super) struct Health {
     /// The newest block that it has finalised, as it said last.
     finalised: u64,
     lag: Option<Lag>,
+    /// What it said last that is not as the manifests say and is no reason not to believe it: none if it was not asked.
+    remarks: Option<Vec<String>>,
 }
 
 /// What a node shows that is far behind another: whether it follows the chain all the same.
@@ -58,6 +60,11 @@ impl Health {
     /// It has done what it was asked to.
     pub(super) fn worked(&mut self) {
         (self.failures, self.rests_until, self.sleeps_until, self.trouble) = (0, None, None, None);
+    }
+
+    /// Whether it has not failed since it last worked.
+    pub(super) fn works(&self) -> bool {
+        self.trouble.is_none()
     }
 
     /// It has shown that it is of the right chain, and that the pool manager is there.
@@ -133,12 +140,24 @@ impl Health {
         self.finalised >= already_final && !self.stands_still()
     }
 
-    /// What is wrong with it, if it does not work, or others say that there is more.
+    /// It was asked what is not as the manifests say.
+    pub(super) fn remarked(&mut self, remarks: Vec<String>) {
+        self.remarks = Some(remarks);
+    }
+
+    /// Whether that is known, and nothing.
+    pub(super) fn is_as_said(&self) -> bool {
+        self.remarks.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// What is wrong with it, if it does not work, others say that there is more, or it says something else than the manifests.
     pub(super) fn trouble(&self) -> Option<String> {
         let lag = self.lag.as_ref().map(|Lag { shown, others, .. }| {
             format!("says that block {} is the newest final one, and another node {others}", shown.finalised)
         });
-        self.trouble.clone().or(lag)
+        let remarks =
+            || self.remarks.as_ref().map(|remarks| remarks.join("; ")).filter(|all| !all.is_empty());
+        self.trouble.clone().or(lag).or_else(remarks)
     }
 }
 

@@ -205,23 +205,31 @@ impl Execution {
     /// How each node is, in the order of the configuration: whether it answers, is of the right chain, and says of the pool managers
     /// what the manifests do, the newest manifest's first. Each is asked once, all at the same time.
     pub async fn check(&self, managers: &[Contracts]) -> Vec<Checked> {
-        let (newest, earlier) = (managers.first(), managers.get(1..).unwrap_or_default());
         let checks = self.nodes.iter().map(|node| async move {
-            let error = in_time("check", CHECK_TIMEOUT, node.check(newest)).await.err();
-            match &error {
-                Some(error) => node.failed(error),
-                None => node.health().worked(),
-            }
-            let remarks = match newest {
-                Some(newest) if error.is_none() => {
-                    let remarks = tokio::time::timeout(CHECK_TIMEOUT, node.remarks(newest, earlier)).await;
-                    remarks.unwrap_or_else(|_| vec![late("check")])
+            let error = in_time("check", CHECK_TIMEOUT, node.check(managers.first())).await.err();
+            let remarks = match &error {
+                Some(error) => {
+                    node.failed(error);
+                    Vec::new()
                 }
-                _ => Vec::new(),
+                None => {
+                    node.health().worked();
+                    remarks(node, managers).await
+                }
             };
             Checked { name: node.name().to_owned(), error, remarks }
         });
         join_all(checks).await
+    }
+
+    /// Asks those nodes again that were not as the manifests say when they were asked last, or have not been asked because they did not
+    /// work: until they are, [`Self::troubles`] shows it. Those that do not work now have their turn once they do.
+    pub async fn check_remarks(&self, managers: &[Contracts]) {
+        let is_due = |node: &&Arc<Node>| {
+            let health = node.health();
+            health.works() && !health.is_as_said()
+        };
+        join_all(self.nodes.iter().filter(is_due).map(|node| remarks(node, managers))).await;
     }
 
     /// The same with another pause between two looks at whether a node stands still.
@@ -790,6 +798,15 @@ impl Execution {
     fn too_few(&self, what: &str, agreed: usize) -> ChainError {
         ChainError::TooFew { what: what.to_owned(), agreed, configured: self.nodes.len() }
     }
+}
+
+/// What a node that works says that is not as the manifests say: kept for people.
+async fn remarks(node: &Node, managers: &[Contracts]) -> Vec<ChainError> {
+    let Some((newest, earlier)) = managers.split_first() else { return Vec::new() };
+    let remarks = tokio::time::timeout(CHECK_TIMEOUT, node.remarks(newest, earlier)).await;
+    let remarks = remarks.unwrap_or_else(|_| vec![late("check")]);
+    node.health().remarked(remarks.iter().map(ToString::to_string).collect());
+    remarks
 }
 
 /// How many of the nodes that have not got something yet are waited for.
