@@ -3,11 +3,10 @@
 use super::alerts::{self, Alert};
 use super::calls::{self, Turn};
 use super::proofs::collect;
-use super::{DaemonError, Shared, council, events, files};
+use super::{DaemonError, Shared, council, events, files, line};
 use crate::chain::beacon::{BeaconError, Found, StateId};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
 use crate::chain::profile::PoolEventKind;
-use futures::{StreamExt, TryStreamExt};
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{DepositData, DepositMessage, ForkVersion, WithdrawalCredentials};
 use postern_shared::ids::{Digest, PoolId};
@@ -15,10 +14,9 @@ use postern_shared::manifest::Manifest;
 use postern_shared::proof::{ATTEMPT, Council, Proof, ProofRequest, Provable, ProvenDeposit};
 use postern_shared::wire::Artifact;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// How many are seen to at a time: others' hosts may take seconds to answer for each.
-const AT_ONCE: usize = 8;
+use std::time::Instant;
 
 /// Sees to all that are not made for good, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
@@ -58,9 +56,13 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
         return Ok(());
     }
     let manifests = council::in_force(shared).await;
-    let proven = futures::stream::iter(open).map(|open| see_to(shared, manifests, open));
-    let proven: Vec<Option<Proven>> = proven.buffer_unordered(AT_ONCE).try_collect().await?;
-    hand_in(shared, proven.into_iter().flatten().collect()).await
+    let mut proven = Vec::new();
+    let take = |one| {
+        proven.push(one);
+        std::future::ready(Ok(ControlFlow::Continue(())))
+    };
+    line::see_to(open, |open| see_to(shared, manifests, open), take).await?;
+    hand_in(shared, proven).await
 }
 
 /// Compares what the pool manager has taken with what the enclaves made; proves it, if this host is to hand it in.
@@ -90,6 +92,10 @@ async fn see_to(
         }
         None => true,
     };
+    if now.status > OnChain::Ready {
+        let begins = name(pool);
+        shared.turns.made_by_another(|known| known.starts_with(&begins), Instant::now());
+    }
     if for_good.status > OnChain::Ready {
         shared.turns.forget(&name(pool));
         if is_said {
@@ -143,6 +149,9 @@ async fn prove(
     let Some(turn) = calls::turn(shared, &format!("{}{}", name(pool), manifest.epoch)).await else {
         return Ok(None);
     };
+    if calls::is_left(shared, &turn) {
+        return Ok(None);
+    }
     let asked = ProofRequest { epoch: manifest.epoch, what: Provable::Deposit { pool, data } };
     let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else { return Ok(None) };
     let file = ProvenDeposit {
@@ -180,6 +189,9 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
         }
     };
     for one in proven {
+        if calls::is_left(shared, &one.turn) {
+            continue;
+        }
         let Some(found) = found.get(&one.data.message.pubkey) else { continue };
         if is_own(shared, &one, found, &waiting) {
             let Proven { pool, data, turn, proof } = one;

@@ -8,7 +8,7 @@
 //!   nodes; `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
-//!   call if it is their turn (`calls`);
+//!   call if it is their turn (`calls`, and `line` for many at once);
 //! - `strangers` looks for deposits that the own enclave knows nothing of; `alerts` are what a person has to look at, `troubles` what is wrong
 //!   only for now;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
@@ -32,6 +32,7 @@ mod deposits;
 mod events;
 mod exits;
 mod files;
+mod line;
 mod nodes;
 mod peers;
 mod posting;
