@@ -147,7 +147,7 @@ fn some_are_seen_to_at_a_time_and_all_in_order_until_one_has_to_wait() {
             // The later ones are there first.
             clock.sleep(Duration::from_secs(100) / (number + 1)).await;
             at_once.set(at_once.get() - 1);
-            Ok::<_, ()>((number % 3 != 0).then_some(number))
+            Ok::<_, ()>((!number.is_multiple_of(3)).then_some(number))
         };
         let take = async |number: u32| {
             taken.borrow_mut().push(number);
