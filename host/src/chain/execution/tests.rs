@@ -3,7 +3,7 @@
 use super::node::{MAX_ANSWER, MAX_SPAN};
 use super::*;
 use crate::chain::profile::{self, PoolManager, Profile};
-use crate::chain::test_server::TestServer;
+use crate::chain::test_server::{TestAnswer, TestServer};
 use crate::chain::url::NodeUrl;
 use alloy::hex;
 use alloy::primitives::{B256, Bytes, U256};
@@ -665,4 +665,15 @@ async fn a_node_that_rests_and_hangs_does_not_slow_down_each_question() {
     }
     let is_waited_for = took.iter().map(|took| *took >= nodes::VOTE_TIMEOUT).collect::<Vec<_>>();
     assert_eq!(is_waited_for, [true, false, false], "{took:?}");
+}
+
+/// It could have the host ask services in the member's own network.
+#[tokio::test]
+async fn a_node_sends_the_host_nowhere_else() {
+    let elsewhere = TestServer::start(|_| (200, "{}")).await;
+    let to = format!("location: {}/", elsewhere.url);
+    let answer = move || TestAnswer { status: 307, headers: vec![to.clone()], ..TestAnswer::default() };
+    let server = TestServer::start(move |_| answer()).await;
+    Execution::connect(&server.url, CHAIN_ID).await.unwrap_err();
+    assert!(server.requests().len() == 1 && elsewhere.requests().is_empty());
 }
