@@ -20,8 +20,10 @@ use std::time::Instant;
 
 /// Sees to all that are not made for good, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
+    let mut rounds = 0_usize;
     loop {
-        if let Err(error) = round(&shared).await {
+        rounds = rounds.wrapping_add(1);
+        if let Err(error) = round(&shared, rounds).await {
             return error;
         }
         tokio::time::sleep(shared.poll).await;
@@ -44,7 +46,8 @@ struct Proven {
     proof: Proof,
 }
 
-async fn round(shared: &Shared) -> Result<(), DaemonError> {
+/// Each round begins with another node.
+async fn round(shared: &Shared, turn: usize) -> Result<(), DaemonError> {
     let artifacts = shared.store.open_artifacts()?.into_iter();
     let open: Vec<Open> = artifacts
         .filter_map(|stored| match stored.artifact {
@@ -61,7 +64,7 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
         proven.push(one);
         std::future::ready(Ok(ControlFlow::Continue(())))
     };
-    line::see_to(open, |open| see_to(shared, manifests, open), take).await?;
+    line::see_to(open, |open| see_to(shared, manifests, turn, open), take).await?;
     hand_in(shared, proven).await
 }
 
@@ -69,6 +72,7 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
 async fn see_to(
     shared: &Shared,
     manifests: &[Manifest],
+    turn: usize,
     Open { artifact, pool, data }: Open,
 ) -> Result<Option<Proven>, DaemonError> {
     let made = data.message.pubkey;
@@ -76,7 +80,7 @@ async fn see_to(
         status.pubkey = Some(made);
         status.deposit = Some(data);
     })?;
-    let (for_good, now) = match both(&shared.execution, pool, made).await {
+    let (for_good, now) = match both(&shared.execution, pool, made, turn).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%pool, %error, "the pool can't be read");
@@ -115,16 +119,22 @@ pub(super) async fn both(
     execution: &Execution,
     pool: PoolId,
     made: PublicKey,
+    turn: usize,
 ) -> Result<(Pool, Pool), ChainError> {
-    let mut for_good = execution.pool(pool, true).await?;
+    let mut for_good = execution.pool_in_turn(pool, true, turn).await?;
     if for_good.status > OnChain::Ready || other(&for_good, made).is_some() {
         for_good = execution.pool_for_good(pool).await?;
     }
-    let mut now = execution.pool(pool, false).await?;
+    let mut now = execution.pool_in_turn(pool, false, turn).await?;
     if other(&now, made).is_some() {
         now = execution.pool_as_most_say(pool).await?;
     }
     Ok((for_good, now))
+}
+
+/// Whether a pool waits for its deposit, as most nodes say: one node's word would have it paid for again and again.
+pub(super) async fn is_wanted(execution: &Execution, pool: PoolId) -> Result<bool, ChainError> {
+    Ok(execution.pool_as_most_say(pool).await?.status == OnChain::Ready)
 }
 
 /// The pool's validator, if it is not the one that was made for it.
@@ -193,10 +203,17 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
             continue;
         }
         let Some(found) = found.get(&one.data.message.pubkey) else { continue };
-        if is_own(shared, &one, found, &waiting) {
-            let Proven { pool, data, turn, proof } = one;
-            let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
-            calls::make(shared, &turn, pool.contract, call).await?;
+        if !is_own(shared, &one, found, &waiting) {
+            continue;
+        }
+        let Proven { pool, data, turn, proof } = one;
+        match is_wanted(&shared.execution, pool).await {
+            Ok(true) => {
+                let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
+                calls::make(shared, &turn, pool.contract, call).await?;
+            }
+            Ok(false) => tracing::debug!(%pool, "most nodes say that the pool waits for no deposit"),
+            Err(error) => calls::hold_back(shared, &turn, error),
         }
     }
     Ok(())

@@ -529,9 +529,14 @@ impl Execution {
 
     /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head, as one node says.
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
+        self.pool_in_turn(pool, finalised, 0).await
+    }
+
+    /// Likewise. Each `turn` begins with another node, so that what one node leaves out of a pool stays unseen for one turn only.
+    pub async fn pool_in_turn(&self, pool: PoolId, finalised: bool, turn: usize) -> Result<Pool, ChainError> {
         self.check_pool(pool)?;
         let at = if finalised { BlockNumberOrTag::Finalized } else { BlockNumberOrTag::Latest };
-        self.with_node(|node| async move { node.pool(pool, at).await }).await
+        self.with_node_of(turn, |node| async move { node.pool(pool, at).await }).await
     }
 
     /// The same at the newest block that most nodes have finalised, as they say: for what can't be taken back.
@@ -609,7 +614,12 @@ impl Execution {
 
     /// Which members a pool manager knows now, and whether wallets want others, as one node says.
     pub async fn in_force_at(&self, contract: Address) -> Result<InForce, ChainError> {
-        self.with_node(|node| async move { node.in_force_at(contract).await }).await
+        self.in_force_in_turn(contract, 0).await
+    }
+
+    /// Likewise. For turns see [`Self::pool_in_turn`].
+    pub async fn in_force_in_turn(&self, contract: Address, turn: usize) -> Result<InForce, ChainError> {
+        self.with_node_of(turn, |node| async move { node.in_force_at(contract).await }).await
     }
 
     /// The same, if most nodes say the same.
@@ -671,9 +681,7 @@ impl Execution {
                     return Ok(answer);
                 }
                 // Who is right is open. The next one would decide without this one, or not even be asked about what it leaves out.
-                Err(error @ (ChainError::Disagreement(_) | ChainError::TooFew { .. })) => {
-                    return Err(error);
-                }
+                Err(error @ (ChainError::Disagreement(_) | ChainError::TooFew { .. })) => return Err(error),
                 // Most nodes say so.
                 Err(error @ ChainError::FinalisedBlockChanged { .. }) => return Err(error),
                 // Another one may give more at a time.
