@@ -1,9 +1,10 @@
 //! Calls of pool managers that anybody may make, since each carries its proof: whose turn it is, and that each is made once.
 //!
 //! The leader's host makes them; if it does not, the other members' hosts do, one after the other. That is for custom and for
-//! fees only: of two hosts that make one call, one pays for nothing.
+//! fees only: of two hosts that make one call, one pays for nothing. One that makes many is left to it ([`super::line`]).
 
 use super::alerts::{self, Alert};
+use super::line::MadeByOthers;
 use super::{DaemonError, Shared};
 use crate::chain::profile::UnsupportedCall;
 use crate::chain::transactions::{
@@ -11,7 +12,7 @@ use crate::chain::transactions::{
 };
 use crate::status::Subject;
 use postern_shared::ids::{Address, MemberId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +35,9 @@ pub(super) struct Turns {
     wrong: Mutex<BTreeMap<String, Instant>>,
     /// How often in a row it was found that a call would be refused.
     refusals: Mutex<BTreeMap<String, u32>>,
+    /// Which this host has made itself.
+    own: Mutex<BTreeSet<String>>,
+    others: Mutex<MadeByOthers>,
 }
 
 impl Turns {
@@ -47,6 +51,10 @@ impl Turns {
 
     fn refusals(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A call would be refused. Whether it was so too often in a row.
@@ -85,6 +93,23 @@ impl Turns {
     pub(super) fn forget(&self, name: &str) {
         self.since().retain(|known, _| !known.starts_with(name));
         self.refusals().retain(|known, _| !known.starts_with(name));
+        self.own().retain(|known| !known.starts_with(name));
+    }
+
+    /// What has such a name was made, by another host unless it was this one.
+    pub(super) fn made_by_another(&self, is: impl Fn(&str) -> bool, now: Instant) {
+        let mut since = self.since();
+        let due = since.extract_if(.., |known, _| is(known) && !self.own().contains(known));
+        if let Some(due) = due.map(|(_, due)| due).min() {
+            self.others.lock().unwrap_or_else(PoisonError::into_inner).note(due, now);
+        }
+    }
+
+    /// Whether a call that is due is left to other hosts, though its turn has come: they are at work on those before it.
+    pub(super) fn leaves_to_others(&self, name: &str, wait: Duration, now: Instant) -> bool {
+        let due = self.since().get(name).copied();
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        due.is_some_and(|due| others.are_at_work(due, wait, now))
     }
 }
 
@@ -163,6 +188,7 @@ pub(super) async fn turn(shared: &Shared, name: &str) -> Option<Turn> {
             };
         };
         if !tries.has_failed(judge(&row, finalised(shared, &row).await)) {
+            shared.turns.own().insert(name.to_owned());
             return None;
         }
     }
@@ -206,6 +232,11 @@ impl Tries {
 /// How long this host waits for those that come before it.
 fn wait(shared: &Shared) -> Duration {
     shared.turn * place(shared.member, shared.manifest.leader, shared.manifest.members.len())
+}
+
+/// Whether a call is left to other hosts, which are at work on those before it.
+pub(super) fn is_left(shared: &Shared, turn: &Turn) -> bool {
+    shared.turns.leaves_to_others(&turn.name, wait(shared), Instant::now())
 }
 
 /// The newest finalised block, where it matters; 0 if it can't be read. By one node's word calls would be made twice.
@@ -255,6 +286,7 @@ pub(super) async fn make(
     match shared.transactions.submit_with(key, contract, calldata, *margin).await {
         Ok(_) => {
             tracing::info!(key, "a call is made");
+            shared.turns.own().insert(name.clone());
             if shared.turns.is_righted(name) {
                 shared.troubles.clear(&Subject::Transaction(name.clone()));
             }

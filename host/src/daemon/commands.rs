@@ -181,7 +181,7 @@ async fn carry_out<F: Future<Output = Result<Outcome, DaemonError>>>(
             Err(error) => break Err(error),
         }
         tokio::time::sleep(PAUSE).await;
-        if !blocking::run(|| path.exists()) {
+        if matches!(blocking::run(|| path.try_exists()), Ok(false)) {
             tracing::info!(path = %path.display(), "the command was withdrawn");
             break Ok(());
         }

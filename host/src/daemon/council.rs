@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 /// Does so for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
     let mut rest = None;
+    let mut looks = 0_usize;
     loop {
         let in_force = in_force(&shared).await;
         if is_over(rest, in_force.len(), shared.beacon.pace().epoch, Instant::now()) {
-            rest = match look_after(&shared, in_force).await {
+            looks = looks.wrapping_add(1);
+            rest = match look_after(&shared, in_force, looks).await {
                 Ok(true) => Some(Rest { in_force: in_force.len(), since: Instant::now() }),
                 Ok(false) => None,
                 Err(error) => return error,
@@ -43,12 +45,13 @@ fn is_over(rest: Option<Rest>, in_force: usize, epoch: Duration, now: Instant) -
     rest.is_none_or(|rest| rest.in_force != in_force || now.saturating_duration_since(rest.since) >= epoch)
 }
 
-/// Does what is due now; whether nothing is.
-async fn look_after(shared: &Shared, in_force: &[Manifest]) -> Result<bool, DaemonError> {
+/// Does what is due now; whether nothing is. Each look begins with another node: one that leaves out what wallets want hides it for
+/// one look only.
+async fn look_after(shared: &Shared, in_force: &[Manifest], looks: usize) -> Result<bool, DaemonError> {
     let mut is_at_rest = true;
     for manager in pool_managers(&shared.manifests).into_iter().filter(|manager| manager.epoch > 0) {
         let contract = manager.contract;
-        let Some(there) = read(shared, contract).await else {
+        let Some(there) = read(shared, contract, looks).await else {
             is_at_rest = false;
             continue;
         };
@@ -135,8 +138,8 @@ async fn say(shared: &Shared, contract: Address, there: &InForce, alert: &Alert)
     }
 }
 
-async fn read(shared: &Shared, contract: Address) -> Option<InForce> {
-    match shared.execution.in_force_at(contract).await {
+async fn read(shared: &Shared, contract: Address, turn: usize) -> Option<InForce> {
+    match shared.execution.in_force_in_turn(contract, turn).await {
         Ok(there) => Some(there),
         Err(error) => {
             tracing::warn!(%contract, %error, "the pool manager can't be read");
@@ -151,7 +154,7 @@ pub(super) async fn of<'a>(
     manifests: &'a [Manifest],
     contract: Address,
 ) -> Option<&'a Manifest> {
-    known(manifests, &read(shared, contract).await?)
+    known(manifests, &read(shared, contract, 0).await?)
 }
 
 /// Which of these manifests a pool manager goes by.

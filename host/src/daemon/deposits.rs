@@ -3,11 +3,10 @@
 use super::alerts::{self, Alert};
 use super::calls::{self, Turn};
 use super::proofs::collect;
-use super::{DaemonError, Shared, council, events, files};
+use super::{DaemonError, Shared, council, events, files, line};
 use crate::chain::beacon::{BeaconError, Found, StateId};
 use crate::chain::execution::{ChainError, Execution, Pool, PoolStatus as OnChain};
 use crate::chain::profile::PoolEventKind;
-use futures::{StreamExt, TryStreamExt};
 use postern_shared::bls::PublicKey;
 use postern_shared::ethereum::{DepositData, DepositMessage, ForkVersion, WithdrawalCredentials};
 use postern_shared::ids::{Digest, PoolId};
@@ -15,15 +14,16 @@ use postern_shared::manifest::Manifest;
 use postern_shared::proof::{ATTEMPT, Council, Proof, ProofRequest, Provable, ProvenDeposit};
 use postern_shared::wire::Artifact;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// How many are seen to at a time: others' hosts may take seconds to answer for each.
-const AT_ONCE: usize = 8;
+use std::time::Instant;
 
 /// Sees to all that are not made for good, for ever.
 pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
+    let mut rounds = 0_usize;
     loop {
-        if let Err(error) = round(&shared).await {
+        rounds = rounds.wrapping_add(1);
+        if let Err(error) = round(&shared, rounds).await {
             return error;
         }
         tokio::time::sleep(shared.poll).await;
@@ -46,7 +46,8 @@ struct Proven {
     proof: Proof,
 }
 
-async fn round(shared: &Shared) -> Result<(), DaemonError> {
+/// Each round begins with another node.
+async fn round(shared: &Shared, turn: usize) -> Result<(), DaemonError> {
     let artifacts = shared.store.open_artifacts()?.into_iter();
     let open: Vec<Open> = artifacts
         .filter_map(|stored| match stored.artifact {
@@ -58,15 +59,20 @@ async fn round(shared: &Shared) -> Result<(), DaemonError> {
         return Ok(());
     }
     let manifests = council::in_force(shared).await;
-    let proven = futures::stream::iter(open).map(|open| see_to(shared, manifests, open));
-    let proven: Vec<Option<Proven>> = proven.buffer_unordered(AT_ONCE).try_collect().await?;
-    hand_in(shared, proven.into_iter().flatten().collect()).await
+    let mut proven = Vec::new();
+    let take = |one| {
+        proven.push(one);
+        std::future::ready(Ok(ControlFlow::Continue(())))
+    };
+    line::see_to(open, |open| see_to(shared, manifests, turn, open), take).await?;
+    hand_in(shared, proven).await
 }
 
 /// Compares what the pool manager has taken with what the enclaves made; proves it, if this host is to hand it in.
 async fn see_to(
     shared: &Shared,
     manifests: &[Manifest],
+    turn: usize,
     Open { artifact, pool, data }: Open,
 ) -> Result<Option<Proven>, DaemonError> {
     let made = data.message.pubkey;
@@ -74,7 +80,7 @@ async fn see_to(
         status.pubkey = Some(made);
         status.deposit = Some(data);
     })?;
-    let (for_good, now) = match both(&shared.execution, pool, made).await {
+    let (for_good, now) = match both(&shared.execution, pool, made, turn).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%pool, %error, "the pool can't be read");
@@ -90,6 +96,10 @@ async fn see_to(
         }
         None => true,
     };
+    if now.status > OnChain::Ready {
+        let begins = name(pool);
+        shared.turns.made_by_another(|known| known.starts_with(&begins), Instant::now());
+    }
     if for_good.status > OnChain::Ready {
         shared.turns.forget(&name(pool));
         if is_said {
@@ -109,16 +119,22 @@ pub(super) async fn both(
     execution: &Execution,
     pool: PoolId,
     made: PublicKey,
+    turn: usize,
 ) -> Result<(Pool, Pool), ChainError> {
-    let mut for_good = execution.pool(pool, true).await?;
+    let mut for_good = execution.pool_in_turn(pool, true, turn).await?;
     if for_good.status > OnChain::Ready || other(&for_good, made).is_some() {
         for_good = execution.pool_for_good(pool).await?;
     }
-    let mut now = execution.pool(pool, false).await?;
+    let mut now = execution.pool_in_turn(pool, false, turn).await?;
     if other(&now, made).is_some() {
         now = execution.pool_as_most_say(pool).await?;
     }
     Ok((for_good, now))
+}
+
+/// Whether a pool waits for its deposit, as most nodes say: one node's word would have it paid for again and again.
+pub(super) async fn is_wanted(execution: &Execution, pool: PoolId) -> Result<bool, ChainError> {
+    Ok(execution.pool_as_most_say(pool).await?.status == OnChain::Ready)
 }
 
 /// The pool's validator, if it is not the one that was made for it.
@@ -143,6 +159,9 @@ async fn prove(
     let Some(turn) = calls::turn(shared, &format!("{}{}", name(pool), manifest.epoch)).await else {
         return Ok(None);
     };
+    if calls::is_left(shared, &turn) {
+        return Ok(None);
+    }
     let asked = ProofRequest { epoch: manifest.epoch, what: Provable::Deposit { pool, data } };
     let Some(proof) = collect(shared, asked, &Council::of(manifest)).await else { return Ok(None) };
     let file = ProvenDeposit {
@@ -180,11 +199,21 @@ async fn hand_in(shared: &Shared, proven: Vec<Proven>) -> Result<(), DaemonError
         }
     };
     for one in proven {
+        if calls::is_left(shared, &one.turn) {
+            continue;
+        }
         let Some(found) = found.get(&one.data.message.pubkey) else { continue };
-        if is_own(shared, &one, found, &waiting) {
-            let Proven { pool, data, turn, proof } = one;
-            let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
-            calls::make(shared, &turn, pool.contract, call).await?;
+        if !is_own(shared, &one, found, &waiting) {
+            continue;
+        }
+        let Proven { pool, data, turn, proof } = one;
+        match is_wanted(&shared.execution, pool).await {
+            Ok(true) => {
+                let call = shared.execution.profile().deposit_call(pool.number, &data, &proof);
+                calls::make(shared, &turn, pool.contract, call).await?;
+            }
+            Ok(false) => tracing::debug!(%pool, "most nodes say that the pool waits for no deposit"),
+            Err(error) => calls::hold_back(shared, &turn, error),
         }
     }
     Ok(())

@@ -1,13 +1,14 @@
 //! `postern run`: serves one member's enclave until it is told to stop.
 //!
 //! Tasks that share nothing but the store, the enclave and the network, so that each can fail and go on by itself:
+//! - `nodes` meets the configured nodes before anything is begun, and asks those again that were not as the manifests say;
 //! - `events` writes down what pool managers say, looks for what is missing (`reconcile`), and tells the enclave; `validators` looks
 //!   at the beacon chain;
 //! - `results` acts on what the enclave published; `released` carries released exits to all hosts, and `posting` to the beacon
 //!   nodes; `sending` sees to transactions on their way;
 //! - `deposits` hands deposits in and compares them with what the chains took, `council` puts epochs in force at pool managers;
 //!   `exits` puts on record there that validators have left; all collect what enclaves sign for these (`proofs`), and make a
-//!   call if it is their turn (`calls`);
+//!   call if it is their turn (`calls`, and `line` for many at once);
 //! - `strangers` looks for deposits that the own enclave knows nothing of; `alerts` are what a person has to look at, `troubles` what is wrong
 //!   only for now;
 //! - one task for each other member carries messages to it; `peers` answers theirs;
@@ -31,6 +32,8 @@ mod deposits;
 mod events;
 mod exits;
 mod files;
+mod line;
+mod nodes;
 mod peers;
 mod posting;
 mod proofs;
@@ -54,7 +57,7 @@ use crate::certificates::{CertificateSources, CertificatesError, FactsError};
 use crate::chain::beacon::{BeaconError, BeaconNodes};
 use crate::chain::execution::{ChainError, Execution};
 use crate::chain::profile::Profile;
-use crate::chain::survey::{self, Survey, WrongNodes};
+use crate::chain::survey::WrongNodes;
 use crate::chain::transactions::{TransactionError, Transactions};
 use crate::config::Config;
 use crate::link::{Enclave, EnclaveError};
@@ -169,7 +172,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let execution = Execution::new(&config.execution_urls, network.chain_id, Profile::default());
     let execution = execution.map_err(DaemonError::Chain)?;
     let beacon = BeaconNodes::new(&config.beacon_urls, network).map_err(DaemonError::Beacon)?;
-    meet_nodes(&config, &execution, &beacon, &starting).await?;
+    nodes::meet(&config, &execution, &beacon, &starting).await?;
     let transactions = Transactions::open(
         execution.connections(),
         config.manifest.network.chain_id,
@@ -231,6 +234,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(peers::answer(Arc::clone(&shared), questions));
     tasks.spawn(peers::tick(Arc::clone(&shared)));
     tasks.spawn(attendance::attest(Arc::clone(&shared)));
+    tasks.spawn(nodes::look_after(Arc::clone(&shared)));
     tasks.spawn(events::follow(Arc::clone(&shared)));
     tasks.spawn(events::tell(Arc::clone(&shared)));
     tasks.spawn(commands::follow(Arc::clone(&shared)));
@@ -287,31 +291,6 @@ async fn hand_in_next(shared: &Shared) {
     let Some(next) = next else { return };
     if let Ok(Reply::Rejected(rejection)) = shared.enclave.ask(&Request::Amend(next.clone())).await {
         tracing::warn!(%rejection, "the enclave refuses an epoch of the manifest");
-    }
-}
-
-/// Waits for an execution node that is as the manifest says; gives up if there is nothing to wait for. Those that can't be used now are
-/// troubles, which `events` and `validators` show.
-async fn meet_nodes(
-    config: &Config,
-    execution: &Execution,
-    beacon: &BeaconNodes,
-    starting: &Starting,
-) -> Result<(), DaemonError> {
-    let contracts = survey::contracts(&config.manifests);
-    let names = config.execution_urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    loop {
-        let survey = Survey::make(execution, beacon, &contracts).await.or_give_up()?;
-        if survey.may_begin() {
-            survey.faults().for_each(|fault| tracing::warn!(%fault, "a node can't be used"));
-            survey.unanswered().for_each(|fault| tracing::warn!(%fault, "a node can't be used yet"));
-            survey.remarks().for_each(|remark| tracing::warn!(%remark, "not as the manifests say"));
-            return Ok(());
-        }
-        let reasons = survey.reasons();
-        tracing::warn!(reasons, "no execution node can be used; waiting");
-        starting.waits_for(Subject::ExecutionNode(names.clone()), reasons);
-        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Reconciler {
     compared_at: Option<Cursor>,
     /// Counts how often they were.
     turn: usize,
+    /// Counts how often something was looked for.
+    seeks: usize,
     missing: Vec<Missing>,
 }
 
@@ -143,7 +145,9 @@ impl Reconciler {
     ) -> Result<Option<Lacking>, LookError> {
         let sought = self.next_sought();
         let numbers: Vec<u32> = sought.iter().map(|missing| missing.pool).collect();
-        let blocks = execution.blocks_of(contract, at, &numbers).await?;
+        // One that names no block, or a wrong one, is not asked again before all others were.
+        self.seeks = self.seeks.wrapping_add(1);
+        let blocks = execution.blocks_of(contract, at, &numbers, self.seeks).await?;
         let mut nodes = BTreeSet::new();
         let mut read = BTreeMap::new();
         for (missing, blocks) in sought.iter().zip(blocks) {

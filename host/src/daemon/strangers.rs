@@ -19,6 +19,8 @@ struct Pools {
     watched: BTreeSet<PoolId>,
     /// There is nothing more to see.
     over: BTreeSet<PoolId>,
+    /// How often all were looked at: each look begins with another node.
+    looks: usize,
 }
 
 impl Pools {
@@ -46,6 +48,7 @@ pub(super) async fn follow(shared: Arc<Shared>) -> DaemonError {
 }
 
 async fn look(shared: &Shared, pools: &mut Pools) -> Result<(), DaemonError> {
+    pools.looks = pools.looks.wrapping_add(1);
     let acts = shared.enclave.status().await.is_ok_and(|status| status.standing == Standing::Acting);
     // As long as it may take until the last host has handed it in.
     let patience = shared.turn * u32::try_from(shared.manifest.members.len()).unwrap_or(u32::MAX);
@@ -54,7 +57,7 @@ async fn look(shared: &Shared, pools: &mut Pools) -> Result<(), DaemonError> {
         if pools.over.contains(&pool) {
             continue;
         }
-        let there = match there(shared, pool).await {
+        let there = match there(shared, pool, pools).await {
             Ok(there) => there,
             Err(error) => {
                 tracing::debug!(%pool, %error, "the pool can't be read");
@@ -75,10 +78,14 @@ async fn look(shared: &Shared, pools: &mut Pools) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// What the pool manager says of a pool for good. One node's word accuses nobody, and ends no watch: most must say so.
-async fn there(shared: &Shared, pool: PoolId) -> Result<Pool, ChainError> {
-    let there = shared.execution.pool(pool, true).await?;
-    if there.status > OnChain::Ready { shared.execution.pool_for_good(pool).await } else { Ok(there) }
+/// What the pool manager says of a pool for good. One node's word accuses nobody, and ends no watch nor begins one: most must say so.
+async fn there(shared: &Shared, pool: PoolId, pools: &Pools) -> Result<Pool, ChainError> {
+    let there = shared.execution.pool_in_turn(pool, true, pools.looks).await?;
+    let is_new = there.status == OnChain::Ready && !pools.watched.contains(&pool);
+    if is_new || there.status > OnChain::Ready {
+        return shared.execution.pool_for_good(pool).await;
+    }
+    Ok(there)
 }
 
 #[cfg(test)]

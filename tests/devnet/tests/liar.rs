@@ -65,7 +65,7 @@ async fn an_execution_node_lies_in_every_way() {
     let whole: Seen = Value::clone;
     let length: Seen = |logs| json!(logs.as_array().map_or(usize::MAX, Vec::len));
     let first_block: Seen = |logs| logs[0]["blockHash"].clone();
-    let table: [(ExecutionLie, &str, Value, Seen, Value); 24] = [
+    let table: [(ExecutionLie, &str, Value, Seen, Value); 25] = [
         (ExecutionLie::NoLogs, "eth_getLogs", all_logs.clone(), length, json!(0)),
         (ExecutionLie::LogsWithout(topic), "eth_getLogs", all_logs.clone(), length, json!(others)),
         (
@@ -167,6 +167,7 @@ async fn an_execution_node_lies_in_every_way() {
             json!("0x0"),
         ),
         (ExecutionLie::LatestNonce(1_000), "eth_getTransactionCount", account.clone(), whole, hex(1_000)),
+        (ExecutionLie::Nonce(1_000), "eth_getTransactionCount", account.clone(), whole, hex(1_000)),
         (
             ExecutionLie::NonceAhead(1_000),
             "eth_getTransactionCount",

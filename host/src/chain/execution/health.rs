@@ -6,6 +6,13 @@ use std::time::{Duration, Instant};
 /// A node that has shown the same head so many times in a row, while another had more, stands still.
 const STILL_LOOKS: u32 = 10;
 
+/// A node that was asked out of its rest and did not answer is not asked so again for this many times as long as it was waited for: so
+/// one that hangs takes a tenth of the time at most.
+const VAIN_PAUSES: u32 = 10;
+
+/// But no sooner than after this.
+const SHORTEST_VAIN_PAUSE: Duration = Duration::from_secs(1);
+
 /// How far a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reached {
@@ -18,6 +25,8 @@ pub(super) struct Reached {
 pub(super) struct Health {
     failures: u32,
     rests_until: Option<Instant>,
+    /// Until when it is not asked out of its rest either.
+    sleeps_until: Option<Instant>,
     /// What it last failed with, until it works again.
     trouble: Option<String>,
     /// Whether it has shown what it must since it last failed.
@@ -25,6 +34,8 @@ pub(super) struct Health {
     /// The newest block that it has finalised, as it said last.
     finalised: u64,
     lag: Option<Lag>,
+    /// What it said last that is not as the manifests say and is no reason not to believe it: none if it was not asked.
+    remarks: Option<Vec<String>>,
 }
 
 /// What a node shows that is far behind another: whether it follows the chain all the same.
@@ -48,7 +59,12 @@ impl Health {
 
     /// It has done what it was asked to.
     pub(super) fn worked(&mut self) {
-        (self.failures, self.rests_until, self.trouble) = (0, None, None);
+        (self.failures, self.rests_until, self.sleeps_until, self.trouble) = (0, None, None, None);
+    }
+
+    /// Whether it has not failed since it last worked.
+    pub(super) fn works(&self) -> bool {
+        self.trouble.is_none()
     }
 
     /// It has shown that it is of the right chain, and that the pool manager is there.
@@ -70,6 +86,18 @@ impl Health {
     /// Until when it is let alone; `None` if it may be asked.
     pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
         self.rests_until.filter(|until| now < *until)
+    }
+
+    /// Whether it may be asked out of its rest, when nothing is settled without it.
+    pub(super) fn may_be_woken(&self, now: Instant) -> bool {
+        self.sleeps_until.is_none_or(|until| until <= now)
+    }
+
+    /// It was asked out of its rest, and has not answered.
+    pub(super) fn woken_in_vain(&mut self, asked: Instant, now: Instant) {
+        let waited = now.saturating_duration_since(asked);
+        let pause = waited.saturating_mul(VAIN_PAUSES).max(SHORTEST_VAIN_PAUSE);
+        self.sleeps_until = now.checked_add(pause);
     }
 
     /// It is far behind another, which says that it has finalised block `others`. How often it shows the same counts, but not
@@ -112,12 +140,24 @@ impl Health {
         self.finalised >= already_final && !self.stands_still()
     }
 
-    /// What is wrong with it, if it does not work, or others say that there is more.
+    /// It was asked what is not as the manifests say.
+    pub(super) fn remarked(&mut self, remarks: Vec<String>) {
+        self.remarks = Some(remarks);
+    }
+
+    /// Whether that is known, and nothing.
+    pub(super) fn is_as_said(&self) -> bool {
+        self.remarks.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// What is wrong with it, if it does not work, others say that there is more, or it says something else than the manifests.
     pub(super) fn trouble(&self) -> Option<String> {
         let lag = self.lag.as_ref().map(|Lag { shown, others, .. }| {
             format!("says that block {} is the newest final one, and another node {others}", shown.finalised)
         });
-        self.trouble.clone().or(lag)
+        let remarks =
+            || self.remarks.as_ref().map(|remarks| remarks.join("; ")).filter(|all| !all.is_empty());
+        self.trouble.clone().or(lag).or_else(remarks)
     }
 }
 
@@ -144,6 +184,23 @@ mod tests {
         assert!(health.is_checked() && health.trouble().is_none() && health.rests_until(now).is_none());
         health.failed(now, "down".to_owned());
         assert_eq!(health.rests_until(now), Some(now + FIRST_REST));
+    }
+
+    #[test]
+    fn a_node_that_hangs_when_it_is_woken_takes_a_tenth_of_the_time() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        health.failed(start, "down".to_owned());
+        assert!(health.may_be_woken(start));
+        let answered = start + Duration::from_secs(5);
+        health.woken_in_vain(start, answered);
+        assert!(!health.may_be_woken(answered + Duration::from_secs(49)));
+        assert!(health.may_be_woken(answered + Duration::from_secs(50)));
+        // One that says no at once is asked again soon, and not all the time.
+        health.woken_in_vain(answered, answered);
+        assert!(!health.may_be_woken(answered) && health.may_be_woken(answered + SHORTEST_VAIN_PAUSE));
+        health.woken_in_vain(start, answered);
+        health.worked();
+        assert!(health.may_be_woken(answered));
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl Stopped {
 impl Node {
     /// Does not connect yet.
     pub(super) fn new(url: &NodeUrl, chain_id: u64, profile: Profile) -> Result<Self, ChainError> {
-        let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none());
         let client = client.build().map_err(|error| ChainError::Client(error.to_string()))?;
         let rpc = RpcClient::new(Http::new(client, url.expose().clone(), MAX_ANSWER), false);
         let provider = ProviderBuilder::new_with_network::<Ethereum>().connect_client(rpc).erased();

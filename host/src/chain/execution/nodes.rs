@@ -13,7 +13,9 @@ use crate::chain::profile::{PoolEventKind, Profile};
 use crate::chain::url::NodeUrl;
 use alloy::eips::BlockNumberOrTag;
 use alloy::providers::DynProvider;
+use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use postern_shared::ids::{Address, Digest, PoolId};
 use postern_shared::manifest::Contracts;
 use std::collections::{BTreeMap, HashSet};
@@ -136,6 +138,27 @@ struct Answers<T> {
     silent: Vec<Arc<Node>>,
 }
 
+impl<T> Answers<T> {
+    /// Takes one node's answer in, or says why there is none.
+    fn take(&mut self, node: &Arc<Node>, answer: Result<T, ChainError>) -> Result<(), ChainError> {
+        match answer {
+            Ok(answer) => self.given.push((Arc::clone(node), answer)),
+            // It is only behind, or has not looked everywhere.
+            Err(ChainError::MissingBlock(_) | ChainError::TooFar(_)) => self.silent.push(Arc::clone(node)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl<T: Copy + Eq + Hash> Answers<HashSet<T>> {
+    /// What they say of one node's answer.
+    fn judge(&self, own: &HashSet<T>, already_final: u64, configured: usize) -> Verdict {
+        let others: Vec<&HashSet<T>> = self.given.iter().map(|(_, answer)| answer).collect();
+        judge(own, &others, voices(&self.silent, already_final), configured)
+    }
+}
+
 /// What one node says before anything is begun.
 #[derive(Debug)]
 pub struct Checked {
@@ -182,23 +205,31 @@ impl Execution {
     /// How each node is, in the order of the configuration: whether it answers, is of the right chain, and says of the pool managers
     /// what the manifests do, the newest manifest's first. Each is asked once, all at the same time.
     pub async fn check(&self, managers: &[Contracts]) -> Vec<Checked> {
-        let (newest, earlier) = (managers.first(), managers.get(1..).unwrap_or_default());
         let checks = self.nodes.iter().map(|node| async move {
-            let error = in_time("check", CHECK_TIMEOUT, node.check(newest)).await.err();
-            match &error {
-                Some(error) => node.failed(error),
-                None => node.health().worked(),
-            }
-            let remarks = match newest {
-                Some(newest) if error.is_none() => {
-                    let remarks = tokio::time::timeout(CHECK_TIMEOUT, node.remarks(newest, earlier)).await;
-                    remarks.unwrap_or_else(|_| vec![late("check")])
+            let error = in_time("check", CHECK_TIMEOUT, node.check(managers.first())).await.err();
+            let remarks = match &error {
+                Some(error) => {
+                    node.failed(error);
+                    Vec::new()
                 }
-                _ => Vec::new(),
+                None => {
+                    node.health().worked();
+                    remarks(node, managers).await
+                }
             };
             Checked { name: node.name().to_owned(), error, remarks }
         });
         join_all(checks).await
+    }
+
+    /// Asks those nodes again that were not as the manifests say when they were asked last, or have not been asked because they did not
+    /// work: until they are, [`Self::troubles`] shows it. Those that do not work now have their turn once they do.
+    pub async fn check_remarks(&self, managers: &[Contracts]) {
+        let is_due = |node: &&Arc<Node>| {
+            let health = node.health();
+            health.works() && !health.is_as_said()
+        };
+        join_all(self.nodes.iter().filter(is_due).map(|node| remarks(node, managers))).await;
     }
 
     /// The same with another pause between two looks at whether a node stands still.
@@ -349,13 +380,23 @@ impl Execution {
                 found => found.map(|found| found.block),
             }
         };
-        let mut shown = self.others(node, ask).await.given;
+        let counts = |node: &Arc<Node>, finalised| node.health().counts(finalised, already_final);
+        let counted = |shown: &[(Arc<Node>, u64)]| -> Vec<u64> {
+            let counted = shown.iter().filter(|(node, finalised)| counts(node, *finalised));
+            counted.map(|(_, finalised)| *finalised).collect()
+        };
+        // Not if those that have not said anything can have come further than what is reached so far.
+        let is_settled = |answers: &Answers<u64>| {
+            let mut blocks = counted(&answers.given);
+            blocks.extend(counts(node, own).then_some(own));
+            let so_far = reached_by_most(blocks.clone()).map(|(block, _)| block);
+            blocks.resize(self.nodes.len(), u64::MAX);
+            reached_by_most(blocks).map(|(block, _)| block) == so_far
+        };
+        let mut shown = self.others(node, ask, is_settled).await.given;
         shown.push((Arc::clone(node), own));
         self.look_at_lags(&shown).await;
-        let counts = |node: &Arc<Node>, finalised| node.health().counts(finalised, already_final);
-        let counted = shown.iter().filter(|(node, finalised)| counts(node, *finalised));
-        let blocks = counted.map(|(_, finalised)| *finalised).collect();
-        let (block, agreed) = reached_by_most(blocks).unwrap_or_default();
+        let (block, agreed) = reached_by_most(counted(&shown)).unwrap_or_default();
         if 2 * agreed < self.nodes.len() {
             return Err(self.too_few("the newest final block", agreed));
         }
@@ -387,20 +428,24 @@ impl Execution {
         let ask = move |other: Arc<Node>| async move {
             Ok(HashSet::from([other.cursor_at(block.block).await?.hash]))
         };
-        let others = self.others(node, ask).await;
-        let what = format!("block {}", block.block);
-        self.confirm(node, &HashSet::from([block.hash]), others, already_final, &what)
+        let own = HashSet::from([block.hash]);
+        let others = self.votes(node, &own, already_final, ask).await;
+        self.confirm(node, &own, others, already_final, &format!("block {}", block.block))
     }
 
     /// Whether the cursor's block has changed, or one node only says so: it takes more than half of all nodes.
     async fn confirm_change(&self, node: &Arc<Node>, cursor: Cursor, changed: ChainError) -> ChainError {
         let ask = move |other: Arc<Node>| async move { other.cursor_at(cursor.block).await };
-        let others = self.others(node, ask).await;
-        let say_so = 1 + others.given.iter().filter(|(_, found)| found.hash != cursor.hash).count();
-        if 2 * say_so > self.nodes.len() {
-            return changed;
+        let has_changed = |others: &Answers<Cursor>| {
+            let say_so = 1 + others.given.iter().filter(|(_, found)| found.hash != cursor.hash).count();
+            2 * say_so > self.nodes.len()
+        };
+        let others = self.others(node, ask, has_changed).await;
+        if has_changed(&others) {
+            changed
+        } else {
+            ChainError::Contradicted(format!("block {}", cursor.block))
         }
-        ChainError::Contradicted(format!("block {}", cursor.block))
     }
 
     /// Refuses events that most of the other nodes don't show in their blocks, or that show more there.
@@ -418,7 +463,8 @@ impl Execution {
             of_block.insert(*event);
         }
         for (number, (hash, own)) in blocks {
-            let answers = self.events_by_others(node, contract, Cursor { block: number, hash }).await;
+            let block = Cursor { block: number, hash };
+            let answers = self.events_by_others(node, &own, contract, block, already_final).await;
             let what = format!("the logs of block {number}");
             self.confirm(node, &own, answers, already_final, &what)?;
         }
@@ -428,13 +474,15 @@ impl Execution {
     async fn events_by_others(
         &self,
         node: &Arc<Node>,
+        own: &HashSet<PoolEvent>,
         contract: Address,
         block: Cursor,
+        already_final: u64,
     ) -> Answers<HashSet<PoolEvent>> {
         let ask = move |other: Arc<Node>| async move {
             Ok(other.events_of(contract, block).await?.into_iter().collect::<HashSet<PoolEvent>>())
         };
-        self.others(node, ask).await
+        self.votes(node, own, already_final, ask).await
     }
 
     /// A contract's events of one finalised block, as more than half of the nodes say that have it, and at least half of all; and
@@ -447,7 +495,7 @@ impl Execution {
         let block = self.cursor_at(number).await?;
         self.with_node(|node| async move {
             let own: HashSet<PoolEvent> = node.events_of(contract, block).await?.into_iter().collect();
-            let Answers { given, silent } = self.events_by_others(&node, contract, block).await;
+            let Answers { given, silent } = self.events_by_others(&node, &own, contract, block, 0).await;
             let (mut names, mut answers) = (vec![node.name().to_owned()], vec![own]);
             for (other, events) in given {
                 names.push(other.name().to_owned());
@@ -481,9 +529,14 @@ impl Execution {
 
     /// What a pool's own pool manager says about it, at the newest finalised block (`finalised`) or at the head, as one node says.
     pub async fn pool(&self, pool: PoolId, finalised: bool) -> Result<Pool, ChainError> {
+        self.pool_in_turn(pool, finalised, 0).await
+    }
+
+    /// Likewise. Each `turn` begins with another node, so that what one node leaves out of a pool stays unseen for one turn only.
+    pub async fn pool_in_turn(&self, pool: PoolId, finalised: bool, turn: usize) -> Result<Pool, ChainError> {
         self.check_pool(pool)?;
         let at = if finalised { BlockNumberOrTag::Finalized } else { BlockNumberOrTag::Latest };
-        self.with_node(|node| async move { node.pool(pool, at).await }).await
+        self.with_node_of(turn, |node| async move { node.pool(pool, at).await }).await
     }
 
     /// The same at the newest block that most nodes have finalised, as they say: for what can't be taken back.
@@ -494,10 +547,11 @@ impl Execution {
             let block = self.finalised_by_most(&node, newest.block, 0).await?;
             let at = if block < newest.block { node.cursor_at(block).await? } else { newest };
             let own = node.pool_at(pool, at).await?;
+            let said = HashSet::from([own]);
             let ask =
                 move |other: Arc<Node>| async move { Ok(HashSet::from([other.pool_at(pool, at).await?])) };
-            let others = self.others(&node, ask).await;
-            self.confirm(&node, &HashSet::from([own]), others, 0, &format!("pool {pool}"))?;
+            let others = self.votes(&node, &said, 0, ask).await;
+            self.confirm(&node, &said, others, 0, &format!("pool {pool}"))?;
             Ok(own)
         })
         .await
@@ -534,14 +588,15 @@ impl Execution {
         self.with_node_of(turn, |node| async move { node.statuses(contract, at, numbers).await }).await
     }
 
-    /// The blocks of pools' first events as known at a block, in the order asked.
+    /// The blocks of pools' first events as known at a block, in the order asked. For turns see [`Self::pool_count`].
     pub async fn blocks_of(
         &self,
         contract: Address,
         at: Cursor,
         numbers: &[u32],
+        turn: usize,
     ) -> Result<Vec<PoolBlocks>, ChainError> {
-        self.with_node(|node| async move { node.blocks_of(contract, at, numbers).await }).await
+        self.with_node_of(turn, |node| async move { node.blocks_of(contract, at, numbers).await }).await
     }
 
     /// The transaction of a pool's newest event of a kind, if it has one from block `first` on, and if most nodes say the same. Looked
@@ -559,7 +614,12 @@ impl Execution {
 
     /// Which members a pool manager knows now, and whether wallets want others, as one node says.
     pub async fn in_force_at(&self, contract: Address) -> Result<InForce, ChainError> {
-        self.with_node(|node| async move { node.in_force_at(contract).await }).await
+        self.in_force_in_turn(contract, 0).await
+    }
+
+    /// Likewise. For turns see [`Self::pool_in_turn`].
+    pub async fn in_force_in_turn(&self, contract: Address, turn: usize) -> Result<InForce, ChainError> {
+        self.with_node_of(turn, |node| async move { node.in_force_at(contract).await }).await
     }
 
     /// The same, if most nodes say the same.
@@ -578,13 +638,12 @@ impl Execution {
         let ask = &ask;
         self.with_node(|node| async move {
             let own = ask(Arc::clone(&node)).await?;
+            let said = HashSet::from([own]);
             let vote = |other| async move { Ok(HashSet::from([ask(other).await?])) };
-            let others = self.others_within(timeout, &node, vote).await;
-            let answers: Vec<HashSet<T>> = others.given.into_iter().map(|(_, answer)| answer).collect();
-            let configured = self.nodes.len();
-            let silent = voices(&others.silent, 0);
-            let verdict = judge(&HashSet::from([own]), &answers, silent, configured);
-            self.refuse(verdict, what, || what.to_owned())?;
+            let judged = |others: &Answers<HashSet<T>>| others.judge(&said, 0, self.nodes.len());
+            let is_settled = |others: &Answers<HashSet<T>>| judged(others).is_settled();
+            let others = self.others_within(timeout, &node, vote, is_settled).await;
+            self.refuse(judged(&others), what, || what.to_owned())?;
             Ok(own)
         })
         .await
@@ -637,41 +696,71 @@ impl Execution {
         Err(conclude(errors))
     }
 
-    /// Asks all other nodes that don't rest, at once. One that is down is not in the answer.
+    /// What other nodes say to hold one node's answer against; for who is asked see [`Self::others`].
+    async fn votes<T: Copy + Eq + Hash, A: Future<Output = Result<HashSet<T>, ChainError>>>(
+        &self,
+        leading: &Arc<Node>,
+        own: &HashSet<T>,
+        already_final: u64,
+        ask: impl Fn(Arc<Node>) -> A,
+    ) -> Answers<HashSet<T>> {
+        let configured = self.nodes.len();
+        self.others(leading, ask, |others| others.judge(own, already_final, configured).is_settled()).await
+    }
+
+    /// Asks all other nodes that don't rest, at once; then those that rest, until what all have said is settled. Else nothing would be
+    /// believed while one of three rests that has lied, and another one lies. One that is down is not in the answer.
     async fn others<T, A: Future<Output = Result<T, ChainError>>>(
         &self,
         leading: &Arc<Node>,
         ask: impl Fn(Arc<Node>) -> A,
+        is_settled: impl Fn(&Answers<T>) -> bool,
     ) -> Answers<T> {
-        self.others_within(VOTE_TIMEOUT, leading, ask).await
+        self.others_within(VOTE_TIMEOUT, leading, ask, is_settled).await
     }
 
-    /// Likewise, but they may take so long.
+    /// Likewise, but they may take so long; not to show that they are of the right chain.
     async fn others_within<T, A: Future<Output = Result<T, ChainError>>>(
         &self,
         timeout: Duration,
         leading: &Arc<Node>,
         ask: impl Fn(Arc<Node>) -> A,
+        is_settled: impl Fn(&Answers<T>) -> bool,
     ) -> Answers<T> {
-        let now = Instant::now();
-        let others = self
-            .nodes
-            .iter()
-            .filter(|node| !Arc::ptr_eq(node, leading) && node.health().rests_until(now).is_none());
-        let asked = others.map(|node| {
-            let asked = async {
-                node.check_chain().await?;
-                ask(Arc::clone(node)).await
-            };
-            async move { (Arc::clone(node), in_time(CONFIRMATION, timeout, asked).await) }
-        });
+        let begun = Instant::now();
+        let others = self.nodes.iter().filter(|node| !Arc::ptr_eq(node, leading));
+        let (awake, resting): (Vec<&Arc<Node>>, Vec<&Arc<Node>>) =
+            others.partition(|node| node.health().rests_until(begun).is_none());
+        let asked = |node: &Arc<Node>| {
+            let (ask, node) = (&ask, Arc::clone(node));
+            async move {
+                let answer = async {
+                    in_time(CONFIRMATION, VOTE_TIMEOUT, node.check_chain()).await?;
+                    ask(Arc::clone(&node)).await
+                };
+                let answer = in_time(CONFIRMATION, timeout, answer).await;
+                (node, answer)
+            }
+        };
         let mut answers = Answers { given: Vec::new(), silent: Vec::new() };
-        for (node, answer) in join_all(asked).await {
-            match answer {
-                Ok(answer) => answers.given.push((node, answer)),
-                // It is only behind, or has not looked everywhere.
-                Err(ChainError::MissingBlock(_) | ChainError::TooFar(_)) => answers.silent.push(node),
-                Err(error) => node.failed(&error),
+        for (node, answer) in join_all(awake.into_iter().map(&asked)).await {
+            if let Err(error) = answers.take(&node, answer) {
+                node.failed(&error);
+            }
+        }
+        if is_settled(&answers) {
+            return answers;
+        }
+        let woken = Instant::now();
+        let resting = resting.into_iter().filter(|node| node.health().may_be_woken(woken));
+        let mut resting: FuturesUnordered<_> = resting.map(&asked).collect();
+        while let Some((node, answer)) = resting.next().await {
+            if let Err(error) = answers.take(&node, answer) {
+                tracing::debug!(node = node.name(), %error, "an execution node that rests does not answer");
+                node.health().woken_in_vain(woken, Instant::now());
+            }
+            if is_settled(&answers) {
+                break;
             }
         }
         answers
@@ -682,20 +771,19 @@ impl Execution {
         &self,
         leading: &Node,
         own: &HashSet<T>,
-        Answers { given, silent }: Answers<HashSet<T>>,
+        others: Answers<HashSet<T>>,
         already_final: u64,
         what: &str,
     ) -> Result<(), ChainError> {
-        let (nodes, answers): (Vec<Arc<Node>>, Vec<HashSet<T>>) = given.into_iter().unzip();
-        let configured = self.nodes.len();
-        let verdict = judge(own, &answers, voices(&silent, already_final), configured);
+        let verdict = others.judge(own, already_final, self.nodes.len());
+        let Answers { given, silent } = others;
         self.refuse(verdict, what, || {
             let silent = silent.iter().map(|node| format!("{} (has nothing yet)", node.name()));
-            let names = nodes.iter().map(|node| node.name()).chain([leading.name()]);
+            let names = given.iter().map(|(node, _)| node.name()).chain([leading.name()]);
             let names = names.map(str::to_owned).chain(silent).collect::<Vec<_>>().join(", ");
             format!("{what}: {names}")
         })?;
-        for (node, answer) in nodes.iter().zip(&answers) {
+        for (node, answer) in &given {
             if answer == own {
                 node.health().worked();
             } else {
@@ -718,6 +806,15 @@ impl Execution {
     fn too_few(&self, what: &str, agreed: usize) -> ChainError {
         ChainError::TooFew { what: what.to_owned(), agreed, configured: self.nodes.len() }
     }
+}
+
+/// What a node that works says that is not as the manifests say: kept for people.
+async fn remarks(node: &Node, managers: &[Contracts]) -> Vec<ChainError> {
+    let Some((newest, earlier)) = managers.split_first() else { return Vec::new() };
+    let remarks = tokio::time::timeout(CHECK_TIMEOUT, node.remarks(newest, earlier)).await;
+    let remarks = remarks.unwrap_or_else(|_| vec![late("check")]);
+    node.health().remarked(remarks.iter().map(ToString::to_string).collect());
+    remarks
 }
 
 /// How many of the nodes that have not got something yet are waited for.

@@ -3,7 +3,7 @@
 use super::node::{MAX_ANSWER, MAX_SPAN};
 use super::*;
 use crate::chain::profile::{self, PoolManager, Profile};
-use crate::chain::test_server::TestServer;
+use crate::chain::test_server::{TestAnswer, TestServer};
 use crate::chain::url::NodeUrl;
 use alloy::hex;
 use alloy::primitives::{B256, Bytes, U256};
@@ -612,4 +612,68 @@ async fn a_block_is_read_once_most_nodes_have_finalised_it() {
         assert_eq!(execution.poll(MANAGER, start).await.unwrap().1.block, reached);
         assert_eq!(execution.finalised_as_most_say().await.unwrap(), reached);
     }
+}
+
+/// One of three has lied, and rests for minutes; then it is right, and another one lies.
+#[tokio::test]
+async fn a_node_that_rests_is_heard_when_those_awake_settle_nothing() {
+    let honest = Script { finalised: 9, status: 1, ..script() };
+    let event = honest.log(5, 0, topic(PoolEventKind::ExitRequested), 1);
+    let honest = Script { logs: vec![event], ..honest };
+    for liar in [1, 2] {
+        let with = async |lie: Script| {
+            let mut scripts = [0, 1, 2].map(|_| honest.clone());
+            scripts[liar] = lie;
+            let (servers, scripts, execution) = changing(scripts).await;
+            execution.connections()[0].fail_often();
+            (servers, scripts, execution)
+        };
+        let (_servers, _, execution) = with(Script { status: 2, ..honest.clone() }).await;
+        for found in [execution.pool_for_good(pool(1)).await, execution.pool_as_most_say(pool(1)).await] {
+            assert_eq!(found.unwrap().status, PoolStatus::Ready, "{liar}");
+        }
+        let (_servers, _, execution) = with(Script { logs: vec![], ..honest.clone() }).await;
+        let (events, shown) = execution.events_of(MANAGER, 5).await.unwrap();
+        assert!(events.len() == 1 && shown.len() == 3, "{liar}: {shown:?}");
+        let (_servers, _, execution) = with(Script { finalised: 0, ..honest.clone() }).await;
+        assert_eq!(execution.finalised_as_most_say().await.unwrap(), 9, "{liar}");
+    }
+    // A change that one of those two and the one that rests see.
+    let (_servers, scripts, execution) = changing([0, 1, 2].map(|_| honest.clone())).await;
+    let cursor = execution.cursor_at(9).await.unwrap();
+    scripts[..2].iter().for_each(|script| script.lock().unwrap().fork = 1);
+    execution.connections()[0].fail_often();
+    let error = execution.poll(MANAGER, cursor).await.unwrap_err();
+    assert!(matches!(error, ChainError::FinalisedBlockChanged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_that_rests_and_hangs_does_not_slow_down_each_question() {
+    let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (one, _) = node(Script { status: 1, ..script() }).await;
+    let (other, _) = node(Script { status: 2, ..script() }).await;
+    let hanging = format!("http://{}", hangs.local_addr().unwrap());
+    let urls = [&hanging, &one.url, &other.url].map(|url| NodeUrl::parse(url).unwrap());
+    let execution = Execution::new(&urls, CHAIN_ID, Profile::default()).unwrap();
+    execution.connections()[0].fail_often();
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let begun = std::time::Instant::now();
+        let error = execution.pool_as_most_say(pool(1)).await.unwrap_err();
+        assert!(matches!(error, ChainError::Disagreement(_)), "{error}");
+        took.push(begun.elapsed());
+    }
+    let is_waited_for = took.iter().map(|took| *took >= nodes::VOTE_TIMEOUT).collect::<Vec<_>>();
+    assert_eq!(is_waited_for, [true, false, false], "{took:?}");
+}
+
+/// It could have the host ask services in the member's own network.
+#[tokio::test]
+async fn a_node_sends_the_host_nowhere_else() {
+    let elsewhere = TestServer::start(|_| (200, "{}")).await;
+    let to = format!("location: {}/", elsewhere.url);
+    let answer = move || TestAnswer { status: 307, headers: vec![to.clone()], ..TestAnswer::default() };
+    let server = TestServer::start(move |_| answer()).await;
+    Execution::connect(&server.url, CHAIN_ID).await.unwrap_err();
+    assert!(server.requests().len() == 1 && elsewhere.requests().is_empty());
 }

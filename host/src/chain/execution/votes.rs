@@ -1,5 +1,6 @@
 //! What several nodes' answers amount to.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
@@ -19,6 +20,13 @@ pub(super) enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether it is clear who is right: more votes are not needed.
+    pub(super) fn is_settled(self) -> bool {
+        matches!(self, Self::Agreed | Self::Contradicted)
+    }
+}
+
 /// Everything that more than half of those with a vote show, and at least half of the configured nodes. For `silent` see [`judge`].
 pub(super) fn majority<T: Copy + Eq + Hash>(
     answers: &[HashSet<T>],
@@ -32,7 +40,7 @@ pub(super) fn majority<T: Copy + Eq + Hash>(
 /// Holds a node's answer against others'. `silent` nodes answer, but have not got what was asked about yet: their votes are wanted.
 pub(super) fn judge<T: Copy + Eq + Hash>(
     own: &HashSet<T>,
-    others: &[HashSet<T>],
+    others: &[impl Borrow<HashSet<T>>],
     silent: usize,
     configured: usize,
 ) -> Verdict {
@@ -56,9 +64,9 @@ pub(super) fn judge<T: Copy + Eq + Hash>(
     }
 }
 
-fn count<T: Eq + Hash>(answers: &[HashSet<T>]) -> HashMap<&T, usize> {
+fn count<T: Eq + Hash>(answers: &[impl Borrow<HashSet<T>>]) -> HashMap<&T, usize> {
     let mut counted = HashMap::new();
-    for item in answers.iter().flatten() {
+    for item in answers.iter().flat_map(Borrow::borrow) {
         *counted.entry(item).or_default() += 1;
     }
     counted

@@ -234,3 +234,39 @@ async fn a_node_with_another_pool_manager_stays_named_until_it_has_the_right_one
     execution.finalised().await.unwrap();
     assert_eq!(trouble(), None);
 }
+
+/// As long as it is so: what a node says of an earlier pool manager, also one that could not be asked before anything was begun.
+#[tokio::test]
+async fn a_node_that_is_not_as_the_manifests_say_is_a_trouble_until_it_is() {
+    let bench = Bench::start().await;
+    let good = || bench.contracts.clone();
+    let contracts = [good(), Contracts { pool_code: Digest([7; 32]), ..good() }];
+    let start =
+        async || Liar::start(&bench._devnet.execution_url(), &bench._devnet.beacon_url()).await.unwrap();
+    let liars = [start().await, start().await];
+    let urls = liars.each_ref().map(|liar| NodeUrl::parse(&liar.url("node")).unwrap());
+    let execution = Execution::new(&urls, bench.network.chain_id, Profile::default()).unwrap();
+    let said = || {
+        let troubles = execution.troubles();
+        urls.each_ref().map(|url| troubles[url.name()].clone().unwrap_or_default())
+    };
+    liars[1].set("node", [Lie::Status(503)]);
+    execution.check(&contracts).await;
+    let down = said()[1].clone();
+    assert!(said()[0].contains("by code") && !down.is_empty(), "{:?}", said());
+    // It is right in all that it is asked for, and so is the other one once it is there.
+    liars[1].set("node", []);
+    execution.finalised().await.unwrap();
+    execution.check_remarks(&contracts).await;
+    assert!(said()[0].contains("by code") && said()[1] == down, "it rests: {:?}", said());
+    execution.check(&[]).await;
+    assert!(said()[0].contains("by code") && said()[1].is_empty(), "{:?}", said());
+    execution.check_remarks(&contracts).await;
+    assert!(said().iter().all(|said| said.contains("by code")), "{:?}", said());
+    let asked = || liars.each_ref().map(|liar| liar.asked("node", "eth_getCode"));
+    execution.check_remarks(&[good(), good()]).await;
+    assert_eq!(said(), ["", ""]);
+    let before = asked();
+    execution.check_remarks(&contracts).await;
+    assert_eq!(asked(), before, "nothing more is to be heard");
+}

@@ -60,6 +60,8 @@ pub(super) struct Asked {
     pub(super) market: Market,
     /// The wallet's nonce in the newest block's state.
     pub(super) nonce: u64,
+    /// Whether an open transaction of this host has a nonce from that one on, before the row's.
+    pub(super) is_gap_own: bool,
 }
 
 /// Of a mined version.
@@ -206,6 +208,8 @@ impl Offer<'_> {
         let waiting = on_its_way(age, self.rules);
         let is_stuck = waiting != Waiting::Block;
         match asked.nonce.cmp(&self.row.nonce) {
+            // A node has said of it that it is mined, and this one does not. Under another nonce the call might be made twice.
+            Ordering::Less if asked.is_gap_own => return Action::Wait(Waiting::Turn),
             // The nonce was too high from the start, by a lie: the call goes out again before that one can be mined.
             Ordering::Less if is_stuck && self.row.cancel => return Action::Drop,
             Ordering::Less if is_stuck => return Action::Renumber,

@@ -3,12 +3,14 @@
 use super::budget;
 use super::decision::Raise;
 use super::listing::Listed;
-use super::node::Estimate;
-use super::nodes::{Asked, Nodes};
+use super::nodes::{Asked, Estimates, Nodes};
 use super::waiting::Waiting;
 use super::wallet::Wallet;
 use super::watch::Watch;
-use super::{FeeRules, Outcome, TransactionError, TransactionRow, TransactionState, TransactionStore, Why};
+use super::{
+    FeeRules, Outcome, TRANSFER_GAS, TransactionError, TransactionRow, TransactionState, TransactionStore,
+    Why,
+};
 use crate::chain::execution::Connection;
 use crate::clock::now;
 use alloy::eips::BlockNumberOrTag;
@@ -162,14 +164,18 @@ impl Transactions {
         row: &mut TransactionRow,
         margin: GasMargin,
     ) -> Result<(), TransactionError> {
-        let gas = match self.nodes.current().estimate(row.to, &row.calldata).await? {
-            Estimate::Gas(gas) => margin.limit(gas),
-            Estimate::Reverts(reason) => {
+        let gas = match self.nodes.estimate(row).await? {
+            Estimates::Gas(middle) => middle.map(|gas| margin.limit(gas).max(least_gas(&row.calldata))),
+            Estimates::Reverts(reason) => {
                 return Err(TransactionError::WouldRevert { key: row.key.clone(), reason });
             }
         };
         let fees = self.nodes.market().await?.offer(&self.rules);
-        let (cost, left) = (fees.worst_case(gas), self.affordable(session, Some(row)));
+        let left = self.affordable(session, Some(row));
+        // Of two in the middle, one that fits in no budget may be a lie.
+        let [lower, higher] = gas;
+        let gas = if fees.worst_case(higher) > left { lower } else { higher };
+        let cost = fees.worst_case(gas);
         if cost > left {
             session.refused = Some(Refused { key: row.key.clone(), cost, looks: 0 });
             return Err(TransactionError::OverBudget { cost, left });
@@ -317,12 +323,11 @@ impl Transactions {
         budget::left(session.rows.values(), row, now(), &self.rules)
     }
 
-    /// The first nonce that neither the chain nor a row has. What others have sent from the wallet is waited for until it is final:
-    /// one node's word for a nonce that is far ahead would have every later transaction wait for those before it.
+    /// The first nonce that neither the chain has, as most nodes say, nor a row. What others have sent from the wallet is waited for
+    /// until it is final: one node's word for a nonce that is far ahead would have every later transaction wait for those before it.
     pub(super) async fn next_nonce(&self, session: &Session) -> Result<u64, TransactionError> {
-        let node = self.nodes.current();
-        let latest = node.nonce(BlockNumberOrTag::Latest).await?;
-        let finalised = node.nonce(BlockNumberOrTag::Finalized).await?;
+        let latest = self.nodes.nonce(BlockNumberOrTag::Latest).await?;
+        let finalised = self.nodes.nonce(BlockNumberOrTag::Finalized).await?;
         // Finished rows count too: the node that answers may be behind the one that showed them mined.
         let taken = session.rows.values().filter(|row| row.has_nonce());
         let taken: HashSet<u64> = taken.map(|row| row.nonce).collect();
@@ -362,6 +367,11 @@ impl Session {
         self.displaced_at.remove(key);
         self.waiting.remove(key);
     }
+}
+
+/// Without so much gas no node takes a transaction with this calldata (EIP-7623), whatever another one has estimated.
+fn least_gas(calldata: &[u8]) -> u64 {
+    calldata.iter().map(|byte| if *byte == 0 { 10 } else { 40 }).fold(TRANSFER_GAS, u64::saturating_add)
 }
 
 /// The first nonce from `latest` on that is not `taken`. All before it are final, or taken by this host's transactions.

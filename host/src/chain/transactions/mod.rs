@@ -309,7 +309,7 @@ pub enum TransactionError {
     /// The key stands for another call already.
     #[error("transaction `{0}` was submitted before with other content")]
     KeyReused(String),
-    /// The contract would refuse the call now; nothing was signed.
+    /// The contract would refuse the call now, as most nodes say; nothing was signed.
     #[error("transaction `{key}` would revert: {reason}")]
     WouldRevert {
         /// The intent's name.
@@ -336,10 +336,6 @@ pub enum TransactionError {
 impl TransactionError {
     /// Whether it may be the fault of the one node that was asked.
     fn is_of_a_node(&self) -> bool {
-        // Gas that is far too much, by its estimate, fits in no budget.
-        matches!(
-            self,
-            Self::Node { .. } | Self::Foreign { .. } | Self::WouldRevert { .. } | Self::OverBudget { .. }
-        )
+        matches!(self, Self::Node { .. } | Self::Foreign { .. })
     }
 }

@@ -106,10 +106,10 @@ impl Node {
         count.map_err(|error| self.failed("nonce", &error))
     }
 
-    /// How many of its transactions are final. One of another chain has no say.
-    pub(super) async fn checked_final_nonce(&self) -> Result<u64, TransactionError> {
+    /// The same. One of another chain has no say.
+    pub(super) async fn checked_nonce(&self, block: BlockNumberOrTag) -> Result<u64, TransactionError> {
         self.check_chain().await?;
-        self.nonce(BlockNumberOrTag::Finalized).await
+        self.nonce(block).await
     }
 
     /// What the wallet has, in wei.
@@ -154,7 +154,17 @@ impl Node {
         Ok(found.map_err(|error| self.failed("transaction", &error))?.is_some())
     }
 
-    pub(super) async fn estimate(&self, to: Address, calldata: &[u8]) -> Result<Estimate, TransactionError> {
+    /// What a call would do now. One of another chain has no say.
+    pub(super) async fn checked_estimate(
+        &self,
+        to: Address,
+        calldata: &[u8],
+    ) -> Result<Estimate, TransactionError> {
+        self.check_chain().await?;
+        self.estimate(to, calldata).await
+    }
+
+    async fn estimate(&self, to: Address, calldata: &[u8]) -> Result<Estimate, TransactionError> {
         match self.provider().estimate_gas(self.request(to, calldata)).await {
             Ok(gas) => Ok(Estimate::Gas(gas)),
             Err(error) => {

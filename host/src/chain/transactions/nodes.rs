@@ -3,9 +3,10 @@
 
 use super::decision::Receipt;
 use super::fees::Market;
-use super::node::{Echo, Loss, Node, Sent};
+use super::node::{Echo, Estimate, Loss, Node, Sent};
 use super::{TransactionError, TransactionRow};
 use crate::chain::execution::{self, Connection, VOTE_TIMEOUT};
+use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::Address as AlloyAddress;
 use futures::future::join_all;
 use std::sync::Arc;
@@ -58,6 +59,38 @@ impl Backing {
     }
 }
 
+/// What nodes say that a call would do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Estimates {
+    /// So much gas, as those in the middle say: the lower one of two, and the higher one.
+    Gas([u64; 2]),
+    /// The contract would refuse it, as more than half of those that answer say.
+    Reverts(String),
+}
+
+impl Estimates {
+    fn of(answers: Vec<Result<Estimate, TransactionError>>) -> Result<Self, TransactionError> {
+        let (mut gas, mut reasons, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for answer in answers {
+            match answer {
+                Ok(Estimate::Gas(estimate)) => gas.push(estimate),
+                Ok(Estimate::Reverts(reason)) => reasons.push(reason),
+                Err(error) => errors.push(error),
+            }
+        }
+        gas.sort_unstable();
+        let count = reasons.len();
+        if let Some(reason) = reasons.into_iter().next().filter(|_| count > gas.len()) {
+            return Ok(Self::Reverts(reason));
+        }
+        let lower = gas.get(gas.len().saturating_sub(1) / 2).copied();
+        match lower.zip(gas.get(gas.len() / 2).copied()) {
+            Some((lower, higher)) => Ok(Self::Gas([lower, higher])),
+            None => Err(errors.into_iter().next().unwrap_or(TransactionError::NoNode)),
+        }
+    }
+}
+
 impl Nodes {
     /// The first is asked as long as it answers.
     pub(super) fn new(
@@ -98,9 +131,9 @@ impl Nodes {
         Ok(head)
     }
 
-    /// Below which the wallet's nonces are used for good, as more than half of those nodes say that answer.
-    pub(super) async fn final_nonce(&self) -> Result<u64, TransactionError> {
-        let ask = |node: Arc<Node>| async move { node.checked_final_nonce().await };
+    /// Below which the wallet's nonces are used, as more than half of those nodes say that answer; of two, the one that says less.
+    pub(super) async fn nonce(&self, block: BlockNumberOrTag) -> Result<u64, TransactionError> {
+        let ask = |node: Arc<Node>| async move { node.checked_nonce(block).await };
         reached_by_most(ask_at_once(&self.awake_or_all(), "nonce", ask).await)
     }
 
@@ -130,6 +163,12 @@ impl Nodes {
             (None, Some(Err(error))) => Err(error),
             (None, _) => Err(TransactionError::NoNode),
         }
+    }
+
+    /// What a call would do now. One node's word stops no call, and has none made with far too little gas.
+    pub(super) async fn estimate(&self, row: &TransactionRow) -> Result<Estimates, TransactionError> {
+        let ask = |node: Arc<Node>| async move { node.checked_estimate(row.to, &row.calldata).await };
+        Estimates::of(ask_at_once(&self.awake_or_all(), "gas estimate", ask).await)
     }
 
     /// Tells all nodes of a transaction. What the one says that is asked now counts; nobody waits for the others.
@@ -218,6 +257,31 @@ async fn ask_at_once<T, A: Future<Output = Result<T, TransactionError>>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn most_nodes_say_what_a_call_would_do_and_the_middle_one_how_much_gas_it_takes() {
+        let no = || Err(TransactionError::NoNode);
+        let reverts = || Ok(Estimate::Reverts("no".to_owned()));
+        let gas = |gas| Ok(Estimate::Gas(gas));
+        let refused = || Some(Estimates::Reverts("no".to_owned()));
+        for (answers, expected) in [
+            (vec![gas(5)], Some(Estimates::Gas([5, 5]))),
+            (vec![gas(9), gas(5)], Some(Estimates::Gas([5, 9]))),
+            (vec![gas(900), gas(5), gas(1)], Some(Estimates::Gas([5, 5]))),
+            (vec![gas(7), gas(1), gas(900), gas(5)], Some(Estimates::Gas([5, 7]))),
+            (vec![no(), gas(5)], Some(Estimates::Gas([5, 5]))),
+            (vec![reverts()], refused()),
+            (vec![reverts(), no(), no()], refused()),
+            // Of two nobody can say who is right: it is tried.
+            (vec![reverts(), gas(5)], Some(Estimates::Gas([5, 5]))),
+            (vec![reverts(), gas(5), gas(6)], Some(Estimates::Gas([5, 6]))),
+            (vec![gas(5), reverts(), reverts()], refused()),
+            (vec![no(), no()], None),
+            (vec![], None),
+        ] {
+            assert_eq!(Estimates::of(answers).ok(), expected);
+        }
+    }
 
     #[test]
     fn a_receipt_counts_if_most_nodes_have_finalised_it() {

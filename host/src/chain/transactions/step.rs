@@ -114,7 +114,8 @@ impl Transactions {
             let (is_known, market) = (node.knows(version).await?, self.nodes.market().await?);
             let nonce = node.nonce(BlockNumberOrTag::Latest).await?;
             self.fill_gap(session, nonce..row.nonce).await?;
-            seen.asked = Some(Asked { is_known, market, nonce });
+            let is_gap_own = session.has_open(nonce..row.nonce);
+            seen.asked = Some(Asked { is_known, market, nonce, is_gap_own });
             session.watch(&row.key, hash, tide.head).looked_at(tide.head);
         }
         Ok(seen)
@@ -129,7 +130,7 @@ impl Transactions {
         if rows.is_empty() {
             return Ok(());
         }
-        let used = self.nodes.final_nonce().await?;
+        let used = self.nodes.nonce(BlockNumberOrTag::Finalized).await?;
         rows.retain(|row| row.nonce >= used);
         rows.sort_unstable_by_key(|row| row.nonce);
         for newest in rows.into_iter().take(MAX_OF_GAP).filter_map(|row| row.versions.last()) {
@@ -146,6 +147,7 @@ impl Transactions {
         head: u64,
     ) -> Result<(), TransactionError> {
         let Some(newest) = row.versions.last_mut() else { return Ok(()) };
+        let asked = self.nodes.asked();
         let sent = self.nodes.send(&newest.raw).await?;
         let watch = session.watch(&row.key, newest.hash, head);
         watch.looked_at(head);
@@ -158,6 +160,10 @@ impl Transactions {
             Sent::Refused(refusal) => {
                 watch.refused(refusal.clone());
                 let blocks = watch.look(head).age;
+                // It may be the only one that does not take it, and not tell that it is mined.
+                if on_its_way(blocks, &self.rules) != Waiting::Block {
+                    self.nodes.turn_from(asked);
+                }
                 session.wait(row, refused(refusal, blocks));
                 return Ok(());
             }
@@ -179,7 +185,6 @@ impl Transactions {
         tide: Tide,
     ) -> Result<(), TransactionError> {
         tracing::warn!(key = row.key, nonce = row.nonce, "the nonce can't be used: signing under another");
-        let asked = self.nodes.asked();
         let hash = row.versions.last().map_or(Digest([0; 32]), |newest| newest.hash);
         let at_least = row.versions.last().map_or(0, |newest| newest.gas_limit);
         let mut next = row.clone();
@@ -198,7 +203,6 @@ impl Transactions {
                 self.save(session, row.clone())
             }
             Err(TransactionError::OverBudget { .. }) => {
-                self.nodes.turn_from(asked);
                 session.wait(row, Waiting::Budget);
                 Ok(())
             }
@@ -279,6 +283,11 @@ impl Session {
             *watch = Watch::new(newest, head);
         }
         watch
+    }
+
+    /// Whether an open transaction has one of these nonces.
+    fn has_open(&self, nonces: Range<u64>) -> bool {
+        self.rows.values().any(|row| !row.state.is_final() && nonces.contains(&row.nonce))
     }
 
     fn wait(&mut self, row: &TransactionRow, waiting: Waiting) {

@@ -133,7 +133,8 @@ impl RemoteSigner {
 
     fn with_timeout(url: &str, address: Address, timeout: Duration) -> Result<Self, SigningError> {
         let url = NodeUrl::parse(url)?;
-        let client = reqwest::Client::builder().timeout(timeout).build();
+        let client =
+            reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none()).build();
         let client = client.map_err(|error| SigningError::Client(describe_error(&error)))?;
         let client = RpcClient::new(Http::new(client, url.expose().clone(), MAX_ANSWER), false);
         Ok(Self { url, client, address: AlloyAddress::from(address.0), resting: Mutex::new(None) })

@@ -179,6 +179,14 @@ async fn whatever_nodes_say_no_event_is_lost_and_none_is_made_up() {
         (vec![], [Some(1), Some(1), Some(1)]),
         (execution(ExecutionLie::NoLogs), [None, None, Some(1)]),
         (execution(ExecutionLie::LogsWithout(exits())), [None, None, Some(1)]),
+        // It does not say in which block it was either.
+        (
+            vec![
+                Lie::Execution(ExecutionLie::LogsWithout(exits())),
+                Lie::Execution(ExecutionLie::CallSays(PoolManager::blocksOfCall::SELECTOR, vec![0; 64])),
+            ],
+            [None, None, Some(3)],
+        ),
         (execution(ExecutionLie::LogsOfFork), [None, Some(1), Some(1)]),
         (execution(ExecutionLie::ForgedLog(forged)), [None, Some(1), Some(1)]),
         (execution(ExecutionLie::RangeLimit(1)), [Some(10), Some(10), Some(10)]),
@@ -385,7 +393,7 @@ async fn one_nodes_word_closes_no_deposit_and_accuses_nobody() {
         host.lie(0, &lies);
         assert_eq!(host.execution.pool(pool, true).await.unwrap().status, PoolStatus::Deposited);
         assert_eq!(host.execution.in_force_at(pool.contract).await.unwrap().epoch, 77);
-        let found = deposits::both(&host.execution, pool, made).await;
+        let found = deposits::both(&host.execution, pool, made, 0).await;
         assert_eq!(found.is_ok(), is_known, "{found:?}");
         for found in found.iter().flat_map(|(for_good, now)| [for_good, now]) {
             assert_eq!((found.status, found.pubkey), (PoolStatus::Ready, None));
@@ -399,9 +407,41 @@ async fn one_nodes_word_closes_no_deposit_and_accuses_nobody() {
     // What all say is so.
     let host = chain.host(2).await;
     (0..2).for_each(|node| host.lie(node, &lies));
-    let (for_good, now) = deposits::both(&host.execution, pool, made).await.unwrap();
+    let (for_good, now) = deposits::both(&host.execution, pool, made, 0).await.unwrap();
     let other = Some(PublicKey([0xcd; 48]));
     assert_eq!((for_good.status, for_good.pubkey, now.pubkey), (PoolStatus::Deposited, other, other));
+}
+
+/// What a node leaves out, at its turn, another one shows at the next; and what costs money takes most of them.
+#[tokio::test]
+async fn what_one_node_leaves_out_of_a_pool_is_seen_in_the_next_turn_and_has_nothing_paid() {
+    let chain = Chain::start().await;
+    let pool = chain.bench.pool(0);
+    let ready = PoolManager::getPoolReturn {
+        pool: AlloyAddress::repeat_byte(9),
+        status: 1,
+        publicKey: Vec::new().into(),
+    };
+    let ready = PoolManager::getPoolCall::abi_encode_returns(&ready);
+    let epoch = PoolManager::epochCall::abi_encode_returns(&77);
+    let host = chain.host(3).await;
+    host.lie(
+        0,
+        &[
+            Lie::Execution(ExecutionLie::CallSays(PoolManager::getPoolCall::SELECTOR, ready)),
+            Lie::Execution(ExecutionLie::CallSays(PoolManager::epochCall::SELECTOR, epoch)),
+        ],
+    );
+    let (mut waits, mut unknown) = (Vec::new(), Vec::new());
+    for turn in 0..4 {
+        let found = host.execution.pool_in_turn(pool, true, turn).await.unwrap();
+        waits.push(found.status == PoolStatus::Ready);
+        unknown.push(host.execution.in_force_in_turn(pool.contract, turn).await.unwrap().epoch == 77);
+    }
+    assert_eq!((&waits, &unknown), (&vec![true, false, false, true], &waits));
+    assert!(!deposits::is_wanted(&host.execution, pool).await.unwrap(), "it was made");
+    let open = PoolId { number: 2, ..pool };
+    assert!(deposits::is_wanted(&host.execution, open).await.unwrap());
 }
 
 /// Of two nodes only one still leaves the event out: only that one is named.

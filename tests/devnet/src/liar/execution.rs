@@ -62,6 +62,8 @@ pub enum ExecutionLie {
     LatestNonceAhead(u64),
     /// This many transactions were sent by everybody, and not finally.
     LatestNonce(u64),
+    /// The same, and finally.
+    Nonce(u64),
     /// No transaction is in a block.
     NoReceipts,
     /// So many more blocks than there are.
@@ -186,6 +188,7 @@ async fn before(behind: &Behind, call: &mut Value, lie: &ExecutionLie) -> Option
         (ExecutionLie::LatestNonce(nonce), "eth_getTransactionCount") if call["params"][1] == "latest" => {
             Some(Ok(quantity(*nonce)))
         }
+        (ExecutionLie::Nonce(nonce), "eth_getTransactionCount") => Some(Ok(quantity(*nonce))),
         (ExecutionLie::NoReceipts, "eth_getTransactionReceipt") => Some(Ok(Value::Null)),
         (ExecutionLie::FailReceiptOf(hash), "eth_getTransactionReceipt") if call["params"][0] == **hash => {
             Some(Err((-32000, "missing trie node".to_owned())))

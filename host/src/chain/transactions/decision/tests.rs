@@ -47,12 +47,12 @@ fn seen() -> Observation {
         is_next: true,
         newest: Watched { is_taken: true, waited: 5, age: 5, ..Watched::default() },
         affordable: u128::MAX,
-        asked: Some(Asked { is_known: true, market: MARKET, nonce: NONCE }),
+        asked: Some(Asked { is_known: true, market: MARKET, nonce: NONCE, is_gap_own: false }),
     }
 }
 
 fn asked(edit: impl FnOnce(&mut Asked)) -> Observation {
-    let mut asked = Asked { is_known: true, market: MARKET, nonce: NONCE };
+    let mut asked = Asked { is_known: true, market: MARKET, nonce: NONCE, is_gap_own: false };
     edit(&mut asked);
     Observation { asked: Some(asked), ..seen() }
 }
@@ -333,7 +333,7 @@ fn any_sequence(seed: u64, is_constant: bool) -> usize {
         if asks(&row, &seen, &RULES) {
             let market = if is_constant { constant } else { market(&mut random) };
             highest = highest.max(market.offer(&unlimited).max);
-            seen.asked = Some(Asked { is_known: random.bool(), market, nonce: NONCE });
+            seen.asked = Some(Asked { is_known: random.bool(), market, nonce: NONCE, is_gap_own: false });
             watch.looked_at(head);
         }
         match decide(&row, &seen, &RULES) {

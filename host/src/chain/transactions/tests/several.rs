@@ -6,17 +6,32 @@ use crate::chain::execution::Execution;
 use crate::chain::profile::Profile;
 use std::time::Duration;
 
-/// The first of two can stop nothing.
+/// The first of two can stop nothing, and has nothing signed under a nonce or with a gas limit that is of no use.
 #[tokio::test]
-async fn the_next_node_is_asked_after_one_that_fails_or_counts_what_nobody_knows_of() {
-    let reverts = ExecutionLie::EstimateSays("execution reverted");
-    for lie in [Lie::Status(503), Lie::Execution(ExecutionLie::LatestNonceAhead(5)), Lie::Execution(reverts)]
-    {
+async fn one_of_two_or_three_nodes_keeps_no_call_from_being_signed_as_it_has_to_be() {
+    let lies = [
+        Lie::Status(503),
+        Lie::Execution(ExecutionLie::LatestNonceAhead(5)),
+        Lie::Execution(ExecutionLie::NonceAhead(5)),
+        Lie::Execution(ExecutionLie::EstimateSays("execution reverted")),
+        Lie::Execution(ExecutionLie::Estimate(1_000)),
+        Lie::Execution(ExecutionLie::Estimate(16_000_000)),
+    ];
+    // No node takes what has less gas than any transaction needs, whatever the only one says.
+    let alone = [(&lies[4], &[][..])];
+    let among = lies.iter().flat_map(|lie| [(lie, &["second"][..]), (lie, &["second", "third"])]);
+    for (lie, others) in alone.into_iter().chain(among) {
         let bench = Bench::start().await;
-        let transactions = bench.open_of(&["second"]);
+        let transactions = bench.open_of(others);
         bench.liar.set(NODE, [lie.clone()]);
-        assert!(transactions.submit("a", NOBODY, vec![1]).await.is_err(), "{lie:?}");
         transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+        let row = bench.store.row("a");
+        assert_eq!(row.nonce, 0, "{lie:?}");
+        assert!(row.versions[0].gas_limit > TRANSFER_GAS, "{lie:?}: {}", row.versions[0].gas_limit);
+        transactions.submit("b", NOBODY, vec![2]).await.unwrap();
+        bench.lie(&[]);
+        bench.drive(&transactions, 5).await;
+        assert_eq!(nonce(&bench).await, 2, "{lie:?}");
     }
 }
 
@@ -27,10 +42,53 @@ async fn the_wallet_is_looked_at_through_the_next_node_and_rows_too() {
     bench.liar.set(NODE, [Lie::Status(503)]);
     assert!(transactions.look_at_wallet().await.is_err());
     assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
+    let ahead = || [Lie::Execution(ExecutionLie::LatestNonceAhead(5))];
     bench.liar.set(NODE, []);
-    bench.liar.set("second", [Lie::Execution(ExecutionLie::LatestNonceAhead(5))]);
+    bench.liar.set("second", ahead());
+    assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0], "one node's word");
+    bench.liar.set(NODE, ahead());
     assert_eq!(transactions.look_at_wallet().await.unwrap().len(), 1);
-    assert_eq!(transactions.look_at_wallet().await.unwrap(), [""; 0]);
+}
+
+/// It refuses what it is sent and shows nothing; the others have taken it and mined it.
+#[tokio::test]
+async fn a_first_node_that_refuses_and_shows_no_receipt_is_not_asked_for_ever() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second", "third"]);
+    bench.lie(&[
+        ExecutionLie::SendSays(-32000, "insufficient funds for gas * price + value"),
+        ExecutionLie::NoReceipts,
+        ExecutionLie::Nonce(0),
+    ]);
+    transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    let outcomes = bench.drive(&transactions, 40 + FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+    bench.lie(&[]);
+    assert_eq!(nonce(&bench).await, 1);
+}
+
+/// Neither is mined for long. One node says that the first one is, and the next node not that there is something before the second.
+#[tokio::test]
+async fn the_row_behind_one_with_a_made_up_receipt_keeps_its_nonce() {
+    let bench = Bench::start().await;
+    let transactions = bench.open_of(&["second", "third"]);
+    let swallow = || Lie::Execution(ExecutionLie::SwallowSend);
+    for name in [NODE, "second", "third"] {
+        bench.liar.set(name, [swallow()]);
+    }
+    for key in ["a", "b"] {
+        transactions.submit(key, NOBODY, vec![1]).await.unwrap();
+    }
+    bench.drive(&transactions, 60).await;
+    bench.liar.set(NODE, [swallow(), Lie::Execution(ExecutionLie::FakeReceipt(true))]);
+    bench.drive(&transactions, 30).await;
+    let row = bench.store.row("b");
+    assert_eq!((row.nonce, row.displaced.len()), (1, 0));
+    for name in [NODE, "second", "third"] {
+        bench.liar.set(name, []);
+    }
+    assert_eq!(bench.drive(&transactions, 20 + 2 * FINAL).await.len(), 2);
+    assert_eq!(nonce(&bench).await, 2, "each once");
 }
 
 #[tokio::test]
@@ -223,18 +281,56 @@ async fn what_a_transaction_has_cost_is_not_one_node_s_word() {
     }
 }
 
+/// A call that would be refused, or that the budget has no room for, is nobody's fault: the first node goes on being asked. One node's
+/// word is not enough for either.
 #[tokio::test]
-async fn one_node_s_estimate_that_fits_in_no_budget_stops_no_call() {
+async fn a_call_that_can_not_be_made_turns_no_node_and_takes_most_of_them() {
+    let reverts = || Lie::Execution(ExecutionLie::EstimateSays("execution reverted"));
+    let dear = || Lie::Execution(ExecutionLie::Estimate(16_000_000));
+    for lie in [reverts(), dear()] {
+        let (says, down) = (|| vec![lie.clone()], || vec![Lie::Status(503)]);
+        // What each node says, and whether the call can be made.
+        for (nodes, is_made) in [
+            (vec![says()], false),
+            (vec![says(), says()], false),
+            (vec![says(), down()], false),
+            (vec![says(), vec![]], true),
+            (vec![says(), says(), vec![]], false),
+            (vec![says(), vec![], vec![]], true),
+            (vec![says(), vec![], down()], true),
+        ] {
+            let bench = Bench::start().await;
+            let names = [NODE, "second", "third"];
+            let connections = names.iter().zip(&nodes).map(|(name, lies)| {
+                bench.liar.set(name, lies.clone());
+                bench.node_of(name)
+            });
+            let rules = FeeRules { budget_per_day: 1_000_000 * GWEI, ..RULES };
+            let store = Arc::clone(&bench.store) as Arc<dyn TransactionStore>;
+            let wallet = Wallet::local(&WALLET).unwrap();
+            let transactions =
+                Transactions::open(connections.collect(), bench.chain_id, wallet, rules, store).unwrap();
+            let submitted = transactions.submit("a", NOBODY, vec![1]).await;
+            assert_eq!(submitted.is_ok(), is_made, "{nodes:?}: {submitted:?}");
+            let asked = bench.liar.asked(NODE, "eth_getBalance");
+            let _ = transactions.look_at_wallet().await;
+            assert!(bench.liar.asked(NODE, "eth_getBalance") > asked, "{nodes:?}: {submitted:?}");
+        }
+    }
+}
+
+/// A row that has lost its nonce does not end by the word of one node for what its call would do.
+#[tokio::test]
+async fn one_node_s_word_that_a_call_would_revert_ends_none_that_has_lost_its_nonce() {
     let bench = Bench::start().await;
-    let rules = FeeRules { budget_per_day: 1_000_000 * GWEI, ..RULES };
-    let nodes = vec![bench.node(), bench.node_of("second")];
-    let store = Arc::clone(&bench.store) as Arc<dyn TransactionStore>;
-    let wallet = Wallet::local(&WALLET).unwrap();
-    let transactions = Transactions::open(nodes, bench.chain_id, wallet, rules, store).unwrap();
-    bench.lie(&[ExecutionLie::Estimate(16_000_000)]);
-    let error = transactions.submit("a", NOBODY, vec![1]).await.unwrap_err();
-    assert!(matches!(error, TransactionError::OverBudget { .. }), "{error}");
+    let transactions = bench.open_of(&["second", "third"]);
     transactions.submit("a", NOBODY, vec![1]).await.unwrap();
+    bench.intrude().await;
+    bench.devnet.advance(FINAL);
+    bench.lie(&[ExecutionLie::EstimateSays("execution reverted")]);
+    let outcomes = bench.drive(&transactions, 20 + FINAL).await;
+    assert!(matches!(&outcomes[..], [Outcome { state: TransactionState::Mined { .. }, .. }]), "{outcomes:?}");
+    assert_eq!((bench.store.row("a").nonce, nonce(&bench).await), (1, 2));
 }
 
 #[tokio::test]
