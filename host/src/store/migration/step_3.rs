@@ -4,11 +4,14 @@ use super::super::database::{Database, values};
 use super::super::{StoreError, decode, prune};
 use super::NumberedPools;
 use postern_shared::bls::PublicKey;
+use postern_shared::bytes::variable;
 use postern_shared::codec;
-use postern_shared::ethereum::WithdrawalCredentials;
+use postern_shared::ethereum::{SignedVoluntaryExit, WithdrawalCredentials};
 use postern_shared::events::{ChainEvent, DepositRequest, EventSource};
-use postern_shared::ids::{CeremonyId, PoolId};
-use postern_shared::message::Broadcast;
+use postern_shared::hash::Transcriber;
+use postern_shared::ids::{CeremonyId, MemberId, PoolId};
+use postern_shared::message::{Attestation, Broadcast};
+use postern_shared::presign::PresignTerms;
 use postern_shared::transcript::{Proceedings, Transcript};
 use postern_shared::wire::Artifact;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,52 @@ CREATE TABLE records (
     PRIMARY KEY (ceremony, step, speaker, item, digest)
 ) STRICT;
 ";
+
+/// A result that is a transcript, as it was while a release had a leader.
+#[derive(Serialize, Deserialize)]
+enum EarlyArtifact {
+    Transcript(EarlyTranscript),
+}
+
+#[derive(Serialize, Deserialize)]
+struct EarlyTranscript {
+    #[serde(with = "variable")]
+    manifest: Vec<u8>,
+    roster: Vec<Attestation>,
+    record: EarlyRecord,
+}
+
+/// Of the first two nothing has changed: they are read as they are now.
+#[derive(Serialize, Deserialize)]
+enum EarlyRecord {
+    Keygen,
+    Presign,
+    Release(Box<EarlyRelease>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct EarlyRelease {
+    terms: EarlyReleaseTerms,
+    statements: Vec<Broadcast>,
+    exit: SignedVoluntaryExit,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EarlyReleaseTerms {
+    presign: PresignTerms,
+    source: EventSource,
+    leader: MemberId,
+}
+
+impl EarlyReleaseTerms {
+    fn ceremony(&self) -> CeremonyId {
+        let terms = Transcriber::new("postern-release-v1")
+            .bytes(&self.presign.ceremony().0)
+            .bytes(&codec::encode(&self.source))
+            .number(self.leader.0.into());
+        CeremonyId(terms.finish().0)
+    }
+}
 
 /// An event, as it was at first: with credentials, which follow from the pool.
 #[derive(Serialize, Deserialize)]
@@ -92,13 +141,20 @@ fn close_artifacts(database: &mut Database) -> Result<(), StoreError> {
         // One after the other: together they may be larger than memory.
         let rows = database.query("SELECT artifact FROM artifacts WHERE id = ?1", values![id])?;
         let Some(row) = rows.first() else { continue };
-        match codec::decode(row.bytes(0)?) {
+        let bytes = row.bytes(0)?;
+        match codec::decode(bytes) {
             Ok(Artifact::Transcript(transcript)) => {
                 let (ceremony, pool) = ceremony(&transcript);
                 prune::note_ceremony(database, ceremony, pool)?;
             }
             Err(_) if is_open => return Err(StoreError::Unfinished { id }),
-            _ => {}
+            Err(_) => {
+                if let Ok(EarlyArtifact::Transcript(EarlyTranscript { record, .. })) = codec::decode(bytes) {
+                    let EarlyRecord::Release(release) = record else { continue };
+                    prune::note_ceremony(database, release.terms.ceremony(), release.terms.presign.pool)?;
+                }
+            }
+            Ok(_) => {}
         }
     }
     database.execute("DELETE FROM artifacts WHERE done <> 0", values![])?;
