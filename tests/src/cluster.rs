@@ -18,7 +18,7 @@ use postern_shared::ids::{Address, CeremonyId, ChipId, Digest, Measurement, Memb
 use postern_shared::manifest::{
     Agreement, Contracts, HostKey, MANIFEST_VERSION, Manifest, Member, Thresholds,
 };
-use postern_shared::message::{Broadcast, Certificates, Envelope, PeerMessage};
+use postern_shared::message::{Broadcast, Certificates, Envelope, EnvelopeHeader, PeerMessage};
 use postern_shared::policy::{AllowedMeasurement, AttestationRules, Trust};
 use postern_shared::proof::{Council, Proof, ProofRequest, Provable};
 use postern_shared::record::{KeySlot, LogHead, RecordKind, SealedRecord};
@@ -123,6 +123,8 @@ pub struct Cluster {
     pub packets: VecDeque<Packet>,
     /// Statements that enclaves have said since somebody has last taken them.
     pub said: Vec<Broadcast>,
+    /// Where secrets belong that enclaves have sealed to each other since it was last looked at.
+    pub sealed: Vec<EnvelopeHeader>,
     /// Where logs stood when that was said.
     pub places: Places,
     /// Every byte that any host has seen, if recording.
@@ -295,6 +297,7 @@ impl Cluster {
             nodes: Vec::new(),
             packets: VecDeque::new(),
             said: Vec::new(),
+            sealed: Vec::new(),
             places: Places::default(),
             seen: None,
             snapshots_after,

@@ -59,6 +59,7 @@ impl Cluster {
                     self.node_mut(id).noted = Some(note.note.place.head);
                 }
             }
+            Ok(PeerMessage::Envelope(envelope)) => self.sealed.push(envelope.header),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use postern_shared::events::ChainEvent;
 use postern_shared::identity::Identity;
 use postern_shared::ids::{CeremonyId, ManifestHash, MemberId, PoolId};
 use postern_shared::manifest::Manifest;
-use postern_shared::message::{Broadcast, Slot, Step};
+use postern_shared::message::{Broadcast, EnvelopeHeader, Slot, Step};
 use postern_shared::record::{RecordKind, SealedRecord};
 use postern_shared::transcript::{Claim, Transcript};
 use postern_shared::wire::{Artifact, MAX_FRAME};
@@ -205,6 +205,23 @@ impl Watch {
         }
     }
 
+    /// I2: a guardian gives its shares of an exit when a threshold has authorised it in public, itself among them.
+    fn may_give(&self, header: &EnvelopeHeader, threshold: usize) -> Result<(), Broken> {
+        let Slot { ceremony, from, step, .. } = header.slot;
+        if step != Step::Share || self.corrupt.contains(&from) {
+            return Ok(());
+        }
+        let first = Slot { ceremony, from: MemberId(0), step: Step::Commit, item: 0 };
+        let of_ceremony = self.said.range(first..).take_while(|(slot, _)| slot.ceremony == ceremony);
+        let said = of_ceremony.filter(|(slot, _)| slot.step == Step::Authorise).map(|(slot, _)| slot.from);
+        let authorised: BTreeSet<MemberId> = said.chain(self.corrupt.iter().copied()).collect();
+        if authorised.len() < threshold || !authorised.contains(&from) {
+            let what = format!("{from} has given shares of an exit that {} had authorised", authorised.len());
+            return Err(Invariant::I2.broken(what));
+        }
+        Ok(())
+    }
+
     fn measure(&mut self, id: MemberId, records: &[SealedRecord]) -> Result<(), Broken> {
         let measured = self.measured.insert(id, records.len()).unwrap_or_default();
         if self.corrupt.contains(&id) || measured == records.len() {
@@ -275,6 +292,12 @@ impl World {
     pub(super) fn listen(&mut self) {
         for statement in std::mem::take(&mut self.cluster.said) {
             if let Err(broken) = self.watch.listen(statement) {
+                self.broken.get_or_insert(broken);
+            }
+        }
+        let threshold = usize::from(self.cluster.manifest.thresholds.guardian);
+        for header in std::mem::take(&mut self.cluster.sealed) {
+            if let Err(broken) = self.watch.may_give(&header, threshold) {
                 self.broken.get_or_insert(broken);
             }
         }

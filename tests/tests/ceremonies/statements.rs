@@ -3,14 +3,16 @@
 
 use postern_shared::codec;
 use postern_shared::court::Conviction;
+use postern_shared::dealing::{Commit, Confirm, Verdict};
 use postern_shared::events::ChainEvent;
 use postern_shared::fault::{Fault, Proof};
 use postern_shared::identity::Roster;
 use postern_shared::ids::{CeremonyId, Digest, MemberId};
-use postern_shared::keygen::{Commit, Confirm, KeygenProceedings, PartialDeposit, Verdict};
+use postern_shared::keygen::{KeygenProceedings, PartialDeposit};
 use postern_shared::message::{Broadcast, Slot, Step};
 use postern_shared::presign::{Acknowledge, PresignProceedings, Split};
 use postern_shared::release::ReleaseProceedings;
+use postern_shared::reshare::ReshareProceedings;
 use postern_shared::transcript::{Claim, Proceedings, Transcript, TranscriptError};
 use postern_tests::attack::{STEPS, deliver_through, ephemeral, proved};
 use postern_tests::cluster::{Cluster, ceremony, deposit_requested, exit_requested, kind, manifest, pool};
@@ -142,7 +144,9 @@ fn statements(transcript: &mut Transcript) -> &mut Vec<Broadcast> {
         | Proceedings::Presign(PresignProceedings { statements, .. })
         | Proceedings::Release(ReleaseProceedings { statements, .. })
         | Proceedings::KeygenFault(Conviction { statements, .. })
-        | Proceedings::PresignFault(Conviction { statements, .. }) => statements,
+        | Proceedings::PresignFault(Conviction { statements, .. })
+        | Proceedings::Reshare(ReshareProceedings { statements, .. })
+        | Proceedings::ReshareFault(Conviction { statements, .. }) => statements,
     }
 }
 

@@ -250,7 +250,7 @@ fn records_that_are_not_the_log_are_refused_by_name() {
         assert_refused(node, &slot, &records, expected);
     };
     refused(&|records| records.clear(), SealedError::Incomplete);
-    refused(&|records| records[4].header.version = 7, SealedError::Version { found: 7 });
+    refused(&|records| records[4].header.version = 6, SealedError::Version { found: 6 });
     refused(&|records| records[4].ciphertext[0] ^= 1, SealedError::Altered { number: 5 });
     refused(&|records| records[4].ciphertext.truncate(4), SealedError::Altered { number: 5 });
     refused(&|records| records[4].header.salt.0[0] ^= 1, SealedError::Altered { number: 5 });

@@ -145,7 +145,7 @@ fn newer_code_goes_on_where_the_old_has_ended() {
         cluster.ask(id, exit(1));
     }
     cluster.packets.retain(|packet| packet.from != MemberId(3) && packet.to != MemberId(3));
-    cluster.run(1);
+    cluster.run(12);
     assert_eq!(cluster.exits(pool(1)).len(), 1);
     // The old one answers for nothing any more.
     let mut old = old;

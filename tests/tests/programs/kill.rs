@@ -154,15 +154,13 @@ impl Demo {
         results
     }
 
-    /// What must have come of it in the end.
-    fn expected_results(member: u16) -> Vec<String> {
-        let mut expected = Vec::new();
-        for pool in 1..=POOLS {
-            expected.extend([format!("deposit of pool {pool}"), "keygen".into(), "presign".into()]);
-            if member == LEADER {
-                expected.extend([format!("exit of pool {pool}"), "release".into()]);
-            }
-        }
+    /// What must have come of it in the end, at every member: whoever hears of a released exit has it, and what proves it.
+    fn expected_results() -> Vec<String> {
+        let of_pool = |pool| {
+            let transcripts = ["keygen", "presign", "release"].map(str::to_owned);
+            [format!("deposit of pool {pool}"), format!("exit of pool {pool}")].into_iter().chain(transcripts)
+        };
+        let mut expected: Vec<String> = (1..=POOLS).flat_map(of_pool).collect();
         expected.sort();
         expected
     }
@@ -246,7 +244,7 @@ impl Demo {
     fn settle(&mut self) {
         for member in 1..=MEMBERS {
             let settled = |demo: &mut Self| demo.process(member, HOST).is_some() && demo.is_settled(member);
-            let expected = Self::expected_results(member);
+            let expected = Self::expected_results();
             self.wait(SETTLING, |demo| settled(demo) && demo.results(member) == expected);
             assert!(settled(self), "member {member} has something left over");
         }
@@ -270,7 +268,7 @@ impl Demo {
         // In the stores and beside them: each result.
         let (mut mined, mut reverted) = (Vec::new(), Vec::new());
         for member in 1..=MEMBERS {
-            assert_eq!(self.results(member), Self::expected_results(member), "results of member {member}");
+            assert_eq!(self.results(member), Self::expected_results(), "results of member {member}");
             let rows = self.transactions(member).expect("a table");
             assert_eq!(self.sent(member), rows.len(), "transactions of member {member}");
             for row in rows {
