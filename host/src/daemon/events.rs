@@ -258,10 +258,45 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Tells the enclave every event, in order; all again whenever the connection was made anew.
+/// Events of pool managers that the enclave does not know. It may yet: an epoch is in force when the members have agreed on it,
+/// some time after the host has handed it over.
+#[derive(Default)]
+struct Unknown(BTreeMap<Address, ChainEvent>);
+
+impl Unknown {
+    /// Takes note of what the enclave makes of an event. Of each pool manager the first one is enough.
+    fn note(&mut self, event: &ChainEvent, reply: &Reply) {
+        if let Reply::Rejected(Rejection::OtherContract(contract)) = reply {
+            self.0.entry(*contract).or_insert(*event);
+        }
+    }
+
+    /// Whether the enclave knows one of these pool managers by now: `ask` tells it an event of each once more. Then all is to
+    /// be told again.
+    async fn is_known<A: Future<Output = Option<Reply>>>(&mut self, ask: impl Fn(ChainEvent) -> A) -> bool {
+        for event in self.0.values() {
+            let known = match ask(*event).await {
+                Some(Reply::Rejected(rejection)) => {
+                    !rejection.is_transient() && !matches!(rejection, Rejection::OtherContract(_))
+                }
+                reply => reply.is_some(),
+            };
+            if known {
+                self.0.clear();
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Tells the enclave every event, in order; all again whenever the connection was made anew, or the enclave has learnt of a pool
+/// manager.
 pub(super) async fn tell(shared: Arc<Shared>) -> DaemonError {
     let mut connections = shared.enclave.connections();
-    let mut told = 0;
+    let (mut told, mut unknown) = (0, Unknown::default());
+    let enclave = &shared.enclave;
+    let again = |event| async move { enclave.ask(&Request::Observe(event)).await.ok() };
     loop {
         let mut changed = std::pin::pin!(shared.store.changed.notified());
         changed.as_mut().enable();
@@ -276,6 +311,7 @@ pub(super) async fn tell(shared: Arc<Shared>) -> DaemonError {
                     break;
                 }
                 Ok(reply) => {
+                    unknown.note(&event, &reply);
                     // One that has handed over is done for good; its successor is told all of it again.
                     if let Reply::Rejected(rejection) = reply
                         && rejection != Rejection::HandedOver
@@ -294,7 +330,50 @@ pub(super) async fn tell(shared: Arc<Shared>) -> DaemonError {
         tokio::select! {
             () = changed => {}
             Ok(()) = connections.changed() => told = 0,
-            () = tokio::time::sleep(shared.tick) => {}
+            () = tokio::time::sleep(shared.tick) => {
+                if unknown.is_known(&again).await {
+                    told = 0;
+                }
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_shared::events::EventSource;
+    use postern_shared::ids::{Digest, PoolId};
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn what_was_refused_of_a_pool_manager_is_told_again_when_the_enclave_knows_it() {
+        let event = |contract, block| ChainEvent::ExitRequested {
+            source: EventSource { block: Digest([block; 32]), log_index: 0 },
+            pool: PoolId::new(1, Address([contract; 20]), 1),
+        };
+        let refused = |contract| Reply::Rejected(Rejection::OtherContract(Address([contract; 20])));
+        let mut unknown = Unknown::default();
+        unknown.note(&event(1, 1), &Reply::Done);
+        let asked = Cell::new(0);
+        let answers = |reply: Option<Reply>| {
+            let asked = &asked;
+            move |_| {
+                asked.set(asked.get() + 1);
+                std::future::ready(reply.clone())
+            }
+        };
+        assert!(!unknown.is_known(answers(Some(Reply::Done))).await);
+        assert_eq!(asked.get(), 0, "it has refused nothing");
+        for block in 1..=3 {
+            unknown.note(&event(2, block), &refused(2));
+        }
+        // It does not answer, does not know it yet, and is busy.
+        for reply in [None, Some(refused(2)), Some(Reply::Rejected(Rejection::Returning))] {
+            assert!(!unknown.is_known(answers(reply)).await);
+        }
+        assert_eq!(asked.get(), 3, "one event of a pool manager is enough");
+        assert!(unknown.is_known(answers(Some(Reply::Done))).await);
+        assert!(!unknown.is_known(answers(Some(Reply::Done))).await, "once");
     }
 }
