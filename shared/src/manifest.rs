@@ -361,7 +361,7 @@ impl Manifest {
     /// higher threshold t. It may be more than there can be.
     pub fn quorum_for_thresholds(&self) -> usize {
         let threshold = self.thresholds.operator.max(self.thresholds.guardian);
-        self.members.len().saturating_add(threshold.into()).div_ceil(2)
+        committee::least(self.members.len(), threshold.into())
     }
 
     /// Whether these operators, ascending, may make a key without the others: see [`committee::least`].

@@ -102,7 +102,7 @@ pub struct Release {
     /// Ticks since a threshold has authorised, and whether it is this enclave's turn by them. Not part of the state.
     waited: u32,
     is_due: bool,
-    /// Whose wrong statements people were told of. Not part of the state: nothing depends on it.
+    /// Whose wrong statements people were told of. Not part of the state: only a costly check is spared by it.
     named: BTreeSet<MemberId>,
 }
 

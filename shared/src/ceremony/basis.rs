@@ -111,6 +111,11 @@ pub enum TranscriptError {
 }
 
 impl TranscriptError {
+    /// There is more than one statement in this slot.
+    pub(super) fn twice(slot: &Slot) -> Self {
+        Self::Twice { step: slot.step, member: slot.from }
+    }
+
     /// What is in this slot is of no use.
     pub(super) fn unused(slot: &Slot) -> Self {
         Self::Unused { step: slot.step, member: slot.from }

@@ -111,8 +111,7 @@ impl<'a> Exhibits<'a> {
         for statement in statements {
             basis.authenticate(ceremony, statement)?;
             if !exhibits.add(statement) {
-                let Slot { from: member, step, .. } = statement.slot;
-                return Err(TranscriptError::Twice { step, member });
+                return Err(TranscriptError::twice(&statement.slot));
             }
         }
         Ok(exhibits)

@@ -35,8 +35,7 @@ impl<'a> Reader<'a> {
         for statement in statements {
             basis.authenticate(ceremony, statement)?;
             if unread.insert(statement.slot, statement).is_some() {
-                let Slot { from: member, step, .. } = statement.slot;
-                return Err(TranscriptError::Twice { step, member });
+                return Err(TranscriptError::twice(&statement.slot));
             }
         }
         Ok(Self { ceremony, unread })
